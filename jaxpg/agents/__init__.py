@@ -1,0 +1,15 @@
+"""The agents, by name. A file is imported when its agent is first asked for."""
+
+import importlib
+
+from jaxpg.core.config import unknown
+from jaxpg.core.types import Agent
+
+NAMES = ("a2c", "ppo", "reinforce")
+
+
+def get(name: str) -> Agent:
+    """The agent called `name`. Raises ValueError for an unknown one, with the nearest name."""
+    if name not in NAMES:
+        raise unknown("agent", name, NAMES)
+    return getattr(importlib.import_module(f"jaxpg.agents.{name}"), name)

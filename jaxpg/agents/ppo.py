@@ -1,0 +1,223 @@
+"""Proximal Policy Optimization, Schulman et al. (2017), arXiv:1707.06347.
+
+Both objectives of the paper: the clipped surrogate (eq. 7) and the adaptive KL penalty (eq. 8).
+Beside the paper stand what its authors' code does and the field took over (Engstrom et al. 2020,
+arXiv:2005.12729; Huang et al. 2022): a clipped value loss, advantages standardised per
+minibatch, orthogonal initialisation, a global gradient norm, annealing, running scales of
+observations and rewards. Each is a switch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops.minibatch import epochs
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses, normalize
+from jaxpg.ops.returns import gae
+
+
+@config
+class Config:
+    num_envs: int = static(4, ge=1)
+    num_steps: int = static(128, ge=1)  # per environment and iteration
+    num_epochs: int = static(4, ge=1)
+    minibatches: int = static(4, ge=1)  # per epoch; divides num_envs * num_steps
+    learning_rate: float = number(2.5e-4, ge=0)
+    anneal: bool = static(True)  # the learning rate falls linearly to 0 over total_steps
+    gamma: float = number(0.99, ge=0, le=1)
+    gae_lambda: float = number(0.95, ge=0, le=1)
+    objective: str = static("clip", choices=("clip", "kl"))
+    clip_eps: float = number(0.2, gt=0)
+    anneal_clip: bool = static(False)  # so does clip_eps
+    target_kl: float | None = number(None, gt=0)  # "clip": skip epochs above it; "kl": aim at it
+    entropy_coef: float = number(0.01, ge=0)
+    value_coef: float = number(0.5, ge=0)
+    clip_value: bool = static(True)
+    normalize_advantage: bool = static(True)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
+    max_grad_norm: float = number(0.5, gt=0)
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    shared: bool = static(False)  # one torso for actor and critic
+    total_steps: float | None = number(None, gt=0)  # of annealing; `train` and `run` fill it in
+
+
+class TrainState(NamedTuple):
+    params: Tree
+    opt_state: optax.OptState
+    env: E.EnvState
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
+    kl_penalty: Array  # [] weight of the penalty under objective "kl"
+    iteration: Array  # [] int32
+    key: Key
+
+
+class Batch(NamedTuple):
+    """What learning needs of a rollout: leaves [T, N, ...], then [T * N, ...]."""
+
+    obs: Tree
+    draw: Array
+    log_prob: Array
+    out: Array  # the policy's outputs at collection, for the exact KL divergence
+    value: Array
+    advantage: Array
+    target: Array
+
+
+def optimizer(cfg: Config, learning_rate) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.max_grad_norm), optax.adam(learning_rate, eps=1e-5)
+    )
+
+
+def see(cfg: Config, state: TrainState, obs: Tree) -> Tree:
+    """Observations as the network gets them."""
+    return normalize.whiten(state.obs_stats, obs) if cfg.normalize_obs else obs
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    batch = cfg.num_envs * cfg.num_steps
+    if batch % cfg.minibatches:
+        raise ValueError(
+            f"ppo.Config minibatches={cfg.minibatches}: allowed is a divisor of the batch, "
+            f"num_envs * num_steps = {cfg.num_envs} * {cfg.num_steps} = {batch}"
+        )
+    if cfg.objective == "kl" and cfg.target_kl is None:
+        raise ValueError("ppo.Config target_kl=None: with objective='kl' allowed is a number > 0")
+
+    k_params, k_env, key = jax.random.split(key, 3)
+    net, _ = actor_critic(cfg, env)
+    params = net.init(k_params, env.example_obs)
+    return TrainState(
+        params=params,
+        opt_state=optimizer(cfg, cfg.learning_rate).init(params),
+        env=E.reset(env, k_env, cfg.num_envs),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        kl_penalty=jnp.ones((), float),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def loss(
+    params: Tree, cfg: Config, env: E.Env, b: Batch, clip_eps, kl_penalty
+) -> tuple[Array, Metrics]:
+    """Eq. 9: the surrogate, the critic's error and the entropy bonus, over a minibatch."""
+    net, pi = actor_critic(cfg, env)
+    out, value = net.apply(params, b.obs)
+    log_ratio = pi.log_prob(out, b.draw) - b.log_prob
+    advantage = normalize.standardize(b.advantage) if cfg.normalize_advantage else b.advantage
+
+    if cfg.objective == "clip":
+        l_policy = losses.ppo_clip(log_ratio, advantage, clip_eps)
+        kl = losses.approx_kl(log_ratio)
+    else:
+        exact_kl = pi.kl(b.out, out)
+        l_policy = losses.ppo_penalty(log_ratio, advantage, exact_kl, kl_penalty)
+        kl = exact_kl.mean()
+    if cfg.clip_value:
+        l_value = losses.clipped_value(value, b.value, b.target, clip_eps)
+    else:
+        l_value = losses.value(value, b.target)
+    entropy = pi.entropy(out).mean()
+
+    total = l_policy + cfg.value_coef * l_value - cfg.entropy_coef * entropy
+    return total, {
+        "loss/policy": l_policy,
+        "loss/value": l_value,
+        "policy/entropy": entropy,
+        "policy/approx_kl": kl,
+        "policy/clip_fraction": (jnp.abs(jnp.expm1(log_ratio)) > clip_eps).mean(dtype=float),
+    }
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    net, pi = actor_critic(cfg, env)
+    key, k_rollout, k_perm = jax.random.split(state.key, 3)
+
+    # Collect.
+    def act(obs, carry, key):
+        out = net.apply(state.params, see(cfg, state, obs), method="policy")
+        draw, log_prob = pi.sample(out, key)
+        return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob, "out": out}
+
+    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+    state = state._replace(env=env_state)
+
+    # Advantages. The critic runs once over the batch, not inside the rollout.
+    obs, reward = see(cfg, state, t.obs), t.reward
+    if cfg.normalize_reward:
+        ended = t.terminated | t.truncated
+        scale, reward = normalize.scale_reward(state.reward_scale, reward, ended, cfg.gamma)
+        state = state._replace(reward_scale=scale)
+    value = net.apply(state.params, obs, method="value")
+    next_value = net.apply(state.params, see(cfg, state, t.next_obs), method="value")
+    advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
+    batch = Batch(obs=obs, **t.extras, value=value, advantage=advantage, target=advantage + value)
+    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+    # Learn.
+    left = 1.0
+    if cfg.anneal or cfg.anneal_clip:
+        if cfg.total_steps is None:
+            raise ValueError("ppo.Config total_steps=None: annealing needs its length in env steps")
+        done = state.iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps)
+        left = jnp.maximum(1 - done, 0)
+    opt = optimizer(cfg, cfg.learning_rate * (left if cfg.anneal else 1.0))
+    clip_eps = cfg.clip_eps * (left if cfg.anneal_clip else 1.0)
+
+    def update(carry, minibatch):
+        params, opt_state = carry
+        grads, info = jax.grad(loss, has_aux=True)(
+            params, cfg, env, minibatch, clip_eps, state.kl_penalty
+        )
+        updates, opt_state = opt.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), info
+
+    stop = None
+    if cfg.objective == "clip" and cfg.target_kl is not None:
+        stop = lambda info: info["policy/approx_kl"] > cfg.target_kl  # noqa: E731
+    (params, opt_state), info = epochs(
+        update, (state.params, state.opt_state), batch, k_perm,
+        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, stop=stop,
+    )  # fmt: skip
+
+    if cfg.objective == "kl":
+        out = net.apply(params, batch.obs, method="policy")
+        kl = pi.kl(batch.out, out).mean()
+        penalty = losses.adapt_penalty(state.kl_penalty, kl, cfg.target_kl)
+        state = state._replace(kl_penalty=penalty)
+        info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
+    if cfg.normalize_obs:  # for the next rollout: this one was collected and learnt as it was seen
+        state = state._replace(obs_stats=normalize.update_stats(state.obs_stats, t.obs))
+    metrics |= info | {
+        "value/explained_variance": losses.explained_variance(value, advantage + value)
+    }
+    state = state._replace(
+        params=params, opt_state=opt_state, iteration=state.iteration + 1, key=key
+    )
+    return state, metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.params, see(cfg, state, obs), method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+ppo = Agent("ppo", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

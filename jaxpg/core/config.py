@@ -1,0 +1,160 @@
+"""Configs: frozen dataclasses that are pytrees.
+
+A number (`learning_rate: float = number(3e-4, ge=0)`) is a leaf: it may be traced, so it can be
+vmapped, annealed or differentiated. A `static(...)` field fixes shapes or control flow: it is
+part of the jit cache key, and changing it recompiles. What is allowed stands beside the default.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import types
+import typing
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+
+
+def static(default: T, *, ge=None, gt=None, le=None, choices=None) -> T:
+    """A field that fixes shapes or control flow; hashable."""
+    limits = {"ge": ge, "gt": gt, "le": le, "choices": choices}
+    return dataclasses.field(default=default, metadata={"static": True, **limits})
+
+
+def number(default: T, *, ge=None, gt=None, le=None) -> T:
+    """A field that may be traced: a Python number, an array, or None for "off"."""
+    return dataclasses.field(default=default, metadata={"ge": ge, "gt": gt, "le": le})
+
+
+@typing.dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(static, number)
+)
+def config(cls: type[T]) -> type[T]:
+    """Makes a class of annotated fields a frozen, keyword-only dataclass and a pytree."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
+
+
+def label(cls: type) -> str:
+    """How errors call a config: `ppo.Config`."""
+    return f"{cls.__module__.rsplit('.', 1)[-1]}.{cls.__qualname__}"
+
+
+def unknown(what: str, name: Any, options) -> ValueError:
+    """The error for a name that is not among `options`, with the nearest one."""
+    options = sorted(options)
+    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
+
+
+def replace(cfg: T, **fields) -> T:
+    """`dataclasses.replace` that raises ValueError for an unknown field and names the nearest."""
+    known = [f.name for f in dataclasses.fields(cfg)]
+    for name in fields:
+        if name not in known:
+            raise unknown(f"{label(type(cfg))} field", name, known)
+    return dataclasses.replace(cfg, **fields)
+
+
+def validate(cfg) -> None:
+    """Raises ValueError for the first field whose value is not allowed.
+
+    Traced leaves are passed over: inside `jit` only static fields can be judged, so call this
+    on the host too. Arrays (a vmapped field) are judged element by element.
+    """
+    hints = typing.get_type_hints(type(cfg))
+    for field in dataclasses.fields(cfg):
+        value, hint, limits = getattr(cfg, field.name), hints[field.name], field.metadata
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not (_fits(value, hint) and _within(value, limits)):
+            raise ValueError(
+                f"{label(type(cfg))} {field.name}={value!r}: allowed is {_allowed(hint, limits)}"
+            )
+
+
+def _fits(value, hint) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, h) for h in args)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, args[0]) for v in value)
+    if hint is float:  # a leaf: any real number or array of them
+        dtype = getattr(value, "dtype", None)
+        if dtype is None:
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return jax.dtypes.issubdtype(dtype, np.number)
+    if hint is int:
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if hint is type:
+        return isinstance(value, type)
+    return isinstance(value, hint)
+
+
+def _within(value, limits) -> bool:
+    if limits.get("choices") is not None:
+        return value in limits["choices"]
+    if value is None or isinstance(value, (str, bool, type)):
+        return True
+    x = np.asarray(value, float)
+    return bool(
+        np.isfinite(x).all()
+        and (limits.get("ge") is None or (x >= limits["ge"]).all())
+        and (limits.get("gt") is None or (x > limits["gt"]).all())
+        and (limits.get("le") is None or (x <= limits["le"]).all())
+    )
+
+
+def _allowed(hint, limits) -> str:
+    if limits.get("choices") is not None:
+        return "one of " + ", ".join(map(repr, limits["choices"]))
+    names = {float: "a finite number", int: "an integer", bool: "True or False"}
+    names |= {str: "a string", type: "a class", type(None): "None"}
+    if typing.get_origin(hint) is tuple:
+        kind = "a tuple of integers"
+    else:
+        kind = " or ".join(names.get(h, str(h)) for h in typing.get_args(hint) or (hint,))
+    signs = {"ge": ">=", "gt": ">", "le": "<="}
+    bounds = [f"{s} {limits[k]}" for k, s in signs.items() if limits.get(k) is not None]
+    return " ".join([kind, " and ".join(bounds)]).strip()
+
+
+def to_dict(cfg) -> dict[str, Any]:
+    """A config as plain JSON values; a class becomes "module:Name"."""
+
+    def plain(x):
+        if isinstance(x, type):
+            return f"{x.__module__}:{x.__qualname__}"
+        if isinstance(x, (jax.Array, np.ndarray, np.generic)):
+            return np.asarray(x).tolist()
+        return list(x) if isinstance(x, tuple) else x
+
+    return {f.name: plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg)}
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """The inverse of `to_dict`; fields that are missing keep their defaults.
+
+    Raises ValueError for an unknown field, a class that cannot be imported, or a value that is
+    not allowed.
+    """
+    hints = typing.get_type_hints(cls)
+    statics = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
+
+    def rich(name, x):
+        if hints.get(name) is type and isinstance(x, str):
+            module, _, attribute = x.partition(":")
+            try:
+                return getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError, ValueError) as error:
+                raise ValueError(f"{label(cls)} {name}={x!r}: cannot import it") from error
+        if isinstance(x, list):
+            return tuple(x) if name in statics else np.asarray(x, np.float32)
+        return x
+
+    cfg = replace(cls(), **{name: rich(name, x) for name, x in values.items()})
+    validate(cfg)
+    return cfg

@@ -1,0 +1,217 @@
+"""Environments: gymnax 1.x's protocol, vectorised, with the traps of the field closed.
+
+Whatever the environment declares, an agent sees float observations (a discrete one as one-hot),
+float rewards, the true successor at an auto-reset, and actions clipped to the space.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.core.config import unknown
+from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Env:
+    """An environment as a pytree: its parameters are leaves, its code is static.
+
+    `core` is any object with gymnax's methods: reset(key, params), step(key, state, action,
+    params), action_space(params), observation_space(params), and `default_params`, `name`.
+    """
+
+    params: Any
+    core: Any = dataclasses.field(metadata={"static": True})
+    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})  # what `make` got
+
+    @property
+    def name(self) -> str:
+        return self.made_of[0] if self.made_of else self.core.name
+
+    @property
+    def action_space(self):
+        """The space under these parameters: its bounds may be traced."""
+        return self.core.action_space(self.params)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are integers 0 .. n-1."""
+        return hasattr(self.action_space, "n")
+
+    @property
+    def example_obs(self) -> Tree:
+        """Zeros in the shape and dtype of one observation [*obs], as agents see it."""
+        obs = jax.eval_shape(lambda k: reset(self, k, 1).obs, jax.random.key(0))
+        return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), obs)
+
+
+class EnvState(NamedTuple):
+    """N environments in the middle of their episodes."""
+
+    inner: Tree  # [N, ...] the environments' own state
+    obs: Tree  # [N, *obs]
+    episode_return: Array  # [N] float: undiscounted, of the running episode
+    episode_length: Array  # [N] int32: 0 at the start of an episode
+
+
+# gymnax keeps these beside the parameters they follow from, and does not recompute them.
+_DERIVED = {
+    "CartPole-v1": {
+        "total_mass": lambda p: p.masscart + p.masspole,
+        "polemass_length": lambda p: p.masspole * p.length,
+    }
+}
+_NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
+
+
+@functools.cache
+def _core(name: str, options: tuple):
+    """One object per environment: a new one would be a new key of every jit cache."""
+    import gymnax
+
+    return gymnax.make(name, **dict(options))
+
+
+def names() -> list[str]:
+    """The environments that `make` knows: gymnax's, and what users registered there."""
+    import gymnax
+
+    return [n for n in gymnax.registered_envs if n not in _NEEDS_DOWNLOAD]
+
+
+def make(name: str, **params) -> Env:
+    """An environment by name; keywords override its parameters or constructor arguments.
+
+    Raises ValueError for an unknown name or parameter (with the nearest one), a value that is
+    not a finite number, or an environment that would need a download.
+    """
+    if name in _NEEDS_DOWNLOAD:
+        raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
+    if name not in names():
+        raise unknown("environment", name, names())
+    from gymnax import registration
+
+    factory = inspect.signature(registration._registry[name]).parameters
+    defaults = {f.name for f in dataclasses.fields(_core(name, ())[1])}
+    for key, value in params.items():
+        if key not in defaults and key not in factory:
+            raise unknown(f"{name} parameter", key, {*defaults, *factory} - {"self"})
+        kind = np.asarray(value).dtype.kind
+        if kind not in "biuf" or not np.isfinite(value).all():
+            raise ValueError(f"{name} {key}={value!r}: allowed is a finite number")
+    if np.any(np.asarray(params.get("max_steps_in_episode", 1)) < 1):
+        value = params["max_steps_in_episode"]
+        raise ValueError(f"{name} max_steps_in_episode={value!r}: allowed is an integer >= 1")
+    options = tuple(sorted((k, v) for k, v in params.items() if k not in defaults))
+    core, default = _core(name, options)
+    own = default.replace(**{k: v for k, v in params.items() if k in defaults})
+    derived = {k: f(own) for k, f in _DERIVED.get(name, {}).items() if k not in params}
+    return Env(own.replace(**derived), core, (name, options))
+
+
+def to_dict(env: Env) -> dict[str, Any]:
+    """The keywords of `make` that give this environment again, as plain JSON values.
+
+    Raises ValueError for an environment that `make` did not make.
+    """
+    if not env.made_of:
+        raise ValueError(f"environment {env.name!r} was not made by jaxpg.make: it has no recipe")
+    name, options = env.made_of
+    params = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
+    return {"name": name, **dict(options), **{k: np.asarray(v).tolist() for k, v in params.items()}}
+
+
+def _observe(env: Env, obs: Tree) -> Tree:
+    space = env.core.observation_space(env.core.default_params)
+    if hasattr(space, "n"):
+        return jax.nn.one_hot(obs, space.n, dtype=float)
+    return jax.tree.map(lambda x: x.astype(float), obs)
+
+
+def to_space(env: Env, action: Array) -> Array:
+    """A policy's action in the units of the space; discrete actions pass unchanged.
+
+    Policies speak in [-1, 1] for every bounded dimension of a Box: the value is clipped to that
+    and stretched to [low, high]. An unbounded dimension is left as it is.
+    """
+    if env.discrete:
+        return action
+    space = env.action_space
+    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
+    bounded = (jnp.abs(low) < 1e30) & (jnp.abs(high) < 1e30)
+    low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
+    action = jnp.where(bounded, jnp.clip(action, -1, 1), action)
+    return (low + (action + 1) / 2 * (high - low)).astype(space.dtype)
+
+
+def reset(env: Env, key: Key, num_envs: int) -> EnvState:
+    """`num_envs` fresh episodes."""
+    keys = jax.random.split(key, num_envs)
+    obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
+    zeros = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
+    return EnvState(inner, _observe(env, obs), *zeros)
+
+
+def step(env: Env, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Transition]:
+    """One step of every environment; those whose episode ends are reset.
+
+    action: [N, *action] in the units of the space. Returns a Transition [N, ...] without extras.
+    """
+    keys = jax.random.split(key, action.shape[0])
+    obs, inner, reward, terminated, truncated, info = jax.vmap(
+        env.core.step, in_axes=(0, 0, 0, None)
+    )(keys, state.inner, action, env.params)
+    reward, next_obs = reward.astype(float), _observe(env, info["final_observation"])
+    t = Transition(state.obs, action, reward, terminated, truncated, next_obs, {})
+    going = ~(terminated | truncated)
+    episode_return = (state.episode_return + reward) * going
+    length = (state.episode_length + 1) * going
+    return EnvState(inner, _observe(env, obs), episode_return, length), t
+
+
+def rollout(
+    env: Env, policy: Callable, state: EnvState, carry: Tree, key: Key, num_steps: int
+) -> tuple[EnvState, Tree, Transition, Metrics]:
+    """Steps every environment `num_steps` times under `policy`.
+
+    policy(obs [N, *obs], carry, key) -> action [N, *action], carry, extras (dict of [N, ...]).
+    A carry [N, ...] (recurrent state) is zeroed where an episode ended; pass () without one.
+
+    Returns the new EnvState, the carry, a Transition [T, N, ...], and the metrics of the
+    episodes that ended: `episode/return` and `episode/length` (means; NaN if none ended, which
+    is "no data") and `episode/count`.
+    """
+
+    def body(loop, key):
+        state, carry, (returns, lengths, count) = loop
+        k_policy, k_env = jax.random.split(key)
+        action, carry, extras = policy(state.obs, carry, k_policy)
+        new, t = step(env, state, action, k_env)
+        ended = t.terminated | t.truncated
+        carry = jax.tree.map(
+            lambda c: jnp.where(ended.reshape(-1, *[1] * (c.ndim - 1)), jnp.zeros_like(c), c), carry
+        )
+        sums = (
+            returns + ((state.episode_return + t.reward) * ended).sum(),
+            lengths + ((state.episode_length + 1) * ended).sum(dtype=jnp.int32),
+            count + ended.sum(dtype=jnp.int32),
+        )
+        return (new, carry, sums), t._replace(extras=extras)
+
+    zero = jnp.zeros((), jnp.int32)
+    (state, carry, (returns, lengths, count)), batch = jax.lax.scan(
+        body, (state, carry, (jnp.zeros((), float), zero, zero)), jax.random.split(key, num_steps)
+    )
+    metrics = {  # 0 / 0 is NaN: before the first episode ends there is no mean
+        "episode/return": returns / count,
+        "episode/length": lengths / count,
+        "episode/count": count,
+    }
+    return state, carry, batch, metrics

@@ -1,0 +1,53 @@
+"""Returns of whole episodes under a policy that does not learn."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core import env as E
+from jaxpg.core.seeds import over_seeds, seed_mesh
+from jaxpg.core.types import Agent, Array, Key, Tree
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "episodes", "greedy", "max_steps"))
+def evaluate(
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    state: Tree,
+    key: Key,
+    episodes: int = 128,
+    greedy: bool = True,
+    max_steps: int = 100_000,
+) -> Array:
+    """Undiscounted returns [episodes] of one whole episode in each of `episodes` environments.
+
+    greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
+    counts as NaN. With `key` [seeds] and a state of as many seeds, returns [seeds, episodes].
+    """
+    if key.ndim:
+        one = functools.partial(evaluate, agent, episodes=episodes, greedy=greedy)
+        return over_seeds(one, seed_mesh(len(key)))((cfg, env), state, key)
+    k_env, key = jax.random.split(key)
+
+    def policy(obs, carry, key):
+        action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
+        return action, carry, {}
+
+    def running(loop):
+        step, _, _, _, returns = loop
+        return (step < max_steps) & jnp.isnan(returns).any()
+
+    def advance(loop):
+        step, env_state, carry, key, returns = loop
+        key, k_step = jax.random.split(key)
+        so_far = env_state.episode_return
+        env_state, carry, t, _ = E.rollout(env, policy, env_state, carry, k_step, 1)
+        ended = (t.terminated | t.truncated)[0] & jnp.isnan(returns)
+        return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward[0], returns)
+
+    env_state = E.reset(env, k_env, episodes)
+    env_state = jax.tree.map(lambda x: x.astype(x.dtype), env_state)
+    loop = (0, env_state, (), key, jnp.full(episodes, jnp.nan, float))
+    return jax.lax.while_loop(running, advance, loop)[-1]

@@ -1,0 +1,65 @@
+"""Training as a pure function: jit it, vmap it over keys, configs and environment parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.config import replace, validate
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+
+
+def iterations(agent: Agent, cfg, total_steps: int) -> int:
+    """How many iterations consume at least `total_steps` environment steps.
+
+    Raises ValueError if `total_steps` is not a positive integer.
+    """
+    if isinstance(total_steps, bool) or total_steps != int(total_steps) or total_steps < 1:
+        raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= 1")
+    return -(-int(total_steps) // agent.steps_per_iter(cfg))
+
+
+def with_horizon(cfg, total_steps: int):
+    """The config with its `total_steps`, over which schedules run, filled in if it was None."""
+    if any(f.name == "total_steps" for f in dataclasses.fields(cfg)) and cfg.total_steps is None:
+        return replace(cfg, total_steps=float(total_steps))
+    return cfg
+
+
+def start(agent: Agent, cfg, env, key: Key) -> Tree:
+    """The initial state, with strong dtypes: a weakly typed leaf (an environment that writes
+    `0.0`) would change its type after one step and compile the whole loop twice."""
+    return jax.tree.map(lambda x: x.astype(x.dtype), agent.init(cfg, env, key))
+
+
+def iterate(
+    agent: Agent, cfg, env, state: Tree, length: int, count: Array | None = None
+) -> tuple[Tree, Metrics]:
+    """`length` iterations in one loop; metrics are [length].
+
+    With `count` (a traced integer <= length) only so many are run and the rest of the metrics
+    are zeros: the loop compiles once for every count, and never with the trip count 1 that XLA
+    would inline and round differently.
+    """
+    step = jax.jit(agent.step, inline=True)  # traced once for the two uses below
+    shapes = jax.eval_shape(step, cfg, env, state)[1]
+    metrics = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), shapes)
+
+    def body(i, loop):
+        state, metrics = loop
+        state, new = step(cfg, env, state)
+        return state, jax.tree.map(lambda m, x: m.at[i].set(x), metrics, new)
+
+    return jax.lax.fori_loop(0, length if count is None else count, body, (state, metrics))
+
+
+def train(agent: Agent, cfg, env, key: Key, total_steps: int) -> tuple[Tree, Metrics]:
+    """A whole run of at least `total_steps` environment steps (whole iterations).
+
+    Returns the final state and the metrics, each [iterations]. Raises ValueError for a config
+    that is not allowed; inside `jit` only its static fields can be judged.
+    """
+    validate(cfg)
+    num_iters = iterations(agent, cfg, total_steps)
+    cfg = with_horizon(cfg, total_steps)
+    return iterate(agent, cfg, env, start(agent, cfg, env, key), num_iters)

@@ -1,0 +1,50 @@
+"""The few types that every file shares."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key: jax.random.key(seed)
+Tree = Any  # a pytree of arrays
+Metrics = dict[str, Array]  # scalars of one iteration, keyed "group/name"
+
+
+class Transition(NamedTuple):
+    """One step of every environment; `rollout` stacks them to leading axes [T, N].
+
+    `next_obs` is the true successor: at the end of an episode it is the last observation of
+    that episode, never the first one of the next.
+    """
+
+    obs: Tree  # [T, N, *obs] float; a pytree if the environment's is one
+    action: Array  # [T, N, *action] as the environment received it
+    reward: Array  # [T, N] float
+    terminated: Array  # [T, N] bool: the MDP ended, do not bootstrap
+    truncated: Array  # [T, N] bool: cut short, bootstrap from next_obs
+    next_obs: Tree  # [T, N, *obs]
+    extras: dict  # [T, N, ...] whatever the policy returned beside its action
+
+
+class Agent(NamedTuple):
+    """An algorithm: three pure functions, the config they take, and their cost.
+
+    init(cfg, env, key) -> TrainState
+        All that is learnt, the environments, the key. Raises ValueError for a config that
+        cannot work, before anything compiles.
+    step(cfg, env, state) -> TrainState, Metrics
+        One iteration: collect, then learn. The state keeps its structure, shapes and dtypes.
+    act(cfg, env, state, obs, carry, key, greedy) -> action, carry
+        The policy on observations [B, *obs]; `greedy` is a Python bool. `carry` is what the
+        policy remembers, () for one without memory; zeros mean that an episode begins.
+    steps_per_iter(cfg) -> int
+        Environment steps that one `step` consumes.
+    """
+
+    name: str
+    Config: type
+    init: Callable
+    step: Callable
+    act: Callable
+    steps_per_iter: Callable

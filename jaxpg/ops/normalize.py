@@ -1,0 +1,105 @@
+"""Standardising a batch, and running statistics for observations and rewards."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.types import Array, Tree
+
+
+def masked_mean(x: Array, mask: Array | None = None) -> Array:
+    """Mean over the entries where `mask` is true (all by default); 0 if there are none."""
+    if mask is None:
+        return x.mean()
+    return jnp.where(mask, x, 0).sum() / jnp.maximum(mask.sum(dtype=jnp.int32), 1)
+
+
+def standardize(x: Array, mask: Array | None = None) -> Array:
+    """Zero mean and unit variance over the entries where `mask` is true.
+
+    A batch whose entries are all alike carries no signal and becomes zeros: its standard
+    deviation is rounding error, and dividing by it would turn that error into a gradient.
+    """
+    size = jnp.sqrt(masked_mean(jnp.square(x), mask))
+    x = x - masked_mean(x, mask)
+    std = jnp.sqrt(masked_mean(jnp.square(x), mask))
+    alike = std <= 1e-5 * size
+    return jnp.where(alike, 0, x / jnp.where(alike, 1, std))
+
+
+class RunningStats(NamedTuple):
+    """Count, mean and sum of squared deviations; Welford (1962)."""
+
+    count: Array  # [] float
+    mean: Tree  # [*shape]
+    m2: Tree  # [*shape]
+
+
+def init_stats(example: Tree) -> RunningStats:
+    """No data yet, for values like `example` [*shape]."""
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, float), example)
+    return RunningStats(jnp.zeros((), float), zeros, zeros)
+
+
+def update_stats(stats: RunningStats, batch: Tree) -> RunningStats:
+    """Takes in a batch [..., *shape] at once; Chan, Golub & LeVeque (1979) eq. 2.1."""
+    leaf, mean = jax.tree.leaves(batch)[0], jax.tree.leaves(stats.mean)[0]
+    lead = leaf.ndim - mean.ndim
+    axes, n = tuple(range(lead)), float(leaf.size // max(mean.size, 1))
+    count = stats.count + n
+
+    def merge(mean, m2, x):
+        batch_mean = x.mean(axes)
+        delta = batch_mean - mean
+        m2 = m2 + jnp.square(x - batch_mean).sum(axes) + delta**2 * stats.count * n / count
+        return mean + delta * n / count, m2
+
+    merged = jax.tree.map(merge, stats.mean, stats.m2, batch)
+    new_mean, new_m2 = jax.tree.transpose(
+        jax.tree.structure(stats.mean), jax.tree.structure((0, 0)), merged
+    )
+    return RunningStats(count, new_mean, new_m2)
+
+
+def std(stats: RunningStats) -> Tree:
+    """Standard deviation [*shape] (population); 1 before there is data or where it is 0."""
+    var = jax.tree.map(lambda m2: m2 / jnp.maximum(stats.count, 1), stats.m2)
+    return jax.tree.map(lambda v: jnp.where(v > 1e-8, jnp.sqrt(v), 1), var)
+
+
+def whiten(stats: RunningStats, x: Tree, clip: float = 10.0) -> Tree:
+    """Observations [..., *shape] in units of the running mean and deviation, clipped."""
+    return jax.tree.map(
+        lambda x, mean, s: jnp.clip((x - mean) / s, -clip, clip), x, stats.mean, std(stats)
+    )
+
+
+class RewardScale(NamedTuple):
+    """Running deviation of the discounted return, which rewards are divided by."""
+
+    stats: RunningStats
+    returns: Array  # [N] discounted return so far of each environment's episode
+
+
+def init_reward_scale(num_envs: int) -> RewardScale:
+    return RewardScale(init_stats(jnp.zeros(())), jnp.zeros(num_envs, float))
+
+
+def scale_reward(
+    scale: RewardScale, reward: Array, ended: Array, gamma, clip: float = 10.0
+) -> tuple[RewardScale, Array]:
+    """Rewards [T, N] over the running deviation of returns, clipped; the mean stays where it is.
+
+    Engstrom et al. (2020), arXiv:2005.12729, section 2. The statistics take in the whole rollout
+    before it is scaled, so one rollout has one scale.
+    """
+
+    def forward(returns, x):
+        reward, ended = x
+        returns = gamma * returns + reward
+        return returns * ~ended, returns
+
+    returns, seen = jax.lax.scan(forward, scale.returns, (reward, ended))
+    stats = update_stats(scale.stats, seen)
+    return RewardScale(stats, returns), jnp.clip(reward / std(stats), -clip, clip)

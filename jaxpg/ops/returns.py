@@ -1,0 +1,124 @@
+"""Returns and advantages, with one rule: termination cuts the bootstrap, truncation does not,
+and both cut the trace.
+
+All arrays are time-major [T, ...]. `next_value[t]` is the value of the true successor of step t,
+so a truncated step bootstraps from its own last observation and never from the reset one. The
+last row is the end of the data: it bootstraps, unless it terminated.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.types import Array
+
+
+def reward_to_go(
+    reward: Array, terminated: Array, truncated: Array, gamma, next_value: Array | None = None
+) -> Array:
+    """Discounted sum of the rewards from t to the end of t's episode. [T, ...]
+
+    Without `next_value` an episode that was truncated, or runs past the data, counts what it
+    earned so far; with it the rest is bootstrapped.
+    """
+    if next_value is None:
+        next_value = jnp.zeros_like(reward)
+    return lambda_return(reward, next_value, terminated, truncated, gamma, 1.0)
+
+
+def episode_return(reward: Array, ended: Array, gamma) -> Array:
+    """Discounted return of the whole episode that step t is part of, from its first step. [T, ...]
+
+    ended: [T, ...] bool, the last step of an episode. The data start at an episode's first step.
+    """
+    chex.assert_equal_shape([reward, ended])
+    weighted = gamma ** episode_time(ended) * reward
+
+    def forward(carry, x):
+        total, fresh = carry
+        reward, ended = x
+        total = jnp.where(fresh, 0, total) + reward
+        return (total, ended), total
+
+    zeros = jnp.zeros_like(weighted[0])
+    so_far = jax.lax.scan(forward, (zeros, jnp.ones_like(ended[0])), (weighted, ended))[1]
+
+    def backward(total, x):
+        so_far, ended, last = x
+        total = jnp.where(ended | last, so_far, total)
+        return total, total
+
+    last = jnp.arange(reward.shape[0]) == reward.shape[0] - 1
+    return jax.lax.scan(backward, zeros, (so_far, ended, last), reverse=True)[1]
+
+
+def episode_time(ended: Array) -> Array:
+    """How many steps of its own episode precede step t; data start a new episode. [T, ...] int32"""
+
+    def forward(time, ended):
+        return jnp.where(ended, 0, time + 1), time
+
+    return jax.lax.scan(forward, jnp.zeros(ended.shape[1:], jnp.int32), ended)[1]
+
+
+def complete(ended: Array) -> Array:
+    """Whether the episode of step t ends within the data. [T, ...] bool"""
+    return jnp.flip(jnp.cumsum(jnp.flip(ended, 0), 0), 0) > 0
+
+
+def lambda_return(
+    reward: Array, next_value: Array, terminated: Array, truncated: Array, gamma, lam
+) -> Array:
+    """TD(lambda) targets, Sutton & Barto (2018) eq. 12.20 in its recursive form. [T, ...]"""
+    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+
+    def back(target, x):
+        reward, next_value, terminated, ended = x
+        ahead = jnp.where(ended, next_value, (1 - lam) * next_value + lam * target)
+        target = reward + gamma * ~terminated * ahead
+        return target, target
+
+    x = (reward, next_value, terminated, terminated | truncated)
+    return jax.lax.scan(back, next_value[-1], x, reverse=True)[1]
+
+
+def n_step_return(
+    reward: Array, next_value: Array, terminated: Array, truncated: Array, gamma, n: int
+) -> Array:
+    """n-step targets, Sutton & Barto (2018) eq. 7.1; fewer steps at the end of an episode or of
+    the data, where they bootstrap from what is there. [T, ...]"""
+    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    cut = terminated | truncated
+    cut = cut.at[-1].set(True)
+    one_step = reward + gamma * ~terminated * next_value
+
+    def longer(_, target):
+        ahead = jnp.roll(target, -1, axis=0)
+        return jnp.where(cut, one_step, reward + gamma * ahead)
+
+    return jax.lax.fori_loop(1, n, longer, one_step)
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma,
+    lam,
+) -> Array:
+    """Generalised advantage estimation, Schulman et al. (2016), arXiv:1506.02438 eq. 16. [T, ...]
+
+    Equals `lambda_return - value`: add the value to get the critic's target.
+    """
+    chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
+    delta = reward + gamma * ~terminated * next_value - value
+    decay = gamma * lam * ~(terminated | truncated)
+
+    def back(advantage, x):
+        delta, decay = x
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]

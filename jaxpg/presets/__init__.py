@@ -1,0 +1,30 @@
+"""Tuned settings per agent and environment, one TOML file an agent.
+
+A table `["CartPole-v1"]` holds `total_steps`, `reached` (the result that was measured with it) and
+`config`, the fields that differ from the agent's defaults.
+"""
+
+import tomllib
+from importlib import resources
+from typing import Any
+
+from jaxpg import agents
+from jaxpg.core.config import from_dict, replace
+from jaxpg.core.types import Agent
+
+
+def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
+    """All presets of an agent: environment name -> {total_steps, reached, config}."""
+    name = agent if isinstance(agent, str) else agent.name
+    file = resources.files(__name__) / f"{name}.toml"
+    return tomllib.loads(file.read_text()) if file.is_file() else {}
+
+
+def preset(agent: str | Agent, env: str, **fields):
+    """The agent's config tuned for an environment, or its defaults if there is none.
+
+    fields: override it. Raises ValueError for an unknown agent or field.
+    """
+    agent = agents.get(agent) if isinstance(agent, str) else agent
+    cfg = from_dict(agent.Config, table(agent).get(env, {}).get("config", {}))
+    return replace(cfg, **fields)
