@@ -1,0 +1,137 @@
+"""Advantage actor-critic, the synchronous form of A3C, Mnih et al. (2016), arXiv:1602.01783.
+
+The actor follows grad log pi(a_t | s_t) A_t, the critic regresses on the target A_t + V(s_t), one
+update a rollout. The advantage is GAE (arXiv:1506.02438), which at lambda = 1 is the paper's
+algorithm S3 (each step looks ahead to the end of the rollout) and at lambda = 0 the TD error; or
+the return of exactly `n_step` steps. With `num_steps=1` either is the one-step actor-critic of
+Sutton & Barto (2018), sec. 13.5.
+
+Deviations from the paper: Adam instead of shared RMSProp, unless `optimizer="rmsprop"`; and the
+actor and the critic have their own learning rates (a shared torso learns at the actor's).
+"""
+
+from typing import NamedTuple
+
+import jax
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses
+from jaxpg.ops.normalize import standardize
+from jaxpg.ops.returns import gae, n_step_return
+
+
+@config
+class Config:
+    num_envs: int = static(16, ge=1)
+    num_steps: int = static(16, ge=1)  # per environment and iteration
+    advantage: str = static("gae", choices=("gae", "n_step"))
+    gae_lambda: float = number(0.95, ge=0, le=1)
+    n_step: int = static(5, ge=1)  # of advantage "n_step"; fewer at the end of a rollout
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    critic_learning_rate: float = number(1e-3, ge=0)
+    optimizer: str = static("adam", choices=("adam", "rmsprop"))
+    entropy_coef: float = number(0.01, ge=0)
+    normalize_advantage: bool = static(False)
+    max_grad_norm: float = number(0.5, gt=0)
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    shared: bool = static(False)  # one torso for actor and critic
+
+
+class TrainState(NamedTuple):
+    params: Tree
+    opt_state: optax.OptState
+    env: E.EnvState
+    key: Key
+
+
+def optimizer(cfg: Config) -> optax.GradientTransformation:
+    """One transformation an update: the critic's parameters and the rest have their own rates."""
+
+    def label(path, _):
+        return "critic" if path[1].key.startswith("critic") else "actor"
+
+    def rule(learning_rate):
+        if cfg.optimizer == "adam":
+            return optax.adam(learning_rate, eps=1e-5)
+        return optax.rmsprop(learning_rate, decay=0.99, eps=1e-5)
+
+    rules = {"actor": rule(cfg.learning_rate), "critic": rule(cfg.critic_learning_rate)}
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.max_grad_norm),
+        optax.multi_transform(rules, lambda params: jax.tree.map_with_path(label, params)),
+    )
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    k_params, k_env, key = jax.random.split(key, 3)
+    net, _ = actor_critic(cfg, env)
+    params = net.init(k_params, env.example_obs)
+    return TrainState(params, optimizer(cfg).init(params), E.reset(env, k_env, cfg.num_envs), key)
+
+
+def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> Array:
+    """How much better each step did than the critic said. [T, N]"""
+    ends = t.terminated, t.truncated
+    if cfg.advantage == "gae":
+        return gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda)
+    return n_step_return(t.reward, next_value, *ends, cfg.gamma, cfg.n_step) - value
+
+
+def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
+    """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
+    net, pi = actor_critic(cfg, env)
+    out, value = net.apply(params, t.obs)
+    next_value = net.apply(params, t.next_obs, method="value")
+    advantage = jax.lax.stop_gradient(advantages(cfg, t, value, next_value))
+    target = advantage + jax.lax.stop_gradient(value)
+    if cfg.normalize_advantage:
+        advantage = standardize(advantage)
+
+    l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
+    l_value = losses.value(value, target)
+    entropy = pi.entropy(out).mean()
+    return l_policy + l_value - cfg.entropy_coef * entropy, {
+        "loss/policy": l_policy,
+        "loss/value": l_value,
+        "policy/entropy": entropy,
+        "value/explained_variance": losses.explained_variance(value, target),
+    }
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    net, pi = actor_critic(cfg, env)
+    key, k_rollout = jax.random.split(state.key)
+
+    # Collect.
+    def act(obs, carry, key):
+        draw, _ = pi.sample(net.apply(state.params, obs, method="policy"), key)
+        return pi.action(draw), carry, {"draw": draw}
+
+    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+
+    # Learn: one update of both on the whole rollout.
+    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
+    updates, opt_state = optimizer(cfg).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state, env_state, key), metrics | info
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.params, obs, method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+a2c = Agent("a2c", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -1,0 +1,187 @@
+"""REINFORCE, Williams (1992), with the variance reductions that every textbook adds to it.
+
+The estimate of the policy gradient (Sutton et al. 2000; Sutton & Barto 2018, sec. 13.3-13.4) is
+
+    mean over episodes of  sum_t  [gamma^t]  grad log pi(a_t | s_t)  (G_t - b(s_t)),
+
+where G_t is the reward to go, or the return of the whole episode; the baseline b is nothing, the
+batch's mean or a learnt value; and gamma^t, which most implementations leave out, is a switch.
+
+Whole episodes only. An iteration resets every environment and runs it for `num_steps`; steps of
+an episode that does not end within them are masked out, and `episode/count` counts the others.
+`num_steps` must be at least the longest episode, so that the first one of each environment always
+counts. Later ones count if they fit, which favours short ones: `episodes="first"` leaves them out
+and is unbiased, at the price of the steps it throws away.
+
+A time limit ends an episode, and its return is what it earned until then; only the learnt
+baseline bootstraps from its own value there (truncation is not termination).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses
+from jaxpg.ops.normalize import masked_mean, standardize
+from jaxpg.ops.returns import complete, episode_return, episode_time, reward_to_go
+
+
+@config
+class Config:
+    num_envs: int = static(8, ge=1)
+    num_steps: int = static(500, ge=1)  # per environment and iteration: the longest episode
+    episodes: str = static("fitting", choices=("fitting", "first"))
+    weight: str = static("reward_to_go", choices=("reward_to_go", "total_return"))
+    baseline: str = static("value", choices=("none", "mean", "value"))
+    discount_states: bool = static(False)  # the factor gamma^t
+    normalize: bool = static(True)  # weights to mean 0 and variance 1: a mean baseline as well
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_updates: int = static(10, ge=1)  # gradient steps of the learnt baseline an iteration
+    entropy_coef: float = number(0.0, ge=0)
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+
+    shared = False  # actor and critic learn by different losses at different times
+
+
+class TrainState(NamedTuple):
+    actor: Tree
+    critic: Tree  # () unless the baseline is learnt
+    actor_opt: optax.OptState
+    critic_opt: optax.OptState
+    key: Key
+
+
+class Batch(NamedTuple):
+    """A rollout from fresh episodes: leaves [T, N, ...]."""
+
+    obs: Tree
+    draw: Array
+    weight: Array  # G_t - b(s_t), or what stands for it
+    counts: Array  # bool: whether the step is part of an episode that is learnt from
+    episodes: Array  # [] how many episodes those are
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    longest = getattr(env.params, "max_steps_in_episode", 0)
+    if not isinstance(longest, jax.core.Tracer) and np.max(longest) > cfg.num_steps:
+        raise ValueError(
+            f"reinforce.Config num_steps={cfg.num_steps}: allowed is an integer >= "
+            f"{np.max(longest)}, the longest episode of {env.name}; it learns from whole ones only"
+        )
+    key, k_actor, k_critic = jax.random.split(key, 3)
+    net, _ = actor_critic(cfg, env)
+    actor, critic = net.init(k_actor, env.example_obs, method="policy"), ()
+    if cfg.baseline == "value":
+        critic = net.init(k_critic, env.example_obs, method="value")
+    adam = optax.adam(cfg.learning_rate)
+    return TrainState(actor, critic, adam.init(actor), adam.init(critic), key)
+
+
+def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array]:
+    """G_t - b(s_t), and which steps count: both [T, N]. The values are zeros if none are learnt."""
+    ended = t.terminated | t.truncated
+    counts = complete(ended)
+    if cfg.episodes == "first":
+        counts &= jnp.cumsum(ended, 0) - ended == 0
+    if cfg.weight == "reward_to_go":
+        weight = reward_to_go(t.reward, t.terminated, t.truncated, cfg.gamma, next_value)
+    else:
+        weight = episode_return(t.reward, ended, cfg.gamma)
+    weight = weight - (masked_mean(weight, counts) if cfg.baseline == "mean" else value)
+    if cfg.normalize:
+        weight = standardize(weight, counts)
+    if cfg.discount_states:
+        weight = weight * cfg.gamma ** episode_time(ended)
+    return weight, counts
+
+
+def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Array, Metrics]:
+    """Its gradient is minus the estimate above: sums over steps, a mean over episodes."""
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(actor, b.obs, method="policy")
+    steps_per_episode = b.counts.sum(dtype=jnp.int32) / jnp.maximum(b.episodes, 1)
+    l_policy = steps_per_episode * losses.policy_gradient(
+        pi.log_prob(out, b.draw), b.weight, b.counts
+    )
+    entropy = masked_mean(pi.entropy(out), b.counts)
+    total = l_policy - cfg.entropy_coef * steps_per_episode * entropy
+    return total, {"loss/policy": l_policy, "policy/entropy": entropy}
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    net, pi = actor_critic(cfg, env)
+    key, k_env, k_rollout = jax.random.split(state.key, 3)
+
+    # Collect whole episodes.
+    def act(obs, carry, key):
+        draw, _ = pi.sample(net.apply(state.actor, obs, method="policy"), key)
+        return pi.action(draw), carry, {"draw": draw}
+
+    fresh = E.reset(env, k_env, cfg.num_envs)
+    _, _, t, metrics = E.rollout(env, act, fresh, (), k_rollout, cfg.num_steps)
+
+    # Weigh each step.
+    value = next_value = jnp.zeros_like(t.reward)
+    if cfg.baseline == "value":
+        value = net.apply(state.critic, t.obs, method="value")
+        next_value = net.apply(state.critic, t.next_obs, method="value")
+    weight, counts = weights(cfg, t, value, next_value)
+    episodes = ((t.terminated | t.truncated) & counts).sum(dtype=jnp.int32)
+    batch = Batch(t.obs, t.extras["draw"], weight, counts, episodes)
+
+    # Learn.
+    grads, info = jax.grad(loss, has_aux=True)(state.actor, cfg, env, batch)
+    updates, actor_opt = optax.adam(cfg.learning_rate).update(grads, state.actor_opt)
+    state = state._replace(
+        actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt, key=key
+    )
+    metrics |= info
+    if cfg.baseline == "value":
+        target = reward_to_go(t.reward, t.terminated, t.truncated, cfg.gamma, next_value)
+        critic, critic_opt, l_value = fit(cfg, net, state, t.obs, target, counts)
+        state = state._replace(critic=critic, critic_opt=critic_opt)
+        explained = losses.explained_variance(value, target, counts)
+        metrics |= {"loss/value": l_value, "value/explained_variance": explained}
+    return state, metrics
+
+
+def fit(cfg: Config, net, state: TrainState, obs, target, counts) -> tuple[Tree, Tree, Array]:
+    """Regresses the learnt baseline on this iteration's returns."""
+
+    def error(critic):
+        return losses.value(net.apply(critic, obs, method="value"), target, counts)
+
+    def update(carry, _):
+        critic, opt_state = carry
+        l_value, grads = jax.value_and_grad(error)(critic)
+        updates, opt_state = optax.adam(cfg.critic_learning_rate).update(grads, opt_state)
+        return (optax.apply_updates(critic, updates), opt_state), l_value
+
+    carry = state.critic, state.critic_opt
+    carry, l_value = jax.lax.scan(update, carry, None, cfg.critic_updates)
+    return *carry, l_value[0]
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.actor, obs, method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+reinforce = Agent("reinforce", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)
