@@ -74,11 +74,12 @@ def approx_kl(log_ratio: Array) -> Array:
 def explained_variance(value: Array, target: Array, mask: Array | None = None) -> Array:
     """1 - Var[target - value] / Var[target]: 1 is a perfect critic, 0 one that says a constant.
 
-    0 where the target does not vary.
+    0 where the target does not vary by more than its rounding.
     """
 
     def variance(x):
         return masked_mean(jnp.square(x - masked_mean(x, mask)), mask)
 
     total = variance(target)
-    return jnp.where(total > 0, 1 - variance(target - value) / jnp.where(total > 0, total, 1), 0)
+    varies = total > 1e-10 * masked_mean(jnp.square(target), mask)
+    return jnp.where(varies, 1 - variance(target - value) / jnp.where(varies, total, 1), 0)

@@ -1,0 +1,41 @@
+"""What the tests share: strict dtypes, and tiny configs of every agent."""
+
+import jax
+import pytest
+
+import jaxpg
+from jaxpg import agents
+
+jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+# A new agent is one row: the smallest config that still goes through all of its code.
+TINY = {
+    "reinforce": {"num_envs": 2, "num_steps": 8, "hidden": (4,), "critic_updates": 2},
+    "a2c": {"num_envs": 2, "num_steps": 4, "hidden": (4,)},
+    "ppo": {
+        "num_envs": 2,
+        "num_steps": 4,
+        "hidden": (4,),
+        "minibatches": 2,
+        "num_epochs": 2,
+        "normalize_obs": True,
+        "normalize_reward": True,
+        "target_kl": 0.05,
+    },
+}
+
+
+@pytest.fixture(params=agents.NAMES)
+def agent(request):
+    return agents.get(request.param)
+
+
+@pytest.fixture
+def tiny(agent):
+    return agent.Config(**TINY[agent.name])
+
+
+@pytest.fixture
+def env():
+    """CartPole with episodes short enough for every tiny rollout to hold a whole one."""
+    return jaxpg.make("CartPole-v1", max_steps_in_episode=8)

@@ -1,0 +1,183 @@
+"""What every agent promises. A new agent is one row in conftest.TINY."""
+
+import dataclasses
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg.core.run import run
+from jaxpg.core.train import iterate, start
+from tests.conftest import TINY
+
+ITERATIONS = 9
+
+
+def same_bytes(a, b):
+    """Every leaf of two pytrees is equal to the byte, NaNs included."""
+    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    la, lb = jax.tree.leaves(a), jax.tree.leaves(b)
+    assert len(la) == len(lb)
+    for x, y in zip(la, lb, strict=True):
+        assert np.asarray(raw(x)).tobytes() == np.asarray(raw(y)).tobytes()
+
+
+def describe(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)
+
+
+@functools.cache
+def chunked(name, chunk, seed=0, seeds=0):
+    """A run of ITERATIONS in chunks; programs are compiled once and shared by the tests."""
+    agent = getattr(jaxpg, name)
+    cfg = agent.Config(**TINY[name])
+    key = jax.random.key(seed)
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+    steps = ITERATIONS * agent.steps_per_iter(cfg)
+    key = jax.random.split(key, seeds) if seeds else key
+    return run(agent, cfg, env, key, total_steps=steps, chunk=chunk)
+
+
+def test_state_is_a_fixed_point_of_step(agent, tiny, env):
+    tiny = dataclasses.replace(
+        tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
+    )
+    begin = jax.eval_shape(functools.partial(start, agent), tiny, env, jax.random.key(0))
+    after, metrics = jax.eval_shape(agent.step, tiny, env, begin)
+    assert describe(begin) == describe(after)
+    assert not any(x.weak_type for x in jax.tree.leaves(begin) if hasattr(x, "weak_type"))
+    assert all(m.shape == () for m in metrics.values()), "metrics are scalars"
+    assert all("/" in name for name in metrics), "metrics are named group/name"
+
+
+def test_one_trace_serves_every_key_number_and_environment_parameter(agent, tiny, env):
+    traces = 0
+
+    @jax.jit
+    def go(cfg, env, key):
+        nonlocal traces
+        traces += 1
+        return jaxpg.train(agent, cfg, env, key, 2 * agent.steps_per_iter(cfg))
+
+    other = dataclasses.replace(env, params=env.params.replace(gravity=12.0))
+    first = go(tiny, env, jax.random.key(0))
+    go(tiny, env, jax.random.key(1))
+    go(dataclasses.replace(tiny, learning_rate=0.5), env, jax.random.key(0))
+    last = go(tiny, other, jax.random.key(0))
+    assert traces == 1
+    with pytest.raises(AssertionError):
+        same_bytes(first[0], last[0])  # the new gravity was not a constant of the program
+    go(dataclasses.replace(tiny, hidden=(5,)), env, jax.random.key(0))
+    assert traces == 2
+
+
+def test_chunks_do_not_change_a_byte(agent):
+    whole = chunked(agent.name, ITERATIONS)
+    for chunk in (1, 7):
+        parts = chunked(agent.name, chunk)
+        same_bytes(whole.state, parts.state)
+        same_bytes(whole.metrics, parts.metrics)
+    assert whole.iteration == ITERATIONS
+    assert whole.stopped == "done"
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(agent):
+    again = chunked.__wrapped__(agent.name, 7)
+    same_bytes(again.state, chunked(agent.name, 7).state)
+    with pytest.raises(AssertionError):
+        same_bytes(again.state, chunked(agent.name, 7, seed=1).state)
+
+
+def test_seeds_are_rows_of_one_program(agent):
+    """Keys and integers are the same as in a run of their own; floats part in the last bits."""
+    many = chunked(agent.name, ITERATIONS, seeds=2)
+    alone = chunked.__wrapped__  # the same key, run by itself
+    cfg, env = many.cfg, many.env
+    keys = jax.random.split(jax.random.key(0), 2)
+    one = run(agent, cfg, env, keys[1], total_steps=many.env_steps, chunk=ITERATIONS)
+    del alone
+    assert many.metrics["episode/return"].shape == (2, ITERATIONS)
+    same_bytes(jax.tree.map(lambda x: x[1], many.state.key), one.state.key)
+    for name, column in one.metrics.items():
+        np.testing.assert_allclose(many.metrics[name][1], column, rtol=2e-2, atol=2e-3)
+
+
+def test_no_host_callback_in_the_program(agent, tiny, env):
+    tiny = dataclasses.replace(
+        tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
+    )
+    state = jax.eval_shape(functools.partial(start, agent), tiny, env, jax.random.key(0))
+    program = str(jax.make_jaxpr(lambda s: iterate(agent, tiny, env, s, 2))(state))
+    assert "callback" not in program
+
+
+def test_resume_from_the_middle_is_exact(agent):
+    whole = chunked(agent.name, ITERATIONS)
+    cfg, env, total = whole.cfg, whole.env, whole.env_steps
+    stop = lambda event: event.iteration >= 4  # noqa: E731
+    key = jax.random.key(0)
+    half = run(agent, cfg, env, key, total_steps=total, chunk=4, callbacks=[stop])
+    assert (half.iteration, half.stopped) == (4, "callback")
+    rest = run(
+        agent, cfg, env, key, total_steps=total, chunk=4, state=half.state, iteration=half.iteration
+    )
+    same_bytes(rest.state, whole.state)
+    same_bytes({k: m[4:] for k, m in whole.metrics.items()}, rest.metrics)
+
+
+def test_learns_from_a_hyperparameter_batch(agent, tiny, env):
+    """vmap over a number: rate 0 leaves the parameters alone, another rate does not."""
+
+    def go(rate):
+        fields = {"learning_rate": rate}
+        if hasattr(tiny, "critic_learning_rate"):
+            fields["critic_learning_rate"] = rate
+        cfg = dataclasses.replace(tiny, **fields)
+        key = jax.random.key(0)
+        begin = agent.init(cfg, env, key)
+        end, _ = jaxpg.train(agent, cfg, env, key, 3 * agent.steps_per_iter(cfg))
+        pick = lambda s: s.params if hasattr(s, "params") else s.actor  # noqa: E731
+        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), pick(begin), pick(end))
+        return jnp.stack(jax.tree.leaves(moved)).max()
+
+    moved = jax.jit(jax.vmap(go))(jnp.array([0.0, 1e-2]))
+    assert moved[0] == 0
+    assert moved[1] > 1e-4
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "FrozenLake-misc", "UmbrellaChain-bsuite"])
+def test_other_spaces_train_and_evaluate(agent, name):
+    """Continuous actions, discrete observations, integer rewards."""
+    env = jaxpg.make(name, max_steps_in_episode=8) if "Umbrella" not in name else jaxpg.make(name)
+    fields = dict(TINY[agent.name])
+    if agent.name == "reinforce":
+        fields["num_steps"] = 100 if "Umbrella" in name else 8
+    cfg = agent.Config(**fields)
+    total = 2 * agent.steps_per_iter(cfg)
+    state, metrics = jax.jit(functools.partial(jaxpg.train, agent, total_steps=total))(
+        cfg, env, jax.random.key(0)
+    )
+    returns = jaxpg.evaluate(agent, cfg, env, state, jax.random.key(1), episodes=3, greedy=False)
+    assert returns.shape == (3,)
+    assert np.isfinite(returns).all()
+    assert all(np.isfinite(m).all() for k, m in metrics.items() if not k.startswith("episode"))
+
+
+def test_x64_runs(agent):
+    """A process of its own: x64 cannot be switched once arrays exist."""
+    code = f"""
+import jax; jax.config.update("jax_enable_x64", True)
+import jaxpg
+from tests.conftest import TINY
+agent = jaxpg.{agent.name}
+env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+cfg = agent.Config(**TINY["{agent.name}"])
+state, metrics = jaxpg.train(agent, cfg, env, jax.random.key(0), 2 * agent.steps_per_iter(cfg))
+assert metrics["loss/policy"].dtype == "float64", metrics["loss/policy"].dtype
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
