@@ -61,8 +61,8 @@ def test_stop_skips_the_epochs_that_remain(epochs):
     assert count == ran * M
     np.testing.assert_array_equal(seen[: ran * M], everything[: ran * M])
     np.testing.assert_array_equal(seen[ran * M :], -1)
-    assert metrics["epochs"] == ran
-    assert metrics["epochs"].dtype == jnp.int32
+    assert metrics["update/epochs"] == ran
+    assert metrics["update/epochs"].dtype == jnp.int32
     # Means over the updates that ran: a skipped epoch counts neither above nor below the line.
     np.testing.assert_allclose(metrics["count"], (ran * M - 1) / 2)
     assert metrics["together"] == 1
@@ -71,15 +71,15 @@ def test_stop_skips_the_epochs_that_remain(epochs):
 def test_stop_sees_the_mean_of_one_epoch():
     """Not its last minibatch, nor the mean since the start: each would stop elsewhere."""
     mean_of_second = M + (M - 1) / 2
-    assert run(jax.random.key(0), mean_of_second - 0.1)[1]["epochs"] == 2
-    assert run(jax.random.key(0), mean_of_second + 0.1)[1]["epochs"] == 3
+    assert run(jax.random.key(0), mean_of_second - 0.1)[1]["update/epochs"] == 2
+    assert run(jax.random.key(0), mean_of_second + 0.1)[1]["update/epochs"] == 3
 
 
 def test_lanes_of_a_vmap_stop_on_their_own():
     keys = jax.random.split(jax.random.key(0), 4)
     limits = jnp.array([limit_for(1), limit_for(3), jnp.inf, limit_for(2)])
     lanes = jax.vmap(run)(keys, limits)
-    np.testing.assert_array_equal(lanes[1]["epochs"], [1, 3, E, 2])
+    np.testing.assert_array_equal(lanes[1]["update/epochs"], [1, 3, E, 2])
     for i in range(4):
         alone = run(keys[i], limits[i])
         jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[i], y), lanes, alone)

@@ -53,4 +53,4 @@ def epochs(
 
     (carry, _), (metrics, ran) = jax.lax.scan(guarded, (carry, jnp.zeros((), bool)), keys)
     count = ran.sum(dtype=jnp.int32)
-    return carry, {k: m.sum(0) / count for k, m in metrics.items()} | {"epochs": count}
+    return carry, {k: m.sum(0) / count for k, m in metrics.items()} | {"update/epochs": count}

@@ -21,11 +21,11 @@ def standardize(x: Array, mask: Array | None = None) -> Array:
     A batch whose entries are all alike carries no signal and becomes zeros: its standard
     deviation is rounding error, and dividing by it would turn that error into a gradient.
     """
-    size = jnp.sqrt(masked_mean(jnp.square(x), mask))
+    size = masked_mean(jnp.square(x), mask)
     x = x - masked_mean(x, mask)
-    std = jnp.sqrt(masked_mean(jnp.square(x), mask))
-    alike = std <= 1e-5 * size
-    return jnp.where(alike, 0, x / jnp.where(alike, 1, std))
+    var = masked_mean(jnp.square(x), mask)
+    alike = var <= 1e-10 * size
+    return jnp.where(alike, 0, x / jnp.sqrt(jnp.where(alike, 1, var)))
 
 
 class RunningStats(NamedTuple):
@@ -63,9 +63,15 @@ def update_stats(stats: RunningStats, batch: Tree) -> RunningStats:
 
 
 def std(stats: RunningStats) -> Tree:
-    """Standard deviation [*shape] (population); 1 before there is data or where it is 0."""
-    var = jax.tree.map(lambda m2: m2 / jnp.maximum(stats.count, 1), stats.m2)
-    return jax.tree.map(lambda v: jnp.where(v > 1e-8, jnp.sqrt(v), 1), var)
+    """Standard deviation [*shape] (population); 1 before there is data, and where the values
+    differ by no more than their rounding."""
+
+    def one(mean, m2):
+        var = m2 / jnp.maximum(stats.count, 1)
+        varies = var > jnp.maximum(1e-8, 1e-12 * jnp.square(mean))
+        return jnp.where(varies, jnp.sqrt(jnp.where(varies, var, 1)), 1)
+
+    return jax.tree.map(one, stats.mean, stats.m2)
 
 
 def whiten(stats: RunningStats, x: Tree, clip: float = 10.0) -> Tree:

@@ -1,0 +1,291 @@
+"""Run folders: everything about a run, written so that it can be gone on with to the byte.
+
+run.json         agent, config, environment, key, what was asked for, versions
+metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
+evaluations.csv  returns of whole episodes, greedy and sampled
+checkpoints/     the newest whole states
+summary.json     how it ended; only when it has
+curve.png        the learning curve
+"""
+
+import csv
+import functools
+import platform
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg import agents
+from jaxpg.core import env as E
+from jaxpg.core import run as loop
+from jaxpg.core.config import from_dict
+from jaxpg.core.run import Callback, Result
+from jaxpg.core.train import iterations, start, with_horizon
+from jaxpg.core.types import Agent, Key
+from jaxpg.experiment import checkpoint, logging
+from jaxpg.experiment.checkpoint import CheckpointError, read_json, write_json
+
+LEAST = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
+
+
+class _Run(NamedTuple):
+    """An open run folder."""
+
+    out: Path
+    agent: Agent
+    cfg: Any  # as it was given: without the horizon, which follows from total_steps
+    env: E.Env
+    key: Key
+    record: dict  # run.json
+
+    @property
+    def num_iters(self) -> int:
+        return iterations(self.agent, self.cfg, self.record["total_steps"])
+
+
+def run(
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    key: Key,
+    *,
+    total_steps: int,
+    callbacks: Iterable[Callback | Callable] = (),
+    out: str | Path | None = None,
+    chunk: int | None = None,
+    evaluations: int = 10,
+    episodes: int = 128,
+    checkpoints: int = 5,
+    keep: int = 3,
+) -> Result:
+    """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
+
+    The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
+    `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
+    or infinity in the state ends it with logging.NonFiniteError. `resume` goes on with a run that
+    was stopped, in whatever way.
+
+    Raises ValueError before anything is compiled or written for what cannot work, and for an
+    `out` that is not a new or empty folder.
+    """
+    asked = {
+        "chunk": chunk,
+        "evaluations": evaluations,
+        "episodes": episodes,
+        "checkpoints": checkpoints,
+        "keep": keep,
+    }
+    for name, value in asked.items():
+        if not (value is None and name == "chunk" or type(value) is int and value >= LEAST[name]):
+            raise ValueError(f"{name}={value!r}: allowed is an integer >= {LEAST[name]}")
+    if out is None:
+        return loop.run(
+            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=chunk
+        )
+    loop.check(agent, cfg, env, key, total_steps)
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
+        what = "a run (`resume` goes on with it)" if (out / "run.json").exists() else "files"
+        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
+
+    known = {
+        "agent": agent.name in agents.NAMES and agents.get(agent.name) == agent,
+        "env": bool(env.made_of),
+    }
+    record = {
+        **checkpoint.describe(agent, cfg, env),
+        "own": [name for name in known if not known[name]],  # no name gives these again
+        "key": {
+            "generator": str(jax.random.key_impl(key)),
+            "words": jax.random.key_data(key).tolist(),
+        },
+        "total_steps": int(total_steps),
+        **asked,
+        "made_with": _here(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "run.json", record)
+    return _train(_Run(out, agent, cfg, env, key, record), callbacks, None)
+
+
+def resume(
+    out: str | Path,
+    *,
+    callbacks: Iterable[Callback | Callable] = (),
+    total_steps: int | None = None,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+) -> Result:
+    """Goes on from a run folder's newest checkpoint, or from the beginning if it has none.
+
+    Files and final state are, to the byte, those of a run that was never stopped, on the same
+    versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
+    now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
+    `load`. Raises CheckpointError for a damaged, missing or foreign folder.
+    """
+    this = _open(Path(out), agent, env)
+    for what, here in _here().items():
+        if (there := this.record["made_with"].get(what)) != here:
+            warnings.warn(
+                f"{out} was made with {what} {there}, this is {here}: "
+                "it may not go on to the byte as it would have",
+                stacklevel=2,
+            )
+    done = checkpoint.newest(this.out / "checkpoints")
+    if total_steps is not None:
+        if iterations(this.agent, this.cfg, total_steps) < (done or 0):
+            least = done * this.agent.steps_per_iter(this.cfg)
+            raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
+        this = this._replace(record={**this.record, "total_steps": int(total_steps)})
+    before = None if done is None else _load(this)
+    if total_steps is not None:
+        write_json(this.out / "run.json", this.record)
+    summary = this.out / "summary.json"
+    if done == this.num_iters:
+        if not summary.exists():  # killed at the very end
+            _finish(this, before)
+        return before
+    summary.unlink(missing_ok=True)
+    return _train(this, callbacks, before)
+
+
+def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
+    """A run from its folder: the newest checkpoint, and the metrics up to it.
+
+    agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
+    for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
+    damaged, missing or foreign folder, or one without a checkpoint.
+    """
+    return _load(_open(Path(out), agent, env))
+
+
+def _here() -> dict[str, Any]:
+    """What the last bits of a result depend on."""
+    devices = jax.devices()
+    return {
+        **checkpoint.versions(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "x64": jax.config.jax_enable_x64,
+    }
+
+
+def _open(out: Path, agent: Agent | None, env: E.Env | None) -> _Run:
+    path = out / "run.json"
+    if not path.is_file():
+        found = "no run.json" if out.is_dir() else "no such folder"
+        raise CheckpointError(f"{out}: found {found}, expected the folder of a run")
+    record = read_json(path)
+    for name, given in {"agent": agent, "env": env}.items():
+        if name in record["own"] and given is None:
+            raise CheckpointError(f"{out}: was made with an {name} of your own: pass {name}=...")
+    try:
+        agent = agent or agents.get(record["agent"])
+        arrays = {k: np.asarray(v) for k, v in record["environment"].items() if type(v) is list}
+        env = env or E.make(**record["environment"] | arrays)
+        cfg = from_dict(agent.Config, record["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
+    key = jax.random.wrap_key_data(words, impl=record["key"]["generator"])
+    return _Run(out, agent, cfg, env, key, record)
+
+
+def _load(this: _Run) -> Result:
+    cfg = with_horizon(this.cfg, this.record["total_steps"])
+    begin = functools.partial(start, this.agent, cfg, this.env)
+    like = jax.eval_shape(jax.vmap(begin) if this.key.ndim else begin, this.key)
+    about = checkpoint.describe(this.agent, this.cfg, this.env)
+    state, iteration = checkpoint.restore(this.out / "checkpoints", like, about)
+    metrics = _metrics(this, cfg, iteration)
+    ended = this.out / "summary.json"
+    summary = read_json(ended) if ended.exists() else {"stopped": "error", "seconds": np.nan}
+    stopped = "done" if iteration == this.num_iters else summary["stopped"]
+    return Result(
+        this.agent, cfg, this.env, state, metrics, iteration, this.num_iters, stopped,
+        summary["seconds"],
+    )  # fmt: skip
+
+
+def _metrics(this: _Run, cfg, iteration: int) -> dict[str, np.ndarray]:
+    """The metrics of the first iterations, from their file, in the dtypes that they had."""
+    path, seeds = this.out / "metrics.csv", this.key.size
+    begin = functools.partial(start, this.agent, cfg, this.env)
+    one = this.key.reshape(-1)[0]
+    kinds = jax.eval_shape(lambda key: this.agent.step(cfg, this.env, begin(key))[1], one)
+    try:
+        with path.open() as file:
+            names = file.readline().strip().split(",")
+            cells = np.loadtxt(
+                file, delimiter=",", max_rows=iteration * seeds, ndmin=2,
+                converters=lambda cell: float(cell or "nan"),
+            )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    columns = dict(zip(names, cells.T, strict=False))
+    expected = np.repeat(np.arange(1, iteration + 1), seeds)
+    if {*kinds} - {*columns} or not np.array_equal(columns["iteration"], expected):
+        raise CheckpointError(
+            f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected {seeds} for each "
+            f"of the first {iteration} iterations, with {', '.join(kinds)}"
+        )
+    shape = (iteration, *this.key.shape)
+    return {name: columns[name].reshape(shape).T.astype(x.dtype) for name, x in kinds.items()}
+
+
+def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result | None) -> Result:
+    out, agent, cfg, env, key, asked = this
+    begun = before.iteration if before else 0
+    every = lambda times: -(-this.num_iters // times)  # noqa: E731
+    watch = [logging.nan_guard(), logging.metrics_files(out, begun)]
+    if asked["evaluations"]:
+        watch += [
+            logging.evaluation(
+                agent, cfg, env, key, every(asked["evaluations"]), asked["episodes"], out, begun
+            )
+        ]
+    folder = out / "checkpoints"
+    save = checkpoint.checkpoints(
+        folder, agent, cfg, env, every(asked["checkpoints"]), asked["keep"]
+    )
+    result = loop.run(
+        agent, cfg, env, key,
+        total_steps=asked["total_steps"],
+        callbacks=[*watch, *callbacks, save],  # the checkpoint when all of its rows are written
+        chunk=asked["chunk"],
+        state=before and before.state,
+        iteration=begun,
+    )  # fmt: skip
+    if before:
+        both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
+        result = result._replace(metrics=both)
+    _finish(this, result)
+    return result
+
+
+def _finish(this: _Run, result: Result) -> None:
+    """Draws the curve and, last, says how the run ended."""
+    from jaxpg.experiment import plots  # matplotlib takes a while
+
+    plots.learning_curve([this.out], this.out / "curve.png")
+    content = {
+        "stopped": result.stopped,
+        "seconds": result.seconds,
+        "iteration": result.iteration,
+        "env_steps": result.env_steps,
+        "evaluation": None,
+    }
+    path = this.out / "evaluations.csv"
+    if path.exists():
+        with path.open() as file:
+            rows = list(csv.DictReader(file))[-this.key.size :]
+        content["evaluation"] = {
+            name: [float(row[name]) if row[name] else None for row in rows] for name in rows[0]
+        }
+    write_json(this.out / "summary.json", content)
