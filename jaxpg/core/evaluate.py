@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.seeds import over_seeds, seed_mesh
+from jaxpg.core.train import strong
 from jaxpg.core.types import Agent, Array, Key, Tree
 
 
@@ -47,7 +48,6 @@ def evaluate(
         ended = (t.terminated | t.truncated)[0] & jnp.isnan(returns)
         return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward[0], returns)
 
-    env_state = E.reset(env, k_env, episodes)
-    env_state = jax.tree.map(lambda x: x.astype(x.dtype), env_state)
+    env_state = strong(E.reset(env, k_env, episodes))
     loop = (0, env_state, (), key, jnp.full(episodes, jnp.nan, float))
     return jax.lax.while_loop(running, advance, loop)[-1]

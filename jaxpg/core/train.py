@@ -26,10 +26,19 @@ def with_horizon(cfg, total_steps: int):
     return cfg
 
 
+def strong(tree: Tree) -> Tree:
+    """The same values without weak types: a weakly typed leaf (an environment that writes `0.0`)
+    would change its type after one step and compile the whole loop twice."""
+
+    def cast(x: Array) -> Array:
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.astype(x.dtype)
+
+    return jax.tree.map(cast, tree)
+
+
 def start(agent: Agent, cfg, env, key: Key) -> Tree:
-    """The initial state, with strong dtypes: a weakly typed leaf (an environment that writes
-    `0.0`) would change its type after one step and compile the whole loop twice."""
-    return jax.tree.map(lambda x: x.astype(x.dtype), agent.init(cfg, env, key))
+    """The initial state, in the types that it keeps."""
+    return strong(agent.init(cfg, env, key))
 
 
 def iterate(

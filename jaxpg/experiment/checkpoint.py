@@ -38,7 +38,7 @@ def _sealed(content: dict[str, Any]) -> str:
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Writes JSON with its own digest, in one atomic move: after a kill it is there or it is not."""
+    """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing."""
     path = Path(path)
     draft = path.with_name(path.name + ".tmp")
     with draft.open("w") as file:
@@ -177,13 +177,12 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
     files, saved = _digests(step), manifest["files"]
     for name in {**files, **saved}:
         if files.get(name) != saved.get(name):
-            what = "no such file" if name not in files else f"sha256 {files[name]}"
-            want = "no such file" if name not in saved else f"sha256 {saved[name]}"
-            raise CheckpointError(f"{step / name}: found {what}, expected {want}")
+            found, digest = files.get(name, "no file"), saved.get(name, "no file")
+            raise CheckpointError(f"{step / name}: found {found}, expected {digest} (sha256)")
     expected = {"iteration": iteration, **about, "leaves": _kinds(like)}
     for part, value in expected.items():
-        if difference := _difference(manifest[part], value, part):
-            raise CheckpointError(f"{step}: {difference}")
+        if differs := difference(manifest[part], value, part):
+            raise CheckpointError(f"{step}: {differs}")
 
     manager, args = _manager(folder)
     with manager:
@@ -197,12 +196,12 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
     return jax.tree.unflatten(jax.tree.structure(like), leaves), iteration
 
 
-def _difference(found, expected, path: str) -> str | None:
+def difference(found, expected, path: str) -> str | None:
     """The first place where two JSON values differ."""
     if not (isinstance(found, dict) and isinstance(expected, dict)):
         return None if found == expected else f"{path}: found {found!r}, expected {expected!r}"
     parts = ((name, found.get(name), expected.get(name)) for name in {**found, **expected})
-    return next((d for n, f, e in parts if (d := _difference(f, e, f"{path}.{n}"))), None)
+    return next((d for n, f, e in parts if (d := difference(f, e, f"{path}.{n}"))), None)
 
 
 def checkpoints(
@@ -214,22 +213,26 @@ def checkpoints(
     A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:
     give this after the callbacks that write files, and a checkpoint has all of its rows in them.
+    Raises CheckpointError, after the first chunk, if the folder has checkpoints of another run.
     """
-    about = describe(agent, cfg, env)
+    about, folder = describe(agent, cfg, env), Path(folder)
     last, handed, waiting = newest(folder) or 0, 0, {}
 
     def write(snap: Snapshot, iteration: int) -> None:
         for name, x in snap.arrays.items():
             if jnp.issubdtype(x.dtype, jnp.inexact) and not np.isfinite(x).all():
-                warnings.warn(
-                    f"iteration {iteration} is not saved: {name} has a NaN or infinity",
-                    stacklevel=2,
-                )
+                where = f"{folder}: iteration {iteration} is not saved"
+                warnings.warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
                 return
         save(folder, snap, iteration, about, keep)
 
     def on_chunk(event: Event) -> None:
         nonlocal last
+        if event.iteration <= last:
+            raise CheckpointError(
+                f"{folder}: found a checkpoint of iteration {last}, expected none that this run, "
+                f"at iteration {event.iteration}, has still to reach"
+            )
         if event.iteration // every > last // every:
             last = event.iteration
             waiting[last] = snapshot(event.state)
@@ -241,7 +244,7 @@ def checkpoints(
             write(waiting.pop(handed), handed)
 
     def on_end(result: Result) -> None:
-        # A second Ctrl-C may have come between the last state and its rows.
+        # Not the same iteration if a second Ctrl-C came between the last state and its rows.
         if result.stopped != "error" and handed == result.iteration != last:
             write(snapshot(result.state), handed)
 

@@ -177,37 +177,30 @@ def progress(label: str = "") -> Callback:
     console = Console(stderr=True)
     columns = BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}")
     bar = Progress(*[TextColumn(label)][: bool(label)], *columns, console=console, expand=True)
-    first = task = None
-    tenths, evaluated = 0, np.nan
+    task = bar.add_task("", total=1.0, note="")
+    first, tenths, evaluated = None, 0, np.nan
 
     def show(event: Event) -> None:
-        nonlocal first, task, tenths, evaluated
+        nonlocal first, tenths, evaluated
         series, measured = _split(event)
-        now = time.perf_counter()
-        first = first or (now, event.env_steps)
+        done, now = event.iteration / event.num_iters, time.perf_counter()
+        first = first or (now, event.env_steps, done)
         evaluated = measured.get("eval/greedy", evaluated)
         notes = [f"return {_number(_mean(series, 'episode/return', axis=None))}"]
         if not np.isnan(evaluated).all():
             notes += [f"eval {_number(np.mean(evaluated))}"]
-        if event.env_steps > first[1]:
-            rate = (event.env_steps - first[1]) / (now - first[0])
-            left = event.env_steps // event.iteration * (event.num_iters - event.iteration) / rate
-            seeds = len(series["episode/return"])
-            notes = [
-                f"{short(rate * seeds)} steps/s",
-                *notes,
-                f"ETA {timedelta(seconds=int(left))}",
-            ]
+        if done > first[2]:
+            steps = (event.env_steps - first[1]) * len(series["episode/return"])
+            left = (1 - done) / (done - first[2]) * (now - first[0])
+            notes = [f"{short(steps / (now - first[0]))} steps/s", *notes]
+            notes += [f"ETA {timedelta(seconds=round(left))}"]
         note = "  ".join(notes)
         if console.is_terminal:
-            if task is None:
-                task = bar.add_task("", total=event.num_iters, note="")
-                bar.start()
-            bar.update(task, completed=event.iteration, note=note)
-        elif event.iteration * 10 // event.num_iters > tenths:
-            tenths = event.iteration * 10 // event.num_iters
-            percent = f"{event.iteration / event.num_iters:4.0%}"
-            console.print("  ".join([*[label][: bool(label)], percent, note]), highlight=False)
+            bar.start()
+            bar.update(task, completed=done, note=note)
+        elif int(done * 10) > tenths:
+            tenths = int(done * 10)
+            console.print(f"{label}  {done:4.0%}  {note}".strip(), highlight=False)
 
     return Callback(on_metrics=show, on_end=lambda result: bar.stop())
 

@@ -10,6 +10,7 @@ curve.png        the learning curve
 
 import csv
 import functools
+import math
 import platform
 import warnings
 from collections.abc import Callable, Iterable
@@ -81,7 +82,7 @@ def run(
         "keep": keep,
     }
     for name, value in asked.items():
-        if not (value is None and name == "chunk" or type(value) is int and value >= LEAST[name]):
+        if (type(value) is not int or value < LEAST[name]) and not name == value is None:
             raise ValueError(f"{name}={value!r}: allowed is an integer >= {LEAST[name]}")
     if out is None:
         return loop.run(
@@ -185,57 +186,62 @@ def _open(out: Path, agent: Agent | None, env: E.Env | None) -> _Run:
     for name, given in {"agent": agent, "env": env}.items():
         if name in record["own"] and given is None:
             raise CheckpointError(f"{out}: was made with an {name} of your own: pass {name}=...")
+    arrays = {k: np.asarray(v) for k, v in record["environment"].items() if type(v) is list}
     try:
         agent = agent or agents.get(record["agent"])
-        arrays = {k: np.asarray(v) for k, v in record["environment"].items() if type(v) is list}
         env = env or E.make(**record["environment"] | arrays)
         cfg = from_dict(agent.Config, record["config"])
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    for part, value in checkpoint.describe(agent, cfg, env).items():
+        if differs := checkpoint.difference(record[part], value, part):
+            raise CheckpointError(f"{path}: {differs}")
     words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
     key = jax.random.wrap_key_data(words, impl=record["key"]["generator"])
     return _Run(out, agent, cfg, env, key, record)
 
 
 def _load(this: _Run) -> Result:
-    cfg = with_horizon(this.cfg, this.record["total_steps"])
-    begin = functools.partial(start, this.agent, cfg, this.env)
-    like = jax.eval_shape(jax.vmap(begin) if this.key.ndim else begin, this.key)
-    about = checkpoint.describe(this.agent, this.cfg, this.env)
-    state, iteration = checkpoint.restore(this.out / "checkpoints", like, about)
-    metrics = _metrics(this, cfg, iteration)
-    ended = this.out / "summary.json"
-    summary = read_json(ended) if ended.exists() else {"stopped": "error", "seconds": np.nan}
+    out, agent, cfg, env, key, record = this
+    about = checkpoint.describe(agent, cfg, env)
+    cfg = with_horizon(cfg, record["total_steps"])
+    begin = functools.partial(start, agent, cfg, env)
+    like = jax.eval_shape(jax.vmap(begin) if key.ndim else begin, key)
+    state, iteration = checkpoint.restore(out / "checkpoints", like, about)
+    one = key.reshape(-1)[0]
+    _, kinds = jax.eval_shape(lambda key: agent.step(cfg, env, begin(key)), one)
+    metrics = _metrics(out / "metrics.csv", kinds, iteration, key.shape)
+    summary = {"stopped": "error", "seconds": np.nan}
+    if (out / "summary.json").exists():
+        summary = read_json(out / "summary.json")
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
-        this.agent, cfg, this.env, state, metrics, iteration, this.num_iters, stopped,
-        summary["seconds"],
-    )  # fmt: skip
+        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
+    )
 
 
-def _metrics(this: _Run, cfg, iteration: int) -> dict[str, np.ndarray]:
-    """The metrics of the first iterations, from their file, in the dtypes that they had."""
-    path, seeds = this.out / "metrics.csv", this.key.size
-    begin = functools.partial(start, this.agent, cfg, this.env)
-    one = this.key.reshape(-1)[0]
-    kinds = jax.eval_shape(lambda key: this.agent.step(cfg, this.env, begin(key))[1], one)
+def _metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str, np.ndarray]:
+    """The metrics of the first iterations; `kinds` says which, and their dtypes."""
     try:
         with path.open() as file:
             names = file.readline().strip().split(",")
             cells = np.loadtxt(
-                file, delimiter=",", max_rows=iteration * seeds, ndmin=2,
+                file,
+                delimiter=",",
                 converters=lambda cell: float(cell or "nan"),
-            )  # fmt: skip
+                max_rows=iteration * math.prod(seeds),
+                ndmin=2,
+            )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     columns = dict(zip(names, cells.T, strict=False))
-    expected = np.repeat(np.arange(1, iteration + 1), seeds)
-    if {*kinds} - {*columns} or not np.array_equal(columns["iteration"], expected):
+    expected = np.repeat(np.arange(1, iteration + 1), math.prod(seeds))
+    if kinds.keys() - columns or not np.array_equal(columns["iteration"], expected):
         raise CheckpointError(
-            f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected {seeds} for each "
-            f"of the first {iteration} iterations, with {', '.join(kinds)}"
+            f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected "
+            f"{math.prod(seeds)} for each of {iteration} iterations, with {', '.join(kinds)}"
         )
-    shape = (iteration, *this.key.shape)
+    shape = (iteration, *seeds)
     return {name: columns[name].reshape(shape).T.astype(x.dtype) for name, x in kinds.items()}
 
 
@@ -244,15 +250,14 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [logging.nan_guard(), logging.metrics_files(out, begun)]
-    if asked["evaluations"]:
+    if times := asked["evaluations"]:
         watch += [
             logging.evaluation(
-                agent, cfg, env, key, every(asked["evaluations"]), asked["episodes"], out, begun
+                agent, cfg, env, key, every(times), asked["episodes"], out, begun
             )
         ]
-    folder = out / "checkpoints"
     save = checkpoint.checkpoints(
-        folder, agent, cfg, env, every(asked["checkpoints"]), asked["keep"]
+        out / "checkpoints", agent, cfg, env, every(asked["checkpoints"]), asked["keep"]
     )
     result = loop.run(
         agent, cfg, env, key,
@@ -274,18 +279,15 @@ def _finish(this: _Run, result: Result) -> None:
     from jaxpg.experiment import plots  # matplotlib takes a while
 
     plots.learning_curve([this.out], this.out / "curve.png")
-    content = {
+    summary = {
         "stopped": result.stopped,
         "seconds": result.seconds,
         "iteration": result.iteration,
         "env_steps": result.env_steps,
-        "evaluation": None,
     }
-    path = this.out / "evaluations.csv"
-    if path.exists():
-        with path.open() as file:
+    if (this.out / "evaluations.csv").exists():
+        with (this.out / "evaluations.csv").open() as file:
             rows = list(csv.DictReader(file))[-this.key.size :]
-        content["evaluation"] = {
-            name: [float(row[name]) if row[name] else None for row in rows] for name in rows[0]
-        }
-    write_json(this.out / "summary.json", content)
+        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
+        summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
+    write_json(this.out / "summary.json", summary)
