@@ -41,6 +41,7 @@ def test_every_sample_is_seen_once_an_epoch(stopping):
     for order in orders:
         np.testing.assert_array_equal(jnp.sort(order), jnp.arange(B))
     assert metrics["together"] == 1  # all leaves in the same order
+    np.testing.assert_allclose(metrics["count"], (E * M - 1) / 2)  # the mean over all updates
 
 
 def test_every_epoch_and_every_key_has_its_own_order():

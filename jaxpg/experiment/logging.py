@@ -71,15 +71,18 @@ def evaluation(
     key: the run's; evaluation folds a constant and the iteration into it. iteration: where the
     run goes on; rows after it are cut off from a file that is there.
     """
-    previous, path = iteration, folder and Path(folder, "evaluations.csv")
+    previous, compiled, path = iteration, None, folder and Path(folder, "evaluations.csv")
     if path:
         _cut(path, iteration)
 
     def measure(event: Event) -> dict[str, jax.Array] | None:
-        nonlocal previous
+        nonlocal previous, compiled
         due = event.iteration // every > previous // every or event.iteration == event.num_iters
         previous = event.iteration
-        return _evaluate(agent, cfg, env, event.state, key, previous, episodes) if due else None
+        args = cfg, env, event.state, key, np.int32(previous)
+        if compiled is None:  # while the first chunk runs, before anybody measures speed
+            compiled = _evaluate.lower(agent, *args, episodes).compile()
+        return compiled(*args) if due else None
 
     def write(event: Event) -> None:
         if path and "eval/greedy" in event.metrics:
@@ -95,6 +98,8 @@ _MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes"))
 def _evaluate(agent, cfg, env, state, key, iteration, episodes):
+    """The measurements, each [] or [seeds]."""
+
     def own(key):
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), iteration))
 

@@ -82,7 +82,9 @@ def run(
         "keep": keep,
     }
     for name, value in asked.items():
-        if (type(value) is not int or value < LEAST[name]) and not name == value is None:
+        if name == "chunk" and value is None:
+            continue  # `core.run` chooses
+        if type(value) is not int or value < LEAST[name]:
             raise ValueError(f"{name}={value!r}: allowed is an integer >= {LEAST[name]}")
     if out is None:
         return loop.run(
@@ -252,9 +254,7 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     watch = [logging.nan_guard(), logging.metrics_files(out, begun)]
     if times := asked["evaluations"]:
         watch += [
-            logging.evaluation(
-                agent, cfg, env, key, every(times), asked["episodes"], out, begun
-            )
+            logging.evaluation(agent, cfg, env, key, every(times), asked["episodes"], out, begun)
         ]
     save = checkpoint.checkpoints(
         out / "checkpoints", agent, cfg, env, every(asked["checkpoints"]), asked["keep"]

@@ -1,7 +1,7 @@
 """Tuned settings per agent and environment, one TOML file an agent.
 
-A table `["CartPole-v1"]` holds `total_steps`, `reached` (the result that was measured with it) and
-`config`, the fields that differ from the agent's defaults.
+A table `["CartPole-v1"]` holds `total_steps` and `config`, the fields that differ from the agent's
+defaults. What each reached is measured by `benchmarks/learning.py`, in benchmarks/learning.json.
 """
 
 import tomllib
@@ -14,7 +14,7 @@ from jaxpg.core.types import Agent
 
 
 def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
-    """All presets of an agent: environment name -> {total_steps, reached, config}."""
+    """All presets of an agent: environment name -> {total_steps, config}."""
     name = agent if isinstance(agent, str) else agent.name
     file = resources.files(__name__) / f"{name}.toml"
     return tomllib.loads(file.read_text()) if file.is_file() else {}

@@ -1,0 +1,73 @@
+"""Trains every preset with several seeds and writes what it reached to benchmarks/learning.json.
+
+python benchmarks/learning.py [--seeds 8] [--only ppo/CartPole-v1]
+
+Every seed ends with 128 whole episodes, greedy and sampled. The bars are the project's own; the
+script prints a line each and exits with 1 if one is missed.
+"""
+
+import argparse
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+import jaxpg
+from jaxpg import agents, presets
+
+# (agent, environment) -> the greedy return to reach, and by which seeds
+BARS = {
+    ("ppo", "CartPole-v1"): (475, min),
+    ("ppo", "Acrobot-v1"): (-90, lambda x: sum(x) / len(x)),
+    ("ppo", "Pendulum-v1"): (-250, lambda x: sum(x) / len(x)),
+    ("a2c", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
+    ("reinforce", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
+}
+
+
+def measure(name: str, env_name: str, seeds: int) -> dict:
+    """One preset: final returns of every seed [seeds], and what they cost."""
+    agent, env = agents.get(name), jaxpg.make(env_name)
+    keys = jax.random.split(jax.random.key(2026), seeds)
+    total = presets.table(name)[env_name]["total_steps"]
+    result = jaxpg.run(agent, jaxpg.preset(name, env_name), env, keys, total_steps=total)
+    k_eval = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+    state = agent, result.cfg, env, result.state, k_eval
+    return {
+        "env_steps": result.env_steps,
+        "greedy": jaxpg.evaluate(*state).mean(-1).round(2).tolist(),
+        "sampled": jaxpg.evaluate(*state, greedy=False).mean(-1).round(2).tolist(),
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--only", help="one preset, such as ppo/CartPole-v1")
+    args = parser.parse_args()
+    jaxpg.use_all_cores()
+    path, missed = Path(__file__).with_name("learning.json"), 0
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in agents.NAMES:
+        for env_name in presets.table(name):
+            if args.only not in (None, f"{name}/{env_name}"):
+                continue
+            row = measure(name, env_name, args.seeds)
+            results[f"{name}/{env_name}"] = row
+            greedy, line = row["greedy"], f"{name:10} {env_name:14} {row['env_steps']:>9,} steps"
+            line += f"  greedy {sum(greedy) / len(greedy):8.1f} (worst seed {min(greedy):.1f})"
+            if bar := BARS.get((name, env_name)):
+                held = bar[1](greedy) >= bar[0]
+                missed += not held
+                line += f"  bar {bar[0]}: {'held' if held else 'MISSED'}"
+            print(line, flush=True)
+    results["versions"] = {p: version(p) for p in ("jax", "gymnax", "flax", "optax", "distrax")}
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
