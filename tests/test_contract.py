@@ -96,11 +96,9 @@ def test_same_seed_same_bytes_other_seed_other_bytes(agent):
 def test_seeds_are_rows_of_one_program(agent):
     """Keys and integers are the same as in a run of their own; floats part in the last bits."""
     many = chunked(agent.name, ITERATIONS, seeds=2)
-    alone = chunked.__wrapped__  # the same key, run by itself
     cfg, env = many.cfg, many.env
     keys = jax.random.split(jax.random.key(0), 2)
     one = run(agent, cfg, env, keys[1], total_steps=many.env_steps, chunk=ITERATIONS)
-    del alone
     assert many.metrics["episode/return"].shape == (2, ITERATIONS)
     same_bytes(jax.tree.map(lambda x: x[1], many.state.key), one.state.key)
     for name, column in one.metrics.items():

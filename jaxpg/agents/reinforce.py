@@ -41,7 +41,7 @@ class Config:
     episodes: str = static("fitting", choices=("fitting", "first"))
     weight: str = static("reward_to_go", choices=("reward_to_go", "total_return"))
     baseline: str = static("value", choices=("none", "mean", "value"))
-    discount_states: bool = static(False)  # the factor gamma^t
+    discount_states: bool = static(False)  # the factor gamma^t of a reward to go
     normalize: bool = static(True)  # weights to mean 0 and variance 1: a mean baseline as well
     gamma: float = number(0.99, ge=0, le=1)
     learning_rate: float = number(1e-3, ge=0)
@@ -106,7 +106,7 @@ def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array
     weight = weight - (masked_mean(weight, counts) if cfg.baseline == "mean" else value)
     if cfg.normalize:
         weight = standardize(weight, counts)
-    if cfg.discount_states:
+    if cfg.discount_states and cfg.weight == "reward_to_go":  # the total return has it in it
         weight = weight * cfg.gamma ** episode_time(ended)
     return weight, counts
 

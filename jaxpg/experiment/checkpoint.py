@@ -97,9 +97,9 @@ def snapshot(state: Tree) -> Snapshot:
     """Copies a state to the host. Waits for the device."""
     leaves = _leaves(state)
     keys = {name: str(jax.random.key_impl(x)) for name, x in leaves.items() if _is_key(x)}
-    raw = {name: jax.random.key_data(x) if name in keys else x for name, x in leaves.items()}
-    # `device_get` may return a view of the device's memory, which the next chunk is given.
-    arrays = {name: np.array(x) for name, x in jax.device_get(raw).items()}
+    raw = [jax.random.key_data(x) if name in keys else x for name, x in leaves.items()]
+    # `device_get` may return views of the device's memory, which the next chunk is given.
+    arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
     return Snapshot(arrays, _kinds(state), keys)
 
 

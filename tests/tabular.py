@@ -1,0 +1,78 @@
+"""Small environments in gymnax's protocol with known answers."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from jaxpg import Env
+
+
+@struct.dataclass
+class Params:
+    max_steps_in_episode: int = 8
+
+
+@struct.dataclass
+class State:
+    time: jax.Array
+
+
+class Constant(environment.Environment):
+    """One state, reward 1 for ever; cut every 8 steps, by truncation or by termination."""
+
+    def __init__(self, terminates: bool):
+        self.terminates = terminates
+
+    name = "Constant"
+    default_params = Params()
+
+    def reset_env(self, key, params):
+        return jnp.ones(1), State(jnp.zeros((), jnp.int32))
+
+    def step_env(self, key, state, action, params):
+        state = State(state.time + 1)
+        ended = (state.time >= 8) & self.terminates
+        return jnp.ones(1), state, jnp.float32(1), ended, {}
+
+    def is_truncated(self, state, params):
+        return (state.time >= 8) & (not self.terminates)
+
+    def action_space(self, params):
+        return spaces.Discrete(2)
+
+    def observation_space(self, params):
+        return spaces.Box(0, 1, (1,))
+
+
+class Chain(environment.Environment):
+    """Three steps; actions are summed. The reward is a table of (time, sum so far, action)."""
+
+    name = "Chain"
+    default_params = Params(3)
+    rewards = jnp.array([[[1.0, -2.0], [0.5, 3.0], [0.0, 1.0]]] * 3) * jnp.array(
+        [1.0, -0.5, 2.0]
+    ).reshape(3, 1, 1)
+
+    def reset_env(self, key, params):
+        return jax.nn.one_hot(0, 9), State(jnp.zeros(2, jnp.int32))
+
+    def step_env(self, key, state, action, params):
+        time, total = state.time
+        reward = self.rewards[time, total, action]
+        time, total = time + 1, total + action
+        obs = jax.nn.one_hot(3 * time + total, 9)
+        return obs, State(jnp.stack([time, total])), reward, time >= 3, {}
+
+    def is_truncated(self, state, params):
+        return jnp.zeros((), bool)
+
+    def action_space(self, params):
+        return spaces.Discrete(2)
+
+    def observation_space(self, params):
+        return spaces.Box(0, 1, (9,))
+
+
+def make(core) -> Env:
+    return Env(core.default_params, core)

@@ -1,0 +1,99 @@
+"""Bad input gets one clear line that names the field, the value and what is allowed, at once."""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxpg
+from jaxpg.core.run import run
+
+KEY = jax.random.key(0)
+
+
+def go(agent="ppo", env="CartPole-v1", key=KEY, total_steps=100, params=None, **fields):
+    agent = jaxpg.agents.get(agent)
+    cfg = jaxpg.core.config.replace(agent.Config(), **fields)
+    run(agent, cfg, jaxpg.make(env, **(params or {})), key, total_steps=total_steps)
+
+
+TABLE = {
+    # what is done: (a call, what the error says)
+    "unknown agent": (partial(go, "pppo"), "'pppo'.*'ppo'"),
+    "unknown environment": (partial(go, env="CartPole-v2"), "'CartPole-v2'.*'CartPole-v1'"),
+    "environment by no name": (partial(go, env="Go"), "'Go'.*Allowed"),
+    "needs a download": (partial(go, env="MNISTBandit-bsuite"), "MNISTBandit-bsuite.*download"),
+    "unknown parameter": (partial(go, params={"gravty": 1.0}), "'gravty'.*'gravity'"),
+    "parameter is text": (partial(go, params={"gravity": "low"}), "gravity='low'"),
+    "parameter is NaN": (partial(go, params={"gravity": float("nan")}), "gravity=nan"),
+    "parameter is None": (partial(go, params={"gravity": None}), "gravity=None"),
+    "no time in an episode": (
+        partial(go, params={"max_steps_in_episode": 0}),
+        "max_steps_in_episode=0.*>= 1",
+    ),
+    "unknown field": (partial(go, learning_rte=0.1), "'learning_rte'.*'learning_rate'"),
+    "unknown field of a2c": (partial(go, "a2c", epochs=3), "a2c.Config field 'epochs'"),
+    "no environments": (partial(go, num_envs=0), "num_envs=0.*>= 1"),
+    "fewer than no environments": (partial(go, "a2c", num_envs=-4), "num_envs=-4.*>= 1"),
+    "no steps": (partial(go, num_steps=0), "num_steps=0.*>= 1"),
+    "no epochs": (partial(go, num_epochs=0), "num_epochs=0.*>= 1"),
+    "half an environment": (partial(go, num_envs=2.5), "num_envs=2.5.*integer"),
+    "environments in words": (partial(go, num_envs="4"), "num_envs='4'.*integer"),
+    "environments are a truth": (partial(go, num_envs=True), "num_envs=True.*integer"),
+    "minibatches do not divide": (partial(go, minibatches=7), "minibatches=7.*4 \\* 128 = 512"),
+    "gamma above one": (partial(go, gamma=1.5), "gamma=1.5.*<= 1"),
+    "gamma below zero": (partial(go, "reinforce", gamma=-0.1), "gamma=-0.1.*>= 0"),
+    "one gamma of a batch": (partial(go, gamma=jnp.array([0.9, 1.1])), "gamma=.*<= 1"),
+    "lambda above one": (partial(go, "a2c", gae_lambda=2.0), "gae_lambda=2.0.*<= 1"),
+    "negative learning rate": (partial(go, learning_rate=-1e-3), "learning_rate=-0.001.*>= 0"),
+    "learning rate is NaN": (partial(go, learning_rate=float("nan")), "learning_rate=nan"),
+    "learning rate in words": (partial(go, learning_rate="fast"), "learning_rate='fast'"),
+    "clip of nothing": (partial(go, clip_eps=0.0), "clip_eps=0.0.*> 0"),
+    "temperature of zero": (partial(go, temperature=0.0), "temperature=0.0.*> 0"),
+    "unknown objective": (partial(go, objective="trpo"), "objective='trpo'.*'clip', 'kl'"),
+    "penalty without a target": (partial(go, objective="kl"), "target_kl=None"),
+    "unknown activation": (partial(go, activation="sine"), "activation='sine'.*'tanh'"),
+    "unknown initialiser": (partial(go, kernel_init="zeros"), "kernel_init='zeros'.*'orthogonal'"),
+    "empty layer": (partial(go, hidden=(64, 0)), "hidden=\\(64, 0\\).*>= 1"),
+    "layers in a list": (partial(go, hidden=[64]), "hidden=\\[64\\].*tuple"),
+    "network is no class": (partial(go, net="MLP"), "net='MLP'.*class"),
+    "discrete head on a box": (
+        partial(go, env="Pendulum-v1", head="categorical"),
+        "head='categorical' on Pendulum-v1.*continuous.*'gaussian'",
+    ),
+    "gaussian head on integers": (
+        partial(go, head="tanh_gaussian"),
+        "head='tanh_gaussian' on CartPole-v1.*discrete.*'categorical'",
+    ),
+    "unknown head": (partial(go, head="beta"), "head='beta'"),
+    "unknown baseline": (partial(go, "reinforce", baseline="median"), "baseline='median'.*'mean'"),
+    "rollout too short for an episode": (
+        partial(go, "reinforce", num_steps=200),
+        "num_steps=200.*>= 500.*CartPole-v1",
+    ),
+    "no steps in all": (partial(go, total_steps=0), "total_steps=0.*>= 1"),
+    "part of a step": (partial(go, total_steps=10.5), "total_steps=10.5"),
+    "a legacy key": (partial(go, key=jax.random.PRNGKey(0)), "key=.*jax.random.key"),
+    "a seed for a key": (partial(go, key=0), "key=0.*jax.random.key"),
+    "a table of keys": (partial(go, key=jax.random.split(KEY, (2, 2))), "\\(2, 2\\).*\\[seeds\\]"),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_bad_input_is_named_at_once(case):
+    call, message = TABLE[case]
+    jaxpg.make("CartPole-v1")  # imports are not what is timed
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert time.perf_counter() - begun < 1
+    assert "\n" not in str(caught.value)
+
+
+def test_annealing_needs_its_length_when_stepping_by_hand():
+    env, agent = jaxpg.make("CartPole-v1"), jaxpg.ppo
+    state = jax.eval_shape(partial(agent.init, agent.Config(), env), KEY)
+    with pytest.raises(ValueError, match="total_steps=None"):
+        jax.eval_shape(partial(agent.step, agent.Config(), env), state)
