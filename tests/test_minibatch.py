@@ -130,5 +130,9 @@ def test_one_minibatch_or_one_sample_each(minibatches):
 
 def test_an_uneven_split_is_refused():
     """Samples would be dropped, or repeated, in silence."""
+
+    def accept(carry, batch):
+        return carry, {}
+
     with pytest.raises((TypeError, ValueError)):
-        minibatch.epochs(update, NEW, BATCH, jax.random.key(0), num_epochs=1, minibatches=5)
+        minibatch.epochs(accept, (), BATCH, jax.random.key(0), num_epochs=1, minibatches=5)

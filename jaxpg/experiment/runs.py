@@ -4,7 +4,7 @@ run.json         agent, config, environment, key, what was asked for, versions
 metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
 evaluations.csv  returns of whole episodes, greedy and sampled
 checkpoints/     the newest whole states
-summary.json     how it ended; only when it has
+summary.json     how its last session ended; not there while one is going on, or was killed
 curve.png        the learning curve
 """
 
@@ -188,6 +188,7 @@ def _open(out: Path, agent: Agent | None, env: E.Env | None) -> _Run:
     for name, given in {"agent": agent, "env": env}.items():
         if name in record["own"] and given is None:
             raise CheckpointError(f"{out}: was made with an {name} of your own: pass {name}=...")
+    # JSON knows lists; environments want arrays.
     arrays = {k: np.asarray(v) for k, v in record["environment"].items() if type(v) is list}
     try:
         agent = agent or agents.get(record["agent"])
@@ -238,7 +239,7 @@ def _metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str,
         raise CheckpointError(f"{path}: {error}") from error
     columns = dict(zip(names, cells.T, strict=False))
     expected = np.repeat(np.arange(1, iteration + 1), math.prod(seeds))
-    if kinds.keys() - columns or not np.array_equal(columns["iteration"], expected):
+    if kinds.keys() - columns or not np.array_equal(columns.get("iteration"), expected):
         raise CheckpointError(
             f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected "
             f"{math.prod(seeds)} for each of {iteration} iterations, with {', '.join(kinds)}"
@@ -285,9 +286,10 @@ def _finish(this: _Run, result: Result) -> None:
         "iteration": result.iteration,
         "env_steps": result.env_steps,
     }
-    if (this.out / "evaluations.csv").exists():
-        with (this.out / "evaluations.csv").open() as file:
-            rows = list(csv.DictReader(file))[-this.key.size :]
+    evaluations = this.out / "evaluations.csv"
+    text = evaluations.read_text() if evaluations.exists() else ""
+    rows = list(csv.DictReader(text.splitlines()))
+    if rows := rows[-this.key.size :]:  # of every seed: the newest
         means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
         summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
     write_json(this.out / "summary.json", summary)

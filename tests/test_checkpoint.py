@@ -1,0 +1,267 @@
+"""A checkpoint is what was saved, or a named error."""
+
+import functools
+import shutil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg.core.config import replace
+from jaxpg.core.run import run
+from jaxpg.core.train import start, with_horizon
+from jaxpg.experiment.checkpoint import (
+    MANIFEST,
+    CheckpointError,
+    checkpoints,
+    describe,
+    newest,
+    read_json,
+    restore,
+    save,
+    snapshot,
+    write_json,
+)
+
+CFG = jaxpg.ppo.Config(num_envs=2, num_steps=8, hidden=(4,), minibatches=1, num_epochs=1)
+ITERATIONS, STEPS = 8, 8 * 16
+ABOUT = {"agent": "none", "config": {}, "environment": {}}
+
+
+@pytest.fixture(scope="module")
+def env():
+    return jaxpg.make("CartPole-v1")
+
+
+def train(env, folder, *callbacks, every=3, keep=3, **kwargs):
+    save = checkpoints(folder, jaxpg.ppo, CFG, env, every, keep)
+    key = jax.random.key(0)
+    return run(
+        jaxpg.ppo, CFG, env, key, total_steps=STEPS, chunk=2, callbacks=[*callbacks, save], **kwargs
+    )
+
+
+def like(env, cfg=CFG):
+    begin = functools.partial(start, jaxpg.ppo, with_horizon(cfg, STEPS), env)
+    return jax.eval_shape(begin, jax.random.key(0))
+
+
+def steps(folder):
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def trained(env, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return train(env, folder), folder
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    """A folder of its own with the checkpoints of iterations 4, 6 and 8."""
+    return shutil.copytree(trained[1], tmp_path / "checkpoints")
+
+
+def same_bytes(a, b):
+    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        assert np.asarray(raw(x)).tobytes() == np.asarray(raw(y)).tobytes()
+
+
+def test_a_training_state_comes_back_to_the_byte(trained, env):
+    result, folder = trained
+    state, iteration = restore(folder, like(env), describe(jaxpg.ppo, CFG, env))
+    assert iteration == ITERATIONS
+    same_bytes(state, result.state)
+
+
+class Odd(NamedTuple):
+    empty: jax.Array
+    nested: dict
+    keys: jax.Array
+    off: tuple = ()
+
+
+def odd():
+    kinds = (bool, "int8", "int32", "uint32", "bfloat16", "float16", "float32", "complex64")
+    return Odd(
+        jnp.zeros((0, 3)),
+        {f"a/b {k}": (jnp.ones((), k), jnp.ones((2, 3), k)) for k in map(jnp.dtype, kinds)},
+        jax.random.split(jax.random.key(1, impl="rbg"), 3),
+    )
+
+
+def test_leaves_of_every_kind_come_back(tmp_path):
+    tree = odd()
+    save(tmp_path, snapshot(tree), 5, ABOUT)
+    state, iteration = restore(tmp_path, jax.eval_shape(lambda: tree), ABOUT)
+    assert iteration == 5
+    same_bytes(state, tree)
+    assert jax.random.key_impl(state.keys) == "rbg"
+
+
+def test_leaves_of_64_bits_come_back(tmp_path):
+    with jax.enable_x64(True):
+        tree = {"x": jnp.full(3, 1 / 3), "n": jnp.asarray(2**40)}
+        save(tmp_path, snapshot(tree), 0, ABOUT)
+        same_bytes(restore(tmp_path, jax.eval_shape(lambda: tree), ABOUT)[0], tree)
+    narrow = {"x": jnp.zeros(3), "n": jnp.zeros((), int)}
+    with pytest.raises(
+        CheckpointError, match=r"leaves\.\['n'\]: found 'int64\[\]', expected 'int3"
+    ):
+        restore(tmp_path, jax.eval_shape(lambda: narrow), ABOUT)
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[int(at * (len(data) - 1))] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: flip(path, 0),
+        lambda path: flip(path, 0.5),
+        lambda path: flip(path, 1),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.with_name(path.name + "x").write_bytes(b"more"),
+    ],
+    ids=["first byte", "a byte", "last byte", "cut", "emptied", "missing", "extra"],
+)
+def test_damage_to_any_file_is_an_error_and_never_an_older_step(saved, env, damage, request):
+    newest_step = saved / str(ITERATIONS)
+    files = [path for path in newest_step.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    if request.node.callspec.id == "missing":  # without a manifest a step is unfinished: see below
+        files.remove(newest_step / MANIFEST)
+    about = describe(jaxpg.ppo, CFG, env)
+    for path in files:
+        whole = path.read_bytes()
+        damage(path)
+        with pytest.raises(CheckpointError, match=path.name):
+            restore(saved, like(env), about)
+        path.write_bytes(whole)
+        path.with_name(path.name + "x").unlink(missing_ok=True)
+    assert restore(saved, like(env), about)[1] == ITERATIONS
+
+
+def test_every_byte_of_a_manifest_counts(saved, env):
+    manifest = saved / str(ITERATIONS) / MANIFEST
+    whole = manifest.read_bytes()
+    for at in np.linspace(0, 1, 97):
+        flip(manifest, at)
+        with pytest.raises(CheckpointError, match=MANIFEST):
+            read_json(manifest)
+        manifest.write_bytes(whole)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "1", "\xff", '{"sha256": "0"}'])
+def test_json_that_is_not_ours_is_an_error(tmp_path, text):
+    (tmp_path / "x.json").write_text(text, encoding="latin-1")
+    with pytest.raises(CheckpointError, match=r"x\.json"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_step_that_was_cut_short_does_not_exist(saved, env):
+    (saved / str(ITERATIONS) / MANIFEST).unlink()
+    (saved / "9.orbax-checkpoint-tmp").mkdir()
+    (saved / "notes").mkdir()
+    tree, iteration = restore(saved, like(env), describe(jaxpg.ppo, CFG, env))
+    assert iteration == newest(saved) == 6
+    save(saved, snapshot(tree), 8, describe(jaxpg.ppo, CFG, env))
+    assert sorted(p.name for p in saved.iterdir()) == ["4", "6", "8", "notes"]
+    assert newest(saved) == 8
+
+
+def test_a_renamed_step_is_an_error(saved, env):
+    (saved / "8").rename(saved / "88")
+    with pytest.raises(CheckpointError, match="iteration: found 8, expected 88"):
+        restore(saved, like(env), describe(jaxpg.ppo, CFG, env))
+
+
+def test_no_checkpoint_is_an_error(tmp_path):
+    assert newest(tmp_path / "none") is None
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        restore(tmp_path / "none", {}, ABOUT)
+
+
+WRONG = {
+    "config.hidden: found [4], expected [5]": ("ppo", {"hidden": (5,)}, {}),
+    "config.gamma: found 0.99, expected 0.5": ("ppo", {"gamma": 0.5}, {}),
+    "environment.length: found 0.5, expected 0.7": ("ppo", {}, {"length": 0.7}),
+    "agent: found 'ppo', expected 'a2c'": ("a2c", {}, {}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_it_does_not_belong_to_is_named(saved, env, message):
+    name, fields, params = WRONG[message]
+    agent = getattr(jaxpg, name)
+    cfg = replace(CFG, **fields) if name == "ppo" else agent.Config()
+    about = describe(agent, cfg, jaxpg.make("CartPole-v1", **params))
+    with pytest.raises(CheckpointError) as error:
+        restore(saved, like(env), about)
+    assert message in str(error.value)
+
+
+def test_another_state_is_named(saved, env):
+    wide = like(env, jaxpg.ppo.Config(num_envs=2, num_steps=8, hidden=(5,), minibatches=1))
+    with pytest.raises(CheckpointError, match=r"actor.*: found 'float32\[4, 2\]', expected"):
+        restore(saved, wide, describe(jaxpg.ppo, CFG, env))
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, [8]), (2, [6, 8]), (9, [4, 6, 8])])
+def test_only_the_newest_are_kept(env, tmp_path, keep, kept):
+    train(env, tmp_path, keep=keep)
+    assert steps(tmp_path) == kept
+
+
+def poison(state):
+    params = jax.tree.map(lambda x: x * jnp.nan, state.params)
+    return state._replace(params=params)
+
+
+def test_a_state_with_nan_is_not_saved(env, tmp_path):
+    train(env, tmp_path, lambda event: event.iteration == 4)  # stops with a good state
+    good = steps(tmp_path)
+    state, iteration = restore(tmp_path, like(env), describe(jaxpg.ppo, CFG, env))
+    with pytest.warns(UserWarning, match="is not saved") as warned:
+        train(env, tmp_path, state=poison(state), iteration=iteration)
+    what = [str(w.message).partition(": ")[2] for w in warned]
+    leaf = ".params['params']['actor']['bias'] has a NaN or infinity"
+    assert what == [f"iteration {i} is not saved: {leaf}" for i in (6, 8)]
+    assert steps(tmp_path) == good
+
+
+def test_a_run_that_is_stopped_is_saved_once(env, tmp_path):
+    result = train(env, tmp_path, lambda event: event.iteration == 2)
+    assert (result.stopped, steps(tmp_path)) == ("callback", [2])
+
+
+def test_a_run_that_fails_is_not_saved(env, tmp_path):
+    def fail(event):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(env, tmp_path, fail)
+    assert newest(tmp_path) is None
+
+
+def test_checkpoints_of_another_run_are_left_alone(saved, env):
+    with pytest.raises(CheckpointError, match="found a checkpoint of iteration 8"):
+        train(env, saved)
+    assert steps(saved) == [4, 6, 8]
+
+
+def test_json_comes_back_as_it_was(tmp_path):
+    content = {"a": [1, 2.5, None, "é"], "b": {"c": True}}
+    write_json(tmp_path / "x.json", content | {"d": (np.float32(0.5), np.arange(2))})
+    assert read_json(tmp_path / "x.json") == content | {"d": [0.5, [0, 1]]}
