@@ -1,7 +1,7 @@
 """The `jaxpg` command.
 
-Errors that a user can mend are one line on stderr and exit code 2. JAX, gymnax and the others
-take seconds to import, so that is done where they are needed.
+An error that the user can mend is one line on stderr and exit code 2. JAX, gymnax and others take
+seconds to import, so they are imported where they are needed.
 """
 
 import contextlib
@@ -14,7 +14,9 @@ import typing
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
 
 USAGE = """\
 usage: jaxpg COMMAND ...
@@ -25,66 +27,57 @@ usage: jaxpg COMMAND ...
   plot RUN...       draw learning curves into a PNG
   list              agents, environments, and which go together
 
-`jaxpg COMMAND --help` says more, `jaxpg train AGENT ENV --help` also shows every
-setting of the agent, as it is tuned for the environment.
+`jaxpg COMMAND --help` says more. `jaxpg train AGENT ENV --help` has every setting of
+the agent, with the values that it is tuned to for the environment.
 """
-TRAIN = "jaxpg train AGENT ENV [OPTIONS]; agents are {}; see `jaxpg train AGENT --help`"
-DEFAULT_STEPS = 500_000  # where there is no preset
+STEPS = 500_000  # of a run without a preset
+ROWS = 16  # of a table; more seeds are only summed up
+EVALUATION = 1  # folded into the seed's key: evaluation shares no key with training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0, 1 for a run that failed, 2 for bad input,
-    130 for one that was interrupted."""
+    """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 130 if
+    it was interrupted. Raises SystemExit after --help and for what tyro cannot parse (0 and 2).
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    commands = {"train": train, "resume": resume, "eval": evaluate, "plot": plot, "list": list_all}
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0 if argv else 2
+    name, *rest = argv
+    commands = {"resume": resume, "eval": evaluate, "plot": plot, "list": overview}
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda text, *_: _say(f"warning: {text}")
-            if argv[0] not in commands:
+            warnings.showwarning = lambda text, *_, **__: _say(f"warning: {text}")
+            if name == "train":
+                return train(rest)
+            if name not in commands:
                 from jaxpg.core.config import unknown
 
-                raise unknown("command", argv[0], commands)
-            return commands[argv[0]](argv[1:])
+                raise unknown("command", name, ["train", *commands])
+            return tyro.cli(commands[name], prog=f"jaxpg {name}", args=rest)
     except (ValueError, ImportError, OSError) as error:
         _say(f"error: {error}")
         return 2
 
 
-def _say(text: str) -> None:
-    print("jaxpg:", " ".join(text.split()), file=sys.stderr)
-
-
-def _parse(command: Callable[..., int], name: str, argv: list[str]) -> int:
-    """Calls a command with its arguments, as tyro reads them from its signature."""
-    import tyro
-
-    return tyro.cli(command, prog=f"jaxpg {name}", args=argv)
-
-
 def train(argv: list[str]) -> int:
-    """`jaxpg train AGENT ENV`: which agent it is decides which options there are."""
-    import tyro
-
+    """`jaxpg train AGENT ENV ...`: these two decide what else there is to say."""
     from jaxpg import agents, presets
     from jaxpg.core.config import from_dict
 
     names = [word for word in argv[:2] if not word.startswith("-")]
-    if not names and argv:
-        print("usage:", TRAIN.format(", ".join(agents.NAMES)))
-        return 0
     if not names:
-        raise ValueError(TRAIN.format(", ".join(agents.NAMES)))
-    agent, env_name = agents.get(names[0]), names[1] if len(names) == 2 else None
-    tuned = presets.table(agent).get(env_name, {})
+        print("usage: jaxpg train AGENT ENV [OPTIONS]   the agents:", ", ".join(agents.NAMES))
+        print("`jaxpg train AGENT ENV --help` shows the options, `jaxpg list` the environments.")
+        return 0 if argv else 2
+    agent, env_name = agents.get(names[0]), (names[1:] or [None])[0]
+    preset = presets.table(agent).get(env_name, {})
     shown = _shown(presets.preset(agent, env_name))
 
     def command(
         config: type(shown) = shown,
         param: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-        total_steps: int = tuned.get("total_steps", DEFAULT_STEPS),
+        total_steps: int = preset.get("total_steps", STEPS),
         seeds: int = 1,
         seed: int = 0,
         out: Path | None = None,
@@ -92,20 +85,20 @@ def train(argv: list[str]) -> int:
         target: float | None = None,
         tensorboard: bool = False,
     ) -> int:
-        """Trains an agent, and writes a run folder with its config, metrics, checkpoints and curve.
+        """Trains an agent and writes a run folder: config, metrics, checkpoints, learning curve.
 
         Args:
             param: NAME=NUMBER, a parameter of the environment; may be given several times.
             total_steps: environment steps of each seed.
-            seeds: how many independent runs to do at once.
-            seed: of the random numbers.
-            out: the run folder; if none is given, a new one in runs/.
-            evaluations: how often to measure whole episodes, spread evenly over the run.
-            target: stop when the greedy evaluation of every seed has reached this return.
+            seeds: how many independent runs to train side by side.
+            seed: of all random numbers.
+            out: the run folder; None is a new one in runs/.
+            evaluations: how many times to evaluate, spread evenly over the run.
+            target: stop when the greedy evaluation of every seed reaches this return.
             tensorboard: write TensorBoard files too.
         """
         if env_name is None:
-            raise ValueError(f"jaxpg train {agent.name} needs an environment: see `jaxpg list`")
+            raise ValueError(f"`jaxpg train {agent.name} ENV`: no ENV is given, see `jaxpg list`")
         if seeds < 1:
             raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
         if not 0 <= seed < 2**32:
@@ -115,41 +108,153 @@ def train(argv: list[str]) -> int:
         import jax
 
         import jaxpg
+        from jaxpg.experiment.logging import short
 
         env = jaxpg.make(env_name, **dict(map(_parameter, param)))
         key = jax.random.key(seed)
-        folder = out or _new(Path("runs", f"{agent.name}-{env.name}"))
-        if not tuned:
-            print(f"{agent.name} has no preset for {env.name}: these are its general defaults")
-        return _watch(
-            folder,
-            lambda callbacks: jaxpg.run(
-                agent, cfg, env, jax.random.split(key, seeds) if seeds > 1 else key,
-                total_steps=total_steps, callbacks=callbacks, out=folder, evaluations=evaluations,
-            ),
-            target,
-            tensorboard,
-        )  # fmt: skip
+        key = jax.random.split(key, seeds) if seeds > 1 else key
+        folder = out or _new(Path("runs", f"{agent.name}-{env_name}"))
+        if not preset:
+            print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
+        several = f", {seeds} seeds of" if seeds > 1 else ","
+        print(f"{agent.name} on {env_name}{several} {short(total_steps)} env steps; compiling ...")
 
-    return _parse(command, " ".join(["train", *names]), argv[len(names) :])
+        def go(callbacks):
+            return jaxpg.run(
+                agent, cfg, env, key,
+                total_steps=total_steps, callbacks=callbacks, out=folder, evaluations=evaluations,
+            )  # fmt: skip
+
+        return _watch(go, folder, target, tensorboard)
+
+    return tyro.cli(command, prog=" ".join(["jaxpg train", *names]), args=argv[len(names) :])
+
+
+def resume(
+    run: Positional[Path],
+    total_steps: int | None = None,
+    target: float | None = None,
+    tensorboard: bool = False,
+) -> int:
+    """Goes on with a run from its newest checkpoint, as if it had never been stopped.
+
+    Args:
+        run: the run folder.
+        total_steps: of each seed, in all, if the run shall be longer now.
+        target: stop when the greedy evaluation of every seed reaches this return.
+        tensorboard: write TensorBoard files too.
+    """
+    _set_up(_seeds(run))
+    import jaxpg
+
+    return _watch(
+        lambda callbacks: jaxpg.resume(run, callbacks=callbacks, total_steps=total_steps),
+        run, target, tensorboard,
+    )  # fmt: skip
+
+
+def evaluate(
+    run: Positional[Path], episodes: int = 128, sampled: bool = False, seed: int = 0
+) -> int:
+    """Measures the returns of whole episodes under the newest checkpoint of a run.
+
+    Args:
+        run: the run folder.
+        episodes: of each seed.
+        sampled: draw actions from the policy, instead of its mode.
+        seed: of the random numbers.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes}: allowed is an integer >= 1")
+    seeds = _seeds(run)
+    _set_up(seeds)
+    import jax
+    import numpy as np
+
+    import jaxpg
+
+    result = jaxpg.load(run)
+    key = jax.random.fold_in(jax.random.key(seed), EVALUATION)
+    key = jax.random.split(key, seeds) if seeds > 1 else key
+    returns = jaxpg.evaluate(
+        result.agent, result.cfg, result.env, result.state, key, episodes, not sampled
+    )
+    returns = np.atleast_2d(returns)
+    kind = "sampled" if sampled else "greedy"
+    _table(
+        f"{run}: return of {episodes} {kind} episodes at {result.env_steps:,} env steps",
+        {"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)},
+    )
+    return 0
+
+
+def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: int = 20) -> int:
+    """Draws the learning curves of runs into one PNG.
+
+    Args:
+        runs: run folders.
+        out: the file; None is curve.png in the run's folder, or curves.png here for several.
+        window: how many of the last episodes the return is a mean of.
+    """
+    if not runs:
+        raise ValueError("`jaxpg plot RUN...`: no RUN is given")
+    from jaxpg.experiment.plots import learning_curve
+
+    out = out or (runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png"))
+    learning_curve(runs, out, window)
+    print(out)
+    return 0
+
+
+def overview() -> int:
+    """Lists the agents and environments, which go together, and which have presets."""
+    import jax
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxpg import agents, presets
+    from jaxpg.core import env as E
+
+    def fits(agent, env_name: str) -> bool:
+        try:
+            env, cfg = E.make(env_name), presets.preset(agent, env_name)
+            jax.eval_shape(lambda key: agent.init(cfg, env, key), jax.random.key(0))
+        except ValueError:
+            return False
+        return True
+
+    probes = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}
+    table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
+    for agent in map(agents.get, agents.NAMES):
+        title = sys.modules[agent.step.__module__].__doc__.splitlines()[0]
+        actions = [kind for kind, probe in probes.items() if fits(agent, probe)]
+        table.add_row(agent.name, title, "\n".join(actions), "\n".join(presets.table(agent)))
+    envs = Table("actions", "environments", show_lines=True)
+    for kind in probes:
+        names = [name for name in E.names() if E.make(name).discrete == (kind == "discrete")]
+        envs.add_row(kind, ", ".join(names))
+    Console().print(table, envs)
+    return 0
+
+
+def _say(text: str) -> None:
+    print("jaxpg:", " ".join(text.split()), file=sys.stderr)
 
 
 def _shown(cfg):
-    """The config as tyro shall show it: a class as "module:Name", and no `total_steps`, which
-    the run fills in."""
-    import tyro
-
+    """The config as it shall be shown by tyro, in a class made for that: a class becomes
+    "module:Name", and `total_steps`, which the run fills in, is hidden."""
     from jaxpg.core.config import to_dict
 
-    hints, values = typing.get_type_hints(type(cfg)), {**vars(cfg)}
-    own = {name: (name, str) for name, hint in hints.items() if hint is type}
-    values |= {name: to_dict(cfg)[name] for name in own}
+    hints, values = typing.get_type_hints(type(cfg)), dict(vars(cfg))
+    changed = [(name, str) for name, hint in hints.items() if hint is type]
+    values |= {name: to_dict(cfg)[name] for name, _ in changed}
     if "total_steps" in hints:
-        own["total_steps"] = ("total_steps", tyro.conf.Suppress[hints["total_steps"]], None)
-    shown = dataclasses.make_dataclass(
-        "Config", own.values(), bases=(type(cfg),), frozen=True, kw_only=True
+        changed.append(("total_steps", tyro.conf.Suppress[hints["total_steps"]], None))
+    made = dataclasses.make_dataclass(
+        "Config", changed, bases=(type(cfg),), frozen=True, kw_only=True
     )
-    return shown(**values)
+    return made(**values)
 
 
 def _parameter(text: str) -> tuple[str, float]:
@@ -167,3 +272,90 @@ def _new(folder: Path) -> Path:
         number += 1
         free = folder.with_name(f"{folder.name}-{number}")
     return free
+
+
+def _seeds(run: Path) -> int:
+    from jaxpg.experiment.checkpoint import read_json
+
+    words = read_json(run / "run.json")["key"]["words"]
+    return len(words) if isinstance(words[0], list) else 1
+
+
+def _set_up(seeds: int) -> None:
+    """Chooses JAX's devices and its compilation cache, before it starts."""
+    import jax
+
+    from jaxpg.core.seeds import use_all_cores
+
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(RuntimeError):  # JAX has started: called from a program
+        use_all_cores(max(n for n in range(1, cores + 1) if seeds % n == 0))
+    if jax.config.jax_compilation_cache_dir is None:  # JAX_ENABLE_COMPILATION_CACHE=0 is "off"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxpg")
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _watch(go: Callable, folder: Path, target: float | None, tensorboard: bool) -> int:
+    """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
+    from jaxpg.core.run import Callback
+    from jaxpg.experiment import logging
+    from jaxpg.experiment.checkpoint import newest, read_json
+
+    clock = []
+    tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
+    callbacks = [logging.progress(), tick]
+    if target is not None:
+        callbacks.append(logging.stop_at(target))
+    if tensorboard:
+        callbacks.append(logging.tensorboard(folder / "tensorboard"))
+    try:
+        result = go(callbacks)
+    except logging.NonFiniteError as error:
+        last = newest(folder / "checkpoints")
+        good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
+        _say(f"error: {error}; {good if last else 'there is no checkpoint before that'}")
+        return 1
+    except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
+        _say(f"interrupted; go on with: jaxpg resume {folder}")
+        return 130
+    if result.stopped == "interrupt":
+        _say(f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}")
+        return 130
+
+    returns = result.metrics["episode/return"]
+    seeds = len(returns) if returns.ndim == 2 else 1
+    evaluation = read_json(folder / "summary.json").get("evaluation")
+    if evaluation:
+        steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
+        title = f"mean return of whole episodes at {steps:,} env steps"
+        _table(title, {kind: evaluation[kind] for kind in ("greedy", "sampled")})
+    done = f"{seeds} seeds of {result.env_steps:,}" if seeds > 1 else f"{result.env_steps:,}"
+    took = f"{done} env steps, {result.seconds:.1f} s"
+    if len(clock) > 1:  # from the end of the first chunk: without compilation
+        (begin, before), (end, after) = clock[0], clock[-1]
+        rate = logging.short(seeds * (after - before) / (end - begin))
+        took += f" ({rate} env steps/s in all, after compilation)"
+    print(f"{took}\nrun folder {folder}\nlearning curve {folder / 'curve.png'}")
+    return 0
+
+
+def _table(title: str, columns: dict[str, Sequence[float | None]]) -> None:
+    """Prints a row per seed, and what they come to."""
+    import numpy as np
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("seed", title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="right")
+    values = np.array(list(columns.values()), float)
+    rows = list(enumerate(values.T)) if values.shape[1] <= ROWS else []
+    if values.shape[1] > 1:
+        rows += [("mean", values.mean(1)), ("lowest", values.min(1))]
+    for name, row in rows:
+        if name == "mean":
+            table.add_section()
+        table.add_row(str(name), *(f"{x:.4g}" for x in row))
+    Console().print(table)

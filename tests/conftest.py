@@ -1,12 +1,9 @@
-"""What the tests share: strict dtypes, and tiny configs of every agent."""
+"""What the tests share: tiny configs of every agent."""
 
-import jax
 import pytest
 
 import jaxpg
 from jaxpg import agents
-
-jax.config.update("jax_numpy_dtype_promotion", "standard")
 
 # A new agent is one row: the smallest config that still goes through all of its code.
 TINY = {

@@ -23,7 +23,8 @@ def epochs(
     batch: leaves [B, ...]; a minibatch has [B / minibatches, ...]. stop(metrics) -> bool sees the
     means of an epoch and, once true, skips the epochs that remain (without `vmap` their time is
     saved; under it both sides of the condition are computed). Returns the carry and the metrics'
-    means over the minibatches that ran.
+    means over the minibatches that ran, with `update/epochs`, how many epochs that were, if there
+    is a `stop`.
     """
     size = jax.tree.leaves(batch)[0].shape[0]
 

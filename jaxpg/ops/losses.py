@@ -23,7 +23,8 @@ def ppo_clip(log_ratio: Array, advantage: Array, clip_eps) -> Array:
     log_ratio: [...] log pi(a|s) - log pi_old(a|s).
     """
     chex.assert_equal_shape([log_ratio, advantage])
-    ratio, advantage = jnp.exp(log_ratio), stop_gradient(advantage)
+    # Beyond e^20 the gradient of exp would overflow, and 0 * inf is NaN behind the minimum.
+    ratio, advantage = jnp.exp(jnp.clip(log_ratio, -20, 20)), stop_gradient(advantage)
     clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
     return -jnp.minimum(ratio * advantage, clipped * advantage).mean()
 

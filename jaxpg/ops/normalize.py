@@ -68,7 +68,7 @@ def std(stats: RunningStats) -> Tree:
 
     def one(mean, m2):
         var = m2 / jnp.maximum(stats.count, 1)
-        varies = var > jnp.maximum(1e-8, 1e-12 * jnp.square(mean))
+        varies = var > jnp.maximum(1e-8, 1e-11 * jnp.square(mean))
         return jnp.where(varies, jnp.sqrt(jnp.where(varies, var, 1)), 1)
 
     return jax.tree.map(one, stats.mean, stats.m2)

@@ -34,14 +34,13 @@ def episode_return(reward: Array, ended: Array, gamma) -> Array:
     chex.assert_equal_shape([reward, ended])
     weighted = gamma ** episode_time(ended) * reward
 
-    def forward(carry, x):
-        total, fresh = carry
+    def forward(total, x):
         reward, ended = x
-        total = jnp.where(fresh, 0, total) + reward
-        return (total, ended), total
+        total = total + reward
+        return jnp.where(ended, 0, total), total
 
     zeros = jnp.zeros_like(weighted[0])
-    so_far = jax.lax.scan(forward, (zeros, jnp.ones_like(ended[0])), (weighted, ended))[1]
+    so_far = jax.lax.scan(forward, zeros, (weighted, ended))[1]
 
     def backward(total, x):
         so_far, ended, last = x
