@@ -6,14 +6,15 @@ seconds to import, so they are imported where they are needed.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import sys
 import time
-import typing
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from tyro.conf import Positional
@@ -27,8 +28,8 @@ usage: jaxpg COMMAND ...
   plot RUN...       draw learning curves into a PNG
   list              agents, environments, and which go together
 
-`jaxpg COMMAND --help` says more. `jaxpg train AGENT ENV --help` has every setting of
-the agent, with the values that it is tuned to for the environment.
+`jaxpg COMMAND --help` says more. `jaxpg train AGENT ENV --help` has every setting
+of the agent, with the values that it is tuned to for the environment.
 """
 STEPS = 500_000  # of a run without a preset
 ROWS = 16  # of a table; more seeds are only summed up
@@ -101,56 +102,45 @@ def train(argv: list[str]) -> int:
             raise ValueError(f"`jaxpg train {agent.name} ENV`: no ENV is given, see `jaxpg list`")
         if seeds < 1:
             raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed={seed}: allowed is an integer >= 0 and < 2**32")
         cfg = from_dict(agent.Config, vars(config))
         _set_up(seeds)
-        import jax
-
         import jaxpg
-        from jaxpg.experiment.logging import short
+        from jaxpg.experiment import logging
 
-        env = jaxpg.make(env_name, **dict(map(_parameter, param)))
-        key = jax.random.key(seed)
-        key = jax.random.split(key, seeds) if seeds > 1 else key
+        env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _keys(seed, seeds)
         folder = out or _new(Path("runs", f"{agent.name}-{env_name}"))
+        callbacks = [] if target is None else [logging.stop_at(target)]
+        if tensorboard:
+            callbacks.append(logging.tensorboard(folder / "tensorboard"))
         if not preset:
             print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
-        several = f", {seeds} seeds of" if seeds > 1 else ","
-        print(f"{agent.name} on {env_name}{several} {short(total_steps)} env steps; compiling ...")
+        size = (
+            f"{seeds} x {logging.short(total_steps)}" if seeds > 1 else logging.short(total_steps)
+        )
+        print(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
 
-        def go(callbacks):
+        def go(watch):
             return jaxpg.run(
-                agent, cfg, env, key,
-                total_steps=total_steps, callbacks=callbacks, out=folder, evaluations=evaluations,
+                agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
+                callbacks=[*callbacks, *watch], out=folder,
             )  # fmt: skip
 
-        return _watch(go, folder, target, tensorboard)
+        return _watch(go, folder)
 
     return tyro.cli(command, prog=" ".join(["jaxpg train", *names]), args=argv[len(names) :])
 
 
-def resume(
-    run: Positional[Path],
-    total_steps: int | None = None,
-    target: float | None = None,
-    tensorboard: bool = False,
-) -> int:
+def resume(run: Positional[Path], total_steps: int | None = None) -> int:
     """Goes on with a run from its newest checkpoint, as if it had never been stopped.
 
     Args:
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
-        target: stop when the greedy evaluation of every seed reaches this return.
-        tensorboard: write TensorBoard files too.
     """
     _set_up(_seeds(run))
     import jaxpg
 
-    return _watch(
-        lambda callbacks: jaxpg.resume(run, callbacks=callbacks, total_steps=total_steps),
-        run, target, tensorboard,
-    )  # fmt: skip
+    return _watch(lambda w: jaxpg.resume(run, callbacks=w, total_steps=total_steps), run)
 
 
 def evaluate(
@@ -173,18 +163,13 @@ def evaluate(
 
     import jaxpg
 
-    result = jaxpg.load(run)
-    key = jax.random.fold_in(jax.random.key(seed), EVALUATION)
+    result, key = jaxpg.load(run), jax.random.fold_in(_keys(seed, 1), EVALUATION)
     key = jax.random.split(key, seeds) if seeds > 1 else key
-    returns = jaxpg.evaluate(
-        result.agent, result.cfg, result.env, result.state, key, episodes, not sampled
-    )
-    returns = np.atleast_2d(returns)
+    agent, cfg, env, state, *_ = result
+    returns = np.atleast_2d(jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled))
     kind = "sampled" if sampled else "greedy"
-    _table(
-        f"{run}: return of {episodes} {kind} episodes at {result.env_steps:,} env steps",
-        {"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)},
-    )
+    print(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
+    _table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})
     return 0
 
 
@@ -242,18 +227,22 @@ def _say(text: str) -> None:
 
 
 def _shown(cfg):
-    """The config as it shall be shown by tyro, in a class made for that: a class becomes
-    "module:Name", and `total_steps`, which the run fills in, is hidden."""
+    """The config in a class that tyro can show: a field with choices lists them, a class is
+    written "module:Name", and `total_steps`, which the run fills in, is hidden."""
     from jaxpg.core.config import to_dict
 
-    hints, values = typing.get_type_hints(type(cfg)), dict(vars(cfg))
-    changed = [(name, str) for name, hint in hints.items() if hint is type]
-    values |= {name: to_dict(cfg)[name] for name, _ in changed}
-    if "total_steps" in hints:
-        changed.append(("total_steps", tyro.conf.Suppress[hints["total_steps"]], None))
+    types, values = {}, dict(vars(cfg))
+    for field in dataclasses.fields(cfg):
+        if choices := field.metadata.get("choices"):
+            types[field.name] = Literal[tuple(choices)]
+        elif field.type is type:
+            types[field.name], values[field.name] = str, to_dict(cfg)[field.name]
+        elif field.name == "total_steps":
+            types[field.name] = tyro.conf.Suppress[field.type]
     made = dataclasses.make_dataclass(
-        "Config", changed, bases=(type(cfg),), frozen=True, kw_only=True
+        "Config", types.items(), bases=(type(cfg),), frozen=True, kw_only=True
     )
+    made.__module__ = type(cfg).__module__  # whose source has the fields' comments, for --help
     return made(**values)
 
 
@@ -267,11 +256,18 @@ def _parameter(text: str) -> tuple[str, float]:
 
 def _new(folder: Path) -> Path:
     """The folder, or the first of folder-2, folder-3, ... that is not there."""
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
+    others = (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))
+    return next(f for f in itertools.chain([folder], others) if not f.exists())
+
+
+def _keys(seed: int, seeds: int):
+    """A key, or [seeds] of them."""
+    import jax
+
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: allowed is an integer >= 0 and < 2**32")
+    key = jax.random.key(seed)
+    return jax.random.split(key, seeds) if seeds > 1 else key
 
 
 def _seeds(run: Path) -> int:
@@ -296,7 +292,7 @@ def _set_up(seeds: int) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def _watch(go: Callable, folder: Path, target: float | None, tensorboard: bool) -> int:
+def _watch(go: Callable, folder: Path) -> int:
     """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
     from jaxpg.core.run import Callback
     from jaxpg.experiment import logging
@@ -304,17 +300,12 @@ def _watch(go: Callable, folder: Path, target: float | None, tensorboard: bool) 
 
     clock = []
     tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
-    callbacks = [logging.progress(), tick]
-    if target is not None:
-        callbacks.append(logging.stop_at(target))
-    if tensorboard:
-        callbacks.append(logging.tensorboard(folder / "tensorboard"))
     try:
-        result = go(callbacks)
+        result = go([logging.progress(), tick])
     except logging.NonFiniteError as error:
         last = newest(folder / "checkpoints")
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
-        _say(f"error: {error}; {good if last else 'there is no checkpoint before that'}")
+        _say(f"error: {error}; {good if last else 'there is no checkpoint from before that'}")
         return 1
     except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
         _say(f"interrupted; go on with: jaxpg resume {folder}")
@@ -328,26 +319,26 @@ def _watch(go: Callable, folder: Path, target: float | None, tensorboard: bool) 
     evaluation = read_json(folder / "summary.json").get("evaluation")
     if evaluation:
         steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
-        title = f"mean return of whole episodes at {steps:,} env steps"
-        _table(title, {kind: evaluation[kind] for kind in ("greedy", "sampled")})
-    done = f"{seeds} seeds of {result.env_steps:,}" if seeds > 1 else f"{result.env_steps:,}"
-    took = f"{done} env steps, {result.seconds:.1f} s"
-    if len(clock) > 1:  # from the end of the first chunk: without compilation
+        print(f"mean return of whole episodes at {steps:,} env steps")
+        _table({kind: evaluation[kind] for kind in ("greedy", "sampled")})
+    took = f"{seeds} x {result.env_steps:,}" if seeds > 1 else f"{result.env_steps:,}"
+    took += f" env steps in {result.seconds:.1f} s"
+    if len(clock) > 1:  # from the end of the first chunk
         (begin, before), (end, after) = clock[0], clock[-1]
-        rate = logging.short(seeds * (after - before) / (end - begin))
-        took += f" ({rate} env steps/s in all, after compilation)"
-    print(f"{took}\nrun folder {folder}\nlearning curve {folder / 'curve.png'}")
+        rate = seeds * (after - before) / (end - begin)
+        took += f", {logging.short(rate)} env steps/s once compiled"
+    print(f"{took}\nrun folder      {folder}\nlearning curve  {folder / 'curve.png'}")
     return 0
 
 
-def _table(title: str, columns: dict[str, Sequence[float | None]]) -> None:
+def _table(columns: dict[str, Sequence[float | None]]) -> None:
     """Prints a row per seed, and what they come to."""
     import numpy as np
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("seed", title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table("seed", box=SIMPLE_HEAD)
     for name in columns:
         table.add_column(name, justify="right")
     values = np.array(list(columns.values()), float)

@@ -285,6 +285,7 @@ def cut(path):
         ("checkpoints/12/manifest.json", damage),
     ],
 )
+@pytest.mark.filterwarnings("ignore:loadtxt")
 def test_a_damaged_folder_is_named(folder, name, how):
     how(folder / name)
     for f in (jaxpg.load, jaxpg.resume):

@@ -125,28 +125,23 @@ def _digests(step: Path) -> dict[str, str]:
     return found
 
 
-def _manager(folder: Path):
-    import orbax.checkpoint as ocp  # takes a second
-
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder.resolve(), options=options), ocp.args
-
-
 def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3) -> None:
-    """Adds a checkpoint and then removes all but the newest `keep`, and what a kill left behind.
+    """Adds a checkpoint and removes what a kill left behind and all but the newest `keep`.
 
     about: from `describe`.
     """
-    folder = Path(folder)
+    import orbax.checkpoint as ocp  # takes a second
+
+    folder = Path(folder).resolve()  # Orbax insists
     folder.mkdir(parents=True, exist_ok=True)
     for step in folder.iterdir():  # "40", or "40." and what Orbax calls a draft
         if step.name.partition(".")[0].isdigit() and not (step / MANIFEST).is_file():
             shutil.rmtree(step)
-    manager, args = _manager(folder)
-    with manager:
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    with ocp.CheckpointManager(folder, options=options) as manager:
         # Orbax refuses arrays without elements; their kind says all about them.
         arrays = {name: x for name, x in snap.arrays.items() if x.size}
-        manager.save(iteration, args=args.StandardSave(arrays))
+        manager.save(iteration, args=ocp.args.StandardSave(arrays))
         step = folder / str(iteration)
         manifest = {"iteration": iteration, **about, "versions": versions()}
         manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _digests(step)}
@@ -168,6 +163,8 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
     CheckpointError, with the first difference, if there is none, a byte of it has changed, or it
     belongs to another agent, config, environment or state. It never turns to an older one.
     """
+    import orbax.checkpoint as ocp  # takes a second
+
     folder = Path(folder)
     iteration = newest(folder)
     if iteration is None:
@@ -184,9 +181,8 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
         if differs := difference(manifest[part], value, part):
             raise CheckpointError(f"{step}: {differs}")
 
-    manager, args = _manager(folder)
-    with manager:
-        arrays = manager.restore(iteration, args=args.StandardRestore())
+    with ocp.StandardCheckpointer() as checkpointer:
+        arrays = checkpointer.restore((step / "default").resolve())
 
     def leaf(name: str, x):
         raw = jnp.asarray(arrays[name] if name in arrays else np.zeros(x.shape, x.dtype))

@@ -1,0 +1,355 @@
+"""Callbacks: what they write, to the byte, and when they speak up."""
+
+import json
+import struct
+import sys
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg.core.run import Callback, Event, run
+from jaxpg.experiment import logging
+
+NAN = np.nan
+STEPS = 10  # environment steps of an iteration, in the made-up events
+
+
+def event(iteration, num_iters=10, state=None, measured=None, **metrics):
+    """An Event whose chunk ends at `iteration`; metrics are [chunk] or [seeds, chunk]."""
+    metrics = {name.replace("_", "/"): np.array(m) for name, m in metrics.items()}
+    return Event(iteration, num_iters, iteration * STEPS, metrics | (measured or {}), state, 0.0)
+
+
+def episodes(iteration, returns, counts, **more):
+    returns, counts = np.array(returns, np.float32), np.array(counts, np.int32)
+    return event(iteration, episode_return=returns, episode_count=counts, **more)
+
+
+def read(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+# Files.
+
+
+def test_a_row_per_iteration_and_seed(tmp_path):
+    write = logging.metrics_files(tmp_path).on_metrics
+    write(episodes(2, [[NAN, 0.1], [1e-5, 1e20]], [[0, 3], [1, 2]]))
+    write(episodes(3, [[7], [np.inf]], [[1], [1]], measured={"eval/greedy": np.ones(2)}))
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header == "seed,iteration,env_steps,episode/count,episode/return"
+    assert rows == [
+        "0,1,10,0,", "1,1,10,1,1e-05", "0,2,20,3,0.1", "1,2,20,2,1e+20", "0,3,30,1,7.0",
+        "1,3,30,1,inf",
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0] == {
+        "seed": 0, "iteration": 1, "env_steps": 10, "episode/count": 0, "episode/return": None,
+    }  # fmt: skip
+    assert [line["episode/return"] for line in lines[1:]] == [1e-5, 0.1, 1e20, 7, None]
+
+
+def test_without_seeds_there_is_seed_0(tmp_path):
+    logging.metrics_files(tmp_path).on_metrics(episodes(2, [1, 2], [1, 1]))
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert rows[1:] == ["0,1,10,1,1.0", "0,2,20,1,2.0"]
+
+
+def test_the_text_of_a_float_gives_it_again(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2**32, 2000, np.uint32)
+    values = bits.view(np.float32)
+    values = values[np.isfinite(values)]
+    logging.metrics_files(tmp_path).on_metrics(episodes(len(values), values, values * 0))
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()[1:]
+    texts = [row.split(",")[-1] for row in rows]
+    assert np.array_equal(np.array(texts, np.float32), values)
+    assert max(map(len, texts)) <= len("-1.2345678e-38")
+
+
+def test_files_do_not_depend_on_the_chunk(tmp_path):
+    returns, counts = np.arange(8.0).reshape(2, 4), np.ones((2, 4))
+    for chunks in ([4], [1, 3], [2, 1, 1]):
+        folder, end = tmp_path / str(chunks), 0
+        folder.mkdir()
+        write = logging.metrics_files(folder).on_metrics
+        for chunk in chunks:
+            end += chunk
+            write(episodes(end, returns[:, end - chunk : end], counts[:, end - chunk : end]))
+    assert len({str(read(folder)) for folder in tmp_path.iterdir()}) == 1
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b"0,", b"0,5,50,1,1.", b"1,5,50,1,1.0\n", b'{"seed": 0, "it']
+)
+def test_a_run_goes_on_where_its_files_are_cut_off(tmp_path, torn):
+    parts = [episodes(end, [[end, end], [1, NAN]], [[1, 1], [1, 0]]) for end in (2, 4, 6)]
+    measured = {"eval/greedy": np.ones(2), "eval/greedy_std": np.zeros(2)}
+    parts = [part._replace(metrics=part.metrics | measured) for part in parts]
+
+    def write(parts, iteration):
+        files = logging.metrics_files(tmp_path, iteration)
+        rows = logging.evaluation(None, None, None, None, 2, folder=tmp_path, iteration=iteration)
+        for part in parts:
+            files.on_metrics(part)
+            rows.on_metrics(part)
+
+    write(parts, 0)
+    whole = read(tmp_path)
+    assert len(whole) == 3 and all(whole.values())
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes() + torn)
+    write(parts[1:], 2)
+    assert read(tmp_path) == whole
+    write(parts, 0)
+    assert read(tmp_path) == whole
+
+
+def test_writing_is_cheap(tmp_path):
+    import time
+
+    wide = {f"loss_{i}": np.ones((16, 1000), np.float32) / 3 for i in range(10)}
+    write = logging.metrics_files(tmp_path).on_metrics
+    begun = time.process_time()
+    write(event(1000, num_iters=1000, **wide))
+    assert time.process_time() - begun < 2  # measured: 0.25 s
+
+
+# Evaluation.
+
+CFG = jaxpg.ppo.Config(num_envs=2, num_steps=4, hidden=(4,), minibatches=1, num_epochs=1)
+CHUNK = 3
+
+
+def go(*callbacks, cfg=CFG, iterations=10, seeds=2, **more):
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+    key = jax.random.split(jax.random.key(3), seeds)
+    agent, steps = jaxpg.ppo, iterations * 8
+    return run(agent, cfg, env, key, total_steps=steps, callbacks=callbacks, chunk=CHUNK, **more)
+
+
+def evaluation(folder, iteration=0, every=4):
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+    key = jax.random.split(jax.random.key(3), 2)
+    return logging.evaluation(jaxpg.ppo, CFG, env, key, every, 16, folder, iteration)
+
+
+def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_same(tmp_path):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    whole.mkdir()
+    resumed.mkdir()
+    plain = go()
+    full = go(logging.metrics_files(whole), evaluation(whole))
+    table = np.genfromtxt(whole / "evaluations.csv", delimiter=",", names=True)
+    assert table.dtype.names == (
+        "seed", "iteration", "env_steps", "greedy", "greedy_std", "sampled", "sampled_std",
+    )  # fmt: skip
+    # Chunks end at 3, 6, 9, 10: the first at or after 4 and 8, and the last.
+    assert table["iteration"].tolist() == [6, 6, 9, 9, 10, 10]
+    assert table["seed"].tolist() == [0, 1] * 3
+    assert table["env_steps"].tolist() == (table["iteration"] * 8).tolist()
+    assert (table["greedy"] >= 1).all() and (table["greedy"] <= 8).all()
+    assert len(np.unique(table["sampled"])) > 2  # keys differ between seeds and iterations
+
+    for name, values in plain.metrics.items():  # evaluation takes no key from training
+        np.testing.assert_array_equal(values, full.metrics[name])
+
+    half = go(
+        logging.metrics_files(resumed), evaluation(resumed), lambda event: event.iteration == 6
+    )
+    assert half.iteration == 6
+    go(
+        logging.metrics_files(resumed, 6), evaluation(resumed, 6), state=half.state, iteration=6
+    )  # fmt: skip
+    assert read(resumed) == read(whole)
+
+
+def test_greedy_and_sampled_are_what_they_say():
+    seen = []
+    result = go(evaluation(None, every=100), Callback(on_metrics=seen.append))
+    last = seen[-1].metrics
+    assert all("eval/greedy" not in e.metrics for e in seen[:-1])
+    assert last["eval/greedy"].shape == last["eval/sampled_std"].shape == (2,)
+    # Eight steps at the most, so a mean of 8 has no spread; sampling from a random policy falls.
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+    key = jax.random.split(jax.random.key(99), 2)
+    for kind in ("greedy", "sampled"):
+        returns = jaxpg.evaluate(jaxpg.ppo, CFG, env, result.state, key, 256, kind == "greedy")
+        np.testing.assert_allclose(last[f"eval/{kind}"], returns.mean(-1), atol=0.8)
+        np.testing.assert_allclose(last[f"eval/{kind}_std"], returns.std(-1), atol=0.8)
+
+
+# Guards.
+
+
+class State(NamedTuple):
+    params: dict
+    count: jax.Array
+    key: jax.Array
+
+
+def state_of(bad=(), seeds=3):
+    w = jnp.zeros((seeds, 2, 2)).at[list(bad), 0, 1].set(NAN)
+    key = jax.random.split(jax.random.key(0), seeds)
+    return State({"b": jnp.ones(seeds), "w": w}, jnp.zeros(seeds, jnp.int32), key)
+
+
+def test_nan_guard_names_the_leaf_the_seeds_and_the_iterations():
+    look = logging.nan_guard().on_chunk
+    good = episodes(4, np.full((3, 2), NAN), np.zeros((3, 2)), state=state_of())
+    look(good)  # no finished episode is no failure
+    with pytest.raises(logging.NonFiniteError, match=r"^params\['w'\] is .* in seed 1;.* 3-4$"):
+        look(good._replace(state=state_of([1])))
+    both = state_of([0, 2])
+    both = both._replace(params={**both.params, "b": both.params["b"] / 0})
+    with pytest.raises(FloatingPointError, match=r"^params\['b'\] and 1 other.* seeds 0, 1, 2;"):
+        look(good._replace(state=both))
+    one = jax.tree.map(lambda x: x[1], state_of([1]))
+    with pytest.raises(logging.NonFiniteError, match=r"^params\['w'\] is not finite; .* 4-4$"):
+        look(episodes(4, [NAN], [0], state=one))
+
+
+def test_nan_guard_compiles_once():
+    look = logging.nan_guard().on_chunk
+    look(episodes(2, np.ones((5, 2)), np.ones((5, 2)), state=state_of(seeds=5)))
+    before = logging._finite._cache_size()
+    for end in range(3, 6):
+        look(episodes(end, np.ones((5, 1)), np.ones((5, 1)), state=state_of(seeds=5)))
+    assert logging._finite._cache_size() == before
+
+
+def test_nan_guard_fires_when_the_learning_rate_is_absurd():
+    absurd = CFG.__class__(**{**vars(CFG), "learning_rate": 1e30})
+    with pytest.raises(logging.NonFiniteError, match=r"params.*seeds 0, 1;.* iterations 1-3"):
+        go(logging.nan_guard(), cfg=absurd)
+    assert go(logging.nan_guard()).stopped == "done"
+
+
+def test_stop_at_a_mean_over_the_episodes_of_a_chunk():
+    chunk = episodes(3, [10, NAN, 2], [3, 0, 1])  # four episodes: 10, 10, 10, 2
+    stops = lambda target, **more: logging.stop_at(target, "episode/return", **more).on_metrics(  # noqa: E731
+        chunk
+    )
+    assert stops(8.0) is True
+    assert stops(8.01) is False
+    none = episodes(3, [NAN] * 3, [0] * 3)
+    assert logging.stop_at(-1e9, "episode/return").on_metrics(none) is False
+
+
+def test_stop_at_in_all_seeds_or_any():
+    seen = episodes(1, np.ones((2, 1)), np.ones((2, 1)), measured={"eval/greedy": np.array([5, 9])})
+    assert logging.stop_at(5).on_metrics(seen) is True
+    assert logging.stop_at(6).on_metrics(seen) is False
+    assert logging.stop_at(6, all_seeds=False).on_metrics(seen) is True
+    assert logging.stop_at(10, all_seeds=False).on_metrics(seen) is False
+    assert logging.stop_at(0).on_metrics(episodes(1, [1], [1])) is False  # nothing was measured
+    with pytest.raises(ValueError, match="did you mean 'episode/return'"):
+        logging.stop_at(6, "episode/returns").on_metrics(seen)
+
+
+def test_stop_at_ends_a_run():
+    result = go(logging.stop_at(-1, "episode/return"), iterations=30)
+    assert result.stopped == "callback"
+    assert result.iteration == 2 * CHUNK  # it was reached in the first chunk, and seen in the next
+
+
+# Progress.
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(logging.time, "perf_counter", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "80")
+    return now
+
+
+def show(bar, clock, seeds, iterations=20):
+    for end in range(1, iterations + 1):
+        returns, counts = np.full((seeds, 1), NAN), np.zeros((seeds, 1))
+        returns[0], counts[0] = 100, 3  # three episodes in the first seed,
+        returns[-1], counts[-1] = 20, 1  # one in the last
+        measured = {"eval/greedy": np.linspace(0, 10, seeds)} if end >= 4 else None
+        bar.on_metrics(
+            episodes(end, returns, counts, measured=measured)._replace(num_iters=iterations)
+        )
+        clock[0] += 0.5
+    bar.on_end(None)
+
+
+def test_progress_adds_the_seeds_up(clock, capsys):
+    show(logging.progress("ppo"), clock, seeds=16)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == [f"{p}%" for p in range(10, 101, 10)]
+    # 10 steps an iteration and seed, 2 iterations a second: 320 steps/s, from the first chunk on.
+    assert lines[0] == "ppo   10%  320 steps/s  return 80  ETA 0:00:09"
+    assert lines[4] == "ppo   50%  320 steps/s  return 80  eval 5  ETA 0:00:05"
+
+
+def test_progress_counts_from_where_a_run_goes_on(clock, capsys):
+    bar = logging.progress()
+    for end in (15, 16, 17, 18):
+        bar.on_metrics(episodes(end, [NAN], [0])._replace(num_iters=20))
+        clock[0] += 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "90%  10 steps/s  return -  ETA 0:00:02"
+
+
+def test_progress_bar_fits_80_columns(clock, capsys, monkeypatch):
+    import re
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show(logging.progress("reinforce on a long name"), clock, seeds=16)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n")
+    last = [line for line in lines.splitlines() if line.strip()][-1]
+    assert "100%  320 steps/s  return 80  eval 5  ETA 0:00:00" in last
+    assert len(last) <= 80
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (950, "950"), (1500, "1.5k"), (999_999, "1M"), (123_456, "123k"), (5e9, "5G")],
+)
+def test_short(number, text):
+    assert logging.short(number) == text
+
+
+# TensorBoard.
+
+
+def scalars(folder):
+    """(tag, step, value) of every scalar in an event file."""
+    from tensorboardX.proto.event_pb2 import Event as Record
+
+    (path,) = folder.iterdir()
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        record = Record.FromString(data[at + 12 : at + 12 + length])
+        yield from ((v.tag, record.step, v.simple_value) for v in record.summary.value)
+        at += 16 + length
+
+
+def test_tensorboard_has_a_point_per_chunk_and_seed(tmp_path):
+    pytest.importorskip("tensorboardX")
+    write = logging.tensorboard(tmp_path)
+    write.on_metrics(episodes(2, [[10, 20], [NAN, NAN]], [[3, 1], [0, 0]]))
+    write.on_metrics(
+        episodes(3, [[1], [2]], [[1], [1]], measured={"eval/greedy": np.array([7, 8])})
+    )
+    write.on_end(None)
+    assert set(scalars(tmp_path / "seed-0")) == {
+        ("episode/return", 20, 12.5), ("episode/count", 20, 2), ("episode/return", 30, 1),
+        ("episode/count", 30, 1), ("eval/greedy", 30, 7),
+    }  # fmt: skip
+    assert ("eval/greedy", 30, 8) in set(scalars(tmp_path / "seed-1"))
+    assert ("episode/return", 20) not in {s[:2] for s in scalars(tmp_path / "seed-1")}
+
+
+def test_without_tensorboardx_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxpg\[tensorboard\]'"):
+        logging.tensorboard(tmp_path)
