@@ -109,6 +109,8 @@ def train(argv: list[str]) -> int:
 
         env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _keys(seed, seeds)
         folder = out or _new(Path("runs", f"{agent.name}-{env_name}"))
+        if target is not None and evaluations == 0:
+            raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
         callbacks = [] if target is None else [logging.stop_at(target)]
         if tensorboard:
             callbacks.append(logging.tensorboard(folder / "tensorboard"))
@@ -314,6 +316,8 @@ def _watch(go: Callable, folder: Path) -> int:
         _say(f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}")
         return 130
 
+    if result.stopped == "callback":
+        print("the target is reached")
     returns = result.metrics["episode/return"]
     seeds = len(returns) if returns.ndim == 2 else 1
     evaluation = read_json(folder / "summary.json").get("evaluation")

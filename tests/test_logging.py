@@ -67,7 +67,7 @@ def test_the_text_of_a_float_gives_it_again(tmp_path):
     rows = (tmp_path / "metrics.csv").read_text().splitlines()[1:]
     texts = [row.split(",")[-1] for row in rows]
     assert np.array_equal(np.array(texts, np.float32), values)
-    assert max(map(len, texts)) <= len("-1.2345678e-38")
+    assert max(map(len, texts)) == len("-1.23456789e-38")  # the digits that float32 needs
 
 
 def test_files_do_not_depend_on_the_chunk(tmp_path):
@@ -99,7 +99,7 @@ def test_a_run_goes_on_where_its_files_are_cut_off(tmp_path, torn):
 
     write(parts, 0)
     whole = read(tmp_path)
-    assert len(whole) == 3 and all(whole.values())
+    assert len(whole) == 3
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes() + torn)
     write(parts[1:], 2)
@@ -124,17 +124,26 @@ CFG = jaxpg.ppo.Config(num_envs=2, num_steps=4, hidden=(4,), minibatches=1, num_
 CHUNK = 3
 
 
-def go(*callbacks, cfg=CFG, iterations=10, seeds=2, **more):
-    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
-    key = jax.random.split(jax.random.key(3), seeds)
-    agent, steps = jaxpg.ppo, iterations * 8
-    return run(agent, cfg, env, key, total_steps=steps, callbacks=callbacks, chunk=CHUNK, **more)
+def environment():
+    return jaxpg.make("CartPole-v1", max_steps_in_episode=40)
+
+
+def keys():
+    return jax.random.split(jax.random.key(3), 2)
+
+
+def go(*callbacks, cfg=CFG, iterations=10, **more):
+    steps = iterations * 8
+    return run(
+        jaxpg.ppo, cfg, environment(), keys(),
+        total_steps=steps, callbacks=callbacks, chunk=CHUNK, **more,
+    )  # fmt: skip
 
 
 def evaluation(folder, iteration=0, every=4):
-    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
-    key = jax.random.split(jax.random.key(3), 2)
-    return logging.evaluation(jaxpg.ppo, CFG, env, key, every, 16, folder, iteration)
+    return logging.evaluation(
+        jaxpg.ppo, CFG, environment(), keys(), every, 64, folder, iteration
+    )  # fmt: skip
 
 
 def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_same(tmp_path):
@@ -151,7 +160,6 @@ def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_sa
     assert table["iteration"].tolist() == [6, 6, 9, 9, 10, 10]
     assert table["seed"].tolist() == [0, 1] * 3
     assert table["env_steps"].tolist() == (table["iteration"] * 8).tolist()
-    assert (table["greedy"] >= 1).all() and (table["greedy"] <= 8).all()
     assert len(np.unique(table["sampled"])) > 2  # keys differ between seeds and iterations
 
     for name, values in plain.metrics.items():  # evaluation takes no key from training
@@ -161,9 +169,8 @@ def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_sa
         logging.metrics_files(resumed), evaluation(resumed), lambda event: event.iteration == 6
     )
     assert half.iteration == 6
-    go(
-        logging.metrics_files(resumed, 6), evaluation(resumed, 6), state=half.state, iteration=6
-    )  # fmt: skip
+    later = logging.metrics_files(resumed, 6), evaluation(resumed, 6)
+    go(*later, state=half.state, iteration=6)
     assert read(resumed) == read(whole)
 
 
@@ -173,13 +180,15 @@ def test_greedy_and_sampled_are_what_they_say():
     last = seen[-1].metrics
     assert all("eval/greedy" not in e.metrics for e in seen[:-1])
     assert last["eval/greedy"].shape == last["eval/sampled_std"].shape == (2,)
-    # Eight steps at the most, so a mean of 8 has no spread; sampling from a random policy falls.
-    env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
-    key = jax.random.split(jax.random.key(99), 2)
-    for kind in ("greedy", "sampled"):
-        returns = jaxpg.evaluate(jaxpg.ppo, CFG, env, result.state, key, 256, kind == "greedy")
-        np.testing.assert_allclose(last[f"eval/{kind}"], returns.mean(-1), atol=0.8)
-        np.testing.assert_allclose(last[f"eval/{kind}_std"], returns.std(-1), atol=0.8)
+    env, key = environment(), jax.random.split(jax.random.key(99), 2)
+    greedy, sampled = (
+        jaxpg.evaluate(jaxpg.ppo, CFG, env, result.state, key, 512, greedy)
+        for greedy in (True, False)
+    )
+    assert (jnp.abs(sampled.mean(-1) - greedy.mean(-1)) > 8).all()  # so they can be told apart
+    for kind, returns in (("greedy", greedy), ("sampled", sampled)):
+        np.testing.assert_allclose(last[f"eval/{kind}"], returns.mean(-1), rtol=0.25)
+        np.testing.assert_allclose(last[f"eval/{kind}_std"], returns.std(-1), rtol=0.4)
 
 
 # Guards.
@@ -230,9 +239,10 @@ def test_nan_guard_fires_when_the_learning_rate_is_absurd():
 
 def test_stop_at_a_mean_over_the_episodes_of_a_chunk():
     chunk = episodes(3, [10, NAN, 2], [3, 0, 1])  # four episodes: 10, 10, 10, 2
-    stops = lambda target, **more: logging.stop_at(target, "episode/return", **more).on_metrics(  # noqa: E731
-        chunk
-    )
+
+    def stops(target):
+        return logging.stop_at(target, "episode/return").on_metrics(chunk)
+
     assert stops(8.0) is True
     assert stops(8.01) is False
     none = episodes(3, [NAN] * 3, [0] * 3)
@@ -246,6 +256,8 @@ def test_stop_at_in_all_seeds_or_any():
     assert logging.stop_at(6, all_seeds=False).on_metrics(seen) is True
     assert logging.stop_at(10, all_seeds=False).on_metrics(seen) is False
     assert logging.stop_at(0).on_metrics(episodes(1, [1], [1])) is False  # nothing was measured
+    with pytest.raises(ValueError, match="target=nan: allowed is a finite number"):
+        logging.stop_at(NAN)
     with pytest.raises(ValueError, match="did you mean 'episode/return'"):
         logging.stop_at(6, "episode/returns").on_metrics(seen)
 
@@ -253,7 +265,9 @@ def test_stop_at_in_all_seeds_or_any():
 def test_stop_at_ends_a_run():
     result = go(logging.stop_at(-1, "episode/return"), iterations=30)
     assert result.stopped == "callback"
-    assert result.iteration == 2 * CHUNK  # it was reached in the first chunk, and seen in the next
+    ended = result.metrics["episode/count"].reshape(2, -1, CHUNK).sum(-1)
+    first = np.flatnonzero((ended > 0).all(0))[0]  # chunk with an episode in every seed
+    assert result.iteration == (first + 2) * CHUNK  # it is seen when the next one is under way
 
 
 # Progress.

@@ -140,6 +140,8 @@ def run(
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
     num_iters = check(agent, cfg, env, key, total_steps)
+    if chunk is not None and (type(chunk) is not int or chunk < 1):
+        raise ValueError(f"chunk={chunk!r}: allowed is an integer >= 1")
     cfg = with_horizon(cfg, total_steps)
     chunk = chunk or max(1, min(100, num_iters // 50))
     callbacks = [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in callbacks]
@@ -149,7 +151,7 @@ def run(
         key = jax.device_put(key, sharding)
         state = None if state is None else jax.device_put(state, sharding)
 
-    begun, stopped, late, history = time.perf_counter(), "error", None, []
+    begun, ending, stopped, late, history = time.perf_counter(), "done", "error", None, []
 
     def hand_over(event: Event | None) -> bool:
         """Brings a chunk's metrics to the host and to the callbacks that wait for them there."""
@@ -178,15 +180,18 @@ def run(
                 for answer in answers:
                     if isinstance(answer, dict):
                         metrics |= answer
-                stop = hand_over(late) or any(answer is True for answer in answers)
-                late = event
+                waiting, late = late, event
+                stop = hand_over(waiting) or any(answer is True for answer in answers)
                 if interrupt.asked or stop:
-                    stopped = "interrupt" if interrupt.asked else "callback"
+                    ending = "interrupt" if interrupt.asked else "callback"
                     break
-            else:
-                stopped = "done"
-            hand_over(late)
+            waiting, late = late, None
+            hand_over(waiting)
             jax.block_until_ready(state)
+            stopped = ending
+    except Exception:
+        hand_over(late)  # the chunk before the one that failed: its rows are good
+        raise
     finally:
         metrics = (
             {k: np.concatenate([h[k] for h in history], -1) for k in history[0]} if history else {}

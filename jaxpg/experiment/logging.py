@@ -155,8 +155,11 @@ def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) 
 
     metric: a measured one ("eval/..."), or one of the agent's, then its mean over a chunk (per
     episode for "episode/return"). The run ends a chunk later, for metrics arrive while the next
-    chunk is under way. Raises ValueError, after the first chunk, for an unknown metric.
+    chunk is under way. Raises ValueError for a target that is no finite number and, after the
+    first chunk, for an unknown metric.
     """
+    if not np.isfinite(target):
+        raise ValueError(f"target={target!r}: allowed is a finite number")
 
     def reached(event: Event) -> bool:
         series, measured = _split(event)
@@ -207,7 +210,7 @@ def progress(label: str = "") -> Callback:
             tenths = int(done * 10)
             console.print(f"{label}  {done:4.0%}  {note}".strip(), highlight=False)
 
-    return Callback(on_metrics=show, on_end=lambda result: bar.stop())
+    return Callback(on_metrics=show, on_end=lambda _: console.is_terminal and bar.stop())
 
 
 def tensorboard(folder: str | Path) -> Callback:
@@ -236,7 +239,7 @@ def tensorboard(folder: str | Path) -> Callback:
                 if not np.isnan(values[seed]):
                     writer.add_scalar(name, values[seed], event.env_steps)
 
-    return Callback(on_metrics=write, on_end=lambda result: [w.close() for w in writers])
+    return Callback(on_metrics=write, on_end=lambda _: [w.close() for w in writers])
 
 
 def short(number: float) -> str:

@@ -29,8 +29,10 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
     A line is the mean over seeds, each smoothed over its last `window` episodes, and begins when
     every seed has ended one; its band is the 95 % bootstrap interval of that mean. Up to 10 seeds
     are drawn singly too. Points are greedy evaluations, which only folders have. Raises ValueError
-    for a folder without metrics.
+    for a folder without metrics or a window below 1.
     """
+    if window < 1:
+        raise ValueError(f"window={window!r}: allowed is an integer >= 1")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -118,7 +120,8 @@ def _of_folder(folder: Path) -> _Curve:
         folder / "metrics.csv", ("env_steps", "episode/return", "episode/count")
     )
     eval_steps, greedy = np.zeros((2, len(returns), 0))
-    if (folder / "evaluations.csv").exists():
+    rows = folder / "evaluations.csv"
+    if rows.exists() and rows.read_text().count("\n") > 1:  # more than its header
         eval_steps, greedy = _table(folder / "evaluations.csv", ("env_steps", "greedy"))
     return _Curve(folder.resolve().name, steps[0], returns, counts, eval_steps[0], greedy)
 
