@@ -71,6 +71,7 @@ def jaxpg(capsys):
         (TRAIN + " --target nan", "target=nan: allowed is a finite number"),
         (TRAIN + " --target 9 --evaluations 0", "evaluations=0: with a target"),
         (TRAIN + " --out occupied", "out='occupied': holds files"),
+        (TRAIN + " --out occupied/thesis.txt/run", "Not a directory"),
         ("resume nowhere", "nowhere/run.json: found no such file"),
         ("resume occupied", "occupied/run.json: found no such file"),
         ("eval nowhere", "nowhere/run.json: found no such file"),
@@ -262,6 +263,18 @@ def test_a_run_that_diverges_is_exit_code_1(jaxpg):
     assert last.startswith("jaxpg: error: params")
     assert "not finite in seeds 0, 1" in last
     assert "last good checkpoint is" in last
+
+
+def test_ctrl_c_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch):
+    import jaxpg as library
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "run", interrupted)
+    code, _, err = jaxpg(f"{TRAIN} --out here")
+    assert code == 130
+    assert err == "jaxpg: interrupted; go on with: jaxpg resume here\n"
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_cache_is_used(tmp_path):

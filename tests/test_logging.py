@@ -104,7 +104,12 @@ def test_a_run_goes_on_where_its_files_are_cut_off(tmp_path, torn):
         path.write_bytes(path.read_bytes() + torn)
     write(parts[1:], 2)
     assert read(tmp_path) == whole
-    write(parts, 0)
+    for path in tmp_path.iterdir():  # "0,1" was to be iteration 13
+        path.unlink()
+    write(parts[:1], 0)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes() + b"0,1")
+    write(parts[1:], 2)
     assert read(tmp_path) == whole
 
 
@@ -132,7 +137,7 @@ def keys():
     return jax.random.split(jax.random.key(3), 2)
 
 
-def go(*callbacks, cfg=CFG, iterations=10, **more):
+def go(*callbacks, cfg=CFG, iterations=13, **more):
     steps = iterations * 8
     return run(
         jaxpg.ppo, cfg, environment(), keys(),
@@ -140,7 +145,7 @@ def go(*callbacks, cfg=CFG, iterations=10, **more):
     )  # fmt: skip
 
 
-def evaluation(folder, iteration=0, every=4):
+def evaluation(folder, iteration=0, every=5):
     return logging.evaluation(
         jaxpg.ppo, CFG, environment(), keys(), every, 64, folder, iteration
     )  # fmt: skip
@@ -156,8 +161,8 @@ def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_sa
     assert table.dtype.names == (
         "seed", "iteration", "env_steps", "greedy", "greedy_std", "sampled", "sampled_std",
     )  # fmt: skip
-    # Chunks end at 3, 6, 9, 10: the first at or after 4 and 8, and the last.
-    assert table["iteration"].tolist() == [6, 6, 9, 9, 10, 10]
+    # Chunks end at 3, 6, 9, 12, 13: the first at or after 5 and 10, and the last.
+    assert table["iteration"].tolist() == [6, 6, 12, 12, 13, 13]
     assert table["seed"].tolist() == [0, 1] * 3
     assert table["env_steps"].tolist() == (table["iteration"] * 8).tolist()
     assert len(np.unique(table["sampled"])) > 2  # keys differ between seeds and iterations

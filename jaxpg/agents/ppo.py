@@ -83,11 +83,6 @@ def optimizer(cfg: Config, learning_rate) -> optax.GradientTransformation:
     )
 
 
-def see(cfg: Config, state: TrainState, obs: Tree) -> Tree:
-    """Observations as the network gets them."""
-    return normalize.whiten(state.obs_stats, obs) if cfg.normalize_obs else obs
-
-
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     batch = cfg.num_envs * cfg.num_steps
@@ -146,38 +141,39 @@ def loss(
     }
 
 
+def remaining(cfg: Config, iteration: Array) -> Array | float:
+    """How much of the run is left, from 1 to 0, for what is annealed."""
+    if not (cfg.anneal or cfg.anneal_clip):
+        return 1.0
+    if cfg.total_steps is None:
+        raise ValueError("ppo.Config total_steps=None: annealing needs its length in env steps")
+    return jnp.maximum(1 - iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps), 0)
+
+
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     net, pi = actor_critic(cfg, env)
     key, k_rollout, k_perm = jax.random.split(state.key, 3)
 
     # Collect.
     def act(obs, carry, key):
-        out = net.apply(state.params, see(cfg, state, obs), method="policy")
+        out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
         draw, log_prob = pi.sample(out, key)
         return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob, "out": out}
 
     env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
-    state = state._replace(env=env_state)
 
     # Advantages. The critic runs once over the batch, not inside the rollout.
-    obs, reward = see(cfg, state, t.obs), t.reward
-    if cfg.normalize_reward:
-        ended = t.terminated | t.truncated
-        scale, reward = normalize.scale_reward(state.reward_scale, reward, ended, cfg.gamma)
-        state = state._replace(reward_scale=scale)
+    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    ended = t.terminated | t.truncated
+    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
     value = net.apply(state.params, obs, method="value")
-    next_value = net.apply(state.params, see(cfg, state, t.next_obs), method="value")
+    next_value = net.apply(state.params, next_obs, method="value")
     advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
     batch = Batch(obs=obs, **t.extras, value=value, advantage=advantage, target=advantage + value)
     batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     # Learn.
-    left = 1.0
-    if cfg.anneal or cfg.anneal_clip:
-        if cfg.total_steps is None:
-            raise ValueError("ppo.Config total_steps=None: annealing needs its length in env steps")
-        done = state.iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps)
-        left = jnp.maximum(1 - done, 0)
+    left = remaining(cfg, state.iteration)
     opt = optimizer(cfg, cfg.learning_rate * (left if cfg.anneal else 1.0))
     clip_eps = cfg.clip_eps * (left if cfg.anneal_clip else 1.0)
 
@@ -189,34 +185,32 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         updates, opt_state = opt.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), info
 
-    stop = None
-    if cfg.objective == "clip" and cfg.target_kl is not None:
-        stop = lambda info: info["policy/approx_kl"] > cfg.target_kl  # noqa: E731
+    def too_far(info):
+        return info["policy/approx_kl"] > cfg.target_kl
+
     (params, opt_state), info = epochs(
         update, (state.params, state.opt_state), batch, k_perm,
-        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, stop=stop,
+        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches,
+        stop=too_far if cfg.objective == "clip" and cfg.target_kl is not None else None,
     )  # fmt: skip
 
+    penalty = state.kl_penalty
     if cfg.objective == "kl":
-        out = net.apply(params, batch.obs, method="policy")
-        kl = pi.kl(batch.out, out).mean()
-        penalty = losses.adapt_penalty(state.kl_penalty, kl, cfg.target_kl)
-        state = state._replace(kl_penalty=penalty)
+        kl = pi.kl(batch.out, net.apply(params, batch.obs, method="policy")).mean()
+        penalty = losses.adapt_penalty(penalty, kl, cfg.target_kl)
         info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
-    if cfg.normalize_obs:  # for the next rollout: this one was collected and learnt as it was seen
-        state = state._replace(obs_stats=normalize.update_stats(state.obs_stats, t.obs))
-    metrics |= info | {
-        "value/explained_variance": losses.explained_variance(value, advantage + value)
-    }
-    state = state._replace(
-        params=params, opt_state=opt_state, iteration=state.iteration + 1, key=key
+    explained = losses.explained_variance(value, advantage + value)
+    # The statistics are for the next rollout: this one was collected and learnt as it was seen.
+    stats = normalize.update_stats(state.obs_stats, t.obs)
+    state = TrainState(
+        params, opt_state, env_state, stats, scale, penalty, state.iteration + 1, key
     )
-    return state, metrics
+    return state, metrics | info | {"value/explained_variance": explained}
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = actor_critic(cfg, env)
-    out = net.apply(state.params, see(cfg, state, obs), method="policy")
+    out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

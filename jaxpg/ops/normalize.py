@@ -1,4 +1,7 @@
-"""Standardising a batch, and running statistics for observations and rewards."""
+"""Standardising a batch, and running statistics for observations and rewards.
+
+Where statistics are `()` their normalisation is off: the functions hand back what they were given.
+"""
 
 from typing import NamedTuple
 
@@ -42,8 +45,10 @@ def init_stats(example: Tree) -> RunningStats:
     return RunningStats(jnp.zeros((), float), zeros, zeros)
 
 
-def update_stats(stats: RunningStats, batch: Tree) -> RunningStats:
+def update_stats(stats: RunningStats | tuple, batch: Tree) -> RunningStats | tuple:
     """Takes in a batch [..., *shape] at once; Chan, Golub & LeVeque (1979) eq. 2.1."""
+    if stats == ():
+        return stats
     leaf, mean = jax.tree.leaves(batch)[0], jax.tree.leaves(stats.mean)[0]
     lead = leaf.ndim - mean.ndim
     axes, n = tuple(range(lead)), float(leaf.size // max(mean.size, 1))
@@ -74,8 +79,10 @@ def std(stats: RunningStats) -> Tree:
     return jax.tree.map(one, stats.mean, stats.m2)
 
 
-def whiten(stats: RunningStats, x: Tree, clip: float = 10.0) -> Tree:
+def whiten(stats: RunningStats | tuple, x: Tree, clip: float = 10.0) -> Tree:
     """Observations [..., *shape] in units of the running mean and deviation, clipped."""
+    if stats == ():
+        return x
     return jax.tree.map(
         lambda x, mean, s: jnp.clip((x - mean) / s, -clip, clip), x, stats.mean, std(stats)
     )
@@ -93,13 +100,15 @@ def init_reward_scale(num_envs: int) -> RewardScale:
 
 
 def scale_reward(
-    scale: RewardScale, reward: Array, ended: Array, gamma, clip: float = 10.0
-) -> tuple[RewardScale, Array]:
+    scale: RewardScale | tuple, reward: Array, ended: Array, gamma, clip: float = 10.0
+) -> tuple[RewardScale | tuple, Array]:
     """Rewards [T, N] over the running deviation of returns, clipped; the mean stays where it is.
 
     Engstrom et al. (2020), arXiv:2005.12729, section 2. The statistics take in the whole rollout
     before it is scaled, so one rollout has one scale.
     """
+    if scale == ():
+        return scale, reward
 
     def forward(returns, x):
         reward, ended = x
