@@ -142,6 +142,7 @@ def resume(run: Positional[Path], total_steps: int | None = None) -> int:
     _set_up(_seeds(run))
     import jaxpg
 
+    print(f"going on with {run} ...")
     return _watch(lambda w: jaxpg.resume(run, callbacks=w, total_steps=total_steps), run)
 
 

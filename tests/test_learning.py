@@ -1,0 +1,35 @@
+"""Every agent learns, with its preset: a short version of benchmarks/learning.py."""
+
+import jax
+import pytest
+
+import jaxpg
+
+# steps, and what the mean over 4 seeds must reach: a random policy gets about 22
+ENOUGH = {"reinforce": (200_000, 200), "a2c": (250_000, 300), "ppo": (100_000, 400)}
+
+
+def test_learns_cartpole(agent):
+    steps, least = ENOUGH[agent.name]
+    env, cfg = jaxpg.make("CartPole-v1"), jaxpg.preset(agent, "CartPole-v1")
+    keys = jax.random.split(jax.random.key(3), 4)
+    result = jaxpg.run(agent, cfg, env, keys, total_steps=steps)
+    returns = jaxpg.evaluate(agent, result.cfg, env, result.state, keys, episodes=32)
+    assert returns.shape == (4, 32)
+    assert returns.mean() >= least, returns.mean(-1)
+
+
+def test_a_parameter_of_the_environment_can_be_a_batch():
+    """The policy that was learnt on Earth, on three planets, in one program."""
+    agent, cfg = jaxpg.ppo, jaxpg.ppo.Config(hidden=(4,))
+    key, earth = jax.random.key(0), jaxpg.make("CartPole-v1")
+    state = agent.init(cfg, earth, key)
+
+    def returns(gravity):
+        env = jaxpg.make("CartPole-v1")
+        env = jaxpg.Env(env.params.replace(gravity=gravity), env.core)
+        return jaxpg.evaluate(agent, cfg, env, state, key, episodes=8, greedy=False).mean()
+
+    planets = jax.vmap(returns)(jax.numpy.array([3.7, 9.8, 90.0]))
+    assert planets[0] > planets[2]
+    assert float(planets[1]) == pytest.approx(float(returns(9.8)))
