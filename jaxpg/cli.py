@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -29,7 +30,8 @@ usage: jaxpg COMMAND ...
   list              agents, environments, and which go together
 
 `jaxpg COMMAND --help` says more. `jaxpg train AGENT ENV --help` has every setting
-of the agent, with the values that it is tuned to for the environment.
+of the agent, with the values that it is tuned to for the environment. Compiled
+programs are kept in ~/.cache/jaxpg; JAX_ENABLE_COMPILATION_CACHE=0 turns that off.
 """
 STEPS = 500_000  # of a run without a preset
 ROWS = 16  # of a table; more seeds are only summed up
@@ -104,10 +106,13 @@ def train(argv: list[str]) -> int:
             raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
         cfg = from_dict(agent.Config, vars(config))
         _set_up(seeds)
+        import jax
+
         import jaxpg
         from jaxpg.experiment import logging
 
-        env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _keys(seed, seeds)
+        env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _key(seed)
+        key = jax.random.split(key, seeds) if seeds > 1 else key
         folder = out or _new(Path("runs", f"{agent.name}-{env_name}"))
         if target is not None and evaluations == 0:
             raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
@@ -116,9 +121,7 @@ def train(argv: list[str]) -> int:
             callbacks.append(logging.tensorboard(folder / "tensorboard"))
         if not preset:
             print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
-        size = (
-            f"{seeds} x {logging.short(total_steps)}" if seeds > 1 else logging.short(total_steps)
-        )
+        size = f"{seeds} x " * (seeds > 1) + logging.short(total_steps)
         print(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
 
         def go(watch):
@@ -139,7 +142,7 @@ def resume(run: Positional[Path], total_steps: int | None = None) -> int:
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
     """
-    _set_up(_seeds(run))
+    _set_up(math.prod(_seeds(run)))
     import jaxpg
 
     print(f"going on with {run} ...")
@@ -160,14 +163,14 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: allowed is an integer >= 1")
     seeds = _seeds(run)
-    _set_up(seeds)
+    _set_up(math.prod(seeds))
     import jax
     import numpy as np
 
     import jaxpg
 
-    result, key = jaxpg.load(run), jax.random.fold_in(_keys(seed, 1), EVALUATION)
-    key = jax.random.split(key, seeds) if seeds > 1 else key
+    key = jax.random.split(jax.random.fold_in(_key(seed), EVALUATION), seeds)
+    result = jaxpg.load(run)
     agent, cfg, env, state, *_ = result
     returns = np.atleast_2d(jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled))
     kind = "sampled" if sampled else "greedy"
@@ -263,21 +266,21 @@ def _new(folder: Path) -> Path:
     return next(f for f in itertools.chain([folder], others) if not f.exists())
 
 
-def _keys(seed: int, seeds: int):
-    """A key, or [seeds] of them."""
+def _key(seed: int):
     import jax
 
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed}: allowed is an integer >= 0 and < 2**32")
-    key = jax.random.key(seed)
-    return jax.random.split(key, seeds) if seeds > 1 else key
+    return jax.random.key(seed)
 
 
-def _seeds(run: Path) -> int:
+def _seeds(run: Path) -> tuple[int, ...]:
+    """The shape of a run's key: () or (seeds,)."""
+    import numpy as np
+
     from jaxpg.experiment.checkpoint import read_json
 
-    words = read_json(run / "run.json")["key"]["words"]
-    return len(words) if isinstance(words[0], list) else 1
+    return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 
 
 def _set_up(seeds: int) -> None:
@@ -289,7 +292,7 @@ def _set_up(seeds: int) -> None:
     cores = len(os.sched_getaffinity(0))
     with contextlib.suppress(RuntimeError):  # JAX has started: called from a program
         use_all_cores(max(n for n in range(1, cores + 1) if seeds % n == 0))
-    if jax.config.jax_compilation_cache_dir is None:  # JAX_ENABLE_COMPILATION_CACHE=0 is "off"
+    if jax.config.jax_compilation_cache_dir is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxpg")
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -326,12 +329,13 @@ def _watch(go: Callable, folder: Path) -> int:
         steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
         print(f"mean return of whole episodes at {steps:,} env steps")
         _table({kind: evaluation[kind] for kind in ("greedy", "sampled")})
-    took = f"{seeds} x {result.env_steps:,}" if seeds > 1 else f"{result.env_steps:,}"
-    took += f" env steps in {result.seconds:.1f} s"
+    took = f"{seeds} x " * (seeds > 1)
+    took += f"{result.env_steps:,} env steps in {result.seconds:.1f} s"
     if len(clock) > 1:  # from the end of the first chunk
         (begin, before), (end, after) = clock[0], clock[-1]
         rate = seeds * (after - before) / (end - begin)
-        took += f", {logging.short(rate)} env steps/s once compiled"
+        took += f", {logging.short(rate)}/s once compiled"
+        took += " (with evaluations)" * bool(evaluation)
     print(f"{took}\nrun folder      {folder}\nlearning curve  {folder / 'curve.png'}")
     return 0
 

@@ -233,6 +233,23 @@ def test_eval_measures_greedy_or_sampled(jaxpg, trained):
     assert "5 sampled episodes" in out
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_eval_of_one_seed(jaxpg, shape):
+    import jax
+
+    import jaxpg as library
+
+    cfg = library.ppo.Config(num_envs=2, num_steps=8, hidden=(4,), minibatches=1, num_epochs=1)
+    env = library.make("CartPole-v1", max_steps_in_episode=8)
+    key = jax.random.split(jax.random.key(0), shape)
+    library.run(library.ppo, cfg, env, key, total_steps=32, out="run", evaluations=0)
+    code, out, _ = jaxpg("eval run --episodes 3")
+    assert code == 0
+    rows = [line.split()[0] for line in out.splitlines()[1:] if line.split()]
+    assert rows[0] == "seed"
+    assert rows[-1] == "0"  # of one seed there is nothing to sum up
+
+
 def test_resume_makes_a_run_longer(jaxpg, trained, tmp_path):
     import shutil
 

@@ -13,6 +13,7 @@ import pytest
 import jaxpg
 from jaxpg.core.run import run
 from jaxpg.core.train import iterate, start
+from jaxpg.experiment.logging import NonFiniteError, nan_guard
 from tests.conftest import TINY
 
 ITERATIONS = 9
@@ -126,6 +127,14 @@ def test_resume_from_the_middle_is_exact(agent):
     )
     same_bytes(rest.state, whole.state)
     same_bytes({k: m[4:] for k, m in whole.metrics.items()}, rest.metrics)
+
+
+def test_nan_is_caught(agent, tiny, env):
+    """Two steps of this learning rate leave float32, while returns stay finite."""
+    cfg = dataclasses.replace(tiny, learning_rate=3e38)
+    total = 20 * agent.steps_per_iter(cfg)
+    with pytest.raises(NonFiniteError, match=r"iterations? \d+"):
+        run(agent, cfg, env, jax.random.key(0), total_steps=total, chunk=4, callbacks=[nan_guard()])
 
 
 def test_learns_from_a_hyperparameter_batch(agent, tiny, env):

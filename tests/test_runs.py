@@ -206,7 +206,7 @@ def test_an_array_among_the_environment_parameters_comes_back(tmp_path):
     assert jaxpg.resume(tmp_path / "run").stopped == "done"
 
 
-def test_a_session_may_end_without_an_evaluation(tmp_path):
+def test_a_resumed_run_may_stop_before_its_next_evaluation(tmp_path):
     out = tmp_path / "run"
     train(out, 0, lambda event: event.iteration == 4)
     assert "evaluation" in json.loads((out / "summary.json").read_text())

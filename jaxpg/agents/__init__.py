@@ -1,9 +1,12 @@
 """The agents, by name. A file is imported when its agent is first asked for."""
 
-import importlib
+from __future__ import annotations
 
-from jaxpg.core.config import unknown
-from jaxpg.core.types import Agent
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxpg.core.types import Agent
 
 NAMES = ("a2c", "ppo", "reinforce")
 
@@ -11,5 +14,7 @@ NAMES = ("a2c", "ppo", "reinforce")
 def get(name: str) -> Agent:
     """The agent called `name`. Raises ValueError for an unknown one, with the nearest name."""
     if name not in NAMES:
+        from jaxpg.core.config import unknown  # brings JAX, which `jaxpg --help` does not need
+
         raise unknown("agent", name, NAMES)
     return getattr(importlib.import_module(f"jaxpg.agents.{name}"), name)

@@ -28,7 +28,8 @@ def evaluate(
     counts as NaN. With `key` [seeds] and a state of as many seeds, returns [seeds, episodes].
     """
     if key.ndim:
-        one = functools.partial(evaluate, agent, episodes=episodes, greedy=greedy)
+        settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
+        one = functools.partial(evaluate, agent, **settings)
         return over_seeds(one, seed_mesh(len(key)))((cfg, env), state, key)
     k_env, key = jax.random.split(key)
 

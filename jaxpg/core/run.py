@@ -2,6 +2,7 @@
 
 import functools
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -97,6 +98,7 @@ class _Interrupt:
 
     def ask(self, signum, frame):
         self.asked = True
+        print("\nstopping after this chunk; Ctrl-C again stops at once", file=sys.stderr)
         signal.signal(signal.SIGINT, self.previous)
 
     def __exit__(self, *_):

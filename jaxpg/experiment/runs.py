@@ -4,7 +4,7 @@ run.json         agent, config, environment, key, what was asked for, versions
 metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
 evaluations.csv  returns of whole episodes, greedy and sampled
 checkpoints/     the newest whole states
-summary.json     how its last session ended; not there while one is going on, or was killed
+summary.json     how it ended; not there while it is going on, or if it was killed
 curve.png        the learning curve
 """
 
