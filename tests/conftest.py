@@ -9,6 +9,26 @@ from jaxpg import agents
 TINY = {
     "reinforce": {"num_envs": 2, "num_steps": 8, "hidden": (4,), "critic_updates": 2},
     "a2c": {"num_envs": 2, "num_steps": 4, "hidden": (4,)},
+    "a3c": {"num_workers": 3, "lag": 2, "num_envs": 2, "num_steps": 4, "hidden": (4,)},
+    "impala": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "lag": 2},
+    "npg": {
+        "num_envs": 2,
+        "num_steps": 4,
+        "hidden": (4,),
+        "critic_epochs": 2,
+        "critic_minibatches": 2,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
+    "trpo": {
+        "num_envs": 2,
+        "num_steps": 4,
+        "hidden": (4,),
+        "critic_epochs": 2,
+        "critic_minibatches": 2,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
     "ppo": {
         "num_envs": 2,
         "num_steps": 4,
@@ -20,6 +40,9 @@ TINY = {
         "target_kl": 0.05,
     },
 }
+
+# The number that says how far the policy moves, where it is not the learning rate.
+RATE = {"npg": "max_kl", "trpo": "max_kl"}
 
 
 @pytest.fixture(params=agents.NAMES)

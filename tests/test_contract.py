@@ -14,7 +14,7 @@ import jaxpg
 from jaxpg.core.run import run
 from jaxpg.core.train import iterate, start
 from jaxpg.experiment.logging import NonFiniteError, nan_guard
-from tests.conftest import TINY
+from tests.conftest import RATE, TINY
 
 ITERATIONS = 9
 
@@ -68,7 +68,7 @@ def test_one_trace_serves_every_key_number_and_environment_parameter(agent, tiny
     other = dataclasses.replace(env, params=env.params.replace(gravity=12.0))
     first = go(tiny, env, jax.random.key(0))
     go(tiny, env, jax.random.key(1))
-    go(dataclasses.replace(tiny, learning_rate=0.5), env, jax.random.key(0))
+    go(dataclasses.replace(tiny, gamma=0.5), env, jax.random.key(0))
     last = go(tiny, other, jax.random.key(0))
     assert traces == 1
     with pytest.raises(AssertionError):
@@ -131,7 +131,8 @@ def test_resume_from_the_middle_is_exact(agent):
 
 def test_nan_is_caught(agent, tiny, env):
     """Two steps of this learning rate leave float32, while returns stay finite."""
-    cfg = dataclasses.replace(tiny, learning_rate=3e38)
+    name = "critic_learning_rate" if agent.name in RATE else "learning_rate"
+    cfg = dataclasses.replace(tiny, **{name: 3e38})
     total = 20 * agent.steps_per_iter(cfg)
     with pytest.raises(NonFiniteError, match=r"iterations? \d+"):
         run(agent, cfg, env, jax.random.key(0), total_steps=total, chunk=4, callbacks=[nan_guard()])
@@ -141,7 +142,7 @@ def test_learns_from_a_hyperparameter_batch(agent, tiny, env):
     """vmap over a number: rate 0 leaves the parameters alone, another rate does not."""
 
     def go(rate):
-        fields = {"learning_rate": rate}
+        fields = {RATE.get(agent.name, "learning_rate"): rate}
         if hasattr(tiny, "critic_learning_rate"):
             fields["critic_learning_rate"] = rate
         cfg = dataclasses.replace(tiny, **fields)
@@ -180,7 +181,7 @@ def test_x64_runs(agent):
     code = f"""
 import jax; jax.config.update("jax_enable_x64", True)
 import jaxpg
-from tests.conftest import TINY
+from tests.conftest import RATE, TINY
 agent = jaxpg.{agent.name}
 env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
 cfg = agent.Config(**TINY["{agent.name}"])

@@ -111,7 +111,8 @@ VALUES = {
     "reinforce": {"num_envs": 1, "num_steps": 16, "critic_updates": 4, "hidden": ()},
     "a2c": {"num_envs": 1, "num_steps": 12, "hidden": (), "max_grad_norm": 100.0},
     "ppo": {
-        "num_envs": 1, "num_steps": 12, "minibatches": 1, "hidden": (), "anneal": False,
+        "num_envs": 1, "num_steps": 12, "minibatches": 1, "hidden": (),
+        "learning_rate_schedule": "constant",
         "clip_value": False, "learning_rate": 0.05, "max_grad_norm": 100.0,
     },
 }  # fmt: skip

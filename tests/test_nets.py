@@ -116,7 +116,7 @@ class Torso(nn.Module):
 
 SWITCHES = {
     "ppo, penalty": ("ppo", "Pendulum-v1", {"objective": "kl", "target_kl": 0.01}),
-    "ppo, shared": ("ppo", "CartPole-v1", {"shared": True, "anneal_clip": True}),
+    "ppo, shared": ("ppo", "CartPole-v1", {"shared": True, "clip_eps_schedule": "linear"}),
     "ppo, own torso": ("ppo", "CartPole-v1", {"net": Torso}),
     "ppo, tanh": ("ppo", "Reacher-misc", {"head": "tanh_gaussian_state_std"}),
     "ppo, image": ("ppo", "Catch-bsuite", {"kernel_init": "he", "activation": "relu"}),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
-NAMES = ("a2c", "ppo", "reinforce")
+NAMES = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
 
 
 def get(name: str) -> Agent:

@@ -13,11 +13,14 @@ actor and the critic have their own learning rates (a shared torso learns at the
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.loops import optimizers
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses
@@ -34,9 +37,12 @@ class Config:
     n_step: int = static(5, ge=1)  # of advantage "n_step"; fewer at the end of a rollout
     gamma: float = number(0.99, ge=0, le=1)
     learning_rate: float = number(1e-3, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
     critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
     optimizer: str = static("adam", choices=("adam", "rmsprop"))
     entropy_coef: float = number(0.01, ge=0)
+    entropy_coef_schedule: str = schedule()
     normalize_advantage: bool = static(False)
     max_grad_norm: float = number(0.5, gt=0)
     head: str = static("auto", choices=HEADS)
@@ -46,31 +52,16 @@ class Config:
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
     shared: bool = static(False)  # one torso for actor and critic
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
 
 class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
+    iteration: Array  # [] int32
     key: Key
-
-
-def optimizer(cfg: Config) -> optax.GradientTransformation:
-    """One transformation an update: the critic's parameters and the rest have their own rates."""
-
-    def label(path, _):
-        return "critic" if path[1].key.startswith("critic") else "actor"
-
-    def rule(learning_rate):
-        if cfg.optimizer == "adam":
-            return optax.adam(learning_rate, eps=1e-5)
-        return optax.rmsprop(learning_rate, decay=0.99, eps=1e-5)
-
-    rules = {"actor": rule(cfg.learning_rate), "critic": rule(cfg.critic_learning_rate)}
-    return optax.chain(
-        optax.clip_by_global_norm(cfg.max_grad_norm),
-        optax.multi_transform(rules, lambda params: jax.tree.map_with_path(label, params)),
-    )
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
@@ -78,7 +69,13 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     k_params, k_env, key = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
-    return TrainState(params, optimizer(cfg).init(params), E.reset(env, k_env, cfg.num_envs), key)
+    return TrainState(
+        params=params,
+        opt_state=optimizers.actor_critic(cfg).init(params),
+        env=E.reset(env, k_env, cfg.num_envs),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
 
 
 def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> Array:
@@ -111,6 +108,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
     key, k_rollout = jax.random.split(state.key)
 
@@ -123,9 +121,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     # Learn: one update of both on the whole rollout.
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
-    updates, opt_state = optimizer(cfg).update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, env_state, key), metrics | info
+    return TrainState(params, opt_state, env_state, state.iteration + 1, key), metrics | info
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):

@@ -1,6 +1,9 @@
 """Proximal Policy Optimization, Schulman et al. (2017), arXiv:1707.06347.
 
-Both objectives of the paper: the clipped surrogate (eq. 7) and the adaptive KL penalty (eq. 8).
+Both objectives of the paper, the clipped surrogate (eq. 7) and the penalty on the KL divergence
+(eq. 8) with an adaptive weight, and a third: the weight as the Lagrange multiplier of the
+constraint KL <= target_kl, moved by dual ascent.
+
 Beside the paper stand what its authors' code does and the field took over (Engstrom et al. 2020,
 arXiv:2005.12729; Huang et al. 2022): a clipped value loss, advantages standardised per
 minibatch, orthogonal initialisation, a global gradient norm, annealing, running scales of
@@ -15,6 +18,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops.minibatch import epochs
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
@@ -30,14 +34,16 @@ class Config:
     num_epochs: int = static(4, ge=1)
     minibatches: int = static(4, ge=1)  # per epoch; divides num_envs * num_steps
     learning_rate: float = number(2.5e-4, ge=0)
-    anneal: bool = static(True)  # the learning rate falls linearly to 0 over total_steps
+    learning_rate_schedule: str = schedule("linear")
     gamma: float = number(0.99, ge=0, le=1)
     gae_lambda: float = number(0.95, ge=0, le=1)
-    objective: str = static("clip", choices=("clip", "kl"))
+    objective: str = static("clip", choices=("clip", "kl", "lagrangian"))
     clip_eps: float = number(0.2, gt=0)
-    anneal_clip: bool = static(False)  # so does clip_eps
-    target_kl: float | None = number(None, gt=0)  # "clip": skip epochs above it; "kl": aim at it
+    clip_eps_schedule: str = schedule()
+    target_kl: float | None = number(None, gt=0)  # "clip": skip epochs above it; else aim at it
+    dual_learning_rate: float = number(0.1, ge=0)  # of the multiplier, in units of target_kl
     entropy_coef: float = number(0.01, ge=0)
+    entropy_coef_schedule: str = schedule()
     value_coef: float = number(0.5, ge=0)
     clip_value: bool = static(True)
     normalize_advantage: bool = static(True)
@@ -51,7 +57,8 @@ class Config:
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
     shared: bool = static(False)  # one torso for actor and critic
-    total_steps: float | None = number(None, gt=0)  # of annealing; `train` and `run` fill it in
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
 
 class TrainState(NamedTuple):
@@ -60,7 +67,7 @@ class TrainState(NamedTuple):
     env: E.EnvState
     obs_stats: normalize.RunningStats | tuple  # () when off
     reward_scale: normalize.RewardScale | tuple
-    kl_penalty: Array  # [] weight of the penalty under objective "kl"
+    kl_penalty: Array  # [] weight of the penalty under objectives "kl" and "lagrangian"
     iteration: Array  # [] int32
     key: Key
 
@@ -77,9 +84,9 @@ class Batch(NamedTuple):
     target: Array
 
 
-def optimizer(cfg: Config, learning_rate) -> optax.GradientTransformation:
+def optimizer(cfg: Config) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(cfg.max_grad_norm), optax.adam(learning_rate, eps=1e-5)
+        optax.clip_by_global_norm(cfg.max_grad_norm), optax.adam(cfg.learning_rate, eps=1e-5)
     )
 
 
@@ -91,15 +98,17 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
             f"ppo.Config minibatches={cfg.minibatches}: allowed is a divisor of the batch, "
             f"num_envs * num_steps = {cfg.num_envs} * {cfg.num_steps} = {batch}"
         )
-    if cfg.objective == "kl" and cfg.target_kl is None:
-        raise ValueError("ppo.Config target_kl=None: with objective='kl' allowed is a number > 0")
+    if cfg.objective != "clip" and cfg.target_kl is None:
+        raise ValueError(
+            f"ppo.Config target_kl=None: with objective={cfg.objective!r} allowed is a number > 0"
+        )
 
     k_params, k_env, key = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
     return TrainState(
         params=params,
-        opt_state=optimizer(cfg, cfg.learning_rate).init(params),
+        opt_state=optimizer(cfg).init(params),
         env=E.reset(env, k_env, cfg.num_envs),
         obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
         reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
@@ -109,9 +118,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def loss(
-    params: Tree, cfg: Config, env: E.Env, b: Batch, clip_eps, kl_penalty
-) -> tuple[Array, Metrics]:
+def loss(params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty) -> tuple[Array, Metrics]:
     """Eq. 9: the surrogate, the critic's error and the entropy bonus, over a minibatch."""
     net, pi = actor_critic(cfg, env)
     out, value = net.apply(params, b.obs)
@@ -119,14 +126,14 @@ def loss(
     advantage = normalize.standardize(b.advantage) if cfg.normalize_advantage else b.advantage
 
     if cfg.objective == "clip":
-        l_policy = losses.ppo_clip(log_ratio, advantage, clip_eps)
+        l_policy = losses.ppo_clip(log_ratio, advantage, cfg.clip_eps)
         kl = losses.approx_kl(log_ratio)
     else:
         exact_kl = pi.kl(b.out, out)
         l_policy = losses.ppo_penalty(log_ratio, advantage, exact_kl, kl_penalty)
         kl = exact_kl.mean()
     if cfg.clip_value:
-        l_value = losses.clipped_value(value, b.value, b.target, clip_eps)
+        l_value = losses.clipped_value(value, b.value, b.target, cfg.clip_eps)
     else:
         l_value = losses.value(value, b.target)
     entropy = pi.entropy(out).mean()
@@ -137,20 +144,12 @@ def loss(
         "loss/value": l_value,
         "policy/entropy": entropy,
         "policy/approx_kl": kl,
-        "policy/clip_fraction": (jnp.abs(jnp.expm1(log_ratio)) > clip_eps).mean(dtype=float),
+        "policy/clip_fraction": (jnp.abs(jnp.expm1(log_ratio)) > cfg.clip_eps).mean(dtype=float),
     }
 
 
-def remaining(cfg: Config, iteration: Array) -> Array | float:
-    """How much of the run is left, from 1 to 0, for what is annealed."""
-    if not (cfg.anneal or cfg.anneal_clip):
-        return 1.0
-    if cfg.total_steps is None:
-        raise ValueError("ppo.Config total_steps=None: annealing needs its length in env steps")
-    return jnp.maximum(1 - iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps), 0)
-
-
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
     key, k_rollout, k_perm = jax.random.split(state.key, 3)
 
@@ -173,15 +172,11 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     # Learn.
-    left = remaining(cfg, state.iteration)
-    opt = optimizer(cfg, cfg.learning_rate * (left if cfg.anneal else 1.0))
-    clip_eps = cfg.clip_eps * (left if cfg.anneal_clip else 1.0)
+    opt = optimizer(cfg)
 
     def update(carry, minibatch):
         params, opt_state = carry
-        grads, info = jax.grad(loss, has_aux=True)(
-            params, cfg, env, minibatch, clip_eps, state.kl_penalty
-        )
+        grads, info = jax.grad(loss, has_aux=True)(params, cfg, env, minibatch, state.kl_penalty)
         updates, opt_state = opt.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), info
 
@@ -195,9 +190,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     )  # fmt: skip
 
     penalty = state.kl_penalty
-    if cfg.objective == "kl":
+    if cfg.objective != "clip":
         kl = pi.kl(batch.out, net.apply(params, batch.obs, method="policy")).mean()
-        penalty = losses.adapt_penalty(penalty, kl, cfg.target_kl)
+        if cfg.objective == "kl":
+            penalty = losses.adapt_penalty(penalty, kl, cfg.target_kl)
+        else:
+            penalty = losses.dual_ascent(penalty, kl / cfg.target_kl - 1, cfg.dual_learning_rate)
         info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
     explained = losses.explained_variance(value, advantage + value)
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.

@@ -26,6 +26,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
@@ -45,15 +46,20 @@ class Config:
     normalize: bool = static(True)  # weights to mean 0 and variance 1: a mean baseline as well
     gamma: float = number(0.99, ge=0, le=1)
     learning_rate: float = number(1e-3, ge=0)
+    learning_rate_schedule: str = schedule()
     critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
     critic_updates: int = static(10, ge=1)  # gradient steps of the learnt baseline an iteration
     entropy_coef: float = number(0.0, ge=0)
+    entropy_coef_schedule: str = schedule()
     head: str = static("auto", choices=HEADS)
     temperature: float = number(1.0, gt=0)  # of a categorical head
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
     shared = False  # actor and critic learn by different losses at different times
 
@@ -63,6 +69,7 @@ class TrainState(NamedTuple):
     critic: Tree  # () unless the baseline is learnt
     actor_opt: optax.OptState
     critic_opt: optax.OptState
+    iteration: Array  # [] int32
     key: Key
 
 
@@ -90,7 +97,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     if cfg.baseline == "value":
         critic = net.init(k_critic, env.example_obs, method="value")
     adam = optax.adam(cfg.learning_rate)
-    return TrainState(actor, critic, adam.init(actor), adam.init(critic), key)
+    return TrainState(
+        actor, critic, adam.init(actor), adam.init(critic), jnp.zeros((), jnp.int32), key
+    )
 
 
 def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array]:
@@ -125,6 +134,7 @@ def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Array, Metrics
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
     key, k_env, k_rollout = jax.random.split(state.key, 3)
 
@@ -149,7 +159,10 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     grads, info = jax.grad(loss, has_aux=True)(state.actor, cfg, env, batch)
     updates, actor_opt = optax.adam(cfg.learning_rate).update(grads, state.actor_opt)
     state = state._replace(
-        actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt, key=key
+        actor=optax.apply_updates(state.actor, updates),
+        actor_opt=actor_opt,
+        iteration=state.iteration + 1,
+        key=key,
     )
     metrics |= info
     if cfg.baseline == "value":

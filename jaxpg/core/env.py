@@ -215,3 +215,15 @@ def rollout(
         "episode/count": count,
     }
     return state, carry, batch, metrics
+
+
+def merge_metrics(metrics: Metrics) -> Metrics:
+    """The metrics of one rollout from those of several, each [K]."""
+    count = metrics["episode/count"]
+    total = count.sum(dtype=jnp.int32)
+
+    def mean(x):
+        return jnp.where(count > 0, x * count, 0).sum() / total
+
+    means = {k: mean(metrics[k]) for k in ("episode/return", "episode/length")}
+    return means | {"episode/count": total}

@@ -49,6 +49,12 @@ def adapt_penalty(beta: Array, kl: Array, target_kl) -> Array:
     return jnp.clip(beta, 1e-4, 1e4)
 
 
+def dual_ascent(multiplier: Array, violation: Array, learning_rate) -> Array:
+    """The Lagrange multiplier of a constraint `violation <= 0` after a step up the dual, which is
+    concave with gradient `violation`; Boyd & Vandenberghe (2004) sec. 5.1. Never below 0."""
+    return jnp.maximum(multiplier + learning_rate * violation, 0)
+
+
 def value(value: Array, target: Array, mask: Array | None = None) -> Array:
     """Half the mean squared error of a critic; no gradient flows into the target."""
     chex.assert_equal_shape([value, target])

@@ -1,0 +1,149 @@
+"""Asynchronous advantage actor-critic, Mnih et al. (2016), arXiv:1602.01783, algorithm S3.
+
+In the original, threads share one set of parameters. Each copies it, acts for a few steps,
+computes the gradient at its copy, and applies that to what the shared parameters have become in
+the meantime, without a lock. To the maths this is gradient descent with stale gradients: which
+copy a gradient belongs to is all that the threads decide.
+
+Here it is decided by a number. `num_workers` workers, each with its own environments, take turns;
+each acts and differentiates with the parameters of `lag` updates ago and applies its gradient to
+the newest. Threads of equal speed are `lag = num_workers - 1`: while one computes, each of the
+others applies one update. With `lag = 0` the workers are synchronous in turn, and one such worker
+is A2C, exactly. What is gone is the chance in the order of threads, so a run is deterministic; and
+torn reads, which are an accident of the original and not its idea.
+
+Deviations from the paper: Adam unless `optimizer="rmsprop"` (its statistics are shared by the
+workers, as in the paper's best variant); actor and critic have their own learning rates; GAE,
+which at the default `gae_lambda=1` is the paper's n-step return to the end of the rollout.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.loops import lag, optimizers
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses
+from jaxpg.ops.returns import gae
+
+
+@config
+class Config:
+    num_workers: int = static(4, ge=1)
+    lag: int = static(3, ge=0)  # updates between a worker's copy and the shared parameters
+    num_envs: int = static(4, ge=1)  # of each worker
+    num_steps: int = static(16, ge=1)  # per environment and update
+    gae_lambda: float = number(1.0, ge=0, le=1)
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    optimizer: str = static("adam", choices=("adam", "rmsprop"))
+    entropy_coef: float = number(0.01, ge=0)
+    entropy_coef_schedule: str = schedule()
+    max_grad_norm: float = number(0.5, gt=0)
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    shared: bool = static(False)  # one torso for actor and critic
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class TrainState(NamedTuple):
+    params: Tree
+    history: Tree  # [lag, ...] the parameters before, oldest first
+    opt_state: optax.OptState
+    env: E.EnvState  # [W, N, ...]
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    k_params, k_env, key = jax.random.split(key, 3)
+    net, _ = actor_critic(cfg, env)
+    params = net.init(k_params, env.example_obs)
+    envs = E.reset(env, k_env, cfg.num_workers * cfg.num_envs)
+    return TrainState(
+        params=params,
+        history=lag.begin(params, cfg.lag),
+        opt_state=optimizers.actor_critic(cfg).init(params),
+        env=jax.tree.map(lambda x: x.reshape(cfg.num_workers, -1, *x.shape[1:]), envs),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
+    """Actor, critic and entropy bonus on one worker's rollout [T, N]."""
+    net, pi = actor_critic(cfg, env)
+    out, value = net.apply(params, t.obs)
+    next_value = net.apply(params, t.next_obs, method="value")
+    ends = t.terminated, t.truncated
+    advantage = jax.lax.stop_gradient(
+        gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda)
+    )
+    target = advantage + jax.lax.stop_gradient(value)
+    l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
+    l_value = losses.value(value, target)
+    entropy = pi.entropy(out).mean()
+    return l_policy + l_value - cfg.entropy_coef * entropy, {
+        "loss/policy": l_policy,
+        "loss/value": l_value,
+        "policy/entropy": entropy,
+        "value/explained_variance": losses.explained_variance(value, target),
+    }
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    """One update by each worker, in turn."""
+    cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
+    net, pi = actor_critic(cfg, env)
+    opt = optimizers.actor_critic(cfg)
+
+    def work(shared, env_state):
+        params, history, opt_state, key = shared
+        key, k_rollout = jax.random.split(key)
+        copy = lag.oldest(history, params)
+
+        def act(obs, carry, key):
+            draw, _ = pi.sample(net.apply(copy, obs, method="policy"), key)
+            return pi.action(draw), carry, {"draw": draw}
+
+        env_state, _, t, metrics = E.rollout(env, act, env_state, (), k_rollout, cfg.num_steps)
+        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, t)
+        updates, opt_state = opt.update(grads, opt_state, params)
+        history, params = lag.push(history, params), optax.apply_updates(params, updates)
+        return (params, history, opt_state, key), (env_state, metrics, info)
+
+    shared = state.params, state.history, state.opt_state, state.key
+    (params, history, opt_state, key), (env_state, metrics, info) = jax.lax.scan(
+        work, shared, state.env
+    )
+    metrics = E.merge_metrics(metrics) | jax.tree.map(lambda m: m.mean(0), info)
+    return TrainState(params, history, opt_state, env_state, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.params, obs, method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+def steps_per_iter(cfg: Config) -> int:
+    return cfg.num_workers * cfg.num_envs * cfg.num_steps
+
+
+a3c = Agent("a3c", Config, init, step, act, steps_per_iter)

@@ -1,0 +1,143 @@
+"""IMPALA, Espeholt et al. (2018), arXiv:1802.01561: actors behind the learner, and V-trace.
+
+Actors collect with the parameters of `lag` iterations ago; the learner's policy has moved on, so
+what they bring is off-policy. V-trace corrects it (eq. 1): truncated importance weights rho say
+whose value is learnt, truncated traces c how far a surprise reaches back. The policy follows
+
+    rho_t grad log pi(a_t | s_t) (r_t + gamma v_{t+1} - V(s_t)),
+
+with v the V-trace targets that the critic regresses on (sec. 4.2). In the original the lag is
+whatever the queue of a distributed system makes it; here it is a number, so that a run is
+deterministic and the correction can be studied. At lag 0 every ratio is 1 and this is the
+on-policy n-step actor-critic with n up to the end of the rollout. `correction="none"` learns from
+the stale rollout as if it were fresh.
+
+Deviations from the paper: Adam unless `optimizer="rmsprop"`; actor and critic have their own
+learning rates instead of a weight on the critic's loss, and by default their own torsos.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.loops import lag, optimizers
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses
+from jaxpg.ops.importance import effective_sample_size, vtrace
+
+
+@config
+class Config:
+    num_envs: int = static(16, ge=1)
+    num_steps: int = static(20, ge=1)  # per environment and iteration
+    lag: int = static(1, ge=0)  # iterations between the actors' parameters and the learner's
+    correction: str = static("vtrace", choices=("vtrace", "none"))
+    rho_bar: float = number(1.0, gt=0)  # bound of the weights; at least c_bar
+    c_bar: float = number(1.0, ge=0)  # bound of the traces
+    vtrace_lambda: float = number(1.0, ge=0, le=1)  # remark 2; 0 is the one-step target
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    optimizer: str = static("adam", choices=("adam", "rmsprop"))
+    entropy_coef: float = number(0.01, ge=0)
+    entropy_coef_schedule: str = schedule()
+    max_grad_norm: float = number(0.5, gt=0)
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    shared: bool = static(False)  # one torso for actor and critic
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class TrainState(NamedTuple):
+    params: Tree
+    history: Tree  # [lag, ...] the parameters before, oldest first
+    opt_state: optax.OptState
+    env: E.EnvState
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    k_params, k_env, key = jax.random.split(key, 3)
+    net, _ = actor_critic(cfg, env)
+    params = net.init(k_params, env.example_obs)
+    return TrainState(
+        params=params,
+        history=lag.begin(params, cfg.lag),
+        opt_state=optimizers.actor_critic(cfg).init(params),
+        env=E.reset(env, k_env, cfg.num_envs),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
+    """Policy, critic and entropy bonus on a rollout [T, N] of the actors' policy: sec. 4.2."""
+    net, pi = actor_critic(cfg, env)
+    out, value = net.apply(params, t.obs)
+    next_value = net.apply(params, t.next_obs, method="value")
+    log_prob = pi.log_prob(out, t.extras["draw"])
+    log_ratio = jax.lax.stop_gradient(log_prob - t.extras["log_prob"])
+    target, advantage = vtrace(
+        log_ratio if cfg.correction == "vtrace" else jnp.zeros_like(log_ratio),
+        t.reward, value, next_value, t.terminated, t.truncated,
+        cfg.gamma, cfg.rho_bar, cfg.c_bar, cfg.vtrace_lambda,
+    )  # fmt: skip
+    l_policy = losses.policy_gradient(log_prob, advantage)
+    l_value = losses.value(value, target)
+    entropy = pi.entropy(out).mean()
+    return l_policy + l_value - cfg.entropy_coef * entropy, {
+        "loss/policy": l_policy,
+        "loss/value": l_value,
+        "policy/entropy": entropy,
+        "policy/lag_kl": losses.approx_kl(log_ratio),  # from the actors' policy to the learner's
+        "policy/effective_samples": effective_sample_size(log_ratio.reshape(-1)) / log_ratio.size,
+        "value/explained_variance": losses.explained_variance(value, target),
+    }
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    net, pi = actor_critic(cfg, env)
+    key, k_rollout = jax.random.split(state.key)
+
+    # Collect, with the parameters of `lag` iterations ago.
+    behaviour = lag.oldest(state.history, state.params)
+
+    def act(obs, carry, key):
+        draw, log_prob = pi.sample(net.apply(behaviour, obs, method="policy"), key)
+        return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob}
+
+    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+
+    # Learn, from the parameters of now.
+    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
+    updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    history = lag.push(state.history, state.params)
+    state = TrainState(params, history, opt_state, env_state, state.iteration + 1, key)
+    return state, metrics | info
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.params, obs, method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+impala = Agent("impala", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

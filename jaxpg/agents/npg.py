@@ -1,0 +1,172 @@
+"""Natural policy gradient, Kakade (2001), with steps of a given length in KL divergence.
+
+The gradient g says which small change of the *parameters* gains the most; the natural gradient
+F^-1 g says which small change of the *policy* does, F = E[grad log pi grad log pi'] being the
+Fisher matrix. It does not depend on how the policy is parametrised. The step along it is
+
+    theta + sqrt(2 max_kl / (g' F^-1 g)) F^-1 g,
+
+which changes the policy by a mean KL divergence of `max_kl`, to second order (Rajeswaran et al.
+2017, arXiv:1703.02660 eq. 5). Nothing checks what it does beyond that: see `trpo`.
+
+Deviations from Kakade: F^-1 g by conjugate gradients with damping on the batch's Fisher matrix; a
+normalised step instead of a learning rate; advantages are GAE, standardised, from a critic that is
+a network of its own, fitted to the returns.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import critic as critics
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses, normalize, trust_region
+from jaxpg.ops.returns import gae
+
+
+@config
+class Config:
+    num_envs: int = static(8, ge=1)
+    num_steps: int = static(128, ge=1)  # per environment and iteration
+    max_kl: float = number(0.01, gt=0)  # the length of a step, in nats
+    max_kl_schedule: str = schedule()
+    cg_iterations: int = static(10, ge=1)
+    damping: float = number(0.1, ge=0)  # added to the Fisher matrix's diagonal
+    gamma: float = number(0.99, ge=0, le=1)
+    gae_lambda: float = number(0.95, ge=0, le=1)
+    normalize_advantage: bool = static(True)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
+    entropy_coef: float = number(0.0, ge=0)
+    entropy_coef_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    critic_epochs: int = static(10, ge=1)
+    critic_minibatches: int = static(8, ge=1)  # per epoch; divides num_envs * num_steps
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # the critic learns by another loss at another time
+
+
+class TrainState(NamedTuple):
+    actor: Tree
+    critic: Tree
+    critic_opt: optax.OptState
+    env: E.EnvState
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
+    iteration: Array  # [] int32
+    key: Key
+
+
+class Batch(NamedTuple):
+    """What the policy learns from: leaves [T, N, ...]."""
+
+    obs: Tree
+    draw: Array
+    advantage: Array
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    critics.check(cfg)
+    k_actor, k_critic, k_env, key = jax.random.split(key, 4)
+    net, _ = actor_critic(cfg, env)
+    critic = net.init(k_critic, env.example_obs, method="value")
+    return TrainState(
+        actor=net.init(k_actor, env.example_obs, method="policy"),
+        critic=critic,
+        critic_opt=optax.adam(cfg.critic_learning_rate).init(critic),
+        env=E.reset(env, k_env, cfg.num_envs),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metrics]:
+    """One step along the natural gradient."""
+    net, pi = actor_critic(cfg, env)
+    old = net.apply(actor, b.obs, method="policy")
+
+    def gain(actor):
+        out = net.apply(actor, b.obs, method="policy")
+        entropy = pi.entropy(out).mean()
+        l_policy = losses.policy_gradient(pi.log_prob(out, b.draw), b.advantage)
+        return cfg.entropy_coef * entropy - l_policy, {
+            "loss/policy": l_policy,
+            "policy/entropy": entropy,
+        }
+
+    def kl(actor):
+        return pi.kl(old, net.apply(actor, b.obs, method="policy")).mean()
+
+    gradient, info = jax.grad(gain, has_aux=True)(actor)
+    fisher = trust_region.fisher_vector_product(kl, actor, cfg.damping)
+    change = trust_region.natural_step(fisher, gradient, cfg.max_kl, cfg.cg_iterations)
+    actor = optax.apply_updates(actor, change)
+    return actor, info | {"policy/kl": kl(actor), "update/norm": optax.tree.norm(change)}
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    net, pi = actor_critic(cfg, env)
+    key, k_rollout, k_critic = jax.random.split(state.key, 3)
+
+    # Collect.
+    def act(obs, carry, key):
+        out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
+        draw, _ = pi.sample(out, key)
+        return pi.action(draw), carry, {"draw": draw}
+
+    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+
+    # Advantages.
+    def value_of(critic, obs):
+        return net.apply(critic, obs, method="value")
+
+    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    ended = t.terminated | t.truncated
+    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    value, next_value = value_of(state.critic, obs), value_of(state.critic, next_obs)
+    advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
+    target = advantage + value
+    if cfg.normalize_advantage:
+        advantage = normalize.standardize(advantage)
+
+    # Learn: the policy on the whole batch, then the critic.
+    actor, info = improve(state.actor, cfg, env, Batch(obs, t.extras["draw"], advantage))
+    flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+    critic, critic_opt, l_value = critics.fit(
+        value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg
+    )
+    explained = losses.explained_variance(value, target)
+    state = TrainState(
+        actor, critic, critic_opt, env_state,
+        normalize.update_stats(state.obs_stats, t.obs), scale, state.iteration + 1, key,
+    )  # fmt: skip
+    return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+npg = Agent("npg", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -1,0 +1,184 @@
+"""Trust Region Policy Optimization, Schulman et al. (2015), arXiv:1502.05477.
+
+Each iteration maximises the surrogate, the advantage weighted by the probability ratio, subject
+to a bound on the mean KL divergence from the policy that collected the batch (eq. 14):
+
+    max  mean of  r A  subject to  mean of KL(pi_old || pi) <= max_kl,   r = pi(a|s) / pi_old(a|s)
+
+The step follows the natural gradient F^-1 g to the edge of the trust region (appendix C), and is
+then shortened until the exact mean KL is within it and the surrogate has improved; if that fails
+the policy stays as it was. The critic is a network of its own, fitted to the returns.
+
+Deviations from the paper: advantages are GAE (arXiv:1506.02438, as in its experiments) and
+standardised; the Fisher matrix is taken over the whole batch, with damping; the surrogate may hold
+an entropy bonus.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import critic as critics
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops import losses, normalize, trust_region
+from jaxpg.ops.returns import gae
+
+
+@config
+class Config:
+    num_envs: int = static(8, ge=1)
+    num_steps: int = static(128, ge=1)  # per environment and iteration
+    max_kl: float = number(0.01, gt=0)  # the trust region's radius, in nats
+    max_kl_schedule: str = schedule()
+    cg_iterations: int = static(10, ge=1)
+    damping: float = number(0.1, ge=0)  # added to the Fisher matrix's diagonal
+    backtracks: int = static(10, ge=0)  # of the line search
+    backtrack_ratio: float = number(0.8, gt=0, le=1)
+    gamma: float = number(0.99, ge=0, le=1)
+    gae_lambda: float = number(0.95, ge=0, le=1)
+    normalize_advantage: bool = static(True)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
+    entropy_coef: float = number(0.0, ge=0)
+    entropy_coef_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    critic_epochs: int = static(10, ge=1)
+    critic_minibatches: int = static(8, ge=1)  # per epoch; divides num_envs * num_steps
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # the critic learns by another loss at another time
+
+
+class TrainState(NamedTuple):
+    actor: Tree
+    critic: Tree
+    critic_opt: optax.OptState
+    env: E.EnvState
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
+    iteration: Array  # [] int32
+    key: Key
+
+
+class Batch(NamedTuple):
+    """What the policy learns from: leaves [T, N, ...]."""
+
+    obs: Tree
+    draw: Array
+    advantage: Array
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    critics.check(cfg)
+    k_actor, k_critic, k_env, key = jax.random.split(key, 4)
+    net, _ = actor_critic(cfg, env)
+    critic = net.init(k_critic, env.example_obs, method="value")
+    return TrainState(
+        actor=net.init(k_actor, env.example_obs, method="policy"),
+        critic=critic,
+        critic_opt=optax.adam(cfg.critic_learning_rate).init(critic),
+        env=E.reset(env, k_env, cfg.num_envs),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metrics]:
+    """Solves eq. 14 approximately: a natural step, then a line search on the exact problem."""
+    net, pi = actor_critic(cfg, env)
+    old = net.apply(actor, b.obs, method="policy")
+    old_log_prob = pi.log_prob(old, b.draw)
+
+    def surrogate_and_kl(actor):
+        out = net.apply(actor, b.obs, method="policy")
+        ratio = jnp.exp(pi.log_prob(out, b.draw) - old_log_prob)
+        surrogate = (ratio * b.advantage).mean() + cfg.entropy_coef * pi.entropy(out).mean()
+        return surrogate, pi.kl(old, out).mean()
+
+    def improves(actor):
+        surrogate, kl = surrogate_and_kl(actor)
+        return (surrogate > before) & (kl <= cfg.max_kl)
+
+    (before, _), gradient = jax.value_and_grad(surrogate_and_kl, has_aux=True)(actor)
+    fisher = trust_region.fisher_vector_product(
+        lambda a: surrogate_and_kl(a)[1], actor, cfg.damping
+    )
+    full_step = trust_region.natural_step(fisher, gradient, cfg.max_kl, cfg.cg_iterations)
+    actor, fraction = trust_region.line_search(
+        improves, actor, full_step, cfg.backtrack_ratio, cfg.backtracks
+    )
+    after, kl = surrogate_and_kl(actor)
+    return actor, {
+        "loss/policy": -after,
+        "policy/improvement": after - before,
+        "policy/kl": kl,
+        "policy/step_fraction": fraction,  # of the natural step; 0: the line search failed
+        "policy/entropy": pi.entropy(old).mean(),
+    }
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    net, pi = actor_critic(cfg, env)
+    key, k_rollout, k_critic = jax.random.split(state.key, 3)
+
+    # Collect.
+    def act(obs, carry, key):
+        out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
+        draw, _ = pi.sample(out, key)
+        return pi.action(draw), carry, {"draw": draw}
+
+    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+
+    # Advantages.
+    def value_of(critic, obs):
+        return net.apply(critic, obs, method="value")
+
+    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    ended = t.terminated | t.truncated
+    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    value, next_value = value_of(state.critic, obs), value_of(state.critic, next_obs)
+    advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
+    target = advantage + value
+    if cfg.normalize_advantage:
+        advantage = normalize.standardize(advantage)
+
+    # Learn: the policy on the whole batch, then the critic.
+    actor, info = improve(state.actor, cfg, env, Batch(obs, t.extras["draw"], advantage))
+    flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+    critic, critic_opt, l_value = critics.fit(
+        value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg
+    )
+    explained = losses.explained_variance(value, target)
+    state = TrainState(
+        actor, critic, critic_opt, env_state,
+        normalize.update_stats(state.obs_stats, t.obs), scale, state.iteration + 1, key,
+    )  # fmt: skip
+    return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+trpo = Agent("trpo", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

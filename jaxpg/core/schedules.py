@@ -1,0 +1,66 @@
+"""Schedules: numbers of a config that change over the run.
+
+A number `x` follows a schedule if the config has a field `x_schedule: str = schedule()` beside it.
+The schedules multiply it by a factor of the run's progress p, from 0 to 1:
+
+    constant  1               linear  1 - p               cosine  (1 + cos(pi p)) / 2
+
+`warmup`, `warmup_linear` and `warmup_cosine` first rise from 0 to 1 over the fraction `warmup` of
+the run, then do the same over what is left of it. (optax's schedules need their lengths as Python
+numbers; here they are leaves.)
+"""
+
+import dataclasses
+from typing import TypeVar
+
+import jax.numpy as jnp
+
+from jaxpg.core.config import label, replace, static
+from jaxpg.core.types import Array
+
+SCHEDULES = ("constant", "linear", "cosine", "warmup", "warmup_linear", "warmup_cosine")
+T = TypeVar("T")
+
+
+def schedule(default: str = "constant") -> str:
+    """The field `x_schedule` beside a number `x`."""
+    return static(default, choices=SCHEDULES)
+
+
+def factor(kind: str, progress: Array, warmup) -> Array:
+    """What `kind` multiplies a number by at `progress` [] in 0 .. 1."""
+    rise, decay = 1.0, kind
+    if kind.startswith("warmup"):
+        decay = kind.removeprefix("warmup").removeprefix("_") or "constant"
+        rise = jnp.where(progress < warmup, progress / jnp.maximum(warmup, 1e-9), 1.0)
+        progress = jnp.maximum(progress - warmup, 0) / jnp.maximum(1 - warmup, 1e-9)
+    if decay == "linear":
+        return rise * (1 - progress)
+    if decay == "cosine":
+        return rise * (1 + jnp.cos(jnp.pi * progress)) / 2
+    return rise * jnp.ones_like(progress)
+
+
+def scheduled(cfg: T, iteration: Array, steps_per_iter: int) -> T:
+    """The config as it stands at `iteration` [] int32: every scheduled number times its factor.
+
+    Raises ValueError if a schedule needs the length of the run and `total_steps` is None; `train`
+    and `run` fill it in.
+    """
+    kinds = {
+        f.name.removesuffix("_schedule"): getattr(cfg, f.name)
+        for f in dataclasses.fields(cfg)
+        if f.name.endswith("_schedule")
+    }
+    moving = {name: kind for name, kind in kinds.items() if kind != "constant"}
+    if not moving:
+        return cfg
+    if cfg.total_steps is None:
+        name, kind = next(iter(moving.items()))
+        raise ValueError(
+            f"{label(type(cfg))} total_steps=None: allowed is a number > 0, the run's length in "
+            f"environment steps, with {name}_schedule={kind!r}"
+        )
+    progress = jnp.minimum(iteration * (steps_per_iter / cfg.total_steps), 1.0)
+    new = {n: getattr(cfg, n) * factor(kind, progress, cfg.warmup) for n, kind in moving.items()}
+    return replace(cfg, **new)
