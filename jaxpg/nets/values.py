@@ -1,0 +1,123 @@
+"""Value networks: Q of discrete actions, Q of continuous ones (as many critics as asked for), V.
+
+Each takes any torso: `torso(hidden, activation, kernel_init)` maps [B, *obs] to features [B, F].
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxpg.core.env import Env
+from jaxpg.core.types import Array
+from jaxpg.nets.networks import MLP, initializer
+
+
+class DiscreteQ(nn.Module):
+    """Q(s, .) of every discrete action: obs [..., *obs] -> [..., actions].
+
+    dueling: Q = V + A - mean A from one torso, Wang et al. (2016), arXiv:1511.06581 eq. 9.
+    """
+
+    obs_shape: tuple[int, ...]
+    actions: int
+    torso_class: type = MLP
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+    kernel_init: str = "orthogonal"
+    dueling: bool = False
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        x = _features(self, obs)
+        init = initializer(self.kernel_init, 1.0)
+        advantage = nn.Dense(self.actions, kernel_init=init, name="q")(x)
+        if not self.dueling:
+            return advantage
+        value = nn.Dense(1, kernel_init=init, name="value")(x)
+        return value + advantage - advantage.mean(-1, keepdims=True)
+
+
+class Value(nn.Module):
+    """V(s): obs [..., *obs] -> [...]."""
+
+    obs_shape: tuple[int, ...]
+    torso_class: type = MLP
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+    kernel_init: str = "orthogonal"
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        x = _features(self, obs)
+        return nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0), name="value")(x)[..., 0]
+
+
+class Critics(nn.Module):
+    """`count` independent Q(s, a): obs [..., *obs], action [..., D] -> [count, ...].
+
+    The torsos see the flattened observation and the action side by side. Twin critics are
+    Fujimoto et al. (2018), arXiv:1802.09477; take `.min(0)` over them.
+    """
+
+    obs_shape: tuple[int, ...]
+    count: int = 2
+    torso_class: type = MLP
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+    kernel_init: str = "orthogonal"
+
+    @nn.compact
+    def __call__(self, obs: Array, action: Array) -> Array:
+        lead = action.shape[:-1]
+        x = jnp.concatenate([obs.reshape(*lead, -1), action], -1).reshape(-1, _width(self, action))
+        q = [_Critic(self.torso_class, self.hidden, self.activation, self.kernel_init)(x)
+             for _ in range(self.count)]  # fmt: skip
+        return jnp.stack(q).reshape(self.count, *lead)
+
+
+class _Critic(nn.Module):
+    torso_class: type
+    hidden: tuple[int, ...]
+    activation: str
+    kernel_init: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = self.torso_class(self.hidden, self.activation, self.kernel_init)(x)
+        return nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0), name="q")(x)[..., 0]
+
+
+def _width(net: Critics, action: Array) -> int:
+    size = 1
+    for n in net.obs_shape:
+        size *= n
+    return size + action.shape[-1]
+
+
+def _features(net: nn.Module, obs: Array) -> Array:
+    lead = obs.shape[: obs.ndim - len(net.obs_shape)]
+    torso = net.torso_class(net.hidden, net.activation, net.kernel_init)
+    x = torso(obs.reshape(-1, *net.obs_shape))
+    return x.reshape(*lead, x.shape[-1])
+
+
+def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
+    """Reads the fields `net, hidden, activation, kernel_init`, as all functions below.
+
+    Raises ValueError for an environment whose actions are not discrete.
+    """
+    if not env.discrete:
+        raise ValueError(f"{env.name} has actions {env.action_space}: allowed is Discrete")
+    return DiscreteQ(
+        env.example_obs.shape, env.action_space.n,
+        cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, dueling,
+    )  # fmt: skip
+
+
+def critics(cfg, env: Env, count: int = 2) -> Critics:
+    return Critics(
+        env.example_obs.shape, count, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init
+    )
+
+
+def state_value(cfg, env: Env) -> Value:
+    return Value(env.example_obs.shape, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init)

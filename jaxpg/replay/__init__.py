@@ -1,0 +1,1 @@
+"""Buffers of past transitions: `uniform` and `prioritized` sampling."""

@@ -1,0 +1,79 @@
+"""A ring buffer, sampled uniformly; Lin (1992), Mnih et al. (2015).
+
+`add` and `sample` cost O(rows moved), whatever the capacity, and `add` writes in place where the
+buffer is donated or carried through a loop.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.types import Array, Key, Tree
+
+
+class Buffer(NamedTuple):
+    data: Tree  # [capacity, ...]
+    position: Array  # [] int32 the row that is written next, below the capacity
+    size: Array  # [] int32 how many rows are stored
+
+
+def capacity(buffer: Buffer) -> int:
+    return jax.tree.leaves(buffer.data)[0].shape[0]
+
+
+def init(example: Tree, capacity: int) -> Buffer:
+    """An empty buffer for rows like `example` [...]."""
+    data = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), example)
+    return Buffer(data, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def add(buffer: Buffer, rows: Tree) -> Buffer:
+    """Stores rows [N, ...] in their order over the oldest ones; of more than fit, the last."""
+    count = jax.tree.leaves(rows)[0].shape[0]
+    total, position = capacity(buffer), buffer.position
+    if count > total:
+        position = (position + count - total) % total
+        rows = jax.tree.map(lambda x: x[count - total :], rows)
+        count = total
+
+    # The rows before the ring's end, then those after it. Each is one window of fixed size, in
+    # which whatever is not to be written is written back as it was: a scatter would copy.
+    before = jnp.minimum(position, total - count)
+    shift = position - before
+    line = jnp.arange(count, dtype=jnp.int32)
+
+    def write(data, rows):
+        turned = jnp.roll(rows, shift, axis=0) if count > 1 else rows
+        column = line.reshape(-1, *[1] * (rows.ndim - 1))
+        old = jax.lax.dynamic_slice_in_dim(data, before, count)
+        new = jnp.where(column >= shift, turned, old)
+        data = jax.lax.dynamic_update_slice_in_dim(data, new, before, 0)
+        if count == 1:
+            return data
+        data_start = data[:count]
+        return data.at[:count].set(jnp.where(column < shift, turned, data_start))
+
+    return Buffer(
+        jax.tree.map(write, buffer.data, rows),
+        (position + count) % total,
+        jnp.minimum(buffer.size + count, total),
+    )
+
+
+def indices(buffer: Buffer, key: Key, count: int) -> Array:
+    """`count` rows drawn uniformly, with replacement, of those that are stored. [count] int32
+
+    An empty buffer gives row 0, which holds zeros.
+    """
+    return jax.random.randint(key, (count,), 0, jnp.maximum(buffer.size, 1), jnp.int32)
+
+
+def take(buffer: Buffer, index: Array) -> Tree:
+    """The rows at `index` [B]: [B, ...]."""
+    return jax.tree.map(lambda x: x[index], buffer.data)
+
+
+def sample(buffer: Buffer, key: Key, count: int) -> Tree:
+    """`count` rows [count, ...], uniformly and with replacement."""
+    return take(buffer, indices(buffer, key, count))
