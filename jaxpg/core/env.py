@@ -80,8 +80,10 @@ def _core(name: str, options: tuple):
 
 
 def names() -> list[str]:
-    """The environments that `make` knows: gymnax's, and what users registered there."""
+    """The environments that `make` knows: gymnax's, jaxpg's, and what users registered there."""
     import gymnax
+
+    import jaxpg.envs  # noqa: F401  registers its own there
 
     return [n for n in gymnax.registered_envs if n not in _NEEDS_DOWNLOAD]
 
@@ -90,7 +92,8 @@ def make(name: str, **params) -> Env:
     """An environment by name; keywords override its parameters or constructor arguments.
 
     Raises ValueError for an unknown name or parameter (with the nearest one), a value that is
-    not a finite number, or an environment that would need a download.
+    not a finite number (text, if the default is text), or out of the environment's `limits`, or
+    an environment that would need a download.
     """
     if name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
@@ -103,6 +106,10 @@ def make(name: str, **params) -> Env:
     for key, value in params.items():
         if key not in defaults and key not in factory:
             raise unknown(f"{name} parameter", key, {*defaults, *factory} - {"self"})
+        if key in factory and isinstance(factory[key].default, str):
+            if not isinstance(value, str):
+                raise ValueError(f"{name} {key}={value!r}: allowed is a string")
+            continue
         kind = np.asarray(value).dtype.kind
         if kind not in "biuf" or not np.isfinite(value).all():
             raise ValueError(f"{name} {key}={value!r}: allowed is a finite number")
@@ -112,6 +119,10 @@ def make(name: str, **params) -> Env:
     options = tuple(sorted((k, v) for k, v in params.items() if k not in defaults))
     core, default = _core(name, options)
     own = default.replace(**{k: v for k, v in params.items() if k in defaults})
+    for key, (least, most) in getattr(core, "limits", {}).items():
+        value = np.asarray(getattr(own, key))
+        if np.any((value < least) | (value > most)):
+            raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
     derived = {k: f(own) for k, f in _DERIVED.get(name, {}).items() if k not in params}
     return Env(own.replace(**derived), core, (name, options))
 
