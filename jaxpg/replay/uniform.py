@@ -30,33 +30,18 @@ def init(example: Tree, capacity: int) -> Buffer:
 
 def add(buffer: Buffer, rows: Tree) -> Buffer:
     """Stores rows [N, ...] in their order over the oldest ones; of more than fit, the last."""
-    count = jax.tree.leaves(rows)[0].shape[0]
-    total, position = capacity(buffer), buffer.position
-    if count > total:
-        position = (position + count - total) % total
-        rows = jax.tree.map(lambda x: x[count - total :], rows)
-        count = total
+    count, total = jax.tree.leaves(rows)[0].shape[0], capacity(buffer)
+    skip = max(count - total, 0)
+    line = (buffer.position + jnp.arange(skip, count, dtype=jnp.int32)) % total
 
-    # The rows before the ring's end, then those after it. Each is one window of fixed size, in
-    # which whatever is not to be written is written back as it was: a scatter would copy.
-    before = jnp.minimum(position, total - count)
-    shift = position - before
-    line = jnp.arange(count, dtype=jnp.int32)
-
+    # A scatter, whose time does not depend on the capacity: where the ring's end is not aligned
+    # with the rows, slices that put back what they overwrite made XLA rewrite the whole buffer.
     def write(data, rows):
-        turned = jnp.roll(rows, shift, axis=0) if count > 1 else rows
-        column = line.reshape(-1, *[1] * (rows.ndim - 1))
-        old = jax.lax.dynamic_slice_in_dim(data, before, count)
-        new = jnp.where(column >= shift, turned, old)
-        data = jax.lax.dynamic_update_slice_in_dim(data, new, before, 0)
-        if count == 1:
-            return data
-        data_start = data[:count]
-        return data.at[:count].set(jnp.where(column < shift, turned, data_start))
+        return data.at[line].set(rows[skip:], mode="promise_in_bounds", unique_indices=True)
 
     return Buffer(
         jax.tree.map(write, buffer.data, rows),
-        (position + count) % total,
+        (buffer.position + count) % total,
         jnp.minimum(buffer.size + count, total),
     )
 
