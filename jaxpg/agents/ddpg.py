@@ -1,0 +1,198 @@
+"""Deep deterministic policy gradient, Lillicrap et al. (2016), arXiv:1509.02971.
+
+The policy a = mu(s) has no randomness of its own, so its gradient is the critic's slope in the
+action, followed through the policy (eq. 6, Silver et al. 2014):
+
+    grad J = E[ grad_a Q(s, a) at a = mu(s)  grad_theta mu(s) ]
+
+The critic regresses on y = r + gamma Q'(s', mu'(s')) (eq. 5) with slowly moving copies Q', mu', on
+transitions from replay. Exploration is added from outside: Ornstein-Uhlenbeck noise as in the
+paper, Gaussian noise, or a perturbation of the policy's parameters whose scale adapts to how far
+it moves the actions (Plappert et al. 2018, arXiv:1706.01905).
+
+Deviations from the paper: no batch normalisation and no weight decay; the action enters the critic
+at its first layer; a time limit bootstraps, since truncation is not termination. Parameter noise
+acts on whatever network is given, with or without layer normalisation.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import replay
+from jaxpg.nets import continuous
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.values import critics
+from jaxpg.ops import explore
+from jaxpg.replay import uniform
+
+
+@config
+class Config:
+    num_envs: int = static(1, ge=1)
+    num_steps: int = static(1, ge=1)  # per environment and iteration
+    buffer_size: int = static(100_000, ge=1)  # transitions
+    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
+    random_warmup: bool = static(True)  # uniformly random actions until then
+    batch_size: int = static(128, ge=1)
+    updates_per_step: float = static(1.0, gt=0)  # per environment step
+    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    gamma: float = number(0.99, ge=0, le=1)
+    target_update: str = static("soft", choices=("soft", "hard"))
+    tau: float = number(0.005, gt=0, le=1)  # "soft": how far the copies move in an update
+    target_period: int = static(200, ge=1)  # "hard": updates between two copies
+    noise: str = static("gaussian", choices=("gaussian", "ou", "parameter"))
+    noise_std: float = number(0.1, ge=0)  # of actions in [-1, 1]; with "ou" of its increments
+    noise_std_schedule: str = schedule()
+    ou_theta: float = number(0.15, gt=0, le=1)  # how fast "ou" noise falls back to 0
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("relu", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class Params(NamedTuple):
+    actor: Tree
+    critic: Tree
+
+
+class Learner(NamedTuple):
+    params: Params
+    target: Params
+    opt_state: Params  # of each
+    updates: Array  # [] int32
+
+
+class TrainState(NamedTuple):
+    learner: Learner
+    noise_scale: Array  # [] of parameter noise
+    replay: replay.Replay
+    iteration: Array  # [] int32
+    key: Key
+
+
+def optimizers(cfg: Config) -> Params:
+    return Params(optax.adam(cfg.learning_rate), optax.adam(cfg.critic_learning_rate))
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    k_actor, k_critic, k_env, key = jax.random.split(key, 4)
+    obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
+    params = Params(
+        continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
+        critics(cfg, env, 1).init(k_critic, obs, action),
+    )
+    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    zero = jnp.zeros((), jnp.int32)
+    noise = {
+        "gaussian": lambda: (),
+        "ou": lambda: jnp.zeros((cfg.num_envs, *action.shape), float),
+        "parameter": lambda: explore.init_perturbation(params.actor, cfg.num_envs),
+    }[cfg.noise]()
+    return TrainState(
+        learner=Learner(params, jax.tree.map(jnp.copy, params), opt_state, zero),
+        noise_scale=jnp.full((), 0.1, float),
+        replay=replay.init(cfg, env, k_env, noise),
+        iteration=zero,
+        key=key,
+    )
+
+
+def act_noisily(cfg: Config, env: E.Env, actor: Tree, scale: Array, obs: Array, noise, key: Key):
+    """An action [N, D] in [-1, 1] for each environment, and the noise to remember."""
+    if cfg.noise == "parameter":
+        noise = explore.begin_episodes(key, noise)
+        own = lambda direction, obs: mu(cfg, env, explore.perturb(actor, direction, scale), obs)  # noqa: E731
+        return jax.vmap(own)(noise.direction, obs), noise
+    action = mu(cfg, env, actor, obs)
+    if cfg.noise == "ou":
+        noise = explore.ornstein_uhlenbeck(key, noise, cfg.ou_theta, cfg.noise_std)
+        return jnp.clip(action + noise, -1, 1), noise
+    return explore.gaussian(key, action, cfg.noise_std), noise
+
+
+def mu(cfg: Config, env: E.Env, actor: Tree, obs: Array) -> Array:
+    """The deterministic policy: obs [..., *obs] -> [..., D] in [-1, 1]."""
+    return jnp.tanh(continuous.actor(cfg, env).apply(actor, obs, method="policy"))
+
+
+def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch) -> Array:
+    """Eq. 5: y = r + gamma Q'(s', mu'(s')). [B]"""
+    action = mu(cfg, env, target.actor, b.next_obs)
+    return b.reward + b.discount * critics(cfg, env, 1).apply(target.critic, b.next_obs, action)[0]
+
+
+def follow(cfg: Config, target: Params, params: Params, updates: Array) -> Params:
+    """The copies after an update of what they follow."""
+    if cfg.target_update == "soft":
+        return optax.incremental_update(params, target, cfg.tau)
+    due = updates % cfg.target_period == 0
+    return jax.tree.map(lambda p, t: jnp.where(due, p, t), params, target)
+
+
+def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
+    """One update of the critic, the actor and their copies. Returns TD errors [B] and metrics."""
+    (actor, critic), target, opt_state, updates = learner
+    q, opt = critics(cfg, env, 1), optimizers(cfg)
+    y = critic_target(cfg, env, target, b)
+
+    def critic_loss(critic):
+        error = q.apply(critic, b.obs, b.action)[0] - y
+        return 0.5 * jnp.square(error).mean(), error
+
+    def actor_loss(actor):
+        return -q.apply(critic, b.obs, mu(cfg, env, actor, b.obs))[0].mean()
+
+    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(critic)
+    step_q, critic_opt = opt.critic.update(grads, opt_state.critic)
+    critic = optax.apply_updates(critic, step_q)
+    l_policy, grads = jax.value_and_grad(actor_loss)(actor)
+    step_mu, actor_opt = opt.actor.update(grads, opt_state.actor)
+    params = Params(optax.apply_updates(actor, step_mu), critic)
+    target = follow(cfg, target, params, updates + 1)
+    learner = Learner(params, target, Params(actor_opt, critic_opt), updates + 1)
+    return learner, error, {"loss/policy": l_policy, "loss/q": l_q, "value/q": y.mean()}
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    key, k_step, k_sample, k_noise = jax.random.split(state.key, 4)
+    actor, scale = state.learner.params.actor, state.noise_scale
+
+    memory, learner, metrics = replay.step(
+        cfg, env, state.replay, state.learner,
+        lambda obs, noise, key: act_noisily(cfg, env, actor, scale, obs, noise, key),
+        lambda learner, batch, key: update(cfg, env, learner, batch),
+        state.iteration, k_step,
+    )  # fmt: skip
+
+    if cfg.noise == "parameter":
+        obs = uniform.sample(memory.buffer, k_sample, cfg.batch_size).obs
+        moved = explore.perturb(actor, explore.standard_normal(k_noise, actor), scale)
+        distance = explore.action_distance(mu(cfg, env, actor, obs), mu(cfg, env, moved, obs))
+        scale = explore.adapt_scale(scale, distance, cfg.noise_std)
+        metrics |= {"noise/scale": scale, "noise/distance": distance}
+    return TrainState(learner, scale, memory, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    """Deterministic: not greedy means Gaussian noise of the training's deviation."""
+    action = mu(cfg, env, state.learner.params.actor, obs)
+    if not greedy:
+        action = explore.gaussian(key, action, cfg.noise_std)
+    return E.to_space(env, action), carry
+
+
+ddpg = Agent("ddpg", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -1,0 +1,232 @@
+"""Soft actor-critic, Haarnoja et al. (2018), arXiv:1812.05905, and its first form, arXiv:1801.01290.
+
+The aim is the return plus alpha times the policy's entropy, so the policy stays as random as the
+task allows. Its gradient flows through the sampled action a = tanh(draw) (eq. 9). The twin critics
+regress on the soft value of the next state (eqs. 5 and 3), and the temperature alpha is the
+multiplier of the constraint that the entropy is at least `target_entropy` (eq. 18):
+
+    y = r + gamma (min_i Q'_i(s', a') - alpha log pi(a' | s')),    a' ~ pi(. | s')
+    J_pi = E[ alpha log pi(a | s) - min_i Q_i(s, a) ]
+    J_alpha = E[ -alpha (log pi(a | s) + target_entropy) ]
+
+With `value_network` a separate network learns the soft value of states, and the target is its slow
+copy: y = r + gamma V'(s'). The first paper has it so, with alpha fixed (there 1 / reward scale).
+
+Deviations from the papers: alpha is learnt through its logarithm; a time limit bootstraps, since
+truncation is not termination.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import replay
+from jaxpg.nets import continuous, policies
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.values import critics, state_value
+
+
+@config
+class Config:
+    num_envs: int = static(1, ge=1)
+    num_steps: int = static(1, ge=1)  # per environment and iteration
+    buffer_size: int = static(100_000, ge=1)  # transitions
+    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
+    random_warmup: bool = static(True)  # uniformly random actions until then
+    batch_size: int = static(256, ge=1)
+    updates_per_step: float = static(1.0, gt=0)  # per environment step
+    learning_rate: float = number(3e-4, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    gamma: float = number(0.99, ge=0, le=1)
+    tau: float = number(0.005, gt=0, le=1)  # how far the copies move in an update
+    alpha: float = number(1.0, gt=0)  # the temperature; where it is learnt, at the start
+    learn_alpha: bool = static(True)
+    alpha_learning_rate: float = number(1e-3, ge=0)
+    target_entropy: float | None = number(None)  # nats, of actions in [-1, 1]; None: minus their D
+    value_network: bool = static(False)  # the first paper's
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("relu", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class Params(NamedTuple):
+    actor: Tree
+    critic: Tree  # both of them
+    value: Tree  # () without a value network
+    log_alpha: Array | tuple  # []; () where alpha is fixed
+
+
+class Learner(NamedTuple):
+    params: Params
+    target: Tree  # a copy, behind: of the critics, or of the value network
+    opt_state: Params  # of each
+
+
+class TrainState(NamedTuple):
+    learner: Learner
+    replay: replay.Replay
+    iteration: Array  # [] int32
+    key: Key
+
+
+def optimizers(cfg: Config) -> Params:
+    critic = optax.adam(cfg.critic_learning_rate)
+    return Params(
+        optax.adam(cfg.learning_rate), critic, critic, optax.adam(cfg.alpha_learning_rate)
+    )
+
+
+def networks(cfg: Config, env: E.Env):
+    """The actor, the distribution that it parametrises, the critics, and the value network."""
+    actor = continuous.actor(cfg, env, outputs=2)
+    pi = policies.make("tanh_gaussian_state_std", env)
+    return actor, pi, critics(cfg, env), state_value(cfg, env)
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    actor, _, q, v = networks(cfg, env)
+    k_actor, k_critic, k_value, k_env, key = jax.random.split(key, 5)
+    obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
+    params = Params(
+        actor=actor.init(k_actor, obs, method="policy"),
+        critic=q.init(k_critic, obs, action),
+        value=v.init(k_value, obs) if cfg.value_network else (),
+        log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
+    )
+    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    target = jax.tree.map(jnp.copy, params.value if cfg.value_network else params.critic)
+    return TrainState(
+        learner=Learner(params, target, opt_state),
+        replay=replay.init(cfg, env, k_env),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def sample(cfg: Config, env: E.Env, actor: Tree, obs: Array, key: Key) -> tuple[Array, Array]:
+    """Actions [..., D] in [-1, 1] and the logarithm of their density there [...]."""
+    net, pi, _, _ = networks(cfg, env)
+    draw, log_prob = pi.sample(net.apply(actor, obs, method="policy"), key)
+    return jnp.tanh(draw), log_prob
+
+
+def temperature(cfg: Config, params: Params) -> Array:
+    return jnp.exp(params.log_alpha) if cfg.learn_alpha else cfg.alpha
+
+
+def soft_value(
+    cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array, key: Key
+) -> Array:
+    """V(s) = min_i Q_i(s, a) - alpha log pi(a | s), eq. 3 with one a ~ pi(. | s). [B]"""
+    action, log_prob = sample(cfg, env, params.actor, obs, key)
+    q = critics(cfg, env).apply(critic, obs, action).min(0)
+    return q - temperature(cfg, params) * log_prob
+
+
+def critic_target(
+    cfg: Config, env: E.Env, params: Params, target: Tree, b: replay.Batch, key: Key
+) -> Array:
+    """y of the docstring. [B]"""
+    if cfg.value_network:
+        next_value = state_value(cfg, env).apply(target, b.next_obs)
+    else:
+        next_value = soft_value(cfg, env, params, target, b.next_obs, key)
+    return b.reward + b.discount * next_value
+
+
+def policy_loss(cfg: Config, env: E.Env, params: Params, obs: Array, key: Key):
+    """J_pi of the docstring, and the mean of log pi."""
+    action, log_prob = sample(cfg, env, params.actor, obs, key)
+    q = critics(cfg, env).apply(params.critic, obs, action).min(0)
+    return (temperature(cfg, params) * log_prob - q).mean(), log_prob.mean()
+
+
+def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, log_prob: Array) -> Array:
+    """Slope of J_alpha in log alpha, which is alpha (entropy - target_entropy)."""
+    goal = cfg.target_entropy
+    goal = -continuous.dimensions(cfg, env) if goal is None else goal
+    return -jnp.exp(log_alpha) * (log_prob + goal)
+
+
+def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key):
+    """One update of everything. Returns TD errors [B] and metrics."""
+    params, target, old = learner
+    opt, q, v = optimizers(cfg), critics(cfg, env), state_value(cfg, env)
+    k_target, k_value, k_policy = jax.random.split(key, 3)
+    new = {}
+
+    def descend(name, grads):
+        updates, new[name] = getattr(opt, name).update(grads, getattr(old, name))
+        return params._replace(**{name: optax.apply_updates(getattr(params, name), updates)})
+
+    def critic_loss(critic):
+        error = q.apply(critic, b.obs, b.action) - y
+        return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
+
+    def value_loss(value):
+        return 0.5 * jnp.square(v.apply(value, b.obs) - soft).mean()
+
+    y = critic_target(cfg, env, params, target, b, k_target)
+    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    params = descend("critic", grads)
+    if cfg.value_network:
+        soft = soft_value(cfg, env, params, params.critic, b.obs, k_value)
+        params = descend("value", jax.grad(value_loss)(params.value))
+    (l_policy, log_prob), grads = jax.value_and_grad(
+        lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs, k_policy),
+        has_aux=True,
+    )(params.actor)
+    params = descend("actor", grads)
+    if cfg.learn_alpha:
+        grads = alpha_gradient(cfg, env, params.log_alpha, log_prob)
+        params = descend("log_alpha", grads)
+    leader = params.value if cfg.value_network else params.critic
+    target = optax.incremental_update(leader, target, cfg.tau)
+    return (
+        Learner(params, target, old._replace(**new)),
+        error,
+        {
+            "loss/policy": l_policy,
+            "loss/q": l_q,
+            "value/q": y.mean(),
+            "policy/entropy": -log_prob,
+            "policy/alpha": temperature(cfg, params),
+        },
+    )
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    key, k_step = jax.random.split(state.key)
+    actor = state.learner.params.actor
+
+    def policy(obs, noise, key):
+        return sample(cfg, env, actor, obs, key)[0], noise
+
+    memory, learner, metrics = replay.step(
+        cfg, env, state.replay, state.learner, policy,
+        lambda learner, batch, key: update(cfg, env, learner, batch, key),
+        state.iteration, k_step,
+    )  # fmt: skip
+    return TrainState(learner, memory, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    net, pi, _, _ = networks(cfg, env)
+    out = net.apply(state.learner.params.actor, obs, method="policy")
+    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+
+
+sac = Agent("sac", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -1,0 +1,203 @@
+"""Soft actor-critic for discrete actions, Christodoulou (2019), arXiv:1910.07207.
+
+SAC's aim, the return plus alpha times the policy's entropy. With finitely many actions nothing is
+sampled in the losses: pi(. | s) and Q(s, .) are vectors, and the expectations over actions are
+sums (eqs. 10 to 12):
+
+    y = r + gamma sum_a pi(a | s') (min_i Q'_i(s', a) - alpha log pi(a | s'))
+    J_pi = E[ sum_a pi(a | s) (alpha log pi(a | s) - min_i Q_i(s, a)) ]
+    J_alpha = E[ sum_a pi(a | s) (-alpha (log pi(a | s) + target_entropy)) ]
+
+Deviations from the paper: alpha is learnt through its logarithm; a time limit bootstraps, since
+truncation is not termination.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import replay
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic
+from jaxpg.nets.values import discrete_q
+
+
+@config
+class Config:
+    num_envs: int = static(8, ge=1)
+    num_steps: int = static(1, ge=1)  # per environment and iteration
+    buffer_size: int = static(100_000, ge=1)  # transitions
+    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
+    random_warmup: bool = static(True)  # uniformly random actions until then
+    batch_size: int = static(64, ge=1)
+    updates_per_step: float = static(0.25, gt=0)  # per environment step
+    learning_rate: float = number(3e-4, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
+    critic_learning_rate: float = number(3e-4, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    gamma: float = number(0.99, ge=0, le=1)
+    tau: float = number(0.005, gt=0, le=1)  # how far the copies move in an update
+    alpha: float = number(1.0, gt=0)  # the temperature; where it is learnt, at the start
+    learn_alpha: bool = static(True)
+    alpha_learning_rate: float = number(3e-4, ge=0)
+    target_entropy_ratio: float = number(0.98, ge=0, le=1)  # of the uniform policy's entropy
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("relu", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class Params(NamedTuple):
+    actor: Tree
+    critic: tuple[Tree, Tree]
+    log_alpha: Array | tuple  # []; () where alpha is fixed
+
+
+class Learner(NamedTuple):
+    params: Params
+    target: tuple[Tree, Tree]  # a copy of the critics, behind
+    opt_state: Params  # of each
+
+
+class TrainState(NamedTuple):
+    learner: Learner
+    replay: replay.Replay
+    iteration: Array  # [] int32
+    key: Key
+
+
+def optimizers(cfg: Config) -> Params:
+    rates = cfg.learning_rate, cfg.critic_learning_rate, cfg.alpha_learning_rate
+    return Params(*map(optax.adam, rates))
+
+
+def actor_network(cfg: Config, env: E.Env) -> ActorCritic:
+    return ActorCritic(
+        env.example_obs.shape, env.action_space.n, 0,
+        cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init,
+    )  # fmt: skip
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    q = discrete_q(cfg, env)
+    k_actor, k_first, k_second, k_env, key = jax.random.split(key, 5)
+    params = Params(
+        actor=actor_network(cfg, env).init(k_actor, env.example_obs, method="policy"),
+        critic=(q.init(k_first, env.example_obs), q.init(k_second, env.example_obs)),
+        log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
+    )
+    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    return TrainState(
+        learner=Learner(params, jax.tree.map(jnp.copy, params.critic), opt_state),
+        replay=replay.init(cfg, env, k_env),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def log_pi(cfg: Config, env: E.Env, actor: Tree, obs: Array) -> Array:
+    """The policy: obs [..., *obs] -> log-probabilities of all actions [..., actions]."""
+    return jax.nn.log_softmax(actor_network(cfg, env).apply(actor, obs, method="policy"))
+
+
+def both(cfg: Config, env: E.Env, critic: tuple[Tree, Tree], obs: Array) -> Array:
+    """Q_1 and Q_2 of all actions: [2, B, actions]."""
+    return jnp.stack([discrete_q(cfg, env).apply(c, obs) for c in critic])
+
+
+def temperature(cfg: Config, params: Params) -> Array:
+    return jnp.exp(params.log_alpha) if cfg.learn_alpha else cfg.alpha
+
+
+def critic_target(cfg: Config, env: E.Env, params: Params, target, b: replay.Batch) -> Array:
+    """y of the docstring. [B]"""
+    log_prob = log_pi(cfg, env, params.actor, b.next_obs)
+    soft = both(cfg, env, target, b.next_obs).min(0) - temperature(cfg, params) * log_prob
+    return b.reward + b.discount * (jnp.exp(log_prob) * soft).sum(-1)
+
+
+def policy_loss(cfg: Config, env: E.Env, params: Params, obs: Array) -> tuple[Array, Array]:
+    """J_pi of the docstring, and the policy's mean entropy."""
+    log_prob = log_pi(cfg, env, params.actor, obs)
+    prob, q = jnp.exp(log_prob), both(cfg, env, params.critic, obs).min(0)
+    loss = (prob * (temperature(cfg, params) * log_prob - q)).sum(-1).mean()
+    return loss, -(prob * log_prob).sum(-1).mean()
+
+
+def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, entropy: Array) -> Array:
+    """Slope of J_alpha in log alpha, which is alpha (entropy - target_entropy)."""
+    target_entropy = cfg.target_entropy_ratio * math.log(env.action_space.n)
+    return jnp.exp(log_alpha) * (entropy - target_entropy)
+
+
+def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
+    """One update of everything. Returns TD errors [B] and metrics."""
+    params, target, old = learner
+    opt, new = optimizers(cfg), {}
+
+    def descend(name, grads):
+        updates, new[name] = getattr(opt, name).update(grads, getattr(old, name))
+        return params._replace(**{name: optax.apply_updates(getattr(params, name), updates)})
+
+    def critic_loss(critic):
+        q = both(cfg, env, critic, b.obs)
+        error = jnp.take_along_axis(q, b.action[None, :, None], -1)[..., 0] - y
+        return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
+
+    y = critic_target(cfg, env, params, target, b)
+    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    params = descend("critic", grads)
+    (l_policy, entropy), grads = jax.value_and_grad(
+        lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs), has_aux=True
+    )(params.actor)
+    params = descend("actor", grads)
+    if cfg.learn_alpha:
+        params = descend("log_alpha", alpha_gradient(cfg, env, params.log_alpha, entropy))
+    target = optax.incremental_update(params.critic, target, cfg.tau)
+    return (
+        Learner(params, target, old._replace(**new)),
+        error,
+        {
+            "loss/policy": l_policy,
+            "loss/q": l_q,
+            "value/q": y.mean(),
+            "policy/entropy": entropy,
+            "policy/alpha": temperature(cfg, params),
+        },
+    )
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    key, k_step = jax.random.split(state.key)
+    actor = state.learner.params.actor
+
+    def policy(obs, noise, key):
+        return jax.random.categorical(key, log_pi(cfg, env, actor, obs)).astype(jnp.int32), noise
+
+    memory, learner, metrics = replay.step(
+        cfg, env, state.replay, state.learner, policy,
+        lambda learner, batch, key: update(cfg, env, learner, batch),
+        state.iteration, k_step,
+    )  # fmt: skip
+    return TrainState(learner, memory, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    log_prob = log_pi(cfg, env, state.learner.params.actor, obs)
+    action = log_prob.argmax(-1) if greedy else jax.random.categorical(key, log_prob)
+    return action.astype(jnp.int32), carry
+
+
+sac_discrete = Agent(
+    "sac_discrete", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps
+)

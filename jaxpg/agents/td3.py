@@ -1,0 +1,181 @@
+"""Twin delayed deep deterministic policy gradient, Fujimoto et al. (2018), arXiv:1802.09477.
+
+DDPG's critic learns values that are too high, because the policy climbs its errors. Three remedies:
+the target takes the lower of two critics (eq. 10); it is an average over actions near the target
+policy's, by clipped noise (sec. 5.3); and the policy and the copies move once in `policy_delay`
+updates of the critics (sec. 5.2), whose errors are small by then:
+
+    y = r + gamma min_i Q'_i(s', mu'(s') + e),    e ~ clip(N(0, sigma), -c, c)
+
+Deviations from the paper: a time limit bootstraps, since truncation is not termination. With
+`policy_delay` d, an update here is d updates of the critics, each on its own sample, and then one
+of the policy on the last of them: no step asks whether it is due.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, replace, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import replay
+from jaxpg.nets import continuous
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.values import critics
+from jaxpg.ops import explore
+
+
+@config
+class Config:
+    num_envs: int = static(1, ge=1)
+    num_steps: int = static(2, ge=1)  # per environment and iteration
+    buffer_size: int = static(100_000, ge=1)  # transitions
+    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
+    random_warmup: bool = static(True)  # uniformly random actions until then
+    batch_size: int = static(100, ge=1)
+    updates_per_step: float = static(1.0, gt=0)  # of the critics, per environment step
+    policy_delay: int = static(2, ge=1)  # updates of the critics for one of the policy
+    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    learning_rate_schedule: str = schedule()
+    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate_schedule: str = schedule()
+    gamma: float = number(0.99, ge=0, le=1)
+    tau: float = number(0.005, gt=0, le=1)  # how far the copies move with each policy update
+    noise_std: float = number(0.1, ge=0)  # of exploration, in actions of [-1, 1]
+    noise_std_schedule: str = schedule()
+    target_noise: float = number(0.2, ge=0)  # deviation of e
+    target_noise_clip: float = number(0.5, ge=0)  # c
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)
+    activation: str = static("relu", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class Params(NamedTuple):
+    actor: Tree
+    critic: Tree  # both of them
+
+
+class Learner(NamedTuple):
+    params: Params
+    target: Params
+    opt_state: Params  # of each
+
+
+class TrainState(NamedTuple):
+    learner: Learner
+    replay: replay.Replay
+    iteration: Array  # [] int32
+    key: Key
+
+
+def optimizers(cfg: Config) -> Params:
+    return Params(optax.adam(cfg.learning_rate), optax.adam(cfg.critic_learning_rate))
+
+
+def grouped(cfg: Config) -> Config:
+    """The config as the replay loop reads it: one sample serves `policy_delay` critic updates."""
+    d = cfg.policy_delay
+    return replace(cfg, batch_size=d * cfg.batch_size, updates_per_step=cfg.updates_per_step / d)
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    k_actor, k_critic, k_env, key = jax.random.split(key, 4)
+    obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
+    params = Params(
+        continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
+        critics(cfg, env).init(k_critic, obs, action),
+    )
+    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    return TrainState(
+        learner=Learner(params, jax.tree.map(jnp.copy, params), opt_state),
+        replay=replay.init(grouped(cfg), env, k_env),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def mu(cfg: Config, env: E.Env, actor: Tree, obs: Array) -> Array:
+    """The deterministic policy: obs [..., *obs] -> [..., D] in [-1, 1]."""
+    return jnp.tanh(continuous.actor(cfg, env).apply(actor, obs, method="policy"))
+
+
+def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch, key: Key) -> Array:
+    """Eq. 10 with the smoothed action of sec. 5.3. [B]"""
+    action = mu(cfg, env, target.actor, b.next_obs)
+    action = explore.gaussian(key, action, cfg.target_noise, cfg.target_noise_clip)
+    q = critics(cfg, env).apply(target.critic, b.next_obs, action).min(0)
+    return b.reward + b.discount * q
+
+
+def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key):
+    """`policy_delay` updates of the critics, then one of the actor and the copies.
+
+    b: leaves [policy_delay * B, ...]. Returns TD errors [policy_delay * B] and metrics.
+    """
+    (actor, critic), target, opt_state = learner
+    q, opt = critics(cfg, env), optimizers(cfg)
+    batches = jax.tree.map(lambda x: x.reshape(cfg.policy_delay, -1, *x.shape[1:]), b)
+
+    def update_critic(carry, x):
+        critic, critic_opt = carry
+        b, key = x
+        y = critic_target(cfg, env, target, b, key)
+
+        def loss(critic):
+            error = q.apply(critic, b.obs, b.action) - y
+            return 0.5 * jnp.square(error).mean(-1).sum(), error
+
+        (l_q, error), grads = jax.value_and_grad(loss, has_aux=True)(critic)
+        updates, critic_opt = opt.critic.update(grads, critic_opt)
+        return (optax.apply_updates(critic, updates), critic_opt), (l_q, error[0], y.mean())
+
+    (critic, critic_opt), (l_q, error, value) = jax.lax.scan(
+        update_critic,
+        (critic, opt_state.critic),
+        (batches, jax.random.split(key, len(batches.reward))),
+    )
+    last_obs = jax.tree.map(lambda x: x[-1], batches.obs)
+
+    def actor_loss(actor):
+        return -q.apply(critic, last_obs, mu(cfg, env, actor, last_obs))[0].mean()
+
+    l_policy, grads = jax.value_and_grad(actor_loss)(actor)
+    updates, actor_opt = opt.actor.update(grads, opt_state.actor)
+    params = Params(optax.apply_updates(actor, updates), critic)
+    target = optax.incremental_update(params, target, cfg.tau)
+    info = {"loss/policy": l_policy, "loss/q": l_q.mean(), "value/q": value.mean()}
+    return Learner(params, target, Params(actor_opt, critic_opt)), error.reshape(-1), info
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    key, k_step = jax.random.split(state.key)
+    actor = state.learner.params.actor
+
+    def policy(obs, noise, key):
+        return explore.gaussian(key, mu(cfg, env, actor, obs), cfg.noise_std), noise
+
+    memory, learner, metrics = replay.step(
+        grouped(cfg), env, state.replay, state.learner, policy,
+        lambda learner, batch, key: update(cfg, env, learner, batch, key),
+        state.iteration, k_step,
+    )  # fmt: skip
+    return TrainState(learner, memory, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    action = mu(cfg, env, state.learner.params.actor, obs)
+    if not greedy:
+        action = explore.gaussian(key, action, cfg.noise_std)
+    return E.to_space(env, action), carry
+
+
+td3 = Agent("td3", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)
