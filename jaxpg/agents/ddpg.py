@@ -15,6 +15,7 @@ at its first layer; a time limit bootstraps, since truncation is not termination
 acts on whatever network is given, with or without layer normalisation.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import replay
+from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.nets.values import critics
@@ -94,7 +95,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
         critics(cfg, env, 1).init(k_critic, obs, action),
     )
-    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    target, opt_state = jax.tree.map(jnp.copy, params), parts.init(optimizers(cfg), params)
     zero = jnp.zeros((), jnp.int32)
     noise = {
         "gaussian": lambda: (),
@@ -102,7 +103,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         "parameter": lambda: explore.init_perturbation(params.actor, cfg.num_envs),
     }[cfg.noise]()
     return TrainState(
-        learner=Learner(params, jax.tree.map(jnp.copy, params), opt_state, zero),
+        learner=Learner(params, target, opt_state, zero),
         noise_scale=jnp.full((), 0.1, float),
         replay=replay.init(cfg, env, k_env, noise),
         iteration=zero,
@@ -134,18 +135,10 @@ def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch) -> A
     return b.reward + b.discount * critics(cfg, env, 1).apply(target.critic, b.next_obs, action)[0]
 
 
-def follow(cfg: Config, target: Params, params: Params, updates: Array) -> Params:
-    """The copies after an update of what they follow."""
-    if cfg.target_update == "soft":
-        return optax.incremental_update(params, target, cfg.tau)
-    due = updates % cfg.target_period == 0
-    return jax.tree.map(lambda p, t: jnp.where(due, p, t), params, target)
-
-
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
     """One update of the critic, the actor and their copies. Returns TD errors [B] and metrics."""
-    (actor, critic), target, opt_state, updates = learner
-    q, opt = critics(cfg, env, 1), optimizers(cfg)
+    params, target, opt_state, updates = learner
+    q, descend = critics(cfg, env, 1), functools.partial(parts.descend, optimizers(cfg))
     y = critic_target(cfg, env, target, b)
 
     def critic_loss(critic):
@@ -153,17 +146,21 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
         return 0.5 * jnp.square(error).mean(), error
 
     def actor_loss(actor):
-        return -q.apply(critic, b.obs, mu(cfg, env, actor, b.obs))[0].mean()
+        return -q.apply(params.critic, b.obs, mu(cfg, env, actor, b.obs))[0].mean()
 
-    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(critic)
-    step_q, critic_opt = opt.critic.update(grads, opt_state.critic)
-    critic = optax.apply_updates(critic, step_q)
-    l_policy, grads = jax.value_and_grad(actor_loss)(actor)
-    step_mu, actor_opt = opt.actor.update(grads, opt_state.actor)
-    params = Params(optax.apply_updates(actor, step_mu), critic)
-    target = follow(cfg, target, params, updates + 1)
-    learner = Learner(params, target, Params(actor_opt, critic_opt), updates + 1)
-    return learner, error, {"loss/policy": l_policy, "loss/q": l_q, "value/q": y.mean()}
+    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    params, opt_state = descend("critic", grads, params, opt_state)
+    l_policy, grads = jax.value_and_grad(actor_loss)(params.actor)
+    params, opt_state = descend("actor", grads, params, opt_state)
+
+    updates = updates + 1
+    if cfg.target_update == "soft":
+        target = optax.incremental_update(params, target, cfg.tau)
+    else:
+        due = updates % cfg.target_period == 0
+        target = jax.tree.map(lambda p, t: jnp.where(due, p, t), params, target)
+    info = {"loss/policy": l_policy, "loss/q": l_q, "value/q": y.mean()}
+    return Learner(params, target, opt_state, updates), error, info
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:

@@ -1,4 +1,4 @@
-"""Soft actor-critic, Haarnoja et al. (2018), arXiv:1812.05905, and its first form, arXiv:1801.01290.
+"""Soft actor-critic, Haarnoja et al. (2018), arXiv:1812.05905, and the first form, 1801.01290.
 
 The aim is the return plus alpha times the policy's entropy, so the policy stays as random as the
 task allows. Its gradient flows through the sampled action a = tanh(draw) (eq. 9). The twin critics
@@ -16,6 +16,7 @@ Deviations from the papers: alpha is learnt through its logarithm; a time limit 
 truncation is not termination.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -26,10 +27,11 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import replay
+from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous, policies
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.nets.values import critics, state_value
+from jaxpg.ops import losses
 
 
 @config
@@ -105,10 +107,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         value=v.init(k_value, obs) if cfg.value_network else (),
         log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
     )
-    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
     target = jax.tree.map(jnp.copy, params.value if cfg.value_network else params.critic)
     return TrainState(
-        learner=Learner(params, target, opt_state),
+        learner=Learner(params, target, parts.init(optimizers(cfg), params)),
         replay=replay.init(cfg, env, k_env),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -162,49 +163,44 @@ def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, log_prob: Array) -
 
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key):
     """One update of everything. Returns TD errors [B] and metrics."""
-    params, target, old = learner
-    opt, q, v = optimizers(cfg), critics(cfg, env), state_value(cfg, env)
+    params, target, opt_state = learner
     k_target, k_value, k_policy = jax.random.split(key, 3)
-    new = {}
+    descend = functools.partial(parts.descend, optimizers(cfg))
+    info = {}
 
-    def descend(name, grads):
-        updates, new[name] = getattr(opt, name).update(grads, getattr(old, name))
-        return params._replace(**{name: optax.apply_updates(getattr(params, name), updates)})
+    # The critics.
+    y = critic_target(cfg, env, params, target, b, k_target)
 
     def critic_loss(critic):
-        error = q.apply(critic, b.obs, b.action) - y
+        error = critics(cfg, env).apply(critic, b.obs, b.action) - y
         return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
 
-    def value_loss(value):
-        return 0.5 * jnp.square(v.apply(value, b.obs) - soft).mean()
+    (info["loss/q"], error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    params, opt_state = descend("critic", grads, params, opt_state)
 
-    y = critic_target(cfg, env, params, target, b, k_target)
-    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
-    params = descend("critic", grads)
+    # The first paper's state values.
     if cfg.value_network:
         soft = soft_value(cfg, env, params, params.critic, b.obs, k_value)
-        params = descend("value", jax.grad(value_loss)(params.value))
-    (l_policy, log_prob), grads = jax.value_and_grad(
+        info["loss/value"], grads = jax.value_and_grad(
+            lambda value: losses.value(state_value(cfg, env).apply(value, b.obs), soft)
+        )(params.value)
+        params, opt_state = descend("value", grads, params, opt_state)
+
+    # The policy and its temperature.
+    (info["loss/policy"], log_prob), grads = jax.value_and_grad(
         lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs, k_policy),
         has_aux=True,
     )(params.actor)
-    params = descend("actor", grads)
+    params, opt_state = descend("actor", grads, params, opt_state)
     if cfg.learn_alpha:
-        grads = alpha_gradient(cfg, env, params.log_alpha, log_prob)
-        params = descend("log_alpha", grads)
+        slope = alpha_gradient(cfg, env, params.log_alpha, log_prob)
+        params, opt_state = descend("log_alpha", slope, params, opt_state)
+
     leader = params.value if cfg.value_network else params.critic
     target = optax.incremental_update(leader, target, cfg.tau)
-    return (
-        Learner(params, target, old._replace(**new)),
-        error,
-        {
-            "loss/policy": l_policy,
-            "loss/q": l_q,
-            "value/q": y.mean(),
-            "policy/entropy": -log_prob,
-            "policy/alpha": temperature(cfg, params),
-        },
-    )
+    info |= {"value/q": y.mean(), "policy/entropy": -log_prob}
+    info["policy/alpha"] = temperature(cfg, params)
+    return Learner(params, target, opt_state), error, info
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:

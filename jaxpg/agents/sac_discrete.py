@@ -12,6 +12,7 @@ Deviations from the paper: alpha is learnt through its logarithm; a time limit b
 truncation is not termination.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import replay
+from jaxpg.loops import parts, replay
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic
 from jaxpg.nets.values import discrete_q
 
@@ -95,9 +96,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         critic=(q.init(k_first, env.example_obs), q.init(k_second, env.example_obs)),
         log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
     )
-    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    target = jax.tree.map(jnp.copy, params.critic)
     return TrainState(
-        learner=Learner(params, jax.tree.map(jnp.copy, params.critic), opt_state),
+        learner=Learner(params, target, parts.init(optimizers(cfg), params)),
         replay=replay.init(cfg, env, k_env),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -141,39 +142,34 @@ def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, entropy: Array) ->
 
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
     """One update of everything. Returns TD errors [B] and metrics."""
-    params, target, old = learner
-    opt, new = optimizers(cfg), {}
+    params, target, opt_state = learner
+    descend = functools.partial(parts.descend, optimizers(cfg))
+    info = {}
 
-    def descend(name, grads):
-        updates, new[name] = getattr(opt, name).update(grads, getattr(old, name))
-        return params._replace(**{name: optax.apply_updates(getattr(params, name), updates)})
+    # The critics.
+    y = critic_target(cfg, env, params, target, b)
 
     def critic_loss(critic):
         q = both(cfg, env, critic, b.obs)
         error = jnp.take_along_axis(q, b.action[None, :, None], -1)[..., 0] - y
         return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
 
-    y = critic_target(cfg, env, params, target, b)
-    (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
-    params = descend("critic", grads)
-    (l_policy, entropy), grads = jax.value_and_grad(
+    (info["loss/q"], error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    params, opt_state = descend("critic", grads, params, opt_state)
+
+    # The policy and its temperature.
+    (info["loss/policy"], entropy), grads = jax.value_and_grad(
         lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs), has_aux=True
     )(params.actor)
-    params = descend("actor", grads)
+    params, opt_state = descend("actor", grads, params, opt_state)
     if cfg.learn_alpha:
-        params = descend("log_alpha", alpha_gradient(cfg, env, params.log_alpha, entropy))
+        slope = alpha_gradient(cfg, env, params.log_alpha, entropy)
+        params, opt_state = descend("log_alpha", slope, params, opt_state)
+
     target = optax.incremental_update(params.critic, target, cfg.tau)
-    return (
-        Learner(params, target, old._replace(**new)),
-        error,
-        {
-            "loss/policy": l_policy,
-            "loss/q": l_q,
-            "value/q": y.mean(),
-            "policy/entropy": entropy,
-            "policy/alpha": temperature(cfg, params),
-        },
-    )
+    info |= {"value/q": y.mean(), "policy/entropy": entropy}
+    info["policy/alpha"] = temperature(cfg, params)
+    return Learner(params, target, opt_state), error, info
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:

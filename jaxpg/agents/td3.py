@@ -12,6 +12,7 @@ Deviations from the paper: a time limit bootstraps, since truncation is not term
 of the policy on the last of them: no step asks whether it is due.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, replace, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import replay
+from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.nets.values import critics
@@ -93,9 +94,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
         critics(cfg, env).init(k_critic, obs, action),
     )
-    opt_state = Params(*(o.init(p) for o, p in zip(optimizers(cfg), params, strict=True)))
+    target, opt_state = jax.tree.map(jnp.copy, params), parts.init(optimizers(cfg), params)
     return TrainState(
-        learner=Learner(params, jax.tree.map(jnp.copy, params), opt_state),
+        learner=Learner(params, target, opt_state),
         replay=replay.init(grouped(cfg), env, k_env),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -120,39 +121,35 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
 
     b: leaves [policy_delay * B, ...]. Returns TD errors [policy_delay * B] and metrics.
     """
-    (actor, critic), target, opt_state = learner
-    q, opt = critics(cfg, env), optimizers(cfg)
+    params, target, opt_state = learner
+    q, descend = critics(cfg, env), functools.partial(parts.descend, optimizers(cfg))
     batches = jax.tree.map(lambda x: x.reshape(cfg.policy_delay, -1, *x.shape[1:]), b)
 
     def update_critic(carry, x):
-        critic, critic_opt = carry
+        params, opt_state = carry
         b, key = x
         y = critic_target(cfg, env, target, b, key)
 
         def loss(critic):
             error = q.apply(critic, b.obs, b.action) - y
-            return 0.5 * jnp.square(error).mean(-1).sum(), error
+            return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
 
-        (l_q, error), grads = jax.value_and_grad(loss, has_aux=True)(critic)
-        updates, critic_opt = opt.critic.update(grads, critic_opt)
-        return (optax.apply_updates(critic, updates), critic_opt), (l_q, error[0], y.mean())
+        (l_q, error), grads = jax.value_and_grad(loss, has_aux=True)(params.critic)
+        return descend("critic", grads, params, opt_state), (l_q, error, y.mean())
 
-    (critic, critic_opt), (l_q, error, value) = jax.lax.scan(
-        update_critic,
-        (critic, opt_state.critic),
-        (batches, jax.random.split(key, len(batches.reward))),
+    (params, opt_state), (l_q, error, y) = jax.lax.scan(
+        update_critic, (params, opt_state), (batches, jax.random.split(key, cfg.policy_delay))
     )
-    last_obs = jax.tree.map(lambda x: x[-1], batches.obs)
+    obs = jax.tree.map(lambda x: x[-1], batches.obs)
 
     def actor_loss(actor):
-        return -q.apply(critic, last_obs, mu(cfg, env, actor, last_obs))[0].mean()
+        return -q.apply(params.critic, obs, mu(cfg, env, actor, obs))[0].mean()
 
-    l_policy, grads = jax.value_and_grad(actor_loss)(actor)
-    updates, actor_opt = opt.actor.update(grads, opt_state.actor)
-    params = Params(optax.apply_updates(actor, updates), critic)
+    l_policy, grads = jax.value_and_grad(actor_loss)(params.actor)
+    params, opt_state = descend("actor", grads, params, opt_state)
     target = optax.incremental_update(params, target, cfg.tau)
-    info = {"loss/policy": l_policy, "loss/q": l_q.mean(), "value/q": value.mean()}
-    return Learner(params, target, Params(actor_opt, critic_opt)), error.reshape(-1), info
+    info = {"loss/policy": l_policy, "loss/q": l_q.mean(), "value/q": y.mean()}
+    return Learner(params, target, opt_state), error.reshape(-1), info
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:

@@ -23,7 +23,8 @@ def actor(cfg, env: Env, outputs: int = 1) -> ActorCritic:
 
 def dimensions(cfg, env: Env) -> int:
     """How many numbers an action has. Raises ValueError as `actor` does."""
-    space = env.action_space
+    with jax.ensure_compile_time_eval():
+        space = env.action_space
     allowed = "allowed is a flat Box with finite bounds"
     if env.discrete:
         raise ValueError(f"{label(type(cfg))} on {env.name}, whose actions are discrete: {allowed}")

@@ -1,0 +1,24 @@
+"""Gradient steps on parameters that come in parts, each with an optimiser of its own.
+
+Parameters, optimisers (`rules`) and their states are NamedTuples with the same fields.
+"""
+
+from typing import TypeVar
+
+import optax
+
+from jaxpg.core.types import Tree
+
+P = TypeVar("P", bound=tuple)
+
+
+def init(rules: P, params: P) -> P:
+    """Every optimiser's state for its part."""
+    return type(params)(*(r.init(p) for r, p in zip(rules, params, strict=True)))
+
+
+def descend(rules: P, name: str, grads: Tree, params: P, opt_state: P) -> tuple[P, P]:
+    """One step of the part called `name`: the parameters and the optimisers' states after it."""
+    updates, new = getattr(rules, name).update(grads, getattr(opt_state, name))
+    part = optax.apply_updates(getattr(params, name), updates)
+    return params._replace(**{name: part}), opt_state._replace(**{name: new})
