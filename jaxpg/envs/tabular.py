@@ -73,7 +73,10 @@ class Tabular(environment.Environment):
         return self._num_actions
 
     def reset_env(self, key, params):
-        s = _draw(key, jnp.asarray(self.start, float)).astype(jnp.int32)
+        if self.start.max() == 1:
+            s = jnp.full((), self.start.argmax(), jnp.int32)
+        else:
+            s = _draw(key, jnp.asarray(self.start, float))
         return self._observe(s), State(s, jnp.zeros((), jnp.int32))
 
     def step_env(self, key, state, action, params):

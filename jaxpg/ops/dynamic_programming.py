@@ -26,7 +26,7 @@ def soft_value(Q: Array, epsilon) -> Array:
 
 def greedy_policy(Q: Array, epsilon=0.0) -> Array:
     """The epsilon-greedy policy [..., A] over Q [..., A]; equal actions share alike."""
-    best = Q == Q.max(-1, keepdims=True)
+    best = Q.max(-1, keepdims=True) == Q
     return (1 - epsilon) * best / best.sum(-1, keepdims=True, dtype=jnp.int32) + (
         epsilon / Q.shape[-1]
     )

@@ -1,0 +1,100 @@
+"""Expected Sarsa in a table, van Seijen et al. (2009); Sutton & Barto (2018), eq. 6.9.
+
+Each step moves one entry towards what the policy expects of the next state:
+
+    Q(s, a) += alpha (r + gamma sum_a' pi(a' | s') Q(s', a') - Q(s, a))
+
+with pi the policy that it follows, greedy but for a fraction epsilon of its steps. It learns what
+Sarsa learns, without the variance of drawing a': in a deterministic environment steps of alpha = 1
+converge, where Sarsa's would not. At `target_epsilon=0` the target is Q-learning's, and any other
+value learns the best policy among those that explore so much, whatever is followed.
+
+Several environments fill the same table, each with its own steps; one is the textbook's.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import tabular
+from jaxpg.ops.dynamic_programming import soft_value
+
+
+@config
+class Config:
+    num_envs: int = static(1, ge=1)
+    num_steps: int = static(100, ge=1)  # per environment and iteration; every one is learnt from
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(0.1, ge=0)
+    learning_rate_schedule: str = schedule()
+    decay: float = number(0.0, ge=0, le=1)  # the n-th step of an entry is learning_rate / n^decay
+    epsilon: float = number(0.1, ge=0, le=1)  # fraction of random actions
+    epsilon_schedule: str = schedule()
+    target_epsilon: float | None = number(None, ge=0, le=1)  # of the target's policy; None: its own
+    initial_value: float = number(0.0)  # above what is possible, it explores by itself
+    bins: tuple[int, ...] = static((), ge=1)  # per dimension of a Box observation
+    low: tuple[float, ...] = static(())  # where the bins begin; () is the bounds of the Box
+    high: tuple[float, ...] = static(())
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class TrainState(NamedTuple):
+    params: Array  # [S, A] Q(s, a)
+    visits: Array  # [S, A] int32
+    env: E.EnvState
+    epsilon: Array  # [] float: of the newest iteration
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    shape = tabular.num_states(cfg, env), env.action_space.n
+    k_env, key = jax.random.split(key)
+    return TrainState(
+        params=jnp.full(shape, cfg.initial_value, float),
+        visits=jnp.zeros(shape, jnp.int32),
+        env=E.reset(env, k_env, cfg.num_envs),
+        epsilon=jnp.asarray(cfg.epsilon, float),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    expected = cfg.epsilon if cfg.target_epsilon is None else cfg.target_epsilon
+
+    def one(tables, env_state, key):
+        Q, k_act, k_env = tables.Q, *jax.random.split(key)
+        s = tabular.state_of(cfg, env, env_state.obs)
+        action = tabular.explore(Q[s], cfg.epsilon, k_act)
+        env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
+
+        next_value = soft_value(Q[tabular.state_of(cfg, env, t.next_obs)], expected)
+        error = t.reward + cfg.gamma * ~t.terminated * next_value - Q[s, action]
+        metrics["loss/q"] = (error**2).mean() / 2
+        return tabular.change(cfg, tables, (s, action), error), env_state, metrics
+
+    key, k_loop = jax.random.split(state.key)
+    tables = tabular.Tables(state.params, state.visits)
+    tables, env_state, metrics = tabular.interact(cfg, one, tables, state.env, k_loop)
+    epsilon = jnp.asarray(cfg.epsilon, float)
+    return TrainState(*tables, env_state, epsilon, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    Q = state.params[tabular.state_of(cfg, env, obs)]
+    if greedy:
+        return Q.argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key), carry
+
+
+expected_sarsa = Agent(
+    "expected_sarsa", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps
+)

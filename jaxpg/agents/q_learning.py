@@ -1,0 +1,104 @@
+"""Q-learning in a table, Watkins (1989); Watkins & Dayan (1992); Sutton & Barto (2018), eq. 6.8.
+
+Each step (s, a, r, s') moves one entry towards what the best next action is worth:
+
+    Q(s, a) += alpha (r + gamma max_a' Q(s', a') - Q(s, a))
+
+whatever action is taken next, so that it learns the best policy while following another: one that
+is greedy but for a fraction epsilon of its steps. It converges to the best Q if every entry is
+tried for ever and the steps decrease, but not too fast: `decay` above 0.5 (Even-Dar & Mansour
+2003). In a deterministic environment any constant step from 0 to 1 will do.
+
+`double` is double Q-learning, van Hasselt (2010), algorithm 1: two tables, of which either picks
+the action that the other values, because the maximum of noisy values is biased upwards.
+
+Several environments fill the same table, each with its own steps; one is the textbook's.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import tabular
+
+
+@config
+class Config:
+    num_envs: int = static(1, ge=1)
+    num_steps: int = static(100, ge=1)  # per environment and iteration; every one is learnt from
+    double: bool = static(False)
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(0.1, ge=0)
+    learning_rate_schedule: str = schedule()
+    decay: float = number(0.0, ge=0, le=1)  # the n-th step of an entry is learning_rate / n^decay
+    epsilon: float = number(0.1, ge=0, le=1)  # fraction of random actions
+    epsilon_schedule: str = schedule()
+    initial_value: float = number(0.0)  # above what is possible, it explores by itself
+    bins: tuple[int, ...] = static((), ge=1)  # per dimension of a Box observation
+    low: tuple[float, ...] = static(())  # where the bins begin; () is the bounds of the Box
+    high: tuple[float, ...] = static(())
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class TrainState(NamedTuple):
+    params: Array  # [tables, S, A] Q(s, a)
+    visits: Array  # [tables, S, A] int32
+    env: E.EnvState
+    epsilon: Array  # [] float: of the newest iteration
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    shape = 1 + cfg.double, tabular.num_states(cfg, env), env.action_space.n
+    k_env, key = jax.random.split(key)
+    return TrainState(
+        params=jnp.full(shape, cfg.initial_value, float),
+        visits=jnp.zeros(shape, jnp.int32),
+        env=E.reset(env, k_env, cfg.num_envs),
+        epsilon=jnp.asarray(cfg.epsilon, float),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+
+    def one(tables, env_state, key):
+        Q, k_act, k_env, k_table = tables.Q, *jax.random.split(key, 3)
+        s = tabular.state_of(cfg, env, env_state.obs)
+        action = tabular.explore(Q[:, s].mean(0), cfg.epsilon, k_act)
+        env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
+
+        # With one table, the one that learns and the one that is asked are the same.
+        mine = jax.random.randint(k_table, s.shape, 0, len(Q), jnp.int32)
+        other = (mine + 1) % len(Q)
+        next_s = tabular.state_of(cfg, env, t.next_obs)
+        best = Q[mine, next_s].argmax(-1)
+        target = t.reward + cfg.gamma * ~t.terminated * Q[other, next_s, best]
+        error = target - Q[mine, s, action]
+        metrics["loss/q"] = (error**2).mean() / 2
+        return tabular.change(cfg, tables, (mine, s, action), error), env_state, metrics
+
+    key, k_loop = jax.random.split(state.key)
+    tables = tabular.Tables(state.params, state.visits)
+    tables, env_state, metrics = tabular.interact(cfg, one, tables, state.env, k_loop)
+    epsilon = jnp.asarray(cfg.epsilon, float)
+    return TrainState(*tables, env_state, epsilon, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    Q = state.params[:, tabular.state_of(cfg, env, obs)].mean(0)
+    if greedy:
+        return Q.argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key), carry
+
+
+q_learning = Agent("q_learning", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

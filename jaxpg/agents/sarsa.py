@@ -1,0 +1,103 @@
+"""Sarsa in a table, Rummery & Niranjan (1994); Sutton & Barto (2018), eq. 6.7.
+
+Each step moves one entry towards what the action that is taken next is worth:
+
+    Q(s, a) += alpha (r + gamma Q(s', a') - Q(s, a))
+
+so that it learns the value of the policy that it follows: greedy but for a fraction epsilon of its
+steps. With epsilon fixed, that is the best policy among those that explore so much, which keeps
+away from what is dangerous for it; with epsilon falling to 0 (`epsilon_schedule`) and decreasing
+steps (`decay`) it is the best policy of all (Singh et al. 2000).
+
+Where a time limit ends an episode, a' is drawn for the last state and never taken.
+Several environments fill the same table, each with its own steps; one is the textbook's.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import tabular
+
+
+@config
+class Config:
+    num_envs: int = static(1, ge=1)
+    num_steps: int = static(100, ge=1)  # per environment and iteration; every one is learnt from
+    gamma: float = number(0.99, ge=0, le=1)
+    learning_rate: float = number(0.1, ge=0)
+    learning_rate_schedule: str = schedule()
+    decay: float = number(0.0, ge=0, le=1)  # the n-th step of an entry is learning_rate / n^decay
+    epsilon: float = number(0.1, ge=0, le=1)  # fraction of random actions
+    epsilon_schedule: str = schedule()
+    initial_value: float = number(0.0)  # above what is possible, it explores by itself
+    bins: tuple[int, ...] = static((), ge=1)  # per dimension of a Box observation
+    low: tuple[float, ...] = static(())  # where the bins begin; () is the bounds of the Box
+    high: tuple[float, ...] = static(())
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+
+class TrainState(NamedTuple):
+    params: Array  # [S, A] Q(s, a)
+    visits: Array  # [S, A] int32
+    env: E.EnvState
+    action: Array  # [N] int32: chosen, not yet taken; of no meaning where an episode begins
+    epsilon: Array  # [] float: of the newest iteration
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    shape = tabular.num_states(cfg, env), env.action_space.n
+    k_env, key = jax.random.split(key)
+    return TrainState(
+        params=jnp.full(shape, cfg.initial_value, float),
+        visits=jnp.zeros(shape, jnp.int32),
+        env=E.reset(env, k_env, cfg.num_envs),
+        action=jnp.zeros(cfg.num_envs, jnp.int32),
+        epsilon=jnp.asarray(cfg.epsilon, float),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+
+    def one(tables, loop, key):
+        env_state, action = loop
+        Q, k_first, k_env, k_next = tables.Q, *jax.random.split(key, 3)
+        s = tabular.state_of(cfg, env, env_state.obs)
+        first = tabular.explore(Q[s], cfg.epsilon, k_first)
+        action = jnp.where(env_state.episode_length == 0, first, action)
+        env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
+
+        next_s = tabular.state_of(cfg, env, t.next_obs)
+        next_action = tabular.explore(Q[next_s], cfg.epsilon, k_next)
+        target = t.reward + cfg.gamma * ~t.terminated * Q[next_s, next_action]
+        error = target - Q[s, action]
+        metrics["loss/q"] = (error**2).mean() / 2
+        change = tabular.change(cfg, tables, (s, action), error)
+        return change, (env_state, next_action), metrics
+
+    key, k_loop = jax.random.split(state.key)
+    tables, loop = tabular.Tables(state.params, state.visits), (state.env, state.action)
+    tables, loop, metrics = tabular.interact(cfg, one, tables, loop, k_loop)
+    epsilon = jnp.asarray(cfg.epsilon, float)
+    return TrainState(*tables, *loop, epsilon, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    Q = state.params[tabular.state_of(cfg, env, obs)]
+    if greedy:
+        return Q.argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key), carry
+
+
+sarsa = Agent("sarsa", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

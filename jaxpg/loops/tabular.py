@@ -1,0 +1,148 @@
+"""What tabular agents do alike: states from observations, exploration, and steps of the table.
+
+A table holds Q(s, a) for every state and action. A discrete observation is the state; a flat Box
+is cut into `bins` of equal width per dimension between `low` and `high`, and what lies outside
+belongs to the outermost ones.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.core import env as E
+from jaxpg.core.config import label, validate
+from jaxpg.core.types import Array, Key, Tree
+from jaxpg.ops.dynamic_programming import greedy_policy
+
+
+class Tables(NamedTuple):
+    Q: Array  # [..., S, A]
+    visits: Array  # [..., S, A] int32: steps that each entry has been moved
+
+
+def num_states(cfg, env: E.Env) -> int:
+    """The rows of a table. Reads the fields `bins, low, high`.
+
+    Raises ValueError for actions that are not discrete, and for bins that do not fit the
+    observation.
+    """
+    validate(cfg)
+    me = label(type(cfg))
+    if not env.discrete:
+        raise ValueError(
+            f"{me.split('.')[0]} on {env.name}, whose actions are continuous: allowed are "
+            "environments with discrete actions"
+        )
+    with jax.ensure_compile_time_eval():  # whether it is bounded must be known
+        space = env.core.observation_space(env.core.default_params)
+    if hasattr(space, "n"):
+        for name in ("bins", "low", "high"):
+            if getattr(cfg, name):
+                raise ValueError(
+                    f"{me} {name}={getattr(cfg, name)!r} on {env.name}, whose observations are "
+                    "discrete: allowed is ()"
+                )
+        return space.n
+    if not hasattr(space, "low") or len(space.shape) != 1:
+        raise ValueError(f"{env.name} has observations {space}: allowed are Discrete and flat Box")
+    (size,) = space.shape
+    low, high = (np.broadcast_to(np.asarray(x, float), size) for x in (space.low, space.high))
+    unbounded = np.flatnonzero((np.abs(low) > 1e30) | (np.abs(high) > 1e30)).tolist()
+    for name, needed in {"bins": True, "low": unbounded, "high": unbounded}.items():
+        value = getattr(cfg, name)
+        if len(value) == size or not (value or needed):
+            continue
+        why = f", unbounded in dimensions {unbounded}" if unbounded and name != "bins" else ""
+        what = "integers" if name == "bins" else "numbers"
+        raise ValueError(
+            f"{me} {name}={value!r} on {env.name}: allowed is a tuple of {size} {what}, "
+            f"one for each dimension of the observation{why}"
+        )
+    if cfg.low and cfg.high and not np.all(np.less(cfg.low, cfg.high)):
+        raise ValueError(f"{me} low={cfg.low!r}: allowed are numbers below high={cfg.high!r}")
+    if math.prod(cfg.bins) * env.action_space.n >= 2**31:
+        raise ValueError(
+            f"{me} bins={cfg.bins!r}: allowed is a product below 2**31 / {env.action_space.n} "
+            "actions"
+        )
+    return math.prod(cfg.bins)
+
+
+def state_of(cfg, env: E.Env, obs: Array) -> Array:
+    """The row of each observation [B, *obs], as agents see it: [B] int32."""
+    space = env.core.observation_space(env.params)
+    if hasattr(space, "n"):
+        return obs.argmax(-1).astype(jnp.int32)
+    low = jnp.asarray(cfg.low or space.low, float)
+    high = jnp.asarray(cfg.high or space.high, float)
+    bins = jnp.array(cfg.bins)
+    cell = jnp.clip(jnp.floor((obs - low) / (high - low) * bins), 0, bins - 1).astype(jnp.int32)
+    return jnp.ravel_multi_index(tuple(cell.T), cfg.bins, mode="clip").astype(jnp.int32)
+
+
+def explore(Q: Array, epsilon, key: Key) -> Array:
+    """An epsilon-greedy action for each row of Q [B, A]; ties are broken at random. [B] int32"""
+    return jax.random.categorical(key, jnp.log(greedy_policy(Q, epsilon))).astype(jnp.int32)
+
+
+def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):
+    """One step of every environment: its new state, a Transition [N, ...], `rollout`'s metrics."""
+    new, t = E.step(env, state, action, key)
+    ended = t.terminated | t.truncated
+    count = ended.sum(dtype=jnp.int32)
+    returns = ((state.episode_return + t.reward) * ended).sum()
+    lengths = ((state.episode_length + 1) * ended).sum(dtype=jnp.int32)
+    metrics = {"episode/return": returns / count, "episode/length": lengths / count}
+    return new, t, metrics | {"episode/count": count}
+
+
+class Change(NamedTuple):
+    """How a step of every environment moves the tables."""
+
+    entry: tuple  # of [N] int32: indices into a table
+    by: Array  # [N] float
+    visits: Array  # [N] int32: steps that the entry has then been moved
+
+
+def change(cfg, tables: Tables, entry: tuple, error: Array) -> Change:
+    """The step of table entries (indices [N] of each axis) by their TD errors [N].
+
+    The n-th step of an entry is `learning_rate / n ** decay`. Environments that meet in an entry
+    move it once, by the mean of their errors.
+    """
+    same = functools.reduce(jnp.logical_and, [i[:, None] == i for i in entry])
+    n = tables.visits[entry] + 1
+    rate = cfg.learning_rate * n.astype(error.dtype) ** -cfg.decay
+    return Change(entry, rate * error / same.sum(1, dtype=jnp.int32), n)
+
+
+def _write(tables: Tables, c: Change) -> Tables:
+    return Tables(tables.Q.at[c.entry].add(c.by), tables.visits.at[c.entry].set(c.visits))
+
+
+def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
+    """`num_steps` times one(tables, carry, key) -> Change, carry, metrics.
+
+    Returns the tables, the carry and the metrics: those of the episodes merged, others averaged.
+    """
+
+    # A change is written when the next step begins, before anything is read. Were it written at
+    # once, XLA would copy the whole table at every step, for what it reads again of the old one.
+    def body(loop, key):
+        tables, change, carry = loop
+        tables = _write(tables, change)
+        change, carry, metrics = one(tables, carry, key)
+        return (tables, change, carry), metrics
+
+    somewhere = (jnp.zeros(cfg.num_envs, jnp.int32),) * tables.Q.ndim
+    nothing = Change(somewhere, jnp.zeros(cfg.num_envs, float), tables.visits[somewhere])
+    keys = jax.random.split(key, cfg.num_steps)
+    (tables, last, carry), metrics = jax.lax.scan(body, (tables, nothing, carry), keys)
+    episodes = {name: metrics.pop(name) for name in list(metrics) if name.startswith("episode/")}
+    means = {name: m.mean() for name, m in metrics.items()}
+    return _write(tables, last), carry, E.merge_metrics(episodes) | means
