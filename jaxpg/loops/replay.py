@@ -9,6 +9,10 @@ Actions are integers, or in [-1, 1] for each dimension of a Box: so they are sto
 the environment gets them stretched to its space. The noise is what exploration remembers from step
 to step, leaves [N, ...], zeroed where an episode ends; () without any. The TD errors set the
 priorities of prioritised replay.
+
+The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
+batch_size, updates_per_step, gamma`, and, where an agent has them, `n_step` and `prioritized` with
+`priority_exponent, importance_exponent, total_steps`.
 """
 
 from collections.abc import Callable
@@ -21,7 +25,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core.config import label
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
-from jaxpg.replay import uniform
+from jaxpg.replay import prioritized, uniform
 
 
 class Replay(NamedTuple):
@@ -30,6 +34,7 @@ class Replay(NamedTuple):
     env: E.EnvState
     noise: Tree  # [N, ...] of the exploration; () if it has none
     buffer: uniform.Buffer
+    priorities: prioritized.Priorities | tuple  # () when off
 
 
 class Batch(NamedTuple):
@@ -43,46 +48,83 @@ class Batch(NamedTuple):
     weight: Array  # [B] importance weights; ones if sampling is uniform
 
 
+def _n_step(cfg) -> int:
+    return getattr(cfg, "n_step", 1)
+
+
+def _prioritized(cfg) -> bool:
+    return getattr(cfg, "prioritized", False)
+
+
 def init(cfg, env: E.Env, key: Key, noise: Tree = ()) -> Replay:
     """Fresh environments and an empty buffer. noise: its state at the start, leaves [N, ...].
 
-    Reads the fields `num_envs, num_steps, buffer_size, learning_starts, batch_size`.
     Raises ValueError for sizes that do not fit each other.
     """
-    rows = cfg.num_envs * cfg.num_steps
-    if cfg.buffer_size < rows:
+    rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
+    if cfg.buffer_size < rows or (_n_step(cfg) > 1 and cfg.buffer_size % cfg.num_envs):
+        multiple = f", a multiple of num_envs={cfg.num_envs}," if _n_step(cfg) > 1 else ""
         raise ValueError(
-            f"{label(type(cfg))} buffer_size={cfg.buffer_size}: allowed is an integer >= "
-            f"num_envs * num_steps = {rows}, what an iteration adds"
+            f"{name} buffer_size={cfg.buffer_size}: allowed is an integer{multiple} >= num_envs * "
+            f"num_steps = {rows}, what an iteration stores"
         )
     if cfg.learning_starts > cfg.buffer_size:
         raise ValueError(
-            f"{label(type(cfg))} learning_starts={cfg.learning_starts}: allowed is an integer <= "
+            f"{name} learning_starts={cfg.learning_starts}: allowed is an integer <= "
             f"buffer_size={cfg.buffer_size}"
         )
-    env_state = E.reset(env, key, cfg.num_envs)
-    row = jax.tree.map(lambda x: x[0], _example(env, env_state))
-    return Replay(env_state, noise, uniform.init(row, cfg.buffer_size))
+    if not _updates_per_iteration(cfg):
+        raise ValueError(
+            f"{name} updates_per_step={cfg.updates_per_step}: allowed is a number that makes at "
+            f"least 1 update in 10,000 iterations of {rows} steps"
+        )
+    state = E.reset(env, key, cfg.num_envs)
+    obs = jax.tree.map(lambda x: x[0], state.obs)
+    shape, dtype = ((), jnp.int32) if env.discrete else (env.action_space.shape, float)
+    action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
+    buffer = uniform.init(Transition(obs, action, reward, no, no, obs, {}), cfg.buffer_size)
+    return Replay(
+        state, noise, buffer, prioritized.init(cfg.buffer_size) if _prioritized(cfg) else ()
+    )
 
 
-def _example(env: E.Env, state: E.EnvState) -> Transition:
-    """A stored transition of each environment, in shapes and dtypes."""
-    n = state.episode_return.shape[0]
-    shape = () if env.discrete else env.action_space.shape
-    action = jnp.zeros((n, *shape), jnp.int32 if env.discrete else float)
-    no = jnp.zeros(n, bool)
-    return Transition(state.obs, action, jnp.zeros(n, float), no, no, state.obs, {})
+def _updates_per_iteration(cfg) -> Fraction:
+    steps = cfg.num_envs * cfg.num_steps
+    return (Fraction(cfg.updates_per_step) * steps).limit_denominator(10_000)
 
 
 def updates_in(cfg, iteration: Array) -> Array:
-    """How many updates iteration [] int32 does: `updates_per_step` of them for each environment
-    step; where that is no whole number, their running sum is rounded down. [] int32"""
-    steps = cfg.num_envs * cfg.num_steps
-    ratio = Fraction(cfg.updates_per_step).limit_denominator(10_000) * steps
+    """How many updates `iteration` [] int32 makes: `updates_per_step` for every environment step,
+    where that is no whole number the growth of their sum, rounded down. [] int32"""
+    ratio = _updates_per_iteration(cfg)
     whole, rest = divmod(ratio.numerator, ratio.denominator)
     i = iteration % ratio.denominator
-    extra = ((i + 1) * rest) // ratio.denominator - (i * rest) // ratio.denominator
-    return (whole + extra).astype(jnp.int32)
+    return whole + ((i + 1) * rest) // ratio.denominator - (i * rest) // ratio.denominator
+
+
+def progress(cfg, iteration: Array) -> Array:
+    """How much of the run is done, 0 to 1. [] float
+
+    Raises ValueError if `total_steps` is None; `train` and `run` fill it in.
+    """
+    if cfg.total_steps is None:
+        raise ValueError(
+            f"{label(type(cfg))} total_steps=None: allowed is a number > 0, the run's length in "
+            f"environment steps"
+        )
+    return jnp.minimum(iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps), 1.0)
+
+
+@jax.custom_batching.custom_vmap
+def _longest(count: Array) -> Array:
+    """A trip count; under `vmap` the longest of all lanes, which is no batch: a loop whose lanes
+    end one by one would copy everything that it carries, the priorities of all rows too."""
+    return count
+
+
+@_longest.def_vmap
+def _(axis_size, in_batched, count):
+    return _longest(count.max() if in_batched[0] else count), False
 
 
 def step(
@@ -97,15 +139,16 @@ def step(
     stored; until then, with `random_warmup`, actions are uniformly random.
     """
     k_rollout, k_updates = jax.random.split(key)
-    buffer = replay.buffer
-    warming = buffer.size < cfg.learning_starts
+    buffer, priorities = replay.buffer, replay.priorities
 
     # Collect.
+    warming = buffer.size < cfg.learning_starts
+
     def act(obs, noise, key):
         k_policy, k_random = jax.random.split(key)
         action, noise = policy(obs, noise, k_policy)
         if cfg.random_warmup:
-            action = jnp.where(warming, _random_action(env, action, k_random), action)
+            action = jnp.where(warming, _random_like(action, env, k_random), action)
         return E.to_space(env, action), noise, {"action": action}
 
     env_state, noise, t, metrics = E.rollout(
@@ -115,32 +158,62 @@ def step(
     # Store.
     t = t._replace(action=t.extras["action"], extras={})
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t)
+    if _prioritized(cfg):
+        new = (buffer.position + jnp.arange(len(rows.reward), dtype=jnp.int32)) % cfg.buffer_size
+        priorities = prioritized.add(priorities, new, cfg.priority_exponent)
     buffer = uniform.add(buffer, rows)
 
-    # Learn. A traced trip count skips all of it at no cost while warming up, where a `cond` would
-    # copy the learner, and no loop of one trip is there for XLA to inline and round differently.
+    # Learn. A traced trip count costs nothing while warming up, where a `cond` would copy the
+    # learner, and is never the 1 that XLA would inline and round differently.
     count = jnp.where(buffer.size < cfg.learning_starts, 0, updates_in(cfg, iteration))
 
-    def draw(key):
-        r = uniform.sample(buffer, key, cfg.batch_size)
-        discount = cfg.gamma * ~r.terminated
-        return Batch(r.obs, r.action, r.reward, discount, r.next_obs, jnp.ones_like(r.reward))
-
     def one(i, loop):
-        learner, sums = loop
+        learner, priorities, sums = loop
         k_sample, k_update = jax.random.split(jax.random.fold_in(k_updates, i))
-        learner, _, info = update(learner, draw(k_sample), k_update)
-        return learner, jax.tree.map(jnp.add, sums, info)
+        index, batch = sample(cfg, buffer, priorities, iteration, k_sample)
+        new, td_error, info = update(learner, batch, k_update)
+        mine = i < count  # always, but under `vmap` if lanes differ
+        learner = jax.tree.map(lambda x, old: jnp.where(mine, x, old), new, learner)
+        sums = jax.tree.map(lambda total, x: total + jnp.where(mine, x, 0), sums, info)
+        if _prioritized(cfg):
+            priorities = prioritized.update(
+                priorities, index, td_error, cfg.priority_exponent, mine
+            )
+        return learner, priorities, sums
 
-    shapes = jax.eval_shape(lambda k: update(learner, draw(k), k)[2], key)
-    sums = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
-    learner, sums = jax.lax.fori_loop(0, count, one, (learner, sums))
+    def info_of(key):
+        return update(learner, sample(cfg, buffer, priorities, iteration, key)[1], key)[2]
+
+    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(info_of, key))
+    learner, priorities, sums = jax.lax.fori_loop(
+        0, _longest(count), one, (learner, priorities, sums)
+    )
     metrics |= {name: total / count for name, total in sums.items()}
-    return Replay(env_state, noise, buffer), learner, metrics
+    return Replay(env_state, noise, buffer, priorities), learner, metrics
 
 
-def _random_action(env: E.Env, like: Array, key: Key) -> Array:
-    """Uniform in the action space, as policies speak of it."""
+def sample(
+    cfg, buffer: uniform.Buffer, priorities, iteration: Array, key: Key
+) -> tuple[Array, Batch]:
+    """The rows that were drawn [B], and what they hold. The importance exponent rises linearly
+    over the run from `importance_exponent` to 1."""
+    if _prioritized(cfg):
+        index, probability = prioritized.sample(priorities, key, cfg.batch_size)
+        beta = cfg.importance_exponent
+        beta = beta + (1 - beta) * progress(cfg, iteration)
+        weight = prioritized.weights(probability, buffer.size, beta)
+    else:
+        index = uniform.indices(buffer, key, cfg.batch_size)
+        weight = jnp.ones(cfg.batch_size, float)
+    reward, discount, next_obs = uniform.n_step(
+        buffer, index, _n_step(cfg), cfg.num_envs, cfg.gamma
+    )
+    obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])
+    return index, Batch(obs, action, reward, discount, next_obs, weight)
+
+
+def _random_like(action: Array, env: E.Env, key: Key) -> Array:
+    """Uniform over the action space, as policies speak of it."""
     if env.discrete:
-        return jax.random.randint(key, like.shape, 0, env.action_space.n, like.dtype)
-    return jax.random.uniform(key, like.shape, like.dtype, -1, 1)
+        return jax.random.randint(key, action.shape, 0, env.action_space.n, action.dtype)
+    return jax.random.uniform(key, action.shape, action.dtype, -1, 1)

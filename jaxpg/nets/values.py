@@ -6,6 +6,7 @@ Each takes any torso: `torso(hidden, activation, kernel_init)` maps [B, *obs] to
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxpg.core.config import label
 from jaxpg.core.env import Env
 from jaxpg.core.types import Array
 from jaxpg.nets.networks import MLP, initializer
@@ -106,7 +107,9 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
     Raises ValueError for an environment whose actions are not discrete.
     """
     if not env.discrete:
-        raise ValueError(f"{env.name} has actions {env.action_space}: allowed is Discrete")
+        raise ValueError(
+            f"{label(type(cfg))} on {env.name}, whose actions are continuous: allowed are discrete"
+        )
     return DiscreteQ(
         env.example_obs.shape, env.action_space.n,
         cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, dueling,

@@ -1,4 +1,4 @@
-"""A ring buffer, sampled uniformly; Lin (1992), Mnih et al. (2015).
+"""A ring buffer of transitions, sampled uniformly; Lin (1992), Mnih et al. (2015).
 
 `add` and `sample` cost O(rows moved), whatever the capacity, and `add` writes in place where the
 buffer is donated or carried through a loop.
@@ -62,3 +62,27 @@ def take(buffer: Buffer, index: Array) -> Tree:
 def sample(buffer: Buffer, key: Key, count: int) -> Tree:
     """`count` rows [count, ...], uniformly and with replacement."""
     return take(buffer, indices(buffer, key, count))
+
+
+def n_step(buffer: Buffer, index: Array, n: int, stride: int, gamma) -> tuple[Array, Array, Tree]:
+    """The next n steps from each of the rows `index` [B]: Sutton & Barto (2018) eq. 7.1.
+
+    The data are Transitions, a step of `stride` environments in `stride` rows, and the capacity is
+    a multiple of `stride`. Returns the discounted sum of rewards [B], the factor of the value that
+    follows [B], and the observation [B, *obs] that it is the value of. There are fewer than n
+    steps where an episode ends (a termination makes the factor 0, a truncation does not) or the
+    newest row is reached.
+    """
+    data, total = buffer.data, capacity(buffer)
+    ahead = jnp.arange(n, dtype=jnp.int32)[:, None]
+    line = (index + ahead * stride) % total  # [n, B]
+    stored = ahead * stride <= (buffer.position - index - 1) % total
+    ended = data.terminated[line] | data.truncated[line]
+    before = jnp.cumsum(ended, 0, dtype=jnp.int32) - ended  # ends of episodes up to here
+    counts = stored & (before == 0)
+
+    reward = (gamma**ahead * data.reward[line] * counts).sum(0)
+    steps = counts.sum(0, dtype=jnp.int32)
+    last = (index + (steps - 1) * stride) % total
+    discount = gamma**steps * ~data.terminated[last]
+    return reward, discount, jax.tree.map(lambda x: x[last], data.next_obs)

@@ -1,0 +1,171 @@
+"""Deep Q-learning, Mnih et al. (2015), doi:10.1038/nature14236.
+
+A network learns what every action is worth from transitions drawn at random from the past. Its
+policy is the best of them, but for a fraction epsilon of random actions, which falls over the run.
+An update reduces the squared error of Q(s, a) against (eq. 1 of the methods, n = 1)
+
+    y = r_1 + .. + gamma^(n-1) r_n + gamma^n Q'(s_n, argmax_a Q'(s_n, a)),
+
+where Q' is a copy of the network from some updates ago. Four improvements are switches:
+`double` lets Q instead of Q' pick the action (van Hasselt et al. 2016, arXiv:1509.06461);
+`dueling` splits Q into the state's value and the actions' advantages (Wang et al. 2016,
+arXiv:1511.06581); `prioritized` draws what was badly predicted (Schaul et al. 2016,
+arXiv:1511.05952); `n_step` looks n rewards ahead (Sutton & Barto 2018, eq. 7.1).
+
+Deviations from the paper: Adam instead of RMSProp; a time limit bootstraps, since truncation is
+not termination; the error is squared, and the gradient's norm clipped, where the paper clips each
+error (`loss="huber"`): with values much above 1 that makes every error count alike, and the few
+terminal states no longer hold the others down.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import replay
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.values import discrete_q
+
+
+@config
+class Config:
+    num_envs: int = static(10, ge=1)
+    num_steps: int = static(1, ge=1)  # per environment and iteration
+    buffer_size: int = static(10_000, ge=1)  # transitions
+    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
+    updates_per_step: float = static(0.1, gt=0)  # per environment step
+    batch_size: int = static(128, ge=1)
+    learning_rate: float = number(1e-3, ge=0)
+    learning_rate_schedule: str = schedule()
+    gamma: float = number(0.99, ge=0, le=1)
+    epsilon_start: float = number(1.0, ge=0, le=1)
+    epsilon_end: float = number(0.05, ge=0, le=1)
+    exploration_fraction: float = number(0.5, ge=0, le=1)  # of the run, over which epsilon falls
+    target_period: int = static(50, ge=1)  # updates between two of the target network
+    tau: float = number(1.0, gt=0, le=1)  # how far it then moves to the online network
+    double: bool = static(True)
+    dueling: bool = static(False)
+    n_step: int = static(1, ge=1)
+    prioritized: bool = static(False)
+    priority_exponent: float = number(0.6, ge=0, le=1)  # alpha; 0 is uniform
+    importance_exponent: float = number(0.4, ge=0, le=1)  # beta at the start; 1 at the end
+    loss: str = static("squared", choices=("squared", "huber"))
+    max_grad_norm: float = number(10.0, gt=0)
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((120, 84), ge=1)
+    activation: str = static("relu", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    random_warmup = False  # epsilon sees to it
+
+
+class Learner(NamedTuple):
+    params: Tree
+    target: Tree
+    opt_state: optax.OptState
+    updates: Array  # [] int32
+
+
+class TrainState(NamedTuple):
+    learner: Learner
+    replay: replay.Replay
+    epsilon: Array  # [] float: of the newest iteration
+    iteration: Array  # [] int32
+    key: Key
+
+
+def optimizer(cfg: Config) -> optax.GradientTransformation:
+    clip = optax.clip_by_global_norm(cfg.max_grad_norm)
+    return optax.chain(clip, optax.adam(cfg.learning_rate))
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    k_params, k_env, key = jax.random.split(key, 3)
+    params = discrete_q(cfg, env, cfg.dueling).init(k_params, env.example_obs)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        learner=Learner(params, params, optimizer(cfg).init(params), zero),
+        replay=replay.init(cfg, env, k_env),
+        epsilon=jnp.asarray(cfg.epsilon_start, float),
+        iteration=zero,
+        key=key,
+    )
+
+
+def loss(
+    params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch
+) -> tuple[Array, tuple[Array, Metrics]]:
+    """The errors' mean size, weighted; with the errors [B] and metrics."""
+    q = discrete_q(cfg, env, cfg.dueling)
+    value = of_action(q.apply(params, b.obs), b.action)
+    next_q = q.apply(target, b.next_obs)
+    best = (q.apply(params, b.next_obs) if cfg.double else next_q).argmax(-1)
+    y = b.reward + b.discount * of_action(next_q, best)
+    error = value - jax.lax.stop_gradient(y)
+    size = (optax.huber_loss if cfg.loss == "huber" else optax.l2_loss)(error)
+    total = (b.weight * size).mean()
+    return total, (error, {"loss/q": total, "value/q": value.mean()})
+
+
+def of_action(q: Array, action: Array) -> Array:
+    """Q(s, a) [B] from Q(s, .) [B, actions] and a [B]."""
+    return jnp.take_along_axis(q, action[:, None], -1)[:, 0]
+
+
+def update(
+    cfg: Config, env: E.Env, learner: Learner, b: replay.Batch
+) -> tuple[Learner, Array, Metrics]:
+    """One step of gradient descent, and the target network's if it is due."""
+    params, target, opt_state, n = learner
+    grads, (error, info) = jax.grad(loss, has_aux=True)(params, cfg, env, target, b)
+    change, opt_state = optimizer(cfg).update(grads, opt_state, params)
+    params, n = optax.apply_updates(params, change), n + 1
+    moved = optax.incremental_update(params, target, cfg.tau)
+    due = n % cfg.target_period == 0
+    target = jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, target)
+    return Learner(params, target, opt_state, n), error, info
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    progress = replay.progress(cfg, state.iteration)
+    fall = jnp.clip(progress / jnp.maximum(cfg.exploration_fraction, 1e-9), 0, 1)
+    epsilon = cfg.epsilon_start + fall * (cfg.epsilon_end - cfg.epsilon_start)
+    q = discrete_q(cfg, env, cfg.dueling)
+    key, k_step = jax.random.split(state.key)
+
+    memory, learner, metrics = replay.step(
+        cfg, env, state.replay, state.learner,
+        lambda obs, noise, key: (explore(q.apply(state.learner.params, obs), epsilon, key), noise),
+        lambda learner, batch, key: update(cfg, env, learner, batch),
+        state.iteration, k_step,
+    )  # fmt: skip
+    state = TrainState(learner, memory, epsilon, state.iteration + 1, key)
+    return state, metrics | {"policy/epsilon": epsilon}
+
+
+def explore(q: Array, epsilon, key: Key) -> Array:
+    """The best action of each row of Q(s, .) [B, actions], or with probability epsilon any."""
+    k_whether, k_action = jax.random.split(key)
+    anything = jax.random.randint(k_action, q.shape[:-1], 0, q.shape[-1], jnp.int32)
+    whether = jax.random.uniform(k_whether, q.shape[:-1]) < epsilon
+    return jnp.where(whether, anything, q.argmax(-1).astype(jnp.int32))
+
+
+def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    q = discrete_q(cfg, env, cfg.dueling).apply(state.learner.params, obs)
+    if greedy:
+        return q.argmax(-1).astype(jnp.int32), carry
+    return explore(q, state.epsilon, key), carry
+
+
+dqn = Agent("dqn", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)
