@@ -39,7 +39,47 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
+    "ddpg": {
+        "num_envs": 2,
+        "num_steps": 2,
+        "hidden": (4,),
+        "buffer_size": 16,
+        "learning_starts": 5,
+        "batch_size": 4,
+        "noise": "parameter",
+    },
+    "td3": {
+        "num_envs": 2,
+        "num_steps": 2,
+        "hidden": (4,),
+        "buffer_size": 16,
+        "learning_starts": 5,
+        "batch_size": 4,
+    },
+    "sac": {
+        "num_envs": 2,
+        "num_steps": 2,
+        "hidden": (4,),
+        "buffer_size": 16,
+        "learning_starts": 5,
+        "batch_size": 4,
+        "updates_per_step": 0.5,
+    },
+    "sac_discrete": {
+        "num_envs": 2,
+        "num_steps": 2,
+        "hidden": (4,),
+        "buffer_size": 16,
+        "learning_starts": 5,
+        "batch_size": 4,
+    },
 }
+
+# Agents that take only discrete actions, or only continuous ones.
+ONE_KIND = ("ddpg", "td3", "sac", "sac_discrete", "dqn")
+
+# Where an agent that does not take CartPole's discrete actions is tried.
+ENV = dict.fromkeys(("ddpg", "td3", "sac"), "Pendulum-v1")
 
 # The number that says how far the policy moves, where it is not the learning rate.
 RATE = {"npg": "max_kl", "trpo": "max_kl"}
@@ -55,7 +95,11 @@ def tiny(agent):
     return agent.Config(**TINY[agent.name])
 
 
+def short(name):
+    """An agent's environment, with episodes that a tiny rollout of REINFORCE holds whole."""
+    return jaxpg.make(ENV.get(name, "CartPole-v1"), max_steps_in_episode=8)
+
+
 @pytest.fixture
-def env():
-    """CartPole with episodes short enough for every tiny rollout to hold a whole one."""
-    return jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+def env(agent):
+    return short(agent.name)

@@ -83,10 +83,19 @@ def batch(discrete=False, size=8, dims=2):
     return jax.tree.map(jnp.asarray, b)
 
 
+@functools.cache
 def begin(name, **fields):
     agent = agents.get(name)
     cfg, env = agent.Config(**SMALL | fields), steady(name)
-    return agent, cfg, env, agent.init(cfg, env, KEY)
+    return agent, cfg, env, jax.jit(functools.partial(agent.init, cfg, env))(KEY)
+
+
+@functools.cache
+def jitted(name):
+    """An agent's update(cfg, learner, batch, *key) as one program."""
+    update = {"ddpg": ddpg, "td3": td3, "sac": sac, "sac_discrete": sac_discrete}[name].update
+    env = steady(name)
+    return jax.jit(lambda cfg, learner, b, *key: update(cfg, env, learner, b, *key))
 
 
 def layers(*trees):
@@ -124,11 +133,8 @@ def np_head(params, name, obs):
 
 def other(tree, seed):
     """Parameters of the same shape, so that an online network is not its copy."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return structure.unflatten(
-        [0.5 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    )
+    draw = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape) / 2, jnp.float32), tree)
 
 
 # Targets and losses.
@@ -186,10 +192,11 @@ def test_sac_policy_gradient_flows_through_the_action():
         q = [np_critic(params.critic, i, obs, np.tanh(draw)) for i in (0, 1)]
         return (0.3 * log_prob - np.min(q, 0)).mean()
 
-    (value, _), grads = jax.value_and_grad(
-        lambda actor: sac.policy_loss(cfg, env, params._replace(actor=actor), obs, KEY),
-        has_aux=True,
-    )(params.actor)
+    def found(actor):
+        moved = params._replace(actor=actor)
+        return -sac.soft_value(cfg, env, moved, params.critic, obs, KEY)[0].mean()
+
+    value, grads = jax.value_and_grad(found)(params.actor)
     assert float(value) == pytest.approx(loss(0.0), abs=1e-4)
     slope = sum(float(g.sum()) for g in jax.tree.leaves(grads))
     h = np.float32(2**-10)
@@ -242,11 +249,11 @@ def test_temperature_rises_while_entropy_is_too_low(name):
     for value, rises in zip(entropies, (False, True), strict=True):
         this = dataclasses.replace(cfg, **{field: value})
         if name == "sac":
-            new, *_ = sac.update(this, env, learner, b, KEY)
+            new, *_ = jitted(name)(this, learner, b, KEY)
         else:
             sharp = jax.tree.map(lambda p: 50 * p, other(learner.params.actor, 3))
             params = learner.params._replace(actor=sharp)
-            new, *_ = sac_discrete.update(this, env, learner._replace(params=params), b)
+            new, *_ = jitted(name)(this, learner._replace(params=params), b)
         assert (new.params.log_alpha > learner.params.log_alpha) == rises
 
 
@@ -278,10 +285,10 @@ def test_td3_takes_a_fresh_sample_for_every_update_of_the_critics():
     plain = dataclasses.replace(cfg, policy_delay=1, learning_rate=0.0, target_noise=0.0)
     expected = state.learner._replace(target=state.learner.target)
     for b in (one, two):  # with the copies held where they are
-        expected, *_ = td3.update(plain, env, expected, b, KEY)
+        expected, *_ = jitted("td3")(plain, expected, b, KEY)
         expected = expected._replace(target=state.learner.target)
     cfg = dataclasses.replace(cfg, learning_rate=0.0, target_noise=0.0)
-    found, error, _ = td3.update(cfg, env, state.learner, both, KEY)
+    found, error, _ = jitted("td3")(cfg, state.learner, both, KEY)
     assert error.shape == (16,)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
@@ -292,12 +299,11 @@ def test_td3_takes_a_fresh_sample_for_every_update_of_the_critics():
 @pytest.mark.parametrize("name", ["ddpg", "td3", "sac", "sac_discrete"])
 def test_copies_follow_softly(name):
     _, cfg, env, state = begin(name, tau=0.25)
-    module = {"ddpg": ddpg, "td3": td3, "sac": sac, "sac_discrete": sac_discrete}[name]
     b = batch(name == "sac_discrete", size=16)
     if name == "td3":
         cfg = dataclasses.replace(cfg, policy_delay=1)
     key = () if name in ("ddpg", "sac_discrete") else (KEY,)
-    new, *_ = module.update(cfg, env, state.learner, b, *key)
+    new, *_ = jitted(name)(cfg, state.learner, b, *key)
     leader = new.params if name in ("ddpg", "td3") else new.params.critic
     jax.tree.map(
         lambda now, old, p: np.testing.assert_allclose(now, 0.75 * old + 0.25 * p, atol=1e-6),
@@ -312,7 +318,7 @@ def test_hard_copies_are_made_once_in_a_period():
     learner, b = state.learner, batch()
     for n in range(1, 7):
         old = learner.target
-        learner, *_ = ddpg.update(cfg, env, learner, b)
+        learner, *_ = jitted("ddpg")(cfg, learner, b)
         expected = learner.params if n % 3 == 0 else old
         jax.tree.map(np.testing.assert_array_equal, learner.target, expected)
 
@@ -322,9 +328,9 @@ def test_sac_value_network_learns_the_soft_value():
     assert state.learner.params.log_alpha == ()
     learner, b = state.learner._replace(params=other(state.learner.params, 1)), batch()
     cfg = dataclasses.replace(cfg, learning_rate=0.0, critic_learning_rate=0.0)
-    *_, info = sac.update(cfg, env, learner, b, KEY)
+    *_, info = jitted("sac")(cfg, learner, b, KEY)
     _, k_value, _ = jax.random.split(KEY, 3)
-    soft = sac.soft_value(cfg, env, learner.params, learner.params.critic, b.obs, k_value)
+    soft, _ = sac.soft_value(cfg, env, learner.params, learner.params.critic, b.obs, k_value)
     action, log_prob = sac.sample(cfg, env, learner.params.actor, b.obs, k_value)
     q = np.min([np_critic(learner.params.critic, i, b.obs, action) for i in (0, 1)], 0)
     np.testing.assert_allclose(soft, q - 0.3 * log_prob, atol=1e-5)
@@ -404,7 +410,9 @@ def test_only_bounded_boxes_are_taken(name):
 
 
 def test_discrete_sac_takes_only_discrete_actions():
-    with pytest.raises(ValueError, match=r"Pendulum-v1.*Discrete"):
+    with pytest.raises(
+        ValueError, match=r"sac_discrete.Config on Pendulum-v1.*allowed are discrete"
+    ):
         jaxpg.run(sac_discrete.sac_discrete, sac_discrete.Config(), jaxpg.make("Pendulum-v1"), KEY,
                   total_steps=10)  # fmt: skip
 

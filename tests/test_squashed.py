@@ -72,7 +72,7 @@ def test_nothing_is_nan_or_infinite_up_to_50():
 
 def test_sac_draws_actions_with_the_density_that_it_reports():
     env, cfg = jaxpg.make("Pendulum-v1"), sac.Config(hidden=(4,))
-    net, pi, *_ = sac.networks(cfg, env)
+    net, pi = sac.policy(cfg, env)
     actor = net.init(jax.random.key(0), env.example_obs, method="policy")
     obs = jnp.ones((50_000, 3))
     action, log_prob = sac.sample(cfg, env, actor, obs, jax.random.key(1))

@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
-NAMES = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
+NAMES = (
+    "reinforce",
+    "a2c",
+    "a3c",
+    "impala",
+    "npg",
+    "trpo",
+    "ppo",
+    "dqn",
+    "ddpg",
+    "td3",
+    "sac",
+    "sac_discrete",
+    "q_learning",
+    "sarsa",
+    "expected_sarsa",
+)
 
 
 def get(name: str) -> Agent:

@@ -29,7 +29,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous, policies
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
 
@@ -89,22 +89,20 @@ def optimizers(cfg: Config) -> Params:
     )
 
 
-def networks(cfg: Config, env: E.Env):
-    """The actor, the distribution that it parametrises, the critics, and the value network."""
-    actor = continuous.actor(cfg, env, outputs=2)
-    pi = policies.make("tanh_gaussian_state_std", env)
-    return actor, pi, critics(cfg, env), state_value(cfg, env)
+def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, policies.Policy]:
+    """The network and the distribution of the draw, which tanh squashes to the action."""
+    return continuous.actor(cfg, env, outputs=2), policies.make("tanh_gaussian_state_std", env)
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
-    actor, _, q, v = networks(cfg, env)
+    net, _ = policy(cfg, env)
     k_actor, k_critic, k_value, k_env, key = jax.random.split(key, 5)
     obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
     params = Params(
-        actor=actor.init(k_actor, obs, method="policy"),
-        critic=q.init(k_critic, obs, action),
-        value=v.init(k_value, obs) if cfg.value_network else (),
+        actor=net.init(k_actor, obs, method="policy"),
+        critic=critics(cfg, env).init(k_critic, obs, action),
+        value=state_value(cfg, env).init(k_value, obs) if cfg.value_network else (),
         log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
     )
     target = jax.tree.map(jnp.copy, params.value if cfg.value_network else params.critic)
@@ -118,7 +116,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 def sample(cfg: Config, env: E.Env, actor: Tree, obs: Array, key: Key) -> tuple[Array, Array]:
     """Actions [..., D] in [-1, 1] and the logarithm of their density there [...]."""
-    net, pi, _, _ = networks(cfg, env)
+    net, pi = policy(cfg, env)
     draw, log_prob = pi.sample(net.apply(actor, obs, method="policy"), key)
     return jnp.tanh(draw), log_prob
 
@@ -127,13 +125,11 @@ def temperature(cfg: Config, params: Params) -> Array:
     return jnp.exp(params.log_alpha) if cfg.learn_alpha else cfg.alpha
 
 
-def soft_value(
-    cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array, key: Key
-) -> Array:
-    """V(s) = min_i Q_i(s, a) - alpha log pi(a | s), eq. 3 with one a ~ pi(. | s). [B]"""
+def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array, key: Key):
+    """V(s) = min_i Q_i(s, a) - alpha log pi(a | s) with one a ~ pi(. | s), eq. 3; log pi. [B]"""
     action, log_prob = sample(cfg, env, params.actor, obs, key)
     q = critics(cfg, env).apply(critic, obs, action).min(0)
-    return q - temperature(cfg, params) * log_prob
+    return q - temperature(cfg, params) * log_prob, log_prob
 
 
 def critic_target(
@@ -143,15 +139,8 @@ def critic_target(
     if cfg.value_network:
         next_value = state_value(cfg, env).apply(target, b.next_obs)
     else:
-        next_value = soft_value(cfg, env, params, target, b.next_obs, key)
+        next_value, _ = soft_value(cfg, env, params, target, b.next_obs, key)
     return b.reward + b.discount * next_value
-
-
-def policy_loss(cfg: Config, env: E.Env, params: Params, obs: Array, key: Key):
-    """J_pi of the docstring, and the mean of log pi."""
-    action, log_prob = sample(cfg, env, params.actor, obs, key)
-    q = critics(cfg, env).apply(params.critic, obs, action).min(0)
-    return (temperature(cfg, params) * log_prob - q).mean(), log_prob.mean()
 
 
 def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, log_prob: Array) -> Array:
@@ -180,17 +169,21 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
 
     # The first paper's state values.
     if cfg.value_network:
-        soft = soft_value(cfg, env, params, params.critic, b.obs, k_value)
+        soft, _ = soft_value(cfg, env, params, params.critic, b.obs, k_value)
         info["loss/value"], grads = jax.value_and_grad(
             lambda value: losses.value(state_value(cfg, env).apply(value, b.obs), soft)
         )(params.value)
         params, opt_state = descend("value", grads, params, opt_state)
 
-    # The policy and its temperature.
-    (info["loss/policy"], log_prob), grads = jax.value_and_grad(
-        lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs, k_policy),
-        has_aux=True,
-    )(params.actor)
+    # The policy and its temperature: J_pi is minus the mean soft value.
+    def policy_loss(actor):
+        with_actor = params._replace(actor=actor)
+        soft, log_prob = soft_value(cfg, env, with_actor, params.critic, b.obs, k_policy)
+        return -soft.mean(), log_prob.mean()
+
+    (info["loss/policy"], log_prob), grads = jax.value_and_grad(policy_loss, has_aux=True)(
+        params.actor
+    )
     params, opt_state = descend("actor", grads, params, opt_state)
     if cfg.learn_alpha:
         slope = alpha_gradient(cfg, env, params.log_alpha, log_prob)
@@ -207,12 +200,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     key, k_step = jax.random.split(state.key)
     actor = state.learner.params.actor
-
-    def policy(obs, noise, key):
-        return sample(cfg, env, actor, obs, key)[0], noise
-
     memory, learner, metrics = replay.step(
-        cfg, env, state.replay, state.learner, policy,
+        cfg, env, state.replay, state.learner,
+        lambda obs, noise, key: (sample(cfg, env, actor, obs, key)[0], noise),
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
@@ -220,7 +210,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
-    net, pi, _, _ = networks(cfg, env)
+    net, pi = policy(cfg, env)
     out = net.apply(state.learner.params.actor, obs, method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
