@@ -5,6 +5,10 @@ import pytest
 import jaxpg
 from jaxpg import agents
 
+TABLE = {
+    "num_envs": 2, "num_steps": 4, "bins": (3,) * 4, "low": (-1.0,) * 4, "high": (1.0,) * 4,
+}  # fmt: skip
+
 # A new agent is one row: the smallest config that still goes through all of its code.
 TINY = {
     "reinforce": {"num_envs": 2, "num_steps": 8, "hidden": (4,), "critic_updates": 2},
@@ -73,10 +77,10 @@ TINY = {
         "learning_starts": 5,
         "batch_size": 4,
     },
-}
+} | dict.fromkeys(("q_learning", "sarsa", "expected_sarsa"), TABLE)
 
 # Agents that take only discrete actions, or only continuous ones.
-ONE_KIND = ("ddpg", "td3", "sac", "sac_discrete", "dqn")
+ONE_KIND = ("ddpg", "td3", "sac", "sac_discrete", "dqn", "q_learning", "sarsa", "expected_sarsa")
 
 # Where an agent that does not take CartPole's discrete actions is tried.
 ENV = dict.fromkeys(("ddpg", "td3", "sac"), "Pendulum-v1")
