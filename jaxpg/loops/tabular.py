@@ -1,8 +1,8 @@
 """What tabular agents do alike: states from observations, exploration, and steps of the table.
 
-A table holds Q(s, a) for every state and action. A discrete observation is the state; a flat Box
-is cut into `bins` of equal width per dimension between `low` and `high`, and what lies outside
-belongs to the outermost ones.
+A table holds Q(s, a) for every state and action. A discrete observation is the state; a Box is
+cut into `bins` of equal width per dimension between `low` and `high`, and what lies outside belongs
+to the outermost ones.
 """
 
 import functools
@@ -35,8 +35,8 @@ def num_states(cfg, env: E.Env) -> int:
     me = label(type(cfg))
     if not env.discrete:
         raise ValueError(
-            f"{me.split('.')[0]} on {env.name}, whose actions are continuous: allowed are "
-            "environments with discrete actions"
+            f"{me} on {env.name}, whose actions are continuous: allowed are environments with "
+            "discrete actions"
         )
     with jax.ensure_compile_time_eval():  # whether it is bounded must be known
         space = env.core.observation_space(env.core.default_params)
@@ -48,10 +48,12 @@ def num_states(cfg, env: E.Env) -> int:
                     "discrete: allowed is ()"
                 )
         return space.n
-    if not hasattr(space, "low") or len(space.shape) != 1:
-        raise ValueError(f"{env.name} has observations {space}: allowed are Discrete and flat Box")
-    (size,) = space.shape
-    low, high = (np.broadcast_to(np.asarray(x, float), size) for x in (space.low, space.high))
+    if not hasattr(space, "low"):
+        raise ValueError(f"{env.name} has observations {space}: allowed are Discrete and Box")
+    size = math.prod(space.shape)
+    low, high = (
+        np.broadcast_to(np.asarray(x, float), space.shape).ravel() for x in (space.low, space.high)
+    )
     unbounded = np.flatnonzero((np.abs(low) > 1e30) | (np.abs(high) > 1e30)).tolist()
     for name, needed in {"bins": True, "low": unbounded, "high": unbounded}.items():
         value = getattr(cfg, name)
@@ -78,10 +80,12 @@ def state_of(cfg, env: E.Env, obs: Array) -> Array:
     space = env.core.observation_space(env.params)
     if hasattr(space, "n"):
         return obs.argmax(-1).astype(jnp.int32)
-    low = jnp.asarray(cfg.low or space.low, float)
-    high = jnp.asarray(cfg.high or space.high, float)
-    bins = jnp.array(cfg.bins)
-    cell = jnp.clip(jnp.floor((obs - low) / (high - low) * bins), 0, bins - 1).astype(jnp.int32)
+    low, high = (
+        jnp.array(given, float) if given else jnp.broadcast_to(own, space.shape).ravel()
+        for given, own in [(cfg.low, space.low), (cfg.high, space.high)]
+    )  # fmt: skip
+    x, bins = obs.reshape(len(obs), -1), jnp.array(cfg.bins)
+    cell = jnp.clip(jnp.floor((x - low) / (high - low) * bins), 0, bins - 1).astype(jnp.int32)
     return jnp.ravel_multi_index(tuple(cell.T), cfg.bins, mode="clip").astype(jnp.int32)
 
 
