@@ -56,7 +56,7 @@ class Config:
     priority_exponent: float = number(0.6, ge=0, le=1)  # alpha; 0 is uniform
     importance_exponent: float = number(0.4, ge=0, le=1)  # beta at the start; 1 at the end
     loss: str = static("squared", choices=("squared", "huber"))
-    max_grad_norm: float = number(10.0, gt=0)
+    max_grad_norm: float | None = number(10.0, gt=0)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((120, 84), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
@@ -83,8 +83,10 @@ class TrainState(NamedTuple):
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
-    clip = optax.clip_by_global_norm(cfg.max_grad_norm)
-    return optax.chain(clip, optax.adam(cfg.learning_rate))
+    adam = optax.adam(cfg.learning_rate)
+    if cfg.max_grad_norm is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(cfg.max_grad_norm), adam)
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
