@@ -77,6 +77,18 @@ TINY = {
         "learning_starts": 5,
         "batch_size": 4,
     },
+    "dqn": {
+        "num_envs": 2,
+        "num_steps": 2,
+        "hidden": (4,),
+        "buffer_size": 16,
+        "learning_starts": 4,
+        "batch_size": 4,
+        "updates_per_step": 0.5,
+        "dueling": True,
+        "prioritized": True,
+        "n_step": 2,
+    },
 } | dict.fromkeys(("q_learning", "sarsa", "expected_sarsa"), TABLE)
 
 # Agents that take only discrete actions, or only continuous ones.

@@ -7,6 +7,7 @@ import jaxpg
 
 # steps, and what the mean over 4 seeds must reach: a random policy gets about 22
 ENOUGH = {"reinforce": (200_000, 200), "a2c": (250_000, 300), "ppo": (100_000, 400)}
+ENOUGH |= {"dqn": (100_000, 400)}
 
 
 def test_learns_cartpole(agent):
