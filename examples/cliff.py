@@ -3,120 +3,128 @@
 python examples/cliff.py [--seeds 20] [--total-steps 100000] [--out cliff.png]
 
 Sutton & Barto (2018), example 6.6, with every agent at its preset and a tenth of all actions
-random. Draws the greedy paths that were learnt, and the return while learning beside what is exact:
-dynamic programming says what either policy is worth as long as it explores. Prints both.
+random. Draws the greedy paths that were learnt, and the return while learning. Dotted is what is
+exact: dynamic programming says what a policy is worth as long as it explores.
 """
 
 import argparse
-from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from rich.console import Console
 from rich.table import Table
 
 import jaxpg
 from jaxpg.envs import tabular
+from jaxpg.experiment.logging import short
 from jaxpg.experiment.plots import COLOURS, interval, smooth
 from jaxpg.ops import dynamic_programming as dp
 
-AGENTS = ("q_learning", "sarsa", "expected_sarsa")
-WINDOW = 100  # episodes that a return is the mean of
+AGENTS = dict(zip(("q_learning", "sarsa", "expected_sarsa"), COLOURS, strict=False))
+WINDOW = 100  # episodes that a drawn return is the mean of
+ROWS, COLUMNS = 4, 12
+
+
+class Learnt(NamedTuple):
+    paths: list[list[int]]  # of every seed: the states of its greedy policy
+    steps: np.ndarray  # [points]
+    curves: np.ndarray  # [seeds, points] return while learning
+    online: np.ndarray  # [seeds] mean return of the episodes in the second half
+    exact: float  # what it is worth to follow the policy that is aimed for, exploring
+
+
+def learn(name: str, seeds: int, total_steps: int) -> Learnt:
+    agent, env = jaxpg.agents.get(name), jaxpg.make("Cliff-jaxpg")
+    cfg, keys = jaxpg.preset(name, env.name), jax.random.split(jax.random.key(0), seeds)
+    result = jaxpg.run(agent, cfg, env, keys, total_steps=total_steps)
+    returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
+    drawn = (counts.cumsum(1) >= WINDOW).all(0)
+    steps = np.arange(1, len(drawn) + 1) * agent.steps_per_iter(cfg)
+    late = len(drawn) // 2
+    total = np.where(counts > 0, returns * counts, 0)[:, late:].sum(1)
+
+    # Q-learning aims for the best policy, and pays for exploring; the others for the best of those
+    # that explore.
+    model, epsilon = tabular.model(env), float(cfg.epsilon)
+    best = dp.value_iteration(model.P, model.R, 1.0, 0.0 if name == "q_learning" else epsilon)
+    policy = dp.greedy_policy(best, epsilon)
+    return Learnt(
+        paths=[path(Q, model) for Q in np.reshape(result.state.params, (seeds, *best.shape))],
+        steps=steps[drawn],
+        curves=smooth(returns, counts, WINDOW)[:, drawn],
+        online=total / counts[:, late:].sum(1),
+        exact=float(model.start @ dp.policy_evaluation(model.P, model.R, policy, 1.0)),
+    )
 
 
 def path(Q, model) -> list[int]:
-    """The states of the greedy policy from the start; at most 100."""
-    s = int(model.start.argmax())
-    states = [s]
-    while not model.terminal[s] and len(states) < 100:
-        s = int(model.P[s, Q[s].argmax()].argmax())
-        states.append(s)
+    """The states of the greedy policy from the start on, at most 100."""
+    states = [int(model.start.argmax())]
+    while not model.terminal[states[-1]] and len(states) < 100:
+        s = states[-1]
+        states.append(int(model.P[s, Q[s].argmax()].argmax()))
     return states
 
 
-def exact(model, epsilon) -> tuple[float, float]:
-    """What two epsilon-greedy policies are worth: the best one's of all, which does not know that
-    it explores, and the best one's of those that explore."""
-    best, safest = (dp.value_iteration(model.P, model.R, 1.0, e) for e in (0.0, epsilon))
-    edge = dp.policy_evaluation(model.P, model.R, dp.greedy_policy(best, epsilon), 1.0)
-    return float(model.start @ edge), float(model.start @ dp.soft_value(safest, epsilon))
+def table(learnt: dict[str, Learnt]) -> Table:
+    out = Table("agent", "greedy paths", "return while learning", "exact")
+    for name, x in learnt.items():
+        lengths = np.bincount([len(p) - 1 for p in x.paths])
+        paths = ", ".join(f"{lengths[n]} of {n} steps" for n in np.flatnonzero(lengths))
+        error = x.online.std() / len(x.online) ** 0.5
+        out.add_row(name, paths, f"{x.online.mean():.1f} ± {error:.1f}", f"{x.exact:.1f}")
+    return out
 
 
-def draw_map(axes, paths, shape=(4, 12)) -> None:
-    """The map, with the path of every seed: the more of them go one way, the darker it is."""
-    axes.add_patch(_box((1, 3), 10, 1, "#bbbbbb"))
-    axes.text(6, 3.5, "the cliff", ha="center", va="center")
-    for x, name in ((0, "S"), (11, "G")):
-        axes.text(x + 0.5, 3.5, name, ha="center", va="center", weight="bold")
-    for i, (name, seeds) in enumerate(paths.items()):
-        for states in seeds:
-            row, column = np.divmod(states, shape[1])
-            shift = 0.5 + 0.14 * (i - 1)
-            style = {"color": COLOURS[i], "alpha": max(0.08, 1 / len(seeds)), "linewidth": 3}
-            axes.plot(column + shift, row + shift, solid_capstyle="round", **style)
-    axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0), aspect="equal")
-    axes.set_xticks(range(shape[1] + 1), [])
-    axes.set_yticks(range(shape[0] + 1), [])
-    axes.tick_params(length=0)
-    axes.grid(alpha=0.4, linewidth=0.6)
+def draw(learnt: dict[str, Learnt], path: str) -> None:
+    figure = Figure(figsize=(7.2, 6.6), dpi=150, layout="constrained")
+    world, curves = figure.subplots(2, 1, height_ratios=(2, 3))
+    world.add_patch(Rectangle((1, 3), COLUMNS - 2, 1, color="#cccccc", linewidth=0))
+    for x, y, text in ((0.5, 3.85, "S"), (6, 3.5, "the cliff: -100, back to S"), (11.5, 3.85, "G")):
+        world.text(x, y, text, ha="center", va="center")
+    for i, (name, x) in enumerate(learnt.items()):
+        for states in x.paths:
+            row, column = np.divmod(states, COLUMNS)
+            aside = 0.32 + 0.15 * i
+            world.plot(
+                column + aside, row + aside, color=AGENTS[name], linewidth=3,
+                alpha=max(0.1, 1 / len(x.paths)), solid_capstyle="round",
+            )  # fmt: skip
+        curves.plot(x.steps, x.curves.mean(0), color=AGENTS[name], linewidth=2, label=name)
+        band = interval(x.curves)
+        curves.fill_between(x.steps, *band, color=AGENTS[name], alpha=0.2, linewidth=0)
+        curves.axhline(x.exact, color=AGENTS[name], linestyle=":", linewidth=1)
+    world.set(xlim=(0, COLUMNS), ylim=(ROWS, 0), aspect="equal")
+    world.set_xticks(range(COLUMNS + 1), [])
+    world.set_yticks(range(ROWS + 1), [])
+    world.tick_params(length=0)
+    world.grid(alpha=0.4, linewidth=0.6)
+    world.set_title(f"Greedy paths of {len(x.paths)} seeds", fontsize=10.5, loc="left")
+    curves.set_title("Return while learning (dotted: exact)", fontsize=10.5, loc="left")
+    curves.set(
+        xlabel="environment steps", ylabel=f"return (last {WINDOW} episodes)", ylim=(-100, 0)
+    )
+    curves.xaxis.set_major_formatter(lambda x, _: short(x))
+    curves.grid(alpha=0.25, linewidth=0.6)
+    curves.spines[["top", "right"]].set_visible(False)
+    curves.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
 
 
-def _box(corner, width, height, colour):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, width, height, color=colour, linewidth=0)
-
-
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--total-steps", type=int, default=100_000)
-    parser.add_argument("--out", type=Path, default=Path("cliff.png"))
+    parser.add_argument("--out", default="cliff.png")
     args = parser.parse_args()
-
-    env, keys = jaxpg.make("Cliff-jaxpg"), jax.random.split(jax.random.key(0), args.seeds)
-    model = tabular.model(env)
-    figure = Figure(figsize=(7.2, 6.4), dpi=150, layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=(2, 3))
-    table = Table("agent", "greedy path", "online return", "exact")
-    paths = {}
-    for i, name in enumerate(AGENTS):
-        agent, cfg = jaxpg.agents.get(name), jaxpg.preset(name, "Cliff-jaxpg")
-        result = jaxpg.run(agent, cfg, env, keys, total_steps=args.total_steps)
-        Q = np.asarray(result.state.params).reshape(args.seeds, *model.R.shape)
-        paths[name] = [path(q, model) for q in Q]
-        returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
-        curve = smooth(returns, counts, WINDOW)
-        steps = np.arange(1, curve.shape[1] + 1) * agent.steps_per_iter(cfg)
-        shown = np.flatnonzero((counts.cumsum(1) >= WINDOW).all(0))
-        below.plot(steps[shown], curve[:, shown].mean(0), color=COLOURS[i], label=name)
-        below.fill_between(
-            steps[shown], *interval(curve[:, shown]), color=COLOURS[i], alpha=0.2, linewidth=0
-        )
-        half = curve.shape[1] // 2
-        online = np.where(counts > 0, returns * counts, 0)[:, half:].sum(1) / counts[:, half:].sum(1)
-        lengths = np.bincount([len(p) - 1 for p in paths[name]])
-        ways = ", ".join(f"{n} steps x {lengths[n]}" for n in np.flatnonzero(lengths))
-        worth = exact(model, float(cfg.epsilon))[name != "q_learning"]
-        error = online.std() / len(online) ** 0.5
-        table.add_row(name, ways, f"{online.mean():.1f} ± {error:.1f}", f"{worth:.1f}")
-    for i, value in ((0, 0), (1, 1)):
-        worth = exact(model, float(cfg.epsilon))[value]
-        below.axhline(worth, color=COLOURS[i], linestyle=":", linewidth=1)
-        below.annotate(
-            f"exact: {worth:.1f}", (args.total_steps, worth), xytext=(0, 3),
-            textcoords="offset points", ha="right", fontsize=8, color=COLOURS[i],
-        )  # fmt: skip
-    draw_map(above, paths)
-    above.set_title(f"greedy paths of {args.seeds} seeds", fontsize=10)
-    below.set(xlabel="environment steps", ylabel=f"return (last {WINDOW} episodes)", ylim=(-100, 0))
-    below.grid(alpha=0.25, linewidth=0.6)
-    below.spines[["top", "right"]].set_visible(False)
-    below.legend(frameon=False, loc="lower right")
-    figure.savefig(args.out)
-    Console().print(table)
-    print(args.out)
+    learnt = {name: learn(name, args.seeds, args.total_steps) for name in AGENTS}
+    draw(learnt, args.out)
+    console = Console()
+    console.print(table(learnt))
+    console.print(f"Drawn into {args.out}.", highlight=False)
 
 
 if __name__ == "__main__":
