@@ -142,6 +142,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     progress = replay.progress(cfg, state.iteration)
     fall = jnp.clip(progress / jnp.maximum(cfg.exploration_fraction, 1e-9), 0, 1)
     epsilon = cfg.epsilon_start + fall * (cfg.epsilon_end - cfg.epsilon_start)
+    epsilon = jnp.asarray(epsilon, float)  # of its own type, also where all of it is weakly typed
     q = discrete_q(cfg, env, cfg.dueling)
     key, k_step = jax.random.split(state.key)
 
