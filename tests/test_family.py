@@ -202,3 +202,4 @@ def test_ppo_s_multiplier_brings_the_divergence_to_its_target():
     assert m["policy/kl_penalty"].min() >= 0
     _, free = train(jaxpg.core.config.replace(cfg, dual_learning_rate=0.0, target_kl=1e6), env, key)
     assert float(free["policy/kl_penalty"][-1]) == 1.0  # no dual step: the multiplier stays
+    assert free["policy/approx_kl"][-100:].mean() > 2e-3

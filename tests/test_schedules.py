@@ -86,7 +86,7 @@ def test_a_run_that_warms_up_begins_at_rest_and_one_that_decays_ends_slowly(agen
     """The size of an update at the start, in the middle and near the end of a run of ten."""
     numbers = {RATE.get(agent.name, "learning_rate")}
     numbers |= {"critic_learning_rate"} & set(tiny.__dataclass_fields__)
-    fields = {n: 1e-3 for n in numbers} | {f"{n}_schedule": "warmup_linear" for n in numbers}
+    fields = dict.fromkeys(numbers, 1e-3) | {f"{n}_schedule": "warmup_linear" for n in numbers}
     cfg = dataclasses.replace(
         tiny, **fields, warmup=0.5, total_steps=10.0 * agent.steps_per_iter(tiny)
     )

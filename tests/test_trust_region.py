@@ -193,3 +193,15 @@ def test_npg_s_direction_on_a_tabular_softmax_mdp_is_the_advantage(double):
     np.testing.assert_allclose(
         ours / np.linalg.norm(ours), exact / np.linalg.norm(exact), atol=1e-5
     )
+
+
+def test_four_seeds_in_one_loop_step_as_far_as_one():
+    """With jax.scipy's conjugate gradients this program read memory that nobody had written."""
+    env, cfg = jaxpg.make("CartPole-v1"), npg.Config()
+    train = jax.jit(
+        jax.vmap(partial(jaxpg.train, jaxpg.npg, total_steps=3 * 1024), (None, None, 0))
+    )
+    _, metrics = train(cfg, env, jax.random.split(jax.random.key(7), 4))
+    assert metrics["policy/kl"].shape == (4, 3)
+    assert (metrics["policy/kl"] > 0.4 * cfg.max_kl).all()
+    assert (metrics["policy/kl"] < 1.6 * cfg.max_kl).all()

@@ -30,8 +30,24 @@ def fisher_vector_product(kl: Callable, params: Tree, damping=0.0) -> Callable:
 
 def conjugate_gradient(product: Callable, b: Tree, iterations: int) -> Tree:
     """x such that product(x) = b, for a symmetric positive definite `product`; Hestenes & Stiefel
-    (1952). At most `iterations` products; exact in as many as there are distinct eigenvalues."""
-    return jax.scipy.sparse.linalg.cg(product, b, tol=1e-10, maxiter=iterations)[0]
+    (1952). Exact in as many iterations as there are distinct eigenvalues; the number is fixed, and
+    iterations after the residual has vanished do nothing."""
+
+    def body(_, loop):
+        x, residual, p, size = loop
+        q = product(p)
+        curvature = optax.tree.vdot(p, q)
+        alpha = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1), 0)
+        x = optax.tree.add_scale(x, alpha, p)
+        residual = optax.tree.add_scale(residual, -alpha, q)
+        new = optax.tree.vdot(residual, residual)
+        p = optax.tree.add_scale(
+            residual, jnp.where(size > 0, new / jnp.where(size > 0, size, 1), 0), p
+        )
+        return x, residual, p, new
+
+    begin = optax.tree.zeros_like(b), b, b, optax.tree.vdot(b, b)
+    return jax.lax.fori_loop(0, iterations, body, begin)[0]
 
 
 def natural_step(product: Callable, gradient: Tree, max_kl, iterations: int) -> Tree:
