@@ -151,28 +151,34 @@ def gradient_estimators(
     """
     gamma = cfg.gamma if gamma is None else gamma
     value = value or parts(cfg, env, state).value
-    ended, mask = t.terminated | t.truncated, t.extras["mask"]
-    ends = t.terminated, t.truncated
-    to_go = reward_to_go(t.reward, *ends, gamma)
-
-    def total(x):
-        return jnp.where(mask, x, 0).sum(0)
-
-    steps, sums = mask.sum(0, dtype=jnp.int32), total(to_go)
-    others = (sums.sum() - sums) / jnp.maximum(steps.sum(dtype=jnp.int32) - steps, 1)
-    weights = {"reward-to-go": to_go, "reward-to-go, mean baseline": to_go - others}
+    names, values = ["total return", "reward-to-go", "reward-to-go, mean baseline"], None
     if value is not None:
-        now, ahead = value(t.obs), value(t.next_obs)
-        weights["reward-to-go, value baseline"] = to_go - now
-        for k in n:
-            weights[f"{k}-step"] = n_step_return(t.reward, ahead, *ends, gamma, k) - now
-        for lam in lambdas:
-            weights[f"GAE {lam:g}"] = gae(t.reward, now, ahead, *ends, gamma, lam)
-    if discount_states:
-        factor = gamma ** episode_time(ended)
-        weights = {name: w * factor for name, w in weights.items()}
-    weights = {"total return": episode_return(t.reward, ended, gamma), **weights}
-    return {name: jnp.where(mask, w, 0) for name, w in weights.items()}
+        values = value(t.obs), value(t.next_obs)
+        names += ["reward-to-go, value baseline", *(f"{k}-step" for k in n)]
+        names += [f"GAE {lam:g}" for lam in lambdas]
+    weights = _weights(
+        t, values, gamma, jnp.array(lambdas, t.reward.dtype), tuple(n), discount_states
+    )
+    return dict(zip(names, weights, strict=True))
+
+
+@functools.partial(jax.jit, static_argnames=("n", "discount_states"))
+def _weights(t, values, gamma, lambdas, n, discount_states) -> list[Array]:
+    ends, mask = (t.terminated, t.truncated), t.extras["mask"]
+    ended = t.terminated | t.truncated
+    to_go = reward_to_go(t.reward, *ends, gamma)
+    steps = mask.sum(0, dtype=jnp.int32)
+    sums = jnp.where(mask, to_go, 0).sum(0)
+    others = (sums.sum() - sums) / jnp.maximum(steps.sum(dtype=jnp.int32) - steps, 1)
+    weights = [to_go, to_go - others]
+    if values is not None:
+        now, ahead = values
+        weights += [to_go - now]
+        weights += [n_step_return(t.reward, ahead, *ends, gamma, k) - now for k in n]
+        weights += [*jax.vmap(lambda lam: gae(t.reward, now, ahead, *ends, gamma, lam))(lambdas)]
+    factor = gamma ** episode_time(ended) if discount_states else 1.0
+    weights = [episode_return(t.reward, ended, gamma), *(w * factor for w in weights)]
+    return [jnp.where(mask, w, 0) for w in weights]
 
 
 class GradientStats(NamedTuple):
@@ -328,6 +334,7 @@ def explained_variance(
     return losses.explained_variance(value(t.obs), target, t.extras["mask"])
 
 
+@jax.jit
 def policy_kl(
     cfg, env: E.Env, old_state: Tree, new_state: Tree, obs: Tree, mask: Array | None = None
 ) -> Array:
@@ -340,6 +347,7 @@ def policy_kl(
     return masked_mean(kl, mask)
 
 
+@jax.jit
 def policy_entropy(cfg, env: E.Env, state: Tree, obs: Tree, mask: Array | None = None) -> Array:
     """Mean entropy of the policy over observations [..., *obs], in nats."""
     pi, actor, policy, _ = parts(cfg, env, state)
@@ -351,6 +359,7 @@ class UpdateSize(NamedTuple):
     relative: Array  # over the norm that they had
 
 
+@jax.jit
 def update_size(cfg, env: E.Env, old_state: Tree, new_state: Tree) -> UpdateSize:
     """How far the policy's parameters moved from one state to another."""
     old, new = (ravel_pytree(parts(cfg, env, s).actor)[0] for s in (old_state, new_state))
@@ -450,7 +459,7 @@ def _measure_gradient(cfg, env, state, key, iteration, seeds, episodes, num_step
     def one(cfg, env, iteration, state, key):
         key = jax.random.fold_in(jax.random.fold_in(key, _PROBE), iteration)
         t = collect(cfg, env, state, key, episodes, num_steps)
-        weights = gradient_estimators(cfg, env, state, t)
+        weights = gradient_estimators(cfg, env, state, t, n=(), lambdas=())
         name = "reward-to-go, value baseline"
         name = name if name in weights else "reward-to-go"
         stats = gradient_stats(cfg, env, state, t, {name: weights[name]}, name)[name]
