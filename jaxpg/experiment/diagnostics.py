@@ -148,7 +148,13 @@ def gradient_estimators(
     one that was fitted to these very episodes is no independent baseline. discount_states: the
     factor gamma^t (Sutton & Barto 2018, sec. 13.3), which the total return has in it. With it, or
     at gamma = 1, all but n-step and GAE expect the exact gradient; a time limit ends the return.
+
+    Raises ValueError for an n below 1 or a lambda that is not in 0 .. 1.
     """
+    for k in n:
+        _check_count("n", k, 1)
+    if not all(0 <= lam <= 1 for lam in lambdas):
+        raise ValueError(f"lambdas={lambdas!r}: allowed are numbers >= 0 and <= 1")
     gamma = cfg.gamma if gamma is None else gamma
     value = value or parts(cfg, env, state).value
     names, values = ["total return", "reward-to-go", "reward-to-go, mean baseline"], None
@@ -156,9 +162,7 @@ def gradient_estimators(
         values = value(t.obs), value(t.next_obs)
         names += ["reward-to-go, value baseline", *(f"{k}-step" for k in n)]
         names += [f"GAE {lam:g}" for lam in lambdas]
-    weights = _weights(
-        t, values, gamma, jnp.array(lambdas, t.reward.dtype), tuple(n), discount_states
-    )
+    weights = _weights(t, values, gamma, jnp.array(lambdas), tuple(n), discount_states)
     return dict(zip(names, weights, strict=True))
 
 
@@ -175,7 +179,8 @@ def _weights(t, values, gamma, lambdas, n, discount_states) -> list[Array]:
         now, ahead = values
         weights += [to_go - now]
         weights += [n_step_return(t.reward, ahead, *ends, gamma, k) - now for k in n]
-        weights += [*jax.vmap(lambda lam: gae(t.reward, now, ahead, *ends, gamma, lam))(lambdas)]
+        advantage = functools.partial(gae, t.reward, now, ahead, *ends, gamma)
+        weights += [*jax.vmap(advantage)(lambdas.astype(now.dtype))]
     factor = gamma ** episode_time(ended) if discount_states else 1.0
     weights = [episode_return(t.reward, ended, gamma), *(w * factor for w in weights)]
     return [jnp.where(mask, w, 0) for w in weights]
@@ -219,7 +224,7 @@ def gradient_stats(
     return {name: GradientStats(*(x[i] for x in stats)) for i, name in enumerate(names)}
 
 
-@functools.partial(jax.jit, static_argnames="reference")
+@jax.jit
 def _gradient_stats(cfg, env, state, t, weights, reference) -> GradientStats:
     pi, actor, policy, _ = parts(cfg, env, state)
     flat, _ = ravel_pytree(actor)
@@ -300,16 +305,17 @@ def _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
     mean = masked_mean(target, mask)
     std = jnp.sqrt(masked_mean(jnp.square(target - mean), mask) + 1e-8)
     stats = normalize.update_stats(normalize.init_stats(env.example_obs), t.obs)
-    data = normalize.whiten(stats, t.obs), (target - mean) / std, mask
+    data = normalize.whiten(stats, t.obs), (target - mean) / std
     data = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), data)
+    inside, count = jnp.argsort(~mask.ravel()), mask.sum(dtype=jnp.int32)
     opt = optax.adam(optax.cosine_decay_schedule(learning_rate, updates))
 
-    def error(params, obs, target, mask):
-        return losses.value(net.apply(params, obs, method="value"), target, mask)
+    def error(params, obs, target):
+        return losses.value(net.apply(params, obs, method="value"), target)
 
     def update(carry, key):
         params, opt_state = carry
-        rows = jax.random.randint(key, (batch_size,), 0, mask.size)
+        rows = inside[jax.random.randint(key, (batch_size,), 0, count)]
         grads = jax.grad(error)(params, *jax.tree.map(lambda x: x[rows], data))
         step, opt_state = opt.update(grads, opt_state)
         return (optax.apply_updates(params, step), opt_state), None
