@@ -9,8 +9,9 @@ These functions read the fields `episodes, num_steps, greedy, common_random_numb
 devices` of a config, and those of the network. `stats` whiten observations; () leaves them alone.
 """
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -159,9 +160,34 @@ def _spread(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
     return jax.tree.map(lambda x: x[:count], of_device(shared, own))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Once:
+    """An environment that does not begin again when an episode ends: nobody looks after it."""
+
+    core: Any
+
+    def __getattr__(self, name: str):
+        return getattr(self.core, name)
+
+    def step(self, key, state, action, params):
+        key, _ = jax.random.split(key)  # as if the other one were for the reset
+        obs, state, reward, terminated, info = self.core.step_env(key, state, action, params)
+        truncated = self.core.is_truncated(state, params)
+        return obs, state, reward, terminated, truncated, info | {"final_observation": obs}
+
+
+def _once(env: E.Env) -> E.Env:
+    """The environment without its auto-reset, if `step` is gymnax's own."""
+    from gymnax.environments.environment import Environment
+
+    own = getattr(type(env.core), "step", None) is Environment.step
+    return dataclasses.replace(env, core=_Once(env.core)) if own else env
+
+
 def _live(shared: tuple, own: tuple) -> Lives:
     """The first episodes of some candidates, all at once, until the last of them has ended."""
     (cfg, env, stats, key), candidates = shared, own[0]
+    env = _once(env)
     net, pi = actor_critic(cfg, env)
     params = jax.vmap(_unravel(cfg, env))(candidates)
     # With one key for all, what is random is computed once and not once a candidate.
