@@ -29,8 +29,8 @@ from jaxpg.nets.policies import HEADS
 class Config:
     sigma: float = number(0.1, ge=0)  # the first radius: deviation of a neighbour, per parameter
     sigma_schedule: str = schedule()
-    shrink: float = number(0.5, gt=0, le=1)
-    widen: float = number(2.0, ge=1)
+    shrink: float = number(0.7, gt=0, le=1)
+    widen: float = number(1.2, ge=1)
     min_scale: float = number(0.01, gt=0, le=1)  # the radius stays between these times sigma
     max_scale: float = number(20.0, ge=1)
     reevaluate: bool = static(False)  # the incumbent too, on the same episodes

@@ -1,11 +1,16 @@
 """Simulated annealing, Kirkpatrick, Gelatt & Vecchi (1983), of a policy's parameters.
 
-    theta' = theta + sigma eps;      theta <- theta'  with probability  min(1, exp((f' - f) / T))
+    theta' = sqrt(1 - sigma^2) theta + sigma s eps
+    theta <- theta'  with probability  min(1, exp((f' - f) / T))
 
 f is the mean return of the policy with parameters theta, minus it the paper's energy; the rule is
 Metropolis' (1953). Early, at a high temperature T, the search walks almost freely; later it climbs.
 T falls geometrically, by the factor `cooling` a candidate, as the paper's schedule does. The best
 parameters that were met act.
+
+The neighbour is Crank and Nicolson's (Cotter et al. 2013, arXiv:1202.0709, eq. 4.4): with it the
+free walk has the stationary law N(0, s^2 I). A plain step sigma eps walks off for ever, and the
+farther off, the less a step is to a linear policy, which only feels the direction of its weights.
 
 f is measured with noise. By default an incumbent keeps the score that it came with, lucky or not;
 `reevaluate=True` lets it play the same episodes as its challenger, at twice the price.
@@ -27,9 +32,10 @@ from jaxpg.nets.policies import HEADS
 
 @config
 class Config:
-    sigma: float = number(0.3, ge=0)  # deviation of a neighbour, per parameter
+    sigma: float = number(0.5, ge=0, le=1)  # the step, in units of the scale
     sigma_schedule: str = schedule()
-    initial_temperature: float = number(10.0, ge=0)  # T, in units of the return
+    scale: float = number(1.0, gt=0)  # deviation of the parameters in the long run
+    initial_temperature: float = number(30.0, ge=0)  # T, in units of the return
     cooling: float = number(0.98, ge=0, le=1)
     reevaluate: bool = static(False)  # the incumbent too, on the same episodes
     episodes: int = static(4, ge=1)  # of an evaluation
@@ -67,7 +73,8 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
 def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
     key, k_noise, k_eval, k_accept = jax.random.split(state.key, 4)
-    neighbour = population.neighbours(state.params, cfg.sigma, k_noise, 1)
+    kept = jnp.sqrt(1 - jnp.square(cfg.sigma)) * state.params
+    neighbour = population.neighbours(kept, cfg.sigma * cfg.scale, k_noise, 1)
     score, value, metrics = population.challenge(
         cfg, env, state.params, state.score, neighbour, k_eval
     )

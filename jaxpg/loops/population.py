@@ -91,7 +91,7 @@ def fitness(
 
 def unscored() -> Array:
     """The score of what was never evaluated: everything beats it, and a state stays finite."""
-    return jnp.asarray(jnp.finfo(float).min, float)
+    return jnp.asarray(jnp.finfo(jnp.result_type(float)).min)
 
 
 def challenge(
