@@ -23,6 +23,10 @@ BARS = {
     ("ppo", "Acrobot-v1"): (-90, lambda x: sum(x) / len(x)),
     ("ppo", "Pendulum-v1"): (-250, lambda x: sum(x) / len(x)),
     ("a2c", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
+    ("a3c", "CartPole-v1"): (450, min),
+    ("impala", "CartPole-v1"): (450, min),
+    ("npg", "CartPole-v1"): (475, min),
+    ("trpo", "CartPole-v1"): (499.9, min),
     ("reinforce", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
 }
 
