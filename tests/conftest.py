@@ -1,5 +1,7 @@
 """What the tests share: tiny configs of every agent."""
 
+from importlib.util import find_spec
+
 import pytest
 
 import jaxpg
@@ -39,13 +41,43 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
+    "hill_climbing": {"episodes": 2, "num_steps": 30, "hidden": (4,), "reevaluate": True},
+    "steepest_ascent": {"population": 3, "episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "simulated_annealing": {"episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "adaptive_noise": {"episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "cem": {
+        "population": 5,
+        "elites": 2,
+        "episodes": 2,
+        "num_steps": 30,
+        "hidden": (4,),
+        "normalize_obs": True,
+        "common_random_numbers": False,
+    },
+    "es": {"population": 6, "episodes": 2, "num_steps": 30, "hidden": (4,), "slice_size": 4},
+    "ars": {"directions": 3, "top_directions": 2, "episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "evosax": {
+        "strategy": "Open_ES",
+        "learning_rate": 0.01,
+        "population": 6,
+        "episodes": 2,
+        "num_steps": 30,
+        "hidden": (4,),
+    },
 }
 
 # The number that says how far the policy moves, where it is not the learning rate.
-RATE = {"npg": "max_kl", "trpo": "max_kl"}
+RATE = {"npg": "max_kl", "trpo": "max_kl", "cem": "sigma"}
+RATE |= dict.fromkeys(
+    ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"), "sigma"
+)
+# The number that ruins the state when it is enormous; None if what is not finite is never taken in.
+RUIN = {"npg": "critic_learning_rate", "trpo": "critic_learning_rate", "cem": None}
+RUIN |= dict.fromkeys(("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"))
+INSTALLED = [name for name in agents.NAMES if name != "evosax" or find_spec("evosax")]
 
 
-@pytest.fixture(params=agents.NAMES)
+@pytest.fixture(params=INSTALLED)
 def agent(request):
     return agents.get(request.param)
 
@@ -56,6 +88,10 @@ def tiny(agent):
 
 
 @pytest.fixture
-def env():
-    """CartPole with episodes short enough for every tiny rollout to hold a whole one."""
-    return jaxpg.make("CartPole-v1", max_steps_in_episode=8)
+def env(tiny):
+    return short_cartpole(tiny)
+
+
+def short_cartpole(cfg):
+    """CartPole with episodes short enough for a tiny rollout to hold a whole one."""
+    return jaxpg.make("CartPole-v1", max_steps_in_episode=max(8, cfg.num_steps))

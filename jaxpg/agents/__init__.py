@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
-NAMES = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
+NAMES = (
+    "reinforce",
+    "a2c",
+    "a3c",
+    "impala",
+    "npg",
+    "trpo",
+    "ppo",
+    "hill_climbing",
+    "steepest_ascent",
+    "simulated_annealing",
+    "adaptive_noise",
+    "cem",
+    "es",
+    "ars",
+)
 
 
 def get(name: str) -> Agent:
