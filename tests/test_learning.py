@@ -6,7 +6,15 @@ import pytest
 import jaxpg
 
 # steps, and what the mean over 4 seeds must reach: a random policy gets about 22
-ENOUGH = {"reinforce": (200_000, 200), "a2c": (250_000, 300), "ppo": (100_000, 400)}
+ENOUGH = {
+    "reinforce": (200_000, 200),
+    "a2c": (250_000, 300),
+    "a3c": (250_000, 300),
+    "impala": (250_000, 300),
+    "npg": (40_000, 300),
+    "trpo": (40_000, 300),
+    "ppo": (100_000, 400),
+}
 
 
 def test_learns_cartpole(agent):

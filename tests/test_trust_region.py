@@ -46,14 +46,15 @@ def test_fisher_vector_products_are_the_dense_hessian_s_and_cg_inverts_it(name, 
     flat, unravel = ravel_pytree(params)
     assert 28 <= flat.size <= 60
     damping = 0.1
-    dense = jax.hessian(lambda x: kl(unravel(x)))(flat) + damping * jnp.eye(flat.size)
+    dense = jax.jit(jax.hessian(lambda x: kl(unravel(x))))(flat) + damping * jnp.eye(flat.size)
     product = jax.jit(tr.fisher_vector_product(kl, params, damping))
+    solve = jax.jit(lambda v: tr.conjugate_gradient(product, v, flat.size))
     rng = np.random.default_rng(0)
     for _ in range(5):
         v = jnp.asarray(rng.normal(size=flat.size))
         ours = ravel_pytree(product(unravel(v)))[0]
         np.testing.assert_allclose(ours, dense @ v, rtol=1e-4, atol=1e-4)
-        x = ravel_pytree(tr.conjugate_gradient(product, unravel(v), flat.size))[0]
+        x = ravel_pytree(solve(unravel(v)))[0]
         np.testing.assert_allclose(x, np.linalg.solve(dense, v), rtol=1e-6, atol=1e-6)
 
 
@@ -65,6 +66,7 @@ def test_the_hessian_of_the_kl_is_the_fisher_matrix(name, double):
     net, pi = actor_critic(cfg, env)
     flat, unravel = ravel_pytree(jax.tree.map(lambda x: x.astype(float), params))
 
+    @jax.jit
     def scores(draw):
         def log_prob(x, obs, draw):
             return pi.log_prob(net.apply(unravel(x), obs, method="policy"), draw)
@@ -82,7 +84,7 @@ def test_the_hessian_of_the_kl_is_the_fisher_matrix(name, double):
         draws = jax.vmap(lambda k: pi.sample(out, k)[0])(jax.random.split(jax.random.key(5), 8000))
         g = jax.lax.map(scores, draws, batch_size=500).reshape(-1, flat.size)
         fisher, tolerance = g.T @ g / len(g), 0.03
-    hessian = jax.hessian(lambda x: kl(unravel(x)))(flat)
+    hessian = jax.jit(jax.hessian(lambda x: kl(unravel(x))))(flat)
     scale = jnp.abs(hessian).max()
     np.testing.assert_allclose(hessian / scale, fisher / scale, atol=tolerance)
 
