@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import pytest
 from gymnax.environments import environment, spaces
 
 import jaxpg
-from jaxpg.agents import cem
+from jaxpg.agents import cem, steepest_ascent
 from jaxpg.core import env as E
 from jaxpg.loops import population
 from jaxpg.ops import normalize
@@ -31,20 +30,25 @@ def candidates(cfg, env, count=5, sigma=1.0):
     return population.neighbours(params, sigma, jax.random.key(2), count)
 
 
-def one_by_one(cfg, env, params, stats, key):
-    """Returns, lengths and observations of a candidate's episodes, with `evaluate`'s policy."""
-    act = jax.jit(lambda obs, key: population.act(cfg, env, params, stats, obs, (), key, False)[0])
+def player(cfg, env, stats):
+    """A function that plays a candidate's episodes step by step, with auto-resets: it returns
+    their returns, their lengths and the observations."""
+    act = jax.jit(lambda w, obs, k: population.act(cfg, env, w, stats, obs, (), k, False)[0])
     step = jax.jit(lambda state, action, key: E.step(env, state, action, key))
-    state = E.reset(env, jax.random.fold_in(key, 0), cfg.episodes)
-    returns, lengths = np.zeros(cfg.episodes), np.zeros(cfg.episodes, int)
-    alive, seen = np.ones(cfg.episodes, bool), []
-    for time in range(cfg.num_steps):
-        k_policy, k_env = jax.random.split(jax.random.fold_in(key, time + 1))
-        seen.append(np.asarray(state.obs)[alive])
-        state, t = step(state, act(state.obs, k_policy), k_env)
-        returns, lengths = returns + np.asarray(t.reward) * alive, lengths + alive
-        alive &= ~np.asarray(t.terminated | t.truncated)
-    return returns, lengths, np.concatenate(seen)
+
+    def play(params, key):
+        state = E.reset(env, jax.random.fold_in(key, 0), cfg.episodes)
+        returns, lengths = np.zeros(cfg.episodes), np.zeros(cfg.episodes, int)
+        alive, seen = np.ones(cfg.episodes, bool), []
+        for time in range(cfg.num_steps):
+            k_policy, k_env = jax.random.split(jax.random.fold_in(key, time + 1))
+            seen.append(np.asarray(state.obs)[alive])
+            state, t = step(state, act(params, state.obs, k_policy), k_env)
+            returns, lengths = returns + np.asarray(t.reward) * alive, lengths + alive
+            alive &= ~np.asarray(t.terminated | t.truncated)
+        return returns, lengths, np.concatenate(seen)
+
+    return play
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_fitness_is_the_mean_return_of_first_episodes(env, fields):
     )
     value, merged, metrics = jax.jit(population.fitness)(cfg, env, some, stats, KEY)
     keys = [KEY] * 5 if cfg.common_random_numbers else jax.random.split(KEY, 5)
-    played = [one_by_one(cfg, env, w, stats, k) for w, k in zip(some, keys, strict=True)]
+    played = list(map(player(cfg, env, stats), some, keys))
     returns, lengths = (np.stack(x) for x in list(zip(*played, strict=True))[:2])
     np.testing.assert_allclose(value, returns.mean(-1), rtol=1e-4)
     assert len(set(np.asarray(value).tolist())) > 2  # they do differ
@@ -204,7 +208,7 @@ def test_a_greedy_search_stays_greedy():
     """Asked for samples, a policy that was searched by its mode gives that; another one draws."""
     env = jaxpg.make("Pendulum-v1")
     for greedy in (True, False):
-        cfg = config(greedy=greedy)
+        cfg = config(greedy=greedy, num_steps=200)
         w = candidates(cfg, env, 1)[0]
         mode, _ = population.act(cfg, env, w, (), jnp.ones((64, 3)), (), KEY, True)
         drawn, _ = population.act(cfg, env, w, (), jnp.ones((64, 3)), (), KEY, False)
@@ -237,8 +241,7 @@ def test_common_random_numbers_give_equals_the_same_fitness():
 def test_an_incumbent_plays_again_only_if_asked():
     env = CARTPOLE
     for again in (True, False):
-        cfg = config()
-        cfg = SimpleNamespace(**vars(cfg), shared=False, reevaluate=again)
+        cfg = steepest_ascent.Config(episodes=3, num_steps=40, reevaluate=again)
         w, challengers = candidates(cfg, env, 1)[0], candidates(cfg, env, 3)
         score, value, _ = population.challenge(cfg, env, w, jnp.float32(-7), challengers, KEY)
         expected, *_ = population.fitness(cfg, env, jnp.stack([w, *challengers]), (), KEY)
