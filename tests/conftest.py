@@ -66,6 +66,8 @@ TINY = {
     },
 }
 
+# Agents whose policy and critic are the network of nets.networks.actor_critic.
+ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
 # The number that says how far the policy moves, where it is not the learning rate.
 RATE = {"npg": "max_kl", "trpo": "max_kl", "cem": "sigma"}
 RATE |= dict.fromkeys(

@@ -16,7 +16,7 @@ from jaxpg.core.run import Callback, _start, run
 from jaxpg.experiment import diagnostics
 from jaxpg.nets.networks import actor_critic
 from jaxpg.ops import normalize
-from tests.conftest import TINY
+from tests.conftest import ACTOR_CRITIC, TINY
 from tests.tabular import Chain, Constant, make
 from tests.test_contract import same_bytes
 from tests.test_gradient import ACTIONS, exact_gradient, probabilities, trajectories
@@ -363,7 +363,7 @@ def test_a_new_scale_of_observations_is_a_new_policy():
 # Agents.
 
 
-@pytest.mark.parametrize("name", agents.NAMES)
+@pytest.mark.parametrize("name", ACTOR_CRITIC)
 def test_the_policy_found_is_the_one_that_acts(name):
     agent, env = agents.get(name), jaxpg.make("Pendulum-v1", max_steps_in_episode=8)
     cfg = agent.Config(**TINY[name])
@@ -377,7 +377,7 @@ def test_the_policy_found_is_the_one_that_acts(name):
                    for path, _ in jax.tree_util.tree_leaves_with_path(actor))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", agents.NAMES)
+@pytest.mark.parametrize("name", ACTOR_CRITIC)
 def test_every_agent_can_be_diagnosed(name):
     agent, env = agents.get(name), CHAIN
     cfg = agent.Config(**TINY[name])

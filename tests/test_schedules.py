@@ -11,7 +11,7 @@ import pytest
 
 import jaxpg
 from jaxpg.core.schedules import SCHEDULES, factor, scheduled
-from tests.conftest import RATE
+from tests.conftest import ACTOR_CRITIC, RATE, TINY, short_cartpole
 
 STEPS, WARMUP = 100, 20
 
@@ -82,9 +82,12 @@ def test_every_rate_and_entropy_coefficient_can_follow_a_schedule(name):
             assert {field.removesuffix("_schedule"), "warmup", "total_steps"} <= fields
 
 
-def test_a_run_that_warms_up_begins_at_rest_and_one_that_decays_ends_slowly(agent, tiny, env):
+@pytest.mark.parametrize("name", ACTOR_CRITIC)
+def test_a_run_that_warms_up_begins_at_rest_and_one_that_decays_ends_slowly(name):
     """The size of an update at the start, in the middle and near the end of a run of ten."""
-    numbers = {RATE.get(agent.name, "learning_rate")}
+    agent, tiny = jaxpg.agents.get(name), jaxpg.agents.get(name).Config(**TINY[name])
+    env = short_cartpole(tiny)
+    numbers = {RATE.get(name, "learning_rate")}
     numbers |= {"critic_learning_rate"} & set(tiny.__dataclass_fields__)
     fields = dict.fromkeys(numbers, 1e-3) | {f"{n}_schedule": "warmup_linear" for n in numbers}
     cfg = dataclasses.replace(

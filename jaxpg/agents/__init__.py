@@ -23,6 +23,7 @@ NAMES = (
     "cem",
     "es",
     "ars",
+    "evosax",
 )
 
 
