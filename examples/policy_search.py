@@ -28,7 +28,7 @@ SEARCHES = {  # name -> (iterations, fields)
     "simulated_annealing": (300, {}),
     "adaptive_noise": (300, {}),
     "cem": (30, {}),
-    "es": (30, {"hidden": ()}),
+    "es": (30, {"hidden": (), "learning_rate": 0.1}),
     "ars": (30, {"normalize_obs": False}),
 }
 ENV = "CartPole-v1"
@@ -93,7 +93,7 @@ def main():
             for x, y in zip(lived, measured, strict=True)
         ])  # fmt: skip
         curve.plot(shown, seen.mean(0), color=colour, linewidth=2, label=name)
-        curve.fill_between(shown, *interval(seen), color=colour, alpha=0.15, linewidth=0)
+        curve.fill_between(shown, *interval(seen), color=colour, alpha=0.08, linewidth=0)
         paths[name] = params[0] / np.linalg.norm(params[0], axis=-1).max()
         table.add_row(
             name, f"{lived[:, -1].mean():,.0f}", f"{measured[:, -1].mean():.0f}",
@@ -103,11 +103,11 @@ def main():
     # The slice, and the paths on it.
     unit = [p[-1] / np.linalg.norm(p[-1]) for p in paths.values()]
     axes = plane(np.stack(unit), np.concatenate(list(paths.values())))
-    side = np.linspace(-1.1, 1.1, 56)  # an even number: the origin is no policy
-    spots = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    east, north = np.linspace(-0.6, 1.2, 56), np.linspace(-0.9, 0.9, 56)
+    spots = np.stack(np.meshgrid(east, north), -1).reshape(-1, 2)
     surface = np.asarray(returns(spots @ axes, k_judge)).reshape(56, 56)
     shade = map_.pcolormesh(
-        side, side, surface, cmap="Greys_r", vmin=0, vmax=500, shading="nearest"
+        east, north, surface, cmap="Greys_r", vmin=0, vmax=500, shading="nearest"
     )
     for (name, walk), colour in zip(paths.items(), COLOURS, strict=True):
         x, y = (walk @ axes.T).T
