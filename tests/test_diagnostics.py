@@ -16,7 +16,7 @@ from jaxpg.core.run import Callback, _start, run
 from jaxpg.experiment import diagnostics
 from jaxpg.nets.networks import actor_critic
 from jaxpg.ops import normalize
-from tests.conftest import ACTOR_CRITIC, TINY
+from tests.conftest import ACTOR_CRITIC, INSTALLED, TINY
 from tests.tabular import Chain, Constant, make
 from tests.test_contract import same_bytes
 from tests.test_gradient import ACTIONS, exact_gradient, probabilities, trajectories
@@ -401,6 +401,15 @@ def test_every_agent_can_be_diagnosed(name):
     assert moved["update"] > 0
     assert 0 < moved["entropy"] < np.log(2)
     assert moved["explained"] < 1
+
+
+@pytest.mark.parametrize("name", sorted({*INSTALLED} - {*ACTOR_CRITIC}))
+def test_other_agents_are_refused_in_words(name):
+    """A new actor-critic fails here, until it stands in ACTOR_CRITIC."""
+    agent = agents.get(name)
+    cfg = agent.Config(**TINY[name])
+    with pytest.raises(ValueError, match="allowed is"):
+        diagnostics.parts(cfg, CHAIN, state_of(agent, cfg, CHAIN))
 
 
 class Odd(NamedTuple):

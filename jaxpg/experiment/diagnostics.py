@@ -55,7 +55,8 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
     """
     fields = getattr(state, "_fields", ())
     split = {"actor", "critic"} <= {*fields}
-    if not (split or "params" in fields) or not all(hasattr(cfg, name) for name in _CONFIG):
+    whole = isinstance(getattr(state, "params", None), Mapping)  # a search has a vector there
+    if not (split or whole) or not all(hasattr(cfg, name) for name in _CONFIG):
         raise ValueError(
             f"{label(type(cfg))} has a state of {fields}: allowed is one with `params`, or with "
             "`actor` and `critic`, of the network that nets.networks.actor_critic makes"
