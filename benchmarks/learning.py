@@ -23,6 +23,18 @@ BARS = {
     ("ppo", "Acrobot-v1"): (-90, lambda x: sum(x) / len(x)),
     ("ppo", "Pendulum-v1"): (-250, lambda x: sum(x) / len(x)),
     ("a2c", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
+    ("a3c", "CartPole-v1"): (450, min),
+    ("impala", "CartPole-v1"): (450, min),
+    ("npg", "CartPole-v1"): (475, min),
+    ("trpo", "CartPole-v1"): (499.9, min),
+    ("hill_climbing", "CartPole-v1"): (400, lambda x: sum(x) / len(x)),
+    ("steepest_ascent", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
+    ("simulated_annealing", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
+    ("adaptive_noise", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
+    ("cem", "CartPole-v1"): (475, min),
+    ("es", "CartPole-v1"): (475, min),
+    ("es", "Pendulum-v1"): (-200, lambda x: sum(x) / len(x)),
+    ("ars", "CartPole-v1"): (475, min),
     ("reinforce", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
 }
 

@@ -32,12 +32,16 @@ _HOME = {
     "preset": "presets",
 }
 
-__all__ = sorted([*_HOME, *agents.NAMES])
+_MODULES = {"diagnostics": "experiment.diagnostics"}
+
+__all__ = sorted([*_HOME, *_MODULES, *agents.NAMES])
 
 
 def __getattr__(name: str):
     if name in agents.NAMES:
         value = agents.get(name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"jaxpg.{_MODULES[name]}")
     elif name in _HOME:
         value = getattr(importlib.import_module(f"jaxpg.{_HOME[name]}"), name)
     else:

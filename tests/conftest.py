@@ -1,13 +1,27 @@
 """What the tests share: tiny configs of every agent."""
 
+from importlib.util import find_spec
+
 import pytest
 
 import jaxpg
 from jaxpg import agents
 
+REPLAY = {
+    "num_envs": 2,
+    "num_steps": 2,
+    "hidden": (4,),
+    "buffer_size": 16,
+    "learning_starts": 5,
+    "batch_size": 4,
+}
 TABLE = {
-    "num_envs": 2, "num_steps": 4, "bins": (3,) * 4, "low": (-1.0,) * 4, "high": (1.0,) * 4,
-}  # fmt: skip
+    "num_envs": 2,
+    "num_steps": 4,
+    "bins": (3,) * 4,
+    "low": (-1.0,) * 4,
+    "high": (1.0,) * 4,
+}
 
 # A new agent is one row: the smallest config that still goes through all of its code.
 TINY = {
@@ -43,65 +57,57 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
-    "ddpg": {
-        "num_envs": 2,
-        "num_steps": 2,
+    "dqn": REPLAY
+    | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
+    "ddpg": REPLAY | {"noise": "parameter"},
+    "td3": REPLAY,
+    "sac": REPLAY | {"updates_per_step": 0.5},
+    "sac_discrete": REPLAY,
+    "q_learning": TABLE | {"double": True},
+    "sarsa": TABLE,
+    "expected_sarsa": TABLE,
+    "hill_climbing": {"episodes": 2, "num_steps": 30, "hidden": (4,), "reevaluate": True},
+    "steepest_ascent": {"population": 3, "episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "simulated_annealing": {"episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "adaptive_noise": {"episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "cem": {
+        "population": 5,
+        "elites": 2,
+        "episodes": 2,
+        "num_steps": 30,
         "hidden": (4,),
-        "buffer_size": 16,
-        "learning_starts": 5,
-        "batch_size": 4,
-        "noise": "parameter",
+        "normalize_obs": True,
+        "common_random_numbers": False,
     },
-    "td3": {
-        "num_envs": 2,
-        "num_steps": 2,
+    "es": {"population": 6, "episodes": 2, "num_steps": 30, "hidden": (4,), "slice_size": 4},
+    "ars": {"directions": 3, "top_directions": 2, "episodes": 2, "num_steps": 30, "hidden": (4,)},
+    "evosax": {
+        "strategy": "Open_ES",
+        "learning_rate": 0.01,
+        "population": 6,
+        "episodes": 2,
+        "num_steps": 30,
         "hidden": (4,),
-        "buffer_size": 16,
-        "learning_starts": 5,
-        "batch_size": 4,
     },
-    "sac": {
-        "num_envs": 2,
-        "num_steps": 2,
-        "hidden": (4,),
-        "buffer_size": 16,
-        "learning_starts": 5,
-        "batch_size": 4,
-        "updates_per_step": 0.5,
-    },
-    "sac_discrete": {
-        "num_envs": 2,
-        "num_steps": 2,
-        "hidden": (4,),
-        "buffer_size": 16,
-        "learning_starts": 5,
-        "batch_size": 4,
-    },
-    "dqn": {
-        "num_envs": 2,
-        "num_steps": 2,
-        "hidden": (4,),
-        "buffer_size": 16,
-        "learning_starts": 4,
-        "batch_size": 4,
-        "updates_per_step": 0.5,
-        "dueling": True,
-        "prioritized": True,
-        "n_step": 2,
-    },
-} | dict.fromkeys(("q_learning", "sarsa", "expected_sarsa"), TABLE)
+}
 
-# Agents that take only discrete actions, or only continuous ones.
-ONE_KIND = ("ddpg", "td3", "sac", "sac_discrete", "dqn", "q_learning", "sarsa", "expected_sarsa")
-
-# Where an agent that does not take CartPole's discrete actions is tried.
-ENV = dict.fromkeys(("ddpg", "td3", "sac"), "Pendulum-v1")
-
+# Agents whose policy and critic are the network of nets.networks.actor_critic.
+ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
+# Agents that take only one kind of actions.
+CONTINUOUS = ("ddpg", "td3", "sac")
+DISCRETE = ("dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")
 # The number that says how far the policy moves, where it is not the learning rate.
-RATE = {"npg": "max_kl", "trpo": "max_kl"}
+RATE = {"npg": "max_kl", "trpo": "max_kl", "cem": "sigma"}
+RATE |= dict.fromkeys(
+    ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"), "sigma"
+)
+# The number that ruins the state when it is enormous; None if what is not finite is never taken in.
+RUIN = {"npg": "critic_learning_rate", "trpo": "critic_learning_rate", "cem": None}
+RUIN |= dict.fromkeys(("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"))
+INSTALLED = [name for name in agents.NAMES if name != "evosax" or find_spec("evosax")]
 
 
-@pytest.fixture(params=agents.NAMES)
+@pytest.fixture(params=INSTALLED)
 def agent(request):
     return agents.get(request.param)
 
@@ -111,11 +117,12 @@ def tiny(agent):
     return agent.Config(**TINY[agent.name])
 
 
-def short(name):
-    """An agent's environment, with episodes that a tiny rollout of REINFORCE holds whole."""
-    return jaxpg.make(ENV.get(name, "CartPole-v1"), max_steps_in_episode=8)
-
-
 @pytest.fixture
-def env(agent):
-    return short(agent.name)
+def env(agent, tiny):
+    return short_env(agent, tiny)
+
+
+def short_env(agent, cfg):
+    """An agent's environment, with episodes short enough for a tiny rollout to hold a whole one."""
+    name = "Pendulum-v1" if agent.name in CONTINUOUS else "CartPole-v1"
+    return jaxpg.make(name, max_steps_in_episode=max(8, cfg.num_steps))

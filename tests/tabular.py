@@ -74,5 +74,35 @@ class Chain(environment.Environment):
         return spaces.Box(0, 1, (9,))
 
 
+class Odd(environment.Environment):
+    """A discrete observation, three actions with bounds of their own (or one discrete action of
+    three), an integer reward: 1 if the actions, in their own units, sum to less than the time."""
+
+    def __init__(self, discrete: bool = False):
+        self.discrete = discrete
+
+    name = "Odd"
+    default_params = Params()
+
+    def reset_env(self, key, params):
+        return jnp.zeros((), jnp.int32), State(jnp.zeros((), jnp.int32))
+
+    def step_env(self, key, state, action, params):
+        state = State(state.time + 1)
+        reward = (action.sum() < state.time).astype(jnp.int32)
+        return state.time % 5, state, reward, state.time >= 8, {}
+
+    def is_truncated(self, state, params):
+        return jnp.zeros((), bool)
+
+    def action_space(self, params):
+        if self.discrete:
+            return spaces.Discrete(3)
+        return spaces.Box(jnp.array([-1.0, 0.0, 2.0]), jnp.array([1.0, 5.0, 2.5]), (3,))
+
+    def observation_space(self, params):
+        return spaces.Discrete(5)
+
+
 def make(core) -> Env:
     return Env(core.default_params, core)

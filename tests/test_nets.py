@@ -123,6 +123,10 @@ SWITCHES = {
     "a2c, n steps": ("a2c", "CartPole-v1", {"advantage": "n_step", "n_step": 3}),
     "a2c, one step": ("a2c", "Pendulum-v1", {"num_steps": 1, "head": "gaussian_state_std"}),
     "a2c, paper": ("a2c", "CartPole-v1", {"optimizer": "rmsprop", "shared": True}),
+    "a3c, paper": ("a3c", "CartPole-v1", {"optimizer": "rmsprop", "shared": True}),
+    "impala, stale": ("impala", "Pendulum-v1", {"correction": "none", "shared": True}),
+    "npg, entropy": ("npg", "Pendulum-v1", {"entropy_coef": 0.1, "normalize_advantage": False}),
+    "trpo, tanh": ("trpo", "Pendulum-v1", {"head": "tanh_gaussian", "max_kl_schedule": "cosine"}),
     "reinforce, plain": ("reinforce", "CartPole-v1", {"baseline": "none", "normalize": False}),
     "reinforce, mean": (
         "reinforce",

@@ -24,6 +24,14 @@ NAMES = (
     "q_learning",
     "sarsa",
     "expected_sarsa",
+    "hill_climbing",
+    "steepest_ascent",
+    "simulated_annealing",
+    "adaptive_noise",
+    "cem",
+    "es",
+    "ars",
+    "evosax",
 )
 
 

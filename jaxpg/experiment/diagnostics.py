@@ -55,7 +55,8 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
     """
     fields = getattr(state, "_fields", ())
     split = {"actor", "critic"} <= {*fields}
-    if not (split or "params" in fields) or not all(hasattr(cfg, name) for name in _CONFIG):
+    whole = isinstance(getattr(state, "params", None), Mapping)  # a search has a vector there
+    if not (split or whole) or not all(hasattr(cfg, name) for name in _CONFIG):
         raise ValueError(
             f"{label(type(cfg))} has a state of {fields}: allowed is one with `params`, or with "
             "`actor` and `critic`, of the network that nets.networks.actor_critic makes"
@@ -148,31 +149,42 @@ def gradient_estimators(
     one that was fitted to these very episodes is no independent baseline. discount_states: the
     factor gamma^t (Sutton & Barto 2018, sec. 13.3), which the total return has in it. With it, or
     at gamma = 1, all but n-step and GAE expect the exact gradient; a time limit ends the return.
+
+    Raises ValueError for an n below 1 or a lambda that is not in 0 .. 1.
     """
+    for k in n:
+        _check_count("n", k, 1)
+    if not all(0 <= lam <= 1 for lam in lambdas):
+        raise ValueError(f"lambdas={lambdas!r}: allowed are numbers >= 0 and <= 1")
     gamma = cfg.gamma if gamma is None else gamma
     value = value or parts(cfg, env, state).value
-    ended, mask = t.terminated | t.truncated, t.extras["mask"]
-    ends = t.terminated, t.truncated
-    to_go = reward_to_go(t.reward, *ends, gamma)
-
-    def total(x):
-        return jnp.where(mask, x, 0).sum(0)
-
-    steps, sums = mask.sum(0, dtype=jnp.int32), total(to_go)
-    others = (sums.sum() - sums) / jnp.maximum(steps.sum(dtype=jnp.int32) - steps, 1)
-    weights = {"reward-to-go": to_go, "reward-to-go, mean baseline": to_go - others}
+    names, values = ["total return", "reward-to-go", "reward-to-go, mean baseline"], None
     if value is not None:
-        now, ahead = value(t.obs), value(t.next_obs)
-        weights["reward-to-go, value baseline"] = to_go - now
-        for k in n:
-            weights[f"{k}-step"] = n_step_return(t.reward, ahead, *ends, gamma, k) - now
-        for lam in lambdas:
-            weights[f"GAE {lam:g}"] = gae(t.reward, now, ahead, *ends, gamma, lam)
-    if discount_states:
-        factor = gamma ** episode_time(ended)
-        weights = {name: w * factor for name, w in weights.items()}
-    weights = {"total return": episode_return(t.reward, ended, gamma), **weights}
-    return {name: jnp.where(mask, w, 0) for name, w in weights.items()}
+        values = value(t.obs), value(t.next_obs)
+        names += ["reward-to-go, value baseline", *(f"{k}-step" for k in n)]
+        names += [f"GAE {lam:g}" for lam in lambdas]
+    weights = _weights(t, values, gamma, jnp.array(lambdas), tuple(n), discount_states)
+    return dict(zip(names, weights, strict=True))
+
+
+@functools.partial(jax.jit, static_argnames=("n", "discount_states"))
+def _weights(t, values, gamma, lambdas, n, discount_states) -> list[Array]:
+    ends, mask = (t.terminated, t.truncated), t.extras["mask"]
+    ended = t.terminated | t.truncated
+    to_go = reward_to_go(t.reward, *ends, gamma)
+    steps = mask.sum(0, dtype=jnp.int32)
+    sums = jnp.where(mask, to_go, 0).sum(0)
+    others = (sums.sum() - sums) / jnp.maximum(steps.sum(dtype=jnp.int32) - steps, 1)
+    weights = [to_go, to_go - others]
+    if values is not None:
+        now, ahead = values
+        weights += [to_go - now]
+        weights += [n_step_return(t.reward, ahead, *ends, gamma, k) - now for k in n]
+        advantage = functools.partial(gae, t.reward, now, ahead, *ends, gamma)
+        weights += [*jax.vmap(advantage)(lambdas.astype(now.dtype))]
+    factor = gamma ** episode_time(ended) if discount_states else 1.0
+    weights = [episode_return(t.reward, ended, gamma), *(w * factor for w in weights)]
+    return [jnp.where(mask, w, 0) for w in weights]
 
 
 class GradientStats(NamedTuple):
@@ -213,7 +225,7 @@ def gradient_stats(
     return {name: GradientStats(*(x[i] for x in stats)) for i, name in enumerate(names)}
 
 
-@functools.partial(jax.jit, static_argnames="reference")
+@jax.jit
 def _gradient_stats(cfg, env, state, t, weights, reference) -> GradientStats:
     pi, actor, policy, _ = parts(cfg, env, state)
     flat, _ = ravel_pytree(actor)
@@ -294,16 +306,17 @@ def _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
     mean = masked_mean(target, mask)
     std = jnp.sqrt(masked_mean(jnp.square(target - mean), mask) + 1e-8)
     stats = normalize.update_stats(normalize.init_stats(env.example_obs), t.obs)
-    data = normalize.whiten(stats, t.obs), (target - mean) / std, mask
+    data = normalize.whiten(stats, t.obs), (target - mean) / std
     data = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), data)
+    inside, count = jnp.argsort(~mask.ravel()), mask.sum(dtype=jnp.int32)
     opt = optax.adam(optax.cosine_decay_schedule(learning_rate, updates))
 
-    def error(params, obs, target, mask):
-        return losses.value(net.apply(params, obs, method="value"), target, mask)
+    def error(params, obs, target):
+        return losses.value(net.apply(params, obs, method="value"), target)
 
     def update(carry, key):
         params, opt_state = carry
-        rows = jax.random.randint(key, (batch_size,), 0, mask.size)
+        rows = inside[jax.random.randint(key, (batch_size,), 0, count)]
         grads = jax.grad(error)(params, *jax.tree.map(lambda x: x[rows], data))
         step, opt_state = opt.update(grads, opt_state)
         return (optax.apply_updates(params, step), opt_state), None
@@ -328,6 +341,7 @@ def explained_variance(
     return losses.explained_variance(value(t.obs), target, t.extras["mask"])
 
 
+@jax.jit
 def policy_kl(
     cfg, env: E.Env, old_state: Tree, new_state: Tree, obs: Tree, mask: Array | None = None
 ) -> Array:
@@ -340,6 +354,7 @@ def policy_kl(
     return masked_mean(kl, mask)
 
 
+@jax.jit
 def policy_entropy(cfg, env: E.Env, state: Tree, obs: Tree, mask: Array | None = None) -> Array:
     """Mean entropy of the policy over observations [..., *obs], in nats."""
     pi, actor, policy, _ = parts(cfg, env, state)
@@ -351,6 +366,7 @@ class UpdateSize(NamedTuple):
     relative: Array  # over the norm that they had
 
 
+@jax.jit
 def update_size(cfg, env: E.Env, old_state: Tree, new_state: Tree) -> UpdateSize:
     """How far the policy's parameters moved from one state to another."""
     old, new = (ravel_pytree(parts(cfg, env, s).actor)[0] for s in (old_state, new_state))
@@ -450,7 +466,7 @@ def _measure_gradient(cfg, env, state, key, iteration, seeds, episodes, num_step
     def one(cfg, env, iteration, state, key):
         key = jax.random.fold_in(jax.random.fold_in(key, _PROBE), iteration)
         t = collect(cfg, env, state, key, episodes, num_steps)
-        weights = gradient_estimators(cfg, env, state, t)
+        weights = gradient_estimators(cfg, env, state, t, n=(), lambdas=())
         name = "reward-to-go, value baseline"
         name = name if name in weights else "reward-to-go"
         stats = gradient_stats(cfg, env, state, t, {name: weights[name]}, name)[name]

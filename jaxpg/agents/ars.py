@@ -1,0 +1,107 @@
+"""Augmented random search, Mania, Guy & Recht (2018), arXiv:1803.07055, algorithm 1.
+
+    theta <- theta + alpha / (b sigma_R)  sum_k (r_k+ - r_k-) delta_k
+
+over the b best of N random directions delta, judged by max(r_k+, r_k-), the returns of theta +
+and - nu delta; sigma_R is the deviation of the 2 b returns that are used. V1 sees observations as
+they are; V2 (`normalize_obs=True`) divides them by the running deviation, less the running mean, of
+all that were met. The paper's policies are linear; any network will do.
+
+`learning_rate` is alpha and `sigma` is nu. Equal returns move nothing. Deviation: the linear
+policy starts from the network's own, small initialisation instead of zeros.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.config import config, number, static
+from jaxpg.core.env import Env
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import population
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops.normalize import RunningStats, init_stats, standardize
+
+
+@config
+class Config:
+    directions: int = static(16, ge=1)  # N: the population is twice as many
+    top_directions: int = static(8, ge=1)  # b: at most N
+    learning_rate: float = number(0.02, ge=0)  # alpha
+    learning_rate_schedule: str = schedule()
+    sigma: float = number(0.05, gt=0)  # nu: deviation of the noise, per parameter
+    sigma_schedule: str = schedule()
+    normalize_obs: bool = static(True)  # V2, else V1
+    episodes: int = static(4, ge=1)  # of an evaluation
+    num_steps: int = static(500, ge=1)  # of an episode, at most
+    greedy: bool = static(True)  # the policy's mode, else samples
+    common_random_numbers: bool = static(True)  # all candidates play the same episodes
+    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
+    devices: int = static(1, ge=1)  # that share the population
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # one network
+
+
+class TrainState(NamedTuple):
+    params: Array  # [D]
+    obs_stats: RunningStats | tuple  # () when off
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: Env, key: Key) -> TrainState:
+    key, k_params = jax.random.split(key)
+    params = population.start(cfg, env, k_params)
+    if cfg.top_directions > cfg.directions:
+        raise ValueError(
+            f"ars.Config top_directions={cfg.top_directions}: allowed is an integer <= "
+            f"directions={cfg.directions}"
+        )
+    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    return TrainState(params, stats, jnp.zeros((), jnp.int32), key)
+
+
+def ascent(noise: Array, plus: Array, minus: Array, top: int) -> Array:
+    """The direction [D] of an update: of delta [N, D] and returns [N], the `top` directions'."""
+    _, index = jax.lax.top_k(jnp.maximum(plus, minus), top)
+    noise, plus, minus = noise[index], plus[index], minus[index]
+    used = standardize(jnp.concatenate([plus, minus]))  # over sigma_R; equals become zeros
+    plus, minus = jnp.split(used, 2)
+    return (plus - minus) @ noise / top
+
+
+def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
+    key, k_noise, k_eval = jax.random.split(state.key, 3)
+    noise = jax.random.normal(k_noise, (cfg.directions, state.params.size), state.params.dtype)
+    both = cfg.sigma * jnp.concatenate([noise, -noise])
+    candidates = (state.params + both).astype(state.params.dtype)
+    value, stats, metrics = population.fitness(cfg, env, candidates, state.obs_stats, k_eval)
+    plus, minus = jnp.split(population.bounded(value), 2)
+    change = cfg.learning_rate * ascent(noise, plus, minus, cfg.top_directions)
+    params = (state.params + change).astype(state.params.dtype)
+    metrics |= {"update/norm": jnp.linalg.norm(change)}
+    return TrainState(params, stats, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    return population.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
+
+
+def steps_per_iter(cfg: Config) -> int:
+    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    return 2 * cfg.directions * cfg.episodes * cfg.num_steps
+
+
+ars = Agent("ars", Config, init, step, act, steps_per_iter)

@@ -1,0 +1,111 @@
+"""The cross-entropy method with extra noise: de Boer et al. (2005), Szita & Lorincz (2006).
+
+A Gaussian over the parameters, one mean and one variance each, is fitted again and again to the
+best of its own samples, the elite:
+
+    theta_i ~ N(mu, diag(var));   mu <- mean of the elite,  var <- variance of the elite + Z_t
+
+Without Z_t the spread vanishes before the mean is any good (Szita & Lorincz, fig. 1). It is
+`extra_noise` times the first variance and falls linearly to 0 over the run. The mean acts.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.config import config, number, static
+from jaxpg.core.env import Env
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import population
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops.normalize import RunningStats, init_stats
+
+
+@config
+class Config:
+    population: int = static(64, ge=1)
+    elites: int = static(8, ge=1)  # at most the population
+    sigma: float = number(0.5, ge=0)  # the first deviation, per parameter
+    extra_noise: float = number(0.05, ge=0)  # variance added, in units of sigma^2
+    extra_noise_schedule: str = schedule("linear")
+    normalize_obs: bool = static(False)
+    episodes: int = static(4, ge=1)  # of an evaluation
+    num_steps: int = static(500, ge=1)  # of an episode, at most
+    greedy: bool = static(True)  # the policy's mode, else samples
+    common_random_numbers: bool = static(True)  # all candidates play the same episodes
+    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
+    devices: int = static(1, ge=1)  # that share the population
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # one network
+
+
+class TrainState(NamedTuple):
+    params: Array  # [D] the mean
+    std: Array  # [D]
+    obs_stats: RunningStats | tuple  # () when off
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: Env, key: Key) -> TrainState:
+    key, k_params = jax.random.split(key)
+    params = population.start(cfg, env, k_params)
+    if cfg.elites > cfg.population:
+        raise ValueError(
+            f"cem.Config elites={cfg.elites}: allowed is an integer <= population={cfg.population}"
+        )
+    std = jnp.full(params.shape, cfg.sigma, params.dtype)
+    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    return TrainState(params, std, stats, jnp.zeros((), jnp.int32), key)
+
+
+def fit(candidates: Array, value: Array, elites: int) -> tuple[Array, Array, Array]:
+    """Mean and variance [D] of the elite of [P, D]; and how many these are. The infinitely bad
+    do not belong to it, not even if there are not enough others."""
+    top, index = jax.lax.top_k(value, elites)
+    fine = jnp.isfinite(top)
+    elite = jnp.where(fine[:, None], candidates[index], 0)
+    count = fine.sum(dtype=jnp.int32)
+    mean = elite.sum(0) / jnp.maximum(count, 1)
+    off = jnp.where(fine[:, None], elite - mean, 0)
+    return mean, jnp.square(off).sum(0) / jnp.maximum(count, 1), count
+
+
+def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
+    key, k_noise, k_eval = jax.random.split(state.key, 3)
+    candidates = population.neighbours(state.params, state.std, k_noise, cfg.population)
+    value, stats, metrics = population.fitness(cfg, env, candidates, state.obs_stats, k_eval)
+    mean, var, count = fit(candidates, value, cfg.elites)
+    std = jnp.sqrt(var + cfg.extra_noise * jnp.square(cfg.sigma)).astype(state.std.dtype)
+    state = TrainState(
+        params=jnp.where(count > 0, mean, state.params),
+        std=jnp.where(count > 0, std, state.std),
+        obs_stats=stats,
+        iteration=state.iteration + 1,
+        key=key,
+    )
+    return state, metrics | {"population/sigma": state.std.mean()}
+
+
+def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    return population.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
+
+
+def steps_per_iter(cfg: Config) -> int:
+    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    return cfg.population * cfg.episodes * cfg.num_steps
+
+
+cem = Agent("cem", Config, init, step, act, steps_per_iter)

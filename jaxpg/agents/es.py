@@ -1,0 +1,131 @@
+"""Evolution strategies, Salimans et al. (2017), arXiv:1703.03864.
+
+The gradient of the return under Gaussian noise of the parameters, E f(theta + sigma eps), needs no
+gradient of f (their eq. 1). It is estimated from antithetic pairs,
+
+    g = 1 / (2 n sigma)  sum_i  (u(theta + sigma eps_i) - u(theta - sigma eps_i)) eps_i,
+
+where u is the rank of the return in the population, centred and scaled to [-1/2, 1/2], and climbed
+by Adam with weight decay (section 2 and algorithm 1).
+
+Deviation: with at least as many pairs as parameters, and no more than 64 of these, the directions
+are orthogonal and of length sqrt(D) in blocks of D (Choromanski et al. 2018, arXiv:1804.02395).
+The estimate stays unbiased, and of a quadratic it is exact but for an incomplete last block.
+`orthogonal=False` draws independent Gaussians; among many parameters they are nearly orthogonal
+anyway. Equal returns share a rank: a population of equals is left where it is.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core.config import config, number, static
+from jaxpg.core.env import Env
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import population
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import orthogonal as orthonormal
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops.normalize import RunningStats, init_stats
+
+ORTHOGONAL = 64  # parameters at most: a block costs their number cubed
+
+
+@config
+class Config:
+    population: int = static(64, ge=2)  # even: pairs
+    sigma: float = number(0.1, gt=0)  # deviation of the noise, per parameter
+    sigma_schedule: str = schedule()
+    learning_rate: float = number(0.03, ge=0)
+    learning_rate_schedule: str = schedule()
+    weight_decay: float = number(0.005, ge=0)
+    ranks: bool = static(True)  # u: centred ranks, else the returns themselves
+    orthogonal: bool = static(True)
+    normalize_obs: bool = static(False)
+    episodes: int = static(4, ge=1)  # of an evaluation
+    num_steps: int = static(500, ge=1)  # of an episode, at most
+    greedy: bool = static(True)  # the policy's mode, else samples
+    common_random_numbers: bool = static(True)  # all candidates play the same episodes
+    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
+    devices: int = static(1, ge=1)  # that share the population
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((64, 64), ge=1)  # () is a linear policy
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # one network
+
+
+class TrainState(NamedTuple):
+    params: Array  # [D]
+    opt_state: optax.OptState
+    obs_stats: RunningStats | tuple  # () when off
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: Env, key: Key) -> TrainState:
+    key, k_params = jax.random.split(key)
+    params = population.start(cfg, env, k_params)
+    if cfg.population % 2:
+        raise ValueError(f"es.Config population={cfg.population}: allowed is an even integer >= 2")
+    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    opt_state = optax.adam(cfg.learning_rate).init(params)
+    return TrainState(params, opt_state, stats, jnp.zeros((), jnp.int32), key)
+
+
+def directions(key: Key, pairs: int, size: int, orthogonal: bool = True) -> Array:
+    """What is added and subtracted: eps [pairs, size], with E eps eps' = I."""
+    if not orthogonal or size > min(pairs, ORTHOGONAL):
+        return jax.random.normal(key, (pairs, size), jnp.float32)
+    keys = jax.random.split(key, -(-pairs // size))
+    blocks = jax.vmap(lambda k: orthonormal(size**0.5)(k, (size, size)))(keys)
+    return blocks.reshape(-1, size)[:pairs]
+
+
+def gradient(noise: Array, plus: Array, minus: Array, sigma) -> Array:
+    """The estimate [D] from eps [n, D] and the utilities [n] of theta + and - sigma eps."""
+    return (plus - minus) @ noise / (2 * len(noise) * sigma)
+
+
+def centred_ranks(value: Array) -> Array:
+    """Ranks of fitness [P], scaled to [-1/2, 1/2]; equals share the mean of theirs."""
+    ordered = jnp.sort(value)
+    below = jnp.searchsorted(ordered, value, side="left")
+    upto = jnp.searchsorted(ordered, value, side="right")
+    return (below + upto - 1) / (2 * max(len(value) - 1, 1)) - 0.5
+
+
+def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
+    key, k_noise, k_eval = jax.random.split(state.key, 3)
+    noise = directions(k_noise, cfg.population // 2, state.params.size, cfg.orthogonal)
+    both = cfg.sigma * jnp.concatenate([noise, -noise])
+    candidates = (state.params + both).astype(state.params.dtype)
+    value, stats, metrics = population.fitness(cfg, env, candidates, state.obs_stats, k_eval)
+    utility = centred_ranks(value) if cfg.ranks else population.bounded(value)
+    ascent = gradient(noise, *jnp.split(utility, 2), cfg.sigma)
+    descent = (cfg.weight_decay * state.params - ascent).astype(state.params.dtype)
+    updates, opt_state = optax.adam(cfg.learning_rate).update(descent, state.opt_state)
+    params = optax.apply_updates(state.params, updates)
+    metrics |= {"update/norm": jnp.linalg.norm(updates)}
+    return TrainState(params, opt_state, stats, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    return population.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
+
+
+def steps_per_iter(cfg: Config) -> int:
+    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    return cfg.population * cfg.episodes * cfg.num_steps
+
+
+es = Agent("es", Config, init, step, act, steps_per_iter)

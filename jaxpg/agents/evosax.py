@@ -1,0 +1,144 @@
+"""Any algorithm of evosax (Lange 2022, arXiv:2212.04180) by its name: CMA_ES, PGPE, SNES, ...
+
+evosax asks and is told; the fitness is ours. It minimises, so it is told minus the return, and a
+candidate that is not finite as the worst that was. Algorithms that keep a distribution act by its
+mean (or, with `use_best`, by the best candidate that was ever met), those that keep a population
+by its best member; they begin with a first population, whose episodes `init` plays.
+
+    pip install 'jaxpg[evosax]'
+"""
+
+import importlib
+import inspect
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core.config import config, number, static, unknown
+from jaxpg.core.env import Env
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.loops import population
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.policies import HEADS
+from jaxpg.ops.normalize import RunningStats, init_stats
+
+
+@config
+class Config:
+    strategy: str = static("CMA_ES")  # the name of its class
+    population: int = static(64, ge=2)
+    sigma: float = number(0.3, ge=0)  # the first deviation, if the algorithm has one
+    learning_rate: float | None = number(None, ge=0)  # of Adam; None is the algorithm's own rule
+    use_best: bool = static(False)
+    normalize_obs: bool = static(False)
+    episodes: int = static(4, ge=1)  # of an evaluation
+    num_steps: int = static(500, ge=1)  # of an episode, at most
+    greedy: bool = static(True)  # the policy's mode, else samples
+    common_random_numbers: bool = static(True)  # all candidates play the same episodes
+    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
+    devices: int = static(1, ge=1)  # that share the population
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+
+    shared = False  # one network
+
+
+class TrainState(NamedTuple):
+    params: Array  # [D] what acts
+    search: Tree  # evosax's own state
+    obs_stats: RunningStats | tuple  # () when off
+    iteration: Array  # [] int32
+    key: Key
+
+
+def strategies() -> dict[str, type]:
+    """evosax's algorithms that need no more than a population and a solution, by name.
+
+    Raises ValueError if evosax is not installed.
+    """
+    try:
+        algorithms = importlib.import_module("evosax.algorithms").algorithms
+    except ImportError as error:
+        raise ValueError("the agent evosax needs: pip install 'jaxpg[evosax]'") from error
+
+    def needed(cls) -> int:
+        parameters = inspect.signature(cls).parameters.values()
+        return sum(p.default is p.empty for p in parameters)
+
+    return {name: cls for name, cls in algorithms.items() if needed(cls) == 2}
+
+
+def algorithm(cfg: Config, params: Array):
+    """The algorithm for parameters like `params` [D], and the numbers that it takes."""
+    if cfg.strategy not in strategies():
+        raise unknown("evosax.Config strategy", cfg.strategy, strategies())
+    cls, options = strategies()[cfg.strategy], {}
+    if cfg.learning_rate is not None:
+        options["optimizer"] = optax.adam(cfg.learning_rate)
+    options["std_schedule"] = lambda _: jnp.asarray(cfg.sigma, params.dtype)
+    known = inspect.signature(cls).parameters
+    options = {name: value for name, value in options.items() if name in known}
+    try:
+        it = cls(cfg.population, jnp.zeros_like(params), **options)
+    except AssertionError as error:
+        raise ValueError(f"evosax.Config population={cfg.population}: {error}") from error
+    numbers = it.default_params
+    if hasattr(numbers, "std_init"):
+        numbers = numbers.replace(std_init=jnp.asarray(cfg.sigma, params.dtype))
+    return it, numbers
+
+
+def call(method, *args):
+    """One of evosax's methods, without its own `jit`, which would keep every trace for ever."""
+    return inspect.unwrap(method.__func__)(method.__self__, *args)
+
+
+def incumbent(cfg: Config, search: Tree, params: Array) -> Array:
+    """What acts: the mean of a distribution, or else the best candidate that was met."""
+    mean = search.best_solution if cfg.use_best else getattr(search, "mean", search.best_solution)
+    return mean.astype(params.dtype)
+
+
+def init(cfg: Config, env: Env, key: Key) -> TrainState:
+    key, k_params, k_search, k_noise, k_eval = jax.random.split(key, 5)
+    params = population.start(cfg, env, k_params)
+    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    it, numbers = algorithm(cfg, params)
+    begin = (params,)
+    if "population" in inspect.signature(inspect.unwrap(type(it).init)).parameters:
+        first = population.neighbours(params, cfg.sigma, k_noise, cfg.population)
+        value, stats, _ = population.fitness(cfg, env, first, stats, k_eval)
+        begin = first, -population.bounded(value)
+    search = jax.tree.map(jnp.asarray, call(it.init, k_search, *begin, numbers))
+    return TrainState(params, search, stats, jnp.zeros((), jnp.int32), key)
+
+
+def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    key, k_ask, k_eval, k_tell = jax.random.split(state.key, 4)
+    it, numbers = algorithm(cfg, state.params)
+    candidates, search = call(it.ask, k_ask, state.search, numbers)
+    candidates = candidates.astype(state.params.dtype)
+    value, stats, metrics = population.fitness(cfg, env, candidates, state.obs_stats, k_eval)
+    told = -population.bounded(value)
+    search, _ = call(it.tell, k_tell, candidates, told, search, numbers)
+    search = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), search, state.search)
+    params = incumbent(cfg, search, state.params)
+    return TrainState(params, search, stats, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    return population.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
+
+
+def steps_per_iter(cfg: Config) -> int:
+    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    return cfg.population * cfg.episodes * cfg.num_steps
+
+
+evosax = Agent("evosax", Config, init, step, act, steps_per_iter)

@@ -1,0 +1,111 @@
+"""Simulated annealing, Kirkpatrick, Gelatt & Vecchi (1983), of a policy's parameters.
+
+    theta' = sqrt(1 - sigma^2) theta + sigma s eps
+    theta <- theta'  with probability  min(1, exp((f' - f) / T))
+
+f is the mean return of the policy with parameters theta, minus it the paper's energy; the rule is
+Metropolis' (1953). Early, at a high temperature T, the search walks almost freely; later it climbs.
+T falls geometrically, by the factor `cooling` a candidate, as the paper's schedule does. The best
+parameters that were met act.
+
+The neighbour is Crank and Nicolson's (Cotter et al. 2013, arXiv:1202.0709, eq. 4.4): with it the
+free walk has the stationary law N(0, s^2 I). A plain step sigma eps walks off for ever, and the
+farther off, the less a step is to a linear policy, which only feels the direction of its weights.
+
+f is measured with noise. By default an incumbent keeps the score that it came with, lucky or not;
+`reevaluate=True` lets it play the same episodes as its challenger, at twice the price.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.config import config, number, static
+from jaxpg.core.env import Env
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import population
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.policies import HEADS
+
+
+@config
+class Config:
+    sigma: float = number(0.5, ge=0, le=1)  # the step, in units of the scale
+    sigma_schedule: str = schedule()
+    scale: float = number(1.0, gt=0)  # deviation of the parameters in the long run
+    initial_temperature: float = number(30.0, ge=0)  # T, in units of the return
+    cooling: float = number(0.98, ge=0, le=1)
+    reevaluate: bool = static(False)  # the incumbent too, on the same episodes
+    episodes: int = static(4, ge=1)  # of an evaluation
+    num_steps: int = static(500, ge=1)  # of an episode, at most
+    greedy: bool = static(True)  # the policy's mode, else samples
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # one network, and one candidate at a time
+    common_random_numbers, slice_size, devices = True, None, 1
+
+
+class TrainState(NamedTuple):
+    params: Array  # [D] where the walk is
+    score: Array  # [] what they came with
+    best: Array  # [D] the best parameters so far
+    best_score: Array  # []
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: Env, key: Key) -> TrainState:
+    key, k_params = jax.random.split(key)
+    params = population.start(cfg, env, k_params)
+    here = params, population.unscored()
+    return TrainState(*here, *here, jnp.zeros((), jnp.int32), key)
+
+
+def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
+    key, k_noise, k_eval, k_accept = jax.random.split(state.key, 4)
+    kept = jnp.sqrt(1 - jnp.square(cfg.sigma)) * state.params
+    neighbour = population.neighbours(kept, cfg.sigma * cfg.scale, k_noise, 1)
+    score, value, metrics = population.challenge(
+        cfg, env, state.params, state.score, neighbour, k_eval
+    )
+    heat = cfg.initial_temperature * cfg.cooling ** state.iteration.astype(float)
+    accepted = (value[0] >= score) | (
+        heat * jnp.log(jax.random.uniform(k_accept)) < value[0] - score
+    )
+    best = value[0] >= state.best_score
+    metrics |= {
+        "population/score": jnp.where(accepted, value[0], score),
+        "population/temperature": heat,
+        "update/accepted": accepted.astype(float),
+    }
+    state = TrainState(
+        params=jnp.where(accepted, neighbour[0], state.params),
+        score=metrics["population/score"],
+        best=jnp.where(best, neighbour[0], state.best),
+        best_score=jnp.where(best, value[0], state.best_score),
+        iteration=state.iteration + 1,
+        key=key,
+    )
+    return state, metrics
+
+
+def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    return population.act(cfg, env, state.best, (), obs, carry, key, greedy)
+
+
+def steps_per_iter(cfg: Config) -> int:
+    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    return (1 + cfg.reevaluate) * cfg.episodes * cfg.num_steps
+
+
+simulated_annealing = Agent("simulated_annealing", Config, init, step, act, steps_per_iter)

@@ -1,0 +1,87 @@
+"""Steepest-ascent hill climbing: the best of several neighbours, if it is no worse.
+
+    theta_i = theta + sigma eps_i,  i = 1 .. n;      theta <- argmax f(theta_i)  if no worse
+
+f is the mean return of the policy with parameters theta (Russell & Norvig, ch. 4). The neighbours
+live side by side, so n of them take little longer than one does.
+
+f is measured with noise, and the best of many is often the luckiest. By default an incumbent keeps
+the score that it won with; `reevaluate=True` lets it play the same episodes as its challengers.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.config import config, number, static
+from jaxpg.core.env import Env
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.loops import population
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.policies import HEADS
+
+
+@config
+class Config:
+    population: int = static(16, ge=1)  # neighbours
+    sigma: float = number(0.3, ge=0)  # their deviation, per parameter
+    sigma_schedule: str = schedule()
+    reevaluate: bool = static(True)  # the incumbent too, on the same episodes
+    episodes: int = static(4, ge=1)  # of an evaluation
+    num_steps: int = static(500, ge=1)  # of an episode, at most
+    greedy: bool = static(True)  # the policy's mode, else samples
+    common_random_numbers: bool = static(True)  # all candidates play the same episodes
+    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
+    devices: int = static(1, ge=1)  # that share the population
+    head: str = static("auto", choices=HEADS)
+    temperature: float = number(1.0, gt=0)  # of a categorical head
+    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
+    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
+    activation: str = static("tanh", choices=ACTIVATIONS)
+    kernel_init: str = static("orthogonal", choices=INITS)
+    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
+    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+
+    shared = False  # one network
+
+
+class TrainState(NamedTuple):
+    params: Array  # [D]
+    score: Array  # [] what they won with
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: Env, key: Key) -> TrainState:
+    key, k_params = jax.random.split(key)
+    params = population.start(cfg, env, k_params)
+    return TrainState(params, population.unscored(), jnp.zeros((), jnp.int32), key)
+
+
+def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
+    key, k_noise, k_eval = jax.random.split(state.key, 3)
+    neighbours = population.neighbours(state.params, cfg.sigma, k_noise, cfg.population)
+    score, value, metrics = population.challenge(
+        cfg, env, state.params, state.score, neighbours, k_eval
+    )
+    best = value.argmax()
+    better = value[best] >= score
+    params = jnp.where(better, neighbours[best], state.params)
+    score = jnp.where(better, value[best], score)
+    metrics |= {"population/score": score, "update/accepted": better.astype(float)}
+    return TrainState(params, score, state.iteration + 1, key), metrics
+
+
+def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    return population.act(cfg, env, state.params, (), obs, carry, key, greedy)
+
+
+def steps_per_iter(cfg: Config) -> int:
+    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    return (cfg.population + cfg.reevaluate) * cfg.episodes * cfg.num_steps
+
+
+steepest_ascent = Agent("steepest_ascent", Config, init, step, act, steps_per_iter)

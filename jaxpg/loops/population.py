@@ -1,0 +1,250 @@
+"""What black-box policy search needs of the world: the fitness of flat parameter vectors.
+
+A candidate is a vector [D], all parameters of a policy network. Its fitness is the mean return of
+`episodes` first episodes. Every candidate lives in environments of its own, all at once; with
+common random numbers they start alike and meet the same noise, so that a difference between two
+of them is theirs and not their luck's.
+
+These functions read the fields `episodes, num_steps, greedy, common_random_numbers, slice_size,
+devices` of a config, and those of the network. `stats` whiten observations; () leaves them alone.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxpg.core import env as E
+from jaxpg.core.config import label, validate
+from jaxpg.core.train import strong
+from jaxpg.core.types import Array, Key, Metrics, Tree
+from jaxpg.nets.networks import actor_critic
+from jaxpg.ops.normalize import RunningStats, masked_mean, whiten
+
+
+class Lives(NamedTuple):
+    """The first episodes of P candidates, E of each."""
+
+    returns: Array  # [P, E] undiscounted, until the end or `num_steps`
+    lengths: Array  # [P, E] int32
+    ended: Array  # [P, E] bool
+    seen: RunningStats | tuple  # [P, ...] of the observations; () if nobody asks
+
+
+def start(cfg, env: E.Env, key: Key) -> Array:
+    """The parameters [D] that a search begins with: the network's own initialisation.
+
+    Raises ValueError for a config that cannot work: `num_steps` below the longest episode, or
+    more `devices` than there are.
+    """
+    validate(cfg)
+    longest = getattr(env.params, "max_steps_in_episode", 0)
+    if not isinstance(longest, jax.core.Tracer) and np.max(longest) > cfg.num_steps:
+        raise ValueError(
+            f"{label(type(cfg))} num_steps={cfg.num_steps}: allowed is an integer >= "
+            f"{np.max(longest)}, the longest episode of {env.name}; fitness is of whole ones"
+        )
+    if cfg.devices > len(jax.devices()):
+        raise ValueError(
+            f"{label(type(cfg))} devices={cfg.devices}: allowed is an integer <= "
+            f"{len(jax.devices())}, as many as there are; jaxpg.use_all_cores() makes one of each"
+        )
+    net, _ = actor_critic(cfg, env)
+    return ravel_pytree(net.init(key, env.example_obs, method="policy"))[0]
+
+
+def act(cfg, env: E.Env, params: Array, stats, obs: Tree, carry, key: Key, greedy: bool):
+    """An agent's `act` under parameters [D]. A policy that was searched greedily stays greedy."""
+    net, pi = actor_critic(cfg, env)
+    out = net.apply(_unravel(cfg, env)(params), whiten(stats, obs), method="policy")
+    draw = pi.mode(out) if greedy or cfg.greedy else pi.sample(out, key)[0]
+    return pi.action(draw), carry
+
+
+def fitness(
+    cfg, env: E.Env, candidates: Array, stats: RunningStats | tuple, key: Key
+) -> tuple[Array, RunningStats | tuple, Metrics]:
+    """The fitness [P] of candidates [P, D]: the mean return of their first episodes.
+
+    A fitness or a candidate that is not finite is the worst: -inf. Returns also the statistics
+    with all observations that were met, and the metrics of the population.
+    """
+    lives = _spread(cfg, env, candidates, stats, key)
+    value = lives.returns.mean(-1)
+    fine = jnp.isfinite(value) & jnp.isfinite(candidates).all(-1)
+    count = lives.ended.sum(dtype=jnp.int32)
+    metrics = {
+        "episode/return": jnp.where(lives.ended, lives.returns, 0).sum() / count,
+        "episode/length": (lives.lengths * lives.ended).sum(dtype=jnp.int32) / count,
+        "episode/count": count,
+        "population/best": jnp.where(fine, value, -jnp.inf).max(),
+        "population/mean": masked_mean(value, fine),
+        "population/env_steps": lives.lengths.sum(dtype=jnp.int32),
+    }
+    return jnp.where(fine, value, -jnp.inf), _merge(stats, lives.seen), metrics
+
+
+def unscored() -> Array:
+    """The score of what was never evaluated: everything beats it, and a state stays finite."""
+    return jnp.asarray(jnp.finfo(jnp.result_type(float)).min)
+
+
+def challenge(
+    cfg, env: E.Env, params: Array, score: Array, challengers: Array, key: Key
+) -> tuple[Array, Array, Metrics]:
+    """The fitness of an incumbent [] and of those who challenge it, [P, D] -> [P]; and metrics.
+
+    The incumbent plays the same episodes if the config's `reevaluate` is on, else it keeps the
+    score that it has.
+    """
+    if not cfg.reevaluate:
+        value, _, metrics = fitness(cfg, env, challengers, (), key)
+        return score, value, metrics
+    value, _, metrics = fitness(cfg, env, jnp.concatenate([params[None], challengers]), (), key)
+    return jnp.maximum(value[0], unscored()), value[1:], metrics
+
+
+def neighbours(params: Array, sigma, key: Key, count: int) -> Array:
+    """Parameters [D] with Gaussian noise of deviation `sigma`, [] or [D], `count` times."""
+    noise = jax.random.normal(key, (count, *params.shape), params.dtype)
+    return params + jnp.asarray(sigma, params.dtype) * noise
+
+
+def bounded(value: Array) -> Array:
+    """Fitness [P] for methods that calculate with it: -inf becomes the worst that is finite."""
+    fine = jnp.isfinite(value)
+    worst = jnp.where(fine, value, jnp.inf).min()
+    return jnp.where(fine, value, jnp.where(fine.any(), worst, 0))
+
+
+def _unravel(cfg, env: E.Env):
+    """The function from a vector [D] to the network's parameters."""
+    net, _ = actor_critic(cfg, env)
+    init = functools.partial(net.init, method="policy")
+    shapes = jax.eval_shape(init, jax.random.key(0), env.example_obs)
+    return ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))[1]
+
+
+def _spread(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
+    """`_live` for every candidate: each device takes a share of them, slice by slice."""
+    count, devices = len(candidates), cfg.devices
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        devices = 1  # seeds are laid over the devices already
+    share = -(-count // devices)
+    size = min(cfg.slice_size or share, share)
+    slices = -(-share // size)
+    shared, own = (cfg, env, stats, key), (candidates,)
+    if not cfg.common_random_numbers:
+        shared, own = (cfg, env, stats, None), (candidates, jax.random.split(key, count))
+
+    def of_device(shared, own):
+        if slices == 1:
+            return _live(shared, own)
+        own = jax.tree.map(lambda x: x.reshape(slices, size, *x.shape[1:]), own)
+        lives = jax.lax.map(functools.partial(_live, shared), own)
+        return jax.tree.map(lambda x: x.reshape(slices * size, *x.shape[2:]), lives)
+
+    missing = devices * slices * size - count  # the last candidate fills up the last slice
+    own = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]), own)
+    if devices > 1:
+        mesh = Mesh(np.array(jax.devices()[:devices]), ("candidate",))
+        each = PartitionSpec("candidate")
+        of_device = jax.shard_map(
+            of_device, mesh=mesh, in_specs=(PartitionSpec(), each), out_specs=each, check_vma=False
+        )
+    return jax.tree.map(lambda x: x[:count], of_device(shared, own))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Once:
+    """An environment that does not begin again when an episode ends: nobody looks after it."""
+
+    core: Any
+
+    def __getattr__(self, name: str):
+        return getattr(self.core, name)
+
+    def step(self, key, state, action, params):
+        key, _ = jax.random.split(key)  # as if the other one were for the reset
+        obs, state, reward, terminated, info = self.core.step_env(key, state, action, params)
+        truncated = self.core.is_truncated(state, params)
+        return obs, state, reward, terminated, truncated, info | {"final_observation": obs}
+
+
+def _once(env: E.Env) -> E.Env:
+    """The environment without its auto-reset, if `step` is gymnax's own."""
+    from gymnax.environments.environment import Environment
+
+    own = getattr(type(env.core), "step", None) is Environment.step
+    return dataclasses.replace(env, core=_Once(env.core)) if own else env
+
+
+def _live(shared: tuple, own: tuple) -> Lives:
+    """The first episodes of some candidates, all at once, until the last of them has ended."""
+    (cfg, env, stats, key), candidates = shared, own[0]
+    env = _once(env)
+    net, pi = actor_critic(cfg, env)
+    params = jax.vmap(_unravel(cfg, env))(candidates)
+    # With one key for all, what is random is computed once and not once a candidate.
+    keys, axis = (key, None) if key is not None else (own[1], 0)
+
+    def begin(key):
+        return strong(E.reset(env, jax.random.fold_in(key, 0), cfg.episodes))
+
+    def move(key, params, state, step):
+        k_policy, k_env = jax.random.split(jax.random.fold_in(key, step + 1))
+        out = net.apply(params, whiten(stats, state.obs), method="policy")
+        draw = pi.mode(out) if cfg.greedy else pi.sample(out, k_policy)[0]
+        return E.step(env, state, pi.action(draw), k_env)
+
+    def going(loop):
+        step, _, lives, _ = loop
+        return (step < cfg.num_steps) & ~lives.ended.all()
+
+    def advance(loop):
+        step, state, lives, sums = loop
+        alive = ~lives.ended
+        if sums != ():
+            x = state.obs - centre[:, None]
+            x = jnp.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x, 0)
+            sums = sums[0] + x.sum(1), sums[1] + jnp.square(x).sum(1)
+        state, t = jax.vmap(move, (axis, 0, 0, None))(keys, params, state, step)
+        lives = Lives(
+            lives.returns + jnp.where(alive, t.reward, 0),
+            lives.lengths + alive,
+            lives.ended | t.terminated | t.truncated,
+            (),
+        )
+        return step + 1, state, lives, sums
+
+    state = jax.vmap(begin, axis, axis_size=len(candidates))(keys)
+    shape = len(candidates), cfg.episodes
+    lives = Lives(jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), ())
+    centre = state.obs.mean(1)
+    sums = () if stats == () else (jnp.zeros_like(centre),) * 2
+    zero = jnp.zeros((), jnp.int32)
+    _, _, lives, sums = jax.lax.while_loop(going, advance, (zero, state, lives, sums))
+    if stats == ():
+        return lives
+    n = lives.lengths.sum(-1).astype(float).reshape(-1, *[1] * (centre.ndim - 1))
+    return lives._replace(
+        seen=RunningStats(n, centre + sums[0] / n, sums[1] - jnp.square(sums[0]) / n)
+    )
+
+
+def _merge(stats: RunningStats | tuple, seen: RunningStats | tuple) -> RunningStats | tuple:
+    """Statistics with those of each candidate [P, ...] that are finite."""
+    if stats == ():
+        return stats
+    fine = jnp.isfinite(seen.mean + seen.m2).all(tuple(range(1, seen.mean.ndim)), keepdims=True)
+    seen = RunningStats(*(jnp.where(fine, x, 0) for x in seen))
+    old = stats._replace(count=stats.count.reshape([1] * stats.mean.ndim))
+    count, mean, m2 = (jnp.concatenate([x[None], y]) for x, y in zip(old, seen, strict=True))
+    total = count.sum()
+    middle = (count * mean).sum(0) / jnp.maximum(total, 1)
+    return RunningStats(total, middle, (m2 + count * jnp.square(mean - middle)).sum(0))
