@@ -173,23 +173,21 @@ def test_learns_from_a_hyperparameter_batch(agent, tiny, env):
     far = 0.1 if number == "sigma" else 1e-2  # a search only moves if it looks far enough
 
     def go(rate):
-        fields = {number: rate}
-        if hasattr(tiny, "critic_learning_rate"):
-            fields["critic_learning_rate"] = rate
-        cfg = dataclasses.replace(tiny, **fields)
-        key = jax.random.key(0)
-        begin = agent.init(cfg, env, key)
-        end, _ = jaxpg.train(agent, cfg, env, key, 12 * agent.steps_per_iter(cfg))
+        rates = {f for f in tiny.__dataclass_fields__ if f.endswith("learning_rate")}
+        cfg = dataclasses.replace(tiny, **dict.fromkeys(rates | {number}, rate), total_steps=1e3)
+        begin = start(agent, cfg, env, jax.random.key(0))
+        end, _ = iterate(agent, cfg, env, begin, 12)
         moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), learnt(begin), learnt(end))
         return jnp.stack(jax.tree.leaves(moved)).max()
 
     moved = jax.jit(jax.vmap(go))(jnp.array([0.0, far]))
-    assert moved[0] == 0
+    assert moved[0] < 1e-6  # XLA may work out the initial values twice, and round them differently
     assert moved[1] > 1e-4
 
 
 def finite(metrics):
-    return all(np.isfinite(m).all() for k, m in metrics.items() if not k.startswith("episode"))
+    """Of the last iteration: an agent that learns from replay warms up first."""
+    return all(np.isfinite(m[-1]) for k, m in metrics.items() if not k.startswith("episode"))
 
 
 def train_and_evaluate(agent, env, cfg):

@@ -159,7 +159,9 @@ def to_space(env: Env, action: Array) -> Array:
     bounded = (jnp.abs(low) < 1e30) & (jnp.abs(high) < 1e30)
     low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
     action = jnp.where(bounded, jnp.clip(action, -1, 1), action)
-    return (low + (action + 1) / 2 * (high - low)).astype(space.dtype)
+    action = low + (action + 1) / 2 * (high - low)
+    # Spaces say float32 whatever x64 says; an environment's own numbers are of the default type.
+    return action.astype(float if jnp.issubdtype(space.dtype, jnp.floating) else space.dtype)
 
 
 def reset(env: Env, key: Key, num_envs: int) -> EnvState:
