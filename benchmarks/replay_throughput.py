@@ -54,6 +54,33 @@ WORKS = {
         },
         rejax=None, least=0.0,
     ),
+    # rejax's configurations of Pendulum, with one activation and unscaled observations.
+    "sac": Work(
+        agent="sac", env="Pendulum-v1", steps=20_000,
+        ours={
+            "num_steps": 8, "batch_size": 256, "buffer_size": 10_000, "learning_starts": 1000,
+            "learning_rate": 1e-3,
+        },
+        rejax={
+            "num_envs": 1, "num_epochs": 1, "batch_size": 256, "buffer_size": 10_000,
+            "fill_buffer": 1000, "learning_rate": 1e-3, "polyak": 0.995,
+            "target_entropy_ratio": None, "agent_kwargs": {"activation": "relu"},
+        },
+        least=1.2,
+    ),
+    "td3": Work(
+        agent="td3", env="Pendulum-v1", steps=20_000,
+        ours={
+            "num_steps": 8, "batch_size": 100, "buffer_size": 10_000, "learning_starts": 1000,
+            "noise_std": 0.15,
+        },
+        rejax={
+            "num_envs": 1, "num_epochs": 1, "batch_size": 100, "buffer_size": 10_000,
+            "fill_buffer": 1000, "learning_rate": 1e-3, "polyak": 0.995, "max_grad_norm": 100.0,
+            "actor_kwargs": {"activation": "relu"}, "critic_kwargs": {"activation": "relu"},
+        },
+        least=1.2,
+    ),
 }  # fmt: skip
 
 

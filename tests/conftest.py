@@ -57,8 +57,7 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
-    "dqn": REPLAY
-    | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
+    "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
     "ddpg": REPLAY | {"noise": "parameter"},
     "td3": REPLAY,
     "sac": REPLAY | {"updates_per_step": 0.5},

@@ -122,7 +122,8 @@ def np_actor(params, obs):
 
 
 def np_critic(params, i, obs, action):
-    tree = params["params"][f"_Critic_{i}"]
+    (stacked,) = params["params"].values()
+    tree = jax.tree.map(lambda x: x[i], stacked)
     return mlp(np.concatenate([obs, action], -1), tree["MLP_0"], tree["q"])[:, 0]
 
 

@@ -154,7 +154,11 @@ def test_bounds_of_the_space_are_the_default():
 
 
 ERRORS = {
-    "continuous actions": ("Pendulum-v1", {}, "sarsa.Config on Pendulum-v1, whose actions are continuous"),
+    "continuous actions": (
+        "Pendulum-v1",
+        {},
+        "sarsa.Config on Pendulum-v1, whose actions are continuous",
+    ),
     "no bins": ("CartPole-v1", {}, r"sarsa.Config bins=\(\) on CartPole-v1: .* tuple of 4 integer"),
     "too few bins": ("CartPole-v1", {"bins": (3, 3)}, r"bins=\(3, 3\) .* tuple of 4 integers"),
     "an empty bin": ("CartPole-v1", {"bins": (3, 3, 0, 3)}, r"bins=\(3, 3, 0, 3\): .*>= 1"),
