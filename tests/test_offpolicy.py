@@ -13,7 +13,8 @@ from gymnax.environments import environment, spaces
 import jaxpg
 from jaxpg import agents
 from jaxpg.agents import ddpg, sac, sac_discrete, td3
-from jaxpg.core.train import iterate
+from jaxpg.core.run import _chunk
+from jaxpg.core.train import iterate, start, with_horizon
 from jaxpg.loops.replay import Batch
 from tests.tabular import make
 
@@ -151,7 +152,7 @@ def test_ddpg_target():
 
 def test_td3_target_is_the_lower_critic_at_a_noisy_action():
     _, cfg, env, state = begin("td3", target_noise=0.9, target_noise_clip=0.3)
-    b, target = batch(), other(state.learner.target, 1)
+    b, target = batch(size=64), other(state.learner.target, 1)
     clean = np.tanh(np_actor(target.actor, b.next_obs))
     noise = np.clip(0.9 * jax.random.normal(KEY, clean.shape), -0.3, 0.3)
     action = np.clip(clean + noise, -1, 1)
@@ -491,3 +492,17 @@ def test_every_switch_trains(case):
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()),
                          state.learner.params, begun.learner.params)  # fmt: skip
     assert min(jax.tree.leaves(moved)) > 0, "everything learns"
+
+
+@pytest.mark.parametrize("name", ["sac", "dqn"])
+def test_a_run_holds_one_buffer(name):
+    """Beside the donated state, a chunk of a run needs less than a tenth of the buffer."""
+    agent, env = agents.get(name), jaxpg.make("Pendulum-v1" if name == "sac" else "CartPole-v1")
+    fields = {"prioritized": True, "n_step": 3} if name == "dqn" else {}
+    cfg = with_horizon(agent.Config(hidden=(4,), buffer_size=500_000, **fields), 1000)
+    state = jax.eval_shape(functools.partial(start, agent, cfg, env), KEY)
+    program = _chunk.lower(agent, cfg, env, state, np.int32(10), 10, None).compile()
+    memory, buffer = program.memory_analysis(), jax.tree.leaves(state.replay.buffer)
+    size = sum(x.size * x.dtype.itemsize for x in buffer)
+    assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 0.1 * size
+    assert memory.temp_size_in_bytes < 0.1 * size
