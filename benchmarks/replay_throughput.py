@@ -68,6 +68,20 @@ WORKS = {
         },
         least=1.2,
     ),
+    # The same with a buffer of the usual size: rejax draws at a cost that grows with it.
+    "sac-100k": Work(
+        agent="sac", env="Pendulum-v1", steps=20_000,
+        ours={
+            "num_steps": 8, "batch_size": 256, "buffer_size": 100_000, "learning_starts": 1000,
+            "learning_rate": 1e-3,
+        },
+        rejax={
+            "num_envs": 1, "num_epochs": 1, "batch_size": 256, "buffer_size": 100_000,
+            "fill_buffer": 1000, "learning_rate": 1e-3, "polyak": 0.995,
+            "target_entropy_ratio": None, "agent_kwargs": {"activation": "relu"},
+        },
+        least=1.2,
+    ),
     "td3": Work(
         agent="td3", env="Pendulum-v1", steps=20_000,
         ours={

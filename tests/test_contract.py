@@ -12,7 +12,7 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import run
-from jaxpg.core.train import iterate, start
+from jaxpg.core.train import iterate, start, with_horizon
 from jaxpg.experiment.logging import NonFiniteError, nan_guard
 from tests.conftest import CONTINUOUS, DISCRETE, RATE, RUIN, TINY, short_env
 from tests.tabular import Odd, make
@@ -167,22 +167,41 @@ def test_nan_is_caught(agent, tiny, env):
         run(agent, cfg, env, jax.random.key(0), total_steps=total, chunk=7, callbacks=[nan_guard()])
 
 
-def test_learns_from_a_hyperparameter_batch(agent, tiny, env):
-    """vmap over a number: rate 0 leaves the parameters alone, another rate does not."""
-    number = RATE.get(agent.name, "learning_rate")
-    far = 0.1 if number == "sigma" else 1e-2  # a search only moves if it looks far enough
+def with_rate(agent, cfg, rate):
+    """Every number that says how far the parameters move."""
+    rates = {f for f in cfg.__dataclass_fields__ if f.endswith("learning_rate")}
+    rates |= {RATE.get(agent.name, "learning_rate")}
+    return dataclasses.replace(cfg, **dict.fromkeys(rates, rate))
+
+
+def test_a_rate_of_zero_leaves_the_parameters_alone_and_another_does_not(agent, tiny, env):
+    far = 0.1 if RATE.get(agent.name) == "sigma" else 1e-2  # a search has to look far enough
+
+    def end(rate, iterations):
+        cfg, total = with_rate(agent, tiny, rate), iterations * agent.steps_per_iter(tiny)
+        return learnt(run(agent, cfg, env, jax.random.key(0), total_steps=total, chunk=7).state)
+
+    same_bytes(end(0.0, 1), end(0.0, 14))
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), end(0.0, 1), end(far, 14))
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_numbers_can_be_a_batch(agent, tiny, env):
+    """A `vmap` over a learning rate traces, and for one agent does what it says."""
 
     def go(rate):
-        rates = {f for f in tiny.__dataclass_fields__ if f.endswith("learning_rate")}
-        cfg = dataclasses.replace(tiny, **dict.fromkeys(rates | {number}, rate), total_steps=1e3)
-        begin = start(agent, cfg, env, jax.random.key(0))
-        end, _ = iterate(agent, cfg, env, begin, 12)
-        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), learnt(begin), learnt(end))
-        return jnp.stack(jax.tree.leaves(moved)).max()
+        cfg = with_horizon(with_rate(agent, tiny, rate), 1000)
+        state = start(agent, cfg, env, jax.random.key(0))
+        return learnt(iterate(agent, cfg, env, state, 3)[0])
 
-    moved = jax.jit(jax.vmap(go))(jnp.array([0.0, far]))
-    assert moved[0] < 1e-6  # XLA may work out the initial values twice, and round them differently
-    assert moved[1] > 1e-4
+    rates = jnp.array([0.0, 1e-2, 1e-2])
+    jax.eval_shape(jax.vmap(go), rates)
+    if agent.name == "ppo":
+        batch = jax.jit(jax.vmap(go))(rates)
+        still, one, other = (jax.tree.map(lambda x, i=i: x[i], batch) for i in range(3))
+        same_bytes(one, other)
+        with pytest.raises(AssertionError):
+            same_bytes(still, one)
 
 
 def finite(metrics):
