@@ -1,6 +1,16 @@
-"""What the tests share: tiny configs of every agent."""
+"""What the tests share: tiny configs of every agent, and what was compiled already."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from importlib.util import find_spec
+
+# Tests of one agent need the same programs, in whichever process they run. Before JAX is imported.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxpg-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import pytest
 
