@@ -104,5 +104,65 @@ class Odd(environment.Environment):
         return spaces.Discrete(5)
 
 
+@struct.dataclass
+class PickyState:
+    time: jax.Array
+    legal: jax.Array  # [4] bool
+
+
+class Picky(environment.Environment):
+    """Six steps of four actions, of which one to three are legal: 1 for the first of those, 0 for
+    the others, -1e6 for an illegal one. The mask is part of a Dict observation that has an image,
+    an integer and a Tuple beside it, or of `info`."""
+
+    name = "Picky"
+    default_params = Params()
+
+    def __init__(self, by_info: bool = False):
+        self.by_info = by_info
+
+    def reset_env(self, key, params):
+        legal = jnp.ones(4, bool) if self.by_info else self.draw(key)
+        state = PickyState(jnp.zeros((), jnp.int32), legal)
+        return self.observe(state), state
+
+    def draw(self, key):
+        k_one, k_rest = jax.random.split(key)
+        one = jnp.arange(4) == jax.random.randint(k_one, (), 0, 4)
+        none = jnp.arange(4) == (one.argmax() + 1) % 4
+        return (jax.random.bernoulli(k_rest, 0.5, (4,)) | one) & ~none
+
+    def observe(self, state):
+        if self.by_info:
+            return state.time % 3
+        image = jnp.outer(state.legal, state.legal)[..., None]
+        beside = state.time % 3, state.time[None] / 6
+        return {"image": image, "beside": beside, "action_mask": state.legal}
+
+    def step_env(self, key, state, action, params):
+        reward = jnp.where(state.legal[action], (action == state.legal.argmax()) * 1.0, -1e6)
+        state = PickyState(state.time + 1, self.draw(key))
+        info = {"action_mask": state.legal} if self.by_info else {}
+        return self.observe(state), state, reward, state.time >= 6, info
+
+    def is_truncated(self, state, params):
+        return jnp.zeros((), bool)
+
+    def action_space(self, params):
+        return spaces.Discrete(4)
+
+    def observation_space(self, params):
+        if self.by_info:
+            return spaces.Discrete(3)
+        beside = spaces.Tuple((spaces.Discrete(3), spaces.Box(0, 1, (1,))))
+        return spaces.Dict(
+            {
+                "image": spaces.Box(0, 1, (4, 4, 1)),
+                "beside": beside,
+                "action_mask": spaces.Box(0, 1, (4,)),
+            }
+        )
+
+
 def make(core) -> Env:
     return Env(core.default_params, core)

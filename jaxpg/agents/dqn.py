@@ -146,9 +146,13 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     q = discrete_q(cfg, env, cfg.dueling)
     key, k_step = jax.random.split(state.key)
 
+    def policy(obs, noise, key):
+        values = q.apply(state.learner.params, obs)
+        return explore(values, epsilon, key, E.mask_of(obs)), noise
+
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
-        lambda obs, noise, key: (explore(q.apply(state.learner.params, obs), epsilon, key), noise),
+        policy,
         lambda learner, batch, key: update(cfg, env, learner, batch),
         state.iteration, k_step,
     )  # fmt: skip
@@ -156,10 +160,11 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return state, metrics | {"policy/epsilon": epsilon}
 
 
-def explore(q: Array, epsilon, key: Key) -> Array:
-    """The best action of each row of Q(s, .) [B, actions], or with probability epsilon any."""
+def explore(q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
+    """The best action of each row of Q(s, .) [B, actions], or with probability epsilon any legal
+    one ([B, actions] bool; by default all)."""
     k_whether, k_action = jax.random.split(key)
-    anything = jax.random.randint(k_action, q.shape[:-1], 0, q.shape[-1], jnp.int32)
+    anything = E.random_discrete(k_action, q.shape[:-1], q.shape[-1], legal)
     whether = jax.random.uniform(k_whether, q.shape[:-1]) < epsilon
     return jnp.where(whether, anything, q.argmax(-1).astype(jnp.int32))
 
@@ -168,7 +173,7 @@ def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy
     q = discrete_q(cfg, env, cfg.dueling).apply(state.learner.params, obs)
     if greedy:
         return q.argmax(-1).astype(jnp.int32), carry
-    return explore(q, state.epsilon, key), carry
+    return explore(q, state.epsilon, key, E.mask_of(obs)), carry
 
 
 dqn = Agent("dqn", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -73,10 +73,11 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def one(tables, env_state, key):
         Q, k_act, k_env = tables.Q, *jax.random.split(key)
         s = tabular.state_of(cfg, env, env_state.obs)
-        action = tabular.explore(Q[s], cfg.epsilon, k_act)
+        action = tabular.explore(Q[s], cfg.epsilon, k_act, E.mask_of(env_state.obs))
         env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
 
-        next_value = soft_value(Q[tabular.state_of(cfg, env, t.next_obs)], expected)
+        next_s, may = tabular.state_of(cfg, env, t.next_obs), E.mask_of(t.next_obs)
+        next_value = soft_value(Q[next_s], expected, may)
         error = t.reward + cfg.gamma * ~t.terminated * next_value - Q[s, action]
         metrics["loss/q"] = (error**2).mean() / 2
         return tabular.change(cfg, tables, (s, action), error), env_state, metrics
@@ -91,8 +92,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     Q = state.params[tabular.state_of(cfg, env, obs)]
     if greedy:
-        return Q.argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key), carry
+        return E.legal(Q, obs).argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key, E.mask_of(obs)), carry
 
 
 expected_sarsa = Agent(

@@ -74,14 +74,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def one(tables, env_state, key):
         Q, k_act, k_env, k_table = tables.Q, *jax.random.split(key, 3)
         s = tabular.state_of(cfg, env, env_state.obs)
-        action = tabular.explore(Q[:, s].mean(0), cfg.epsilon, k_act)
+        action = tabular.explore(Q[:, s].mean(0), cfg.epsilon, k_act, E.mask_of(env_state.obs))
         env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
 
         # With one table, the one that learns and the one that is asked are the same.
         mine = jax.random.randint(k_table, s.shape, 0, len(Q), jnp.int32)
         other = (mine + 1) % len(Q)
         next_s = tabular.state_of(cfg, env, t.next_obs)
-        best = Q[mine, next_s].argmax(-1)
+        best = E.legal(Q[mine, next_s], t.next_obs).argmax(-1)
         target = t.reward + cfg.gamma * ~t.terminated * Q[other, next_s, best]
         error = target - Q[mine, s, action]
         metrics["loss/q"] = (error**2).mean() / 2
@@ -97,8 +97,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     Q = state.params[:, tabular.state_of(cfg, env, obs)].mean(0)
     if greedy:
-        return Q.argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key), carry
+        return E.legal(Q, obs).argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key, E.mask_of(obs)), carry
 
 
 q_learning = Agent("q_learning", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

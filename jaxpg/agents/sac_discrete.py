@@ -82,7 +82,7 @@ def optimizers(cfg: Config) -> Params:
 
 def actor_network(cfg: Config, env: E.Env) -> ActorCritic:
     return ActorCritic(
-        env.example_obs.shape, env.action_space.n, 0,
+        env.obs_shapes, env.action_space.n, 0,
         cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init,
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Environments: gymnax 1.x's protocol, vectorised, with the traps of the field closed.
 
-Whatever the environment declares, an agent sees float observations (a discrete one as one-hot),
-float rewards, the true successor at an auto-reset, and actions clipped to the space.
+Whatever the environment declares, an agent sees float observations (a discrete one as one-hot), in
+a pytree if the space is a Dict or a Tuple; float rewards, the true successor at an auto-reset, and
+actions clipped to the space. Where only some actions are legal, observations come as `Masked`.
 """
 
 import dataclasses
@@ -46,10 +47,52 @@ class Env:
         return hasattr(self.action_space, "n")
 
     @property
+    def obs_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of every leaf of an observation, its mask left out."""
+        return tuple(x.shape for x in leaves(self.example_obs))
+
+    @property
     def example_obs(self) -> Tree:
         """Zeros in the shape and dtype of one observation [*obs], as agents see it."""
         obs = jax.eval_shape(lambda k: reset(self, k, 1).obs, jax.random.key(0))
         return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), obs)
+
+
+ILLEGAL = -1e9  # finite, so that gradients and 0 * log 0 are
+
+
+class Masked(NamedTuple):
+    """An observation in which not every action is legal.
+
+    The environment says so by an entry `action_mask` of a Dict observation, or of `info`; there it
+    is of the state that was reached, and an episode's first state has every action.
+    """
+
+    obs: Tree  # [..., *obs]
+    mask: Array  # [..., actions] bool: True is legal
+
+
+def leaves(obs: Tree) -> list[Array]:
+    """The arrays of an observation that a network looks at."""
+    return jax.tree.leaves(obs.obs if isinstance(obs, Masked) else obs)
+
+
+def mask_of(obs: Tree) -> Array | None:
+    """Which actions are legal: [..., actions] bool; None if all are."""
+    return obs.mask if isinstance(obs, Masked) else None
+
+
+def legal(out: Array, obs: Tree) -> Array:
+    """Logits or values [..., actions], with those of illegal actions far below all others."""
+    mask = mask_of(obs)
+    return out if mask is None else jnp.where(mask, out, ILLEGAL)
+
+
+def random_discrete(key: Key, shape: tuple[int, ...], n: int, legal: Array | None) -> Array:
+    """Actions [*shape] int32, uniform over 0 .. n-1 or over what is legal ([*shape, n] bool)."""
+    if legal is None:
+        return jax.random.randint(key, shape, 0, n, jnp.int32)
+    return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
 
 
 class EnvState(NamedTuple):
@@ -139,11 +182,39 @@ def to_dict(env: Env) -> dict[str, Any]:
     return {"name": name, **dict(options), **{k: np.asarray(v).tolist() for k, v in params.items()}}
 
 
-def _observe(env: Env, obs: Tree) -> Tree:
-    space = env.core.observation_space(env.core.default_params)
+def _observe(env: Env, obs: Tree, info: dict | None = None) -> Tree:
+    """Observations [N, ...] as agents see them. info: of the same states; None of first ones."""
+    space, mask = env.core.observation_space(env.core.default_params), None
+    if isinstance(obs, dict) and "action_mask" in obs:
+        mask = obs["action_mask"]
+        obs = {name: x for name, x in obs.items() if name != "action_mask"}
+    elif info is not None and "action_mask" in info:
+        mask = info["action_mask"]
+    elif info is None and _masked_by_info(env.core):
+        mask = jnp.ones((len(jax.tree.leaves(obs)[0]), env.action_space.n))
+    obs = _as_floats(space, obs)
+    return obs if mask is None else Masked(obs, mask.astype(bool))
+
+
+def _as_floats(space, obs: Tree) -> Tree:
+    inner = getattr(space, "spaces", None)  # of a Dict or a Tuple
+    if isinstance(obs, dict):
+        return {name: _as_floats(inner and inner[name], x) for name, x in obs.items()}
+    if isinstance(obs, tuple):
+        return tuple(_as_floats(s, x) for s, x in zip(inner, obs, strict=True))
     if hasattr(space, "n"):
         return jax.nn.one_hot(obs, space.n, dtype=float)
     return jax.tree.map(lambda x: x.astype(float), obs)
+
+
+@functools.cache
+def _masked_by_info(core) -> bool:
+    def info(key):
+        params = core.default_params
+        action = core.action_space(params).sample(key)
+        return core.step(key, core.reset(key, params)[1], action, params)[-1]
+
+    return "action_mask" in jax.eval_shape(info, jax.random.key(0))
 
 
 def to_space(env: Env, action: Array) -> Array:
@@ -181,12 +252,14 @@ def step(env: Env, state: EnvState, action: Array, key: Key) -> tuple[EnvState, 
     obs, inner, reward, terminated, truncated, info = jax.vmap(
         env.core.step, in_axes=(0, 0, 0, None)
     )(keys, state.inner, action, env.params)
-    reward, next_obs = reward.astype(float), _observe(env, info["final_observation"])
+    reward, next_obs = reward.astype(float), _observe(env, info["final_observation"], info)
     t = Transition(state.obs, action, reward, terminated, truncated, next_obs, {})
     going = ~(terminated | truncated)
+    if "action_mask" in info:  # of an episode's first state nothing is known
+        info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
     episode_return = (state.episode_return + reward) * going
     length = (state.episode_length + 1) * going
-    return EnvState(inner, _observe(env, obs), episode_return, length), t
+    return EnvState(inner, _observe(env, obs, info), episode_return, length), t
 
 
 def rollout(

@@ -202,6 +202,11 @@ def _live(shared: tuple, own: tuple) -> Lives:
         draw = pi.mode(out) if cfg.greedy else pi.sample(out, k_policy)[0]
         return E.step(env, state, pi.action(draw), k_env)
 
+    def gather(alive, x, centre, total, squares):
+        """Sums over the episodes [P, E] that are not over, about the centre [P, ...]."""
+        x = jnp.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x - centre[:, None], 0)
+        return total + x.sum(1), squares + jnp.square(x).sum(1)
+
     def going(loop):
         step, _, lives, _ = loop
         return (step < cfg.num_steps) & ~lives.ended.all()
@@ -210,9 +215,8 @@ def _live(shared: tuple, own: tuple) -> Lives:
         step, state, lives, sums = loop
         alive = ~lives.ended
         if sums != ():
-            x = state.obs - centre[:, None]
-            x = jnp.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x, 0)
-            sums = sums[0] + x.sum(1), sums[1] + jnp.square(x).sum(1)
+            sums = jax.tree.map(functools.partial(gather, alive), state.obs, centre, *sums)
+            sums = jax.tree.transpose(jax.tree.structure(centre), jax.tree.structure((0, 0)), sums)
         state, t = jax.vmap(move, (axis, 0, 0, None))(keys, params, state, step)
         lives = Lives(
             lives.returns + jnp.where(alive, t.reward, 0),
@@ -225,26 +229,42 @@ def _live(shared: tuple, own: tuple) -> Lives:
     state = jax.vmap(begin, axis, axis_size=len(candidates))(keys)
     shape = len(candidates), cfg.episodes
     lives = Lives(jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), ())
-    centre = state.obs.mean(1)
-    sums = () if stats == () else (jnp.zeros_like(centre),) * 2
+    centre = jax.tree.map(lambda x: x.mean(1), state.obs)
+    sums = () if stats == () else (jax.tree.map(jnp.zeros_like, centre),) * 2
     zero = jnp.zeros((), jnp.int32)
     _, _, lives, sums = jax.lax.while_loop(going, advance, (zero, state, lives, sums))
     if stats == ():
         return lives
-    n = lives.lengths.sum(-1).astype(float).reshape(-1, *[1] * (centre.ndim - 1))
-    return lives._replace(
-        seen=RunningStats(n, centre + sums[0] / n, sums[1] - jnp.square(sums[0]) / n)
-    )
+    n = lives.lengths.sum(-1).astype(float)
+    mean = jax.tree.map(lambda c, x: c + x / _beside(n, x), centre, sums[0])
+    m2 = jax.tree.map(lambda x, xx: xx - jnp.square(x) / _beside(n, x), *sums)
+    return lives._replace(seen=RunningStats(n, mean, m2))
+
+
+def _beside(x: Array, other: Array) -> Array:
+    """x [P] in a shape that broadcasts over the other's [P, ...]."""
+    return x.reshape(-1, *[1] * (other.ndim - 1))
 
 
 def _merge(stats: RunningStats | tuple, seen: RunningStats | tuple) -> RunningStats | tuple:
     """Statistics with those of each candidate [P, ...] that are finite."""
     if stats == ():
         return stats
-    fine = jnp.isfinite(seen.mean + seen.m2).all(tuple(range(1, seen.mean.ndim)), keepdims=True)
-    seen = RunningStats(*(jnp.where(fine, x, 0) for x in seen))
-    old = stats._replace(count=stats.count.reshape([1] * stats.mean.ndim))
-    count, mean, m2 = (jnp.concatenate([x[None], y]) for x, y in zip(old, seen, strict=True))
+    moments = zip(jax.tree.leaves(seen.mean), jax.tree.leaves(seen.m2), strict=True)
+    flat = [(mean + m2).reshape(len(seen.count), -1) for mean, m2 in moments]
+    fine = jnp.isfinite(jnp.concatenate(flat, -1)).all(-1)
+    count = jnp.append(stats.count, jnp.where(fine, seen.count, 0))
     total = count.sum()
-    middle = (count * mean).sum(0) / jnp.maximum(total, 1)
-    return RunningStats(total, middle, (m2 + count * jnp.square(mean - middle)).sum(0))
+
+    def merge(old_mean, old_m2, mean, m2):
+        mean, m2 = (
+            jnp.concatenate([old[None], jnp.where(_beside(fine, new), new, 0)])
+            for old, new in ((old_mean, mean), (old_m2, m2))
+        )
+        n = _beside(count, mean)
+        middle = (n * mean).sum(0) / jnp.maximum(total, 1)
+        return middle, (m2 + n * jnp.square(mean - middle)).sum(0)
+
+    merged = jax.tree.map(merge, stats.mean, stats.m2, seen.mean, seen.m2)
+    pair = jax.tree.structure((0, 0))
+    return RunningStats(total, *jax.tree.transpose(jax.tree.structure(stats.mean), pair, merged))

@@ -148,7 +148,7 @@ def step(
         k_policy, k_random = jax.random.split(key)
         action, noise = policy(obs, noise, k_policy)
         if cfg.random_warmup:
-            action = jnp.where(warming, _random_like(action, env, k_random), action)
+            action = jnp.where(warming, _random_like(action, env, obs, k_random), action)
         return E.to_space(env, action), noise, {"action": action}
 
     env_state, noise, t, metrics = E.rollout(
@@ -212,8 +212,8 @@ def sample(
     return index, Batch(obs, action, reward, discount, next_obs, weight)
 
 
-def _random_like(action: Array, env: E.Env, key: Key) -> Array:
-    """Uniform over the action space, as policies speak of it."""
+def _random_like(action: Array, env: E.Env, obs: Tree, key: Key) -> Array:
+    """Uniform over the action space, or what is legal of it, as policies speak of it."""
     if env.discrete:
-        return jax.random.randint(key, action.shape, 0, env.action_space.n, action.dtype)
+        return E.random_discrete(key, action.shape, env.action_space.n, E.mask_of(obs))
     return jax.random.uniform(key, action.shape, action.dtype, -1, 1)

@@ -75,8 +75,9 @@ def num_states(cfg, env: E.Env) -> int:
     return math.prod(cfg.bins)
 
 
-def state_of(cfg, env: E.Env, obs: Array) -> Array:
+def state_of(cfg, env: E.Env, obs: Tree) -> Array:
     """The row of each observation [B, *obs], as agents see it: [B] int32."""
+    (obs,) = E.leaves(obs)
     space = env.core.observation_space(env.params)
     if hasattr(space, "n"):
         return obs.argmax(-1).astype(jnp.int32)
@@ -89,9 +90,13 @@ def state_of(cfg, env: E.Env, obs: Array) -> Array:
     return jnp.ravel_multi_index(tuple(cell.T), cfg.bins, mode="clip").astype(jnp.int32)
 
 
-def explore(Q: Array, epsilon, key: Key) -> Array:
-    """An epsilon-greedy action for each row of Q [B, A]; ties are broken at random. [B] int32"""
-    return jax.random.categorical(key, jnp.log(greedy_policy(Q, epsilon))).astype(jnp.int32)
+def explore(Q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
+    """An epsilon-greedy action for each row of Q [B, A]; ties are broken at random. [B] int32
+
+    legal: [B, A] bool, by default all.
+    """
+    policy = greedy_policy(Q, epsilon, legal)
+    return jax.random.categorical(key, jnp.log(policy)).astype(jnp.int32)
 
 
 def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):

@@ -16,7 +16,7 @@ def actor(cfg, env: Env, outputs: int = 1) -> ActorCritic:
     """
     size = dimensions(cfg, env)
     return ActorCritic(
-        env.example_obs.shape, outputs * size, 0,
+        env.obs_shapes, outputs * size, 0,
         cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init,
     )  # fmt: skip
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpg.core.env import Env
-from jaxpg.core.types import Array, Key
+from jaxpg.core.env import Env, leaves, legal
+from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets import policies
 
 ACTIVATIONS = ("tanh", "relu", "elu", "gelu", "silu", "leaky_relu")
@@ -56,15 +56,25 @@ class MLP(nn.Module):
         return x
 
 
+def features(torsos: list[nn.Module], shapes: tuple[tuple[int, ...], ...], obs: Tree) -> Array:
+    """Every leaf of an observation [..., *shape] through its own torso, side by side: [..., F]."""
+    parts = []
+    for torso, shape, x in zip(torsos, shapes, leaves(obs), strict=True):
+        lead = x.shape[: x.ndim - len(shape)]
+        y = torso(x.reshape(-1, *shape))
+        parts.append(y.reshape(*lead, y.shape[-1]))
+    return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+
+
 class ActorCritic(nn.Module):
     """A policy's outputs and a value, on one shared torso or on one each.
 
     Any flax module can be the torso: `torso(hidden, activation, kernel_init)` maps [B, *obs] to
-    features [B, F]. Parameters are named `torso`, `actor*` and `critic*`, so that optimisers can
-    tell them apart.
+    features [B, F]; an observation that is a pytree has one for every leaf. Parameters are named
+    `torso`, `actor*` and `critic*`, so that optimisers can tell them apart.
     """
 
-    obs_shape: tuple[int, ...]
+    obs_shapes: tuple[tuple[int, ...], ...]
     outputs: int  # what the policy head asks of the network
     free_outputs: int  # further ones, learnt but independent of the observation
     torso_class: type = MLP
@@ -74,38 +84,34 @@ class ActorCritic(nn.Module):
     shared: bool = False
 
     def setup(self):
-        def torso():
-            return self.torso_class(self.hidden, self.activation, self.kernel_init)
+        def torsos():
+            fields = self.hidden, self.activation, self.kernel_init
+            return [self.torso_class(*fields) for _ in self.obs_shapes]
 
         if self.shared:
-            self.torso = torso()
+            self.torso = torsos()
         else:
-            self.actor_torso, self.critic_torso = torso(), torso()
+            self.actor_torso, self.critic_torso = torsos(), torsos()
         self.actor = nn.Dense(self.outputs, kernel_init=initializer(self.kernel_init, 0.01))
         self.critic = nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0))
         if self.free_outputs:
             self.actor_free = self.param("actor_free", nn.initializers.zeros, (self.free_outputs,))
 
-    def _features(self, torso: nn.Module, obs: Array) -> Array:
-        lead = obs.shape[: obs.ndim - len(self.obs_shape)]
-        x = torso(obs.reshape(-1, *self.obs_shape))
-        return x.reshape(*lead, x.shape[-1])
-
-    def policy(self, obs: Array) -> Array:
+    def policy(self, obs: Tree) -> Array:
         """The policy head's inputs: obs [..., *obs] -> [..., outputs + free_outputs]."""
         torso = self.torso if self.shared else self.actor_torso
-        out = self.actor(self._features(torso, obs))
+        out = legal(self.actor(features(torso, self.obs_shapes, obs)), obs)
         if self.free_outputs:
             free = jnp.broadcast_to(self.actor_free, (*out.shape[:-1], self.free_outputs))
             out = jnp.concatenate([out, free], -1)
         return out
 
-    def value(self, obs: Array) -> Array:
+    def value(self, obs: Tree) -> Array:
         """The value: obs [..., *obs] -> [...]."""
         torso = self.torso if self.shared else self.critic_torso
-        return self.critic(self._features(torso, obs))[..., 0]
+        return self.critic(features(torso, self.obs_shapes, obs))[..., 0]
 
-    def __call__(self, obs: Array) -> tuple[Array, Array]:
+    def __call__(self, obs: Tree) -> tuple[Array, Array]:
         return self.policy(obs), self.value(obs)
 
 
@@ -117,7 +123,7 @@ def actor_critic(cfg, env: Env) -> tuple[ActorCritic, policies.Policy]:
     """
     pi = policies.make(cfg.head, env, cfg.temperature)
     net = ActorCritic(
-        env.example_obs.shape, pi.outputs, pi.free_outputs,
+        env.obs_shapes, pi.outputs, pi.free_outputs,
         cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, cfg.shared,
     )  # fmt: skip
     return net, pi

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxpg.core.config import label
-from jaxpg.core.env import Env
-from jaxpg.core.types import Array
-from jaxpg.nets.networks import MLP, initializer
+from jaxpg.core.env import Env, leaves, legal
+from jaxpg.core.types import Array, Tree
+from jaxpg.nets.networks import MLP, features, initializer
 
 
 class DiscreteQ(nn.Module):
@@ -18,7 +18,7 @@ class DiscreteQ(nn.Module):
     dueling: Q = V + A - mean A from one torso, Wang et al. (2016), arXiv:1511.06581 eq. 9.
     """
 
-    obs_shape: tuple[int, ...]
+    obs_shapes: tuple[tuple[int, ...], ...]
     actions: int
     torso_class: type = MLP
     hidden: tuple[int, ...] = (64, 64)
@@ -27,27 +27,27 @@ class DiscreteQ(nn.Module):
     dueling: bool = False
 
     @nn.compact
-    def __call__(self, obs: Array) -> Array:
+    def __call__(self, obs: Tree) -> Array:
         x = _features(self, obs)
         init = initializer(self.kernel_init, 1.0)
         advantage = nn.Dense(self.actions, kernel_init=init, name="q")(x)
         if not self.dueling:
-            return advantage
+            return legal(advantage, obs)
         value = nn.Dense(1, kernel_init=init, name="value")(x)
-        return value + advantage - advantage.mean(-1, keepdims=True)
+        return legal(value + advantage - advantage.mean(-1, keepdims=True), obs)
 
 
 class Value(nn.Module):
     """V(s): obs [..., *obs] -> [...]."""
 
-    obs_shape: tuple[int, ...]
+    obs_shapes: tuple[tuple[int, ...], ...]
     torso_class: type = MLP
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "relu"
     kernel_init: str = "orthogonal"
 
     @nn.compact
-    def __call__(self, obs: Array) -> Array:
+    def __call__(self, obs: Tree) -> Array:
         x = _features(self, obs)
         return nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0), name="value")(x)[..., 0]
 
@@ -60,7 +60,7 @@ class Critics(nn.Module):
     stacked, [count, ...]: half the operations of two networks, which is what a small one costs.
     """
 
-    obs_shape: tuple[int, ...]
+    obs_shapes: tuple[tuple[int, ...], ...]
     count: int = 2
     torso_class: type = MLP
     hidden: tuple[int, ...] = (64, 64)
@@ -68,9 +68,9 @@ class Critics(nn.Module):
     kernel_init: str = "orthogonal"
 
     @nn.compact
-    def __call__(self, obs: Array, action: Array) -> Array:
+    def __call__(self, obs: Tree, action: Array) -> Array:
         lead = action.shape[:-1]
-        x = jnp.concatenate([obs.reshape(*lead, -1), action], -1)
+        x = jnp.concatenate([*(x.reshape(*lead, -1) for x in leaves(obs)), action], -1)
         critic = nn.vmap(
             _Critic, in_axes=None, axis_size=self.count,
             variable_axes={"params": 0}, split_rngs={"params": True},
@@ -93,11 +93,9 @@ class _Critic(nn.Module):
         return nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0), name="q")(x)[..., 0]
 
 
-def _features(net: nn.Module, obs: Array) -> Array:
-    lead = obs.shape[: obs.ndim - len(net.obs_shape)]
-    torso = net.torso_class(net.hidden, net.activation, net.kernel_init)
-    x = torso(obs.reshape(-1, *net.obs_shape))
-    return x.reshape(*lead, x.shape[-1])
+def _features(net: nn.Module, obs: Tree) -> Array:
+    fields = net.hidden, net.activation, net.kernel_init
+    return features([net.torso_class(*fields) for _ in net.obs_shapes], net.obs_shapes, obs)
 
 
 def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
@@ -110,16 +108,14 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
             f"{label(type(cfg))} on {env.name}, whose actions are continuous: allowed are discrete"
         )
     return DiscreteQ(
-        env.example_obs.shape, env.action_space.n,
+        env.obs_shapes, env.action_space.n,
         cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, dueling,
     )  # fmt: skip
 
 
 def critics(cfg, env: Env, count: int = 2) -> Critics:
-    return Critics(
-        env.example_obs.shape, count, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init
-    )
+    return Critics(env.obs_shapes, count, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init)
 
 
 def state_value(cfg, env: Env) -> Value:
-    return Value(env.example_obs.shape, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init)
+    return Value(env.obs_shapes, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init)

@@ -19,17 +19,23 @@ def lookahead(P: Array, R: Array, V: Array, gamma) -> Array:
     return R + gamma * P @ V
 
 
-def soft_value(Q: Array, epsilon) -> Array:
-    """V [...] of the epsilon-greedy policy over Q [..., A]."""
-    return (1 - epsilon) * Q.max(-1) + epsilon * Q.mean(-1)
+def soft_value(Q: Array, epsilon, legal: Array | None = None) -> Array:
+    """V [...] of the epsilon-greedy policy over Q [..., A]; `legal` as below."""
+    if legal is None:
+        return (1 - epsilon) * Q.max(-1) + epsilon * Q.mean(-1)
+    return jnp.where(legal, greedy_policy(Q, epsilon, legal) * Q, 0).sum(-1)
 
 
-def greedy_policy(Q: Array, epsilon=0.0) -> Array:
-    """The epsilon-greedy policy [..., A] over Q [..., A]; equal actions share alike."""
-    best = Q.max(-1, keepdims=True) == Q
-    return (1 - epsilon) * best / best.sum(-1, keepdims=True, dtype=jnp.int32) + (
-        epsilon / Q.shape[-1]
-    )
+def greedy_policy(Q: Array, epsilon=0.0, legal: Array | None = None) -> Array:
+    """The epsilon-greedy policy [..., A] over Q [..., A]; equal actions share alike.
+
+    legal: [..., A] bool, by default all; the others have probability 0.
+    """
+    legal = jnp.ones(Q.shape, bool) if legal is None else legal
+    Q = jnp.where(legal, Q, -jnp.inf)
+    best = (Q.max(-1, keepdims=True) == Q) & legal
+    share = lambda x: x / x.sum(-1, keepdims=True, dtype=jnp.int32)  # noqa: E731
+    return (1 - epsilon) * share(best) + epsilon * share(legal)
 
 
 def value_iteration(

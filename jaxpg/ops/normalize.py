@@ -80,12 +80,17 @@ def std(stats: RunningStats) -> Tree:
 
 
 def whiten(stats: RunningStats | tuple, x: Tree, clip: float = 10.0) -> Tree:
-    """Observations [..., *shape] in units of the running mean and deviation, clipped."""
+    """Observations [..., *shape] in units of the running mean and deviation, clipped.
+
+    What is bool, a mask of actions, stays as it is.
+    """
     if stats == ():
         return x
-    return jax.tree.map(
-        lambda x, mean, s: jnp.clip((x - mean) / s, -clip, clip), x, stats.mean, std(stats)
-    )
+
+    def one(x, mean, s):
+        return x if x.dtype == bool else jnp.clip((x - mean) / s, -clip, clip)
+
+    return jax.tree.map(one, x, stats.mean, std(stats))
 
 
 class RewardScale(NamedTuple):
