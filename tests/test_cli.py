@@ -296,6 +296,7 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch):
 
 def test_ctrl_c_says_how_to_go_on_and_the_cache_is_used(tmp_path):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    del env["JAX_COMPILATION_CACHE_DIR"]  # the tests' own
     line = f"{TRAIN} --seeds 2 --total-steps 100000000 --evaluations 0 --out run"
     run = subprocess.Popen(
         [*JAXPG, *line.split()], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True

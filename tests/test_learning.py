@@ -5,7 +5,8 @@ import pytest
 
 import jaxpg
 
-# steps, and what the mean over 4 seeds must reach: a random policy gets about 22
+# steps, and what the mean over 4 seeds must reach: a random policy gets about 22 on CartPole, and
+# -1200 on Pendulum
 ENOUGH = {
     "reinforce": (200_000, 200),
     "a2c": (250_000, 300),
@@ -14,11 +15,11 @@ ENOUGH = {
     "npg": (40_000, 300),
     "trpo": (40_000, 300),
     "ppo": (100_000, 400),
-    "dqn": (100_000, 400),
-    "sac_discrete": (200_000, 300),
-    "ddpg": (30_000, -300),
-    "td3": (20_000, -300),
-    "sac": (20_000, -300),
+    "dqn": (50_000, 350),
+    "sac_discrete": (24_000, 150),
+    "ddpg": (12_000, -400),
+    "td3": (12_000, -400),
+    "sac": (10_000, -400),
     "q_learning": (100_000, -13),
     "sarsa": (100_000, -17),
     "expected_sarsa": (50_000, -15),
