@@ -198,7 +198,7 @@ def test_statistics_leave_out_a_candidate_whose_observations_are_not_finite():
     old = normalize.update_stats(normalize.init_stats(jnp.zeros(2)), jnp.asarray(seen[:2]))
     mean = jnp.array([[jnp.nan, 0], seen[2:].mean(0)])
     m2 = jnp.array([[1.0, 1], ((seen[2:] - seen[2:].mean(0)) ** 2).sum(0)])
-    new = population._merge(old, normalize.RunningStats(jnp.full((2, 1), 2.0), mean, m2))
+    new = population._merge(old, normalize.RunningStats(jnp.full(2, 2.0), mean, m2))
     assert float(new.count) == 4
     np.testing.assert_allclose(new.mean, seen.mean(0), rtol=1e-6)
     np.testing.assert_allclose(new.m2, ((seen - seen.mean(0)) ** 2).sum(0), rtol=1e-6)
