@@ -50,7 +50,7 @@ def test_no_agent_takes_an_illegal_action(name):
 def test_an_agent_that_sees_the_mask_finds_the_first_legal_action():
     """From the image; a random legal action gets 1 in about 2.5."""
     env, cfg = make(Picky()), jaxpg.ppo.Config(num_envs=16, num_steps=32, learning_rate=3e-3)
-    state, metrics = jax.jit(lambda cfg: jaxpg.train(jaxpg.ppo, cfg, env, KEY, 20_000))(cfg)
+    _, metrics = jax.jit(lambda cfg: jaxpg.train(jaxpg.ppo, cfg, env, KEY, 20_000))(cfg)
     assert metrics["episode/return"][-5:].mean() > 5
 
 
