@@ -34,7 +34,7 @@ def greedy_policy(Q: Array, epsilon=0.0, legal: Array | None = None) -> Array:
     legal = jnp.ones(Q.shape, bool) if legal is None else legal
     Q = jnp.where(legal, Q, -jnp.inf)
     best = (Q.max(-1, keepdims=True) == Q) & legal
-    share = lambda x: x / x.sum(-1, keepdims=True, dtype=jnp.int32)  # noqa: E731
+    share = lambda x: x / x.sum(-1, keepdims=True, dtype=Q.dtype)  # noqa: E731
     return (1 - epsilon) * share(best) + epsilon * share(legal)
 
 
