@@ -3,19 +3,21 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import jaxpg
 from jaxpg import agents, cli
 from jaxpg.core.run import Result
 from jaxpg.core.train import start
 from jaxpg.experiment.checkpoint import CheckpointError, write_json
-from tests.conftest import TINY
+from tests.conftest import INSTALLED, TINY, short_env
 
 # Agent and environment: one of every kind of action, state and normalisation.
 CASES = {
@@ -103,7 +105,7 @@ def test_actions_are_those_of_the_agent(case, key):
         assert len(np.unique(draws)) > 1
 
 
-def test_a_linear_policy_acts_as_numpy_does(made):
+def test_a_policy_acts_as_numpy_does(made):
     """No code of the agent's: whiten, two layers, clip to the space."""
     state, policy = made("ppo-continuous").result.state, made("ppo-continuous").policy
     obs = made("ppo-continuous").obs
@@ -387,7 +389,7 @@ def remember(cfg, env, state, obs, carry, key, greedy):
     def inner(state, total):
         return (total[:, None] + obs["place"]) @ state.table
 
-    total = (carry if carry != () else jnp.zeros_like(obs["speed"])) + obs["speed"]
+    total = obs["speed"] + (0 if isinstance(carry, tuple) else carry)
     noise = 0 if greedy else jax.random.normal(key, total.shape)
     return inner(state, total) + noise, total
 
@@ -429,3 +431,119 @@ def test_memory_is_handed_back_and_forth(rememberer, tmp_path, where):
         policy({"place": place, "speed": np.ones(3)})
     with pytest.raises(ValueError, match="batches"):
         policy({"place": place, "speed": 1.0})
+
+
+# Every agent, with numbers drawn at random for what it learns.
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_every_agent_can_be_exported(name, tmp_path):
+    agent = agents.get(name)
+    cfg = agent.Config(**TINY[name])
+    env = short_env(agent, cfg)
+    rng = np.random.default_rng(0)
+
+    def draw(x):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return jax.lax.full_like(x, 0)
+        return jnp.asarray(rng.uniform(0.1, 1, x.shape) * rng.choice([1, 3]), x.dtype)
+
+    like = jax.eval_shape(lambda key: start(agent, cfg, env, key), jax.random.key(0))
+    metrics = {"episode/return": np.zeros(1)}
+    state = jax.tree.map(draw, like)
+    policy = jaxpg.Policy.of(Result(agent, cfg, env, state, metrics, 1, 1, "done", 0.0))
+    obs = rng.normal(size=(3, *env.example_obs.shape)) * 2
+    policy.export(tmp_path / "file", platforms=["cpu"])
+    expected = policy(obs)
+    same(jaxpg.Policy.from_file(tmp_path / "file")(obs), expected)
+    if find_spec("onnx") and find_spec("onnxruntime"):
+        policy.export_onnx(tmp_path / "model.onnx")
+        close(onnx_actions(tmp_path / "model.onnx", obs), expected)
+
+
+# ONNX.
+
+
+def onnx_actions(file, obs):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(["action"], {"obs": np.asarray(obs, np.float32)})[0]
+
+
+def close(found, expected):
+    """Another runtime rounds otherwise."""
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_onnx_acts_alike_for_any_batch(case, tmp_path, size):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "model.onnx"
+    case.policy.export_onnx(file)
+    close(onnx_actions(file, case.obs[:size]), act(case.result, case.obs[:size]))
+    model = onnx.load(file)
+    assert json.loads(model.metadata_props[0].value) == case.policy.about
+
+
+ACTIVATIONS = ("tanh", "relu", "elu", "gelu", "silu", "leaky_relu")
+
+
+class Convolutions(nn.Module):
+    """An image torso, as one of a user's own may be."""
+
+    hidden: tuple
+    activation: str
+    kernel_init: str
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(3, (3, 2), strides=(2, 1), padding="SAME")(x))
+        x = nn.LayerNorm()(nn.Conv(2, (2, 2), padding="VALID", kernel_dilation=(2, 1))(x))
+        return nn.silu(nn.Dense(self.hidden[0])(x.reshape(x.shape[0], -1)))
+
+
+@pytest.mark.parametrize("net", [*ACTIVATIONS, Convolutions])
+def test_onnx_of_networks(net, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    env_name, fields = "Pendulum-v1", {"activation": net, "head": "tanh_gaussian_state_std"}
+    if net is Convolutions:
+        env_name, fields = "Breakout-MinAtar", {"net": net}
+    cfg, env = jaxpg.a2c.Config(hidden=(4,), **fields), jaxpg.make(env_name)
+    state = start(jaxpg.a2c, cfg, env, jax.random.key(1))
+    rng = np.random.default_rng(0)
+    draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
+    state = state._replace(params=jax.tree.map(draw, state.params))
+    metrics = {"episode/return": np.zeros(1)}
+    result = Result(jaxpg.a2c, cfg, env, state, metrics, 1, 1, "done", 0.0)
+    jaxpg.Policy.of(result).export_onnx(tmp_path / "model.onnx")
+    obs = rng.normal(size=(50, *env.example_obs.shape))
+    expected = act(result, obs.astype(np.float32))
+    assert len(np.unique(expected)) > 1
+    close(onnx_actions(tmp_path / "model.onnx", obs), expected)
+
+
+def test_onnx_with_memory_and_what_it_cannot_say(rememberer, made, tmp_path):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    file = tmp_path / "model.onnx"
+    rememberer.export_onnx(file)
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    feed = {"obs['place']": np.ones((2, 3)), "obs['speed']": np.array([1, 5]), "carry0": [2, 3]}
+    feed = {name: np.asarray(x, np.float32) for name, x in feed.items()}
+    action, carry = session.run(["action", "next_carry0"], feed)
+    np.testing.assert_array_equal(carry, [3, 8])
+    np.testing.assert_array_equal(action, [12, 27])
+
+    with pytest.raises(ValueError, match="ONNX: the policy uses 'call_exported'"):
+        jaxpg.Policy.from_file(made("ppo").file).export_onnx(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_onnx_is_an_extra(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs the extra"):
+        made("ppo").policy.export_onnx(tmp_path / "x")

@@ -14,6 +14,7 @@ This module imports neither gymnax, flax, distrax nor optax, unless it loads a r
 """
 
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -131,6 +132,19 @@ class Policy(NamedTuple):
         draft = path.with_name(path.name + ".tmp")
         draft.write_bytes(head + b"\n" + body)
         os.replace(draft, path)  # all of it or nothing
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Writes the greedy policy as an ONNX model. Needs the extra `onnx`.
+
+        Inputs `obs [batch, *obs]` (of several parts: `obs` and the path of each) and `carry0`, ...
+        if it has a memory; outputs `action [batch, *action]` and `next_carry0`, ... Raises
+        ValueError for a program that has no rule, naming the primitive, ImportError without onnx.
+        """
+        if importlib.util.find_spec("onnx") is None:
+            raise ImportError("ONNX needs the extra: pip install 'jaxpg[onnx]'")
+        from jaxpg.experiment import to_onnx
+
+        to_onnx.write(self, Path(path))
 
     @staticmethod
     def from_file(path: str | Path) -> "Policy":
