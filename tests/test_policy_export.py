@@ -409,7 +409,7 @@ def test_memory_is_handed_back_and_forth(rememberer, tmp_path, where):
     policy = rememberer
     if where == "file":
         policy.export(tmp_path / "file")
-        assert (tmp_path / "file").stat().st_size < 20_000
+        assert (tmp_path / "file").stat().st_size < 100_000  # not the 4 MB that it never reads
         policy = jaxpg.Policy.from_file(tmp_path / "file")
     assert [x.shape for x in policy.weights] == [(3,)]
     place, speed = np.ones((2, 3)), np.array([1.0, 5.0])
