@@ -29,6 +29,7 @@ _HOME = {
     "resume": "experiment.runs",
     "load": "experiment.runs",
     "CheckpointError": "experiment.checkpoint",
+    "Policy": "experiment.policy",
     "preset": "presets",
 }
 

@@ -27,6 +27,7 @@ usage: jaxpg COMMAND ...
   resume RUN        go on with a run that was stopped, or make it longer
   eval RUN          measure whole episodes under the policy that was learnt
   plot RUN...       draw learning curves into a PNG
+  export RUN        write the policy that was learnt into one file
   list              agents, environments, and which go together
 
 `jaxpg COMMAND --help` says more. `jaxpg train AGENT ENV --help` has every setting
@@ -47,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if argv else 2
     name, *rest = argv
-    commands = {"resume": resume, "eval": evaluate, "plot": plot, "list": overview}
+    commands = {
+        "resume": resume,
+        "eval": evaluate,
+        "plot": plot,
+        "export": export,
+        "list": overview,
+    }
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda text, *_, **__: _say(f"warning: {text}")
@@ -194,6 +201,26 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: in
     out = out or (runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png"))
     learning_curve(runs, out, window)
     print(out)
+    return 0
+
+
+def export(run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0) -> int:
+    """Writes the policy of a run's newest checkpoint into one file, to act with elsewhere.
+
+    Args:
+        run: the run folder.
+        out: the file.
+        onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
+        seed: which policy, of a run of several seeds: 0, 1, ...
+    """
+    if not out.parent.is_dir():
+        raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
+    _set_up(math.prod(_seeds(run)))
+    import jaxpg
+
+    policy = jaxpg.Policy.load(run, seed=seed)
+    (policy.export_onnx if onnx else policy.export)(out)
+    print(f"{out}  {out.stat().st_size:,} bytes")
     return 0
 
 

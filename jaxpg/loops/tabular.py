@@ -85,7 +85,7 @@ def state_of(cfg, env: E.Env, obs: Tree) -> Array:
         jnp.array(given, float) if given else jnp.broadcast_to(own, space.shape).ravel()
         for given, own in [(cfg.low, space.low), (cfg.high, space.high)]
     )  # fmt: skip
-    x, bins = obs.reshape(len(obs), -1), jnp.array(cfg.bins)
+    x, bins = obs.reshape(obs.shape[0], -1), jnp.array(cfg.bins)
     cell = jnp.clip(jnp.floor((x - low) / (high - low) * bins), 0, bins - 1).astype(jnp.int32)
     return jnp.ravel_multi_index(tuple(cell.T), cfg.bins, mode="clip").astype(jnp.int32)
 
