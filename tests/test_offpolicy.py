@@ -119,7 +119,7 @@ def mlp(x, *trees):
 
 
 def np_actor(params, obs):
-    return mlp(obs, params["params"]["actor_torso_0"], params["params"]["actor"])
+    return mlp(obs, params["params"]["actor_torso"], params["params"]["actor"])
 
 
 def np_critic(params, i, obs, action):

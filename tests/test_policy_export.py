@@ -375,6 +375,8 @@ class Core:
     def observation_space(self, params):
         return Space()
 
+    action_space = observation_space
+
 
 class Memory(NamedTuple):
     table: jax.Array

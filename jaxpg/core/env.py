@@ -201,7 +201,7 @@ def _as_floats(space, obs: Tree) -> Tree:
     if isinstance(obs, dict):
         return {name: _as_floats(inner and inner[name], x) for name, x in obs.items()}
     if isinstance(obs, tuple):
-        return tuple(_as_floats(s, x) for s, x in zip(inner, obs, strict=True))
+        return tuple(_as_floats(inner and inner[i], x) for i, x in enumerate(obs))
     if hasattr(space, "n"):
         return jax.nn.one_hot(obs, space.n, dtype=float)
     return jax.tree.map(lambda x: x.astype(float), obs)
@@ -209,10 +209,13 @@ def _as_floats(space, obs: Tree) -> Tree:
 
 @functools.cache
 def _masked_by_info(core) -> bool:
+    """Whether the `info` of `step` has an `action_mask`."""
+    params = core.default_params
+    if not hasattr(core.action_space(params), "n"):
+        return False
+
     def info(key):
-        params = core.default_params
-        action = core.action_space(params).sample(key)
-        return core.step(key, core.reset(key, params)[1], action, params)[-1]
+        return core.step(key, core.reset(key, params)[1], jnp.zeros((), jnp.int32), params)[-1]
 
     return "action_mask" in jax.eval_shape(info, jax.random.key(0))
 

@@ -1,6 +1,7 @@
 """Networks: torsos that turn an observation into features, and the actor-critic on top of them."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -56,9 +57,14 @@ class MLP(nn.Module):
         return x
 
 
-def features(torsos: list[nn.Module], shapes: tuple[tuple[int, ...], ...], obs: Tree) -> Array:
-    """Every leaf of an observation [..., *shape] through its own torso, side by side: [..., F]."""
-    parts = []
+def features(
+    torsos: nn.Module | Sequence[nn.Module], shapes: tuple[tuple[int, ...], ...], obs: Tree
+) -> Array:
+    """Every leaf of an observation [..., *shape] through its own torso, side by side: [..., F].
+
+    torsos: one for each leaf; or the one, of an observation that is an array.
+    """
+    parts, torsos = [], [torsos] if isinstance(torsos, nn.Module) else torsos
     for torso, shape, x in zip(torsos, shapes, leaves(obs), strict=True):
         lead = x.shape[: x.ndim - len(shape)]
         y = torso(x.reshape(-1, *shape))
@@ -86,7 +92,8 @@ class ActorCritic(nn.Module):
     def setup(self):
         def torsos():
             fields = self.hidden, self.activation, self.kernel_init
-            return [self.torso_class(*fields) for _ in self.obs_shapes]
+            each = [self.torso_class(*fields) for _ in self.obs_shapes]
+            return each if len(each) > 1 else each[0]
 
         if self.shared:
             self.torso = torsos()
