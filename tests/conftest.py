@@ -1,10 +1,12 @@
 """What the tests share: tiny configs of every agent, and what was compiled already."""
 
 import atexit
+import itertools
 import os
 import shutil
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 # Tests of one agent need the same programs, in whichever process they run. Before JAX is imported.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -12,6 +14,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import jax
 import pytest
 
 import jaxpg
@@ -114,6 +117,17 @@ RATE |= dict.fromkeys(
 RUIN = {"npg": "critic_learning_rate", "trpo": "critic_learning_rate", "cem": None}
 RUIN |= dict.fromkeys(("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"))
 INSTALLED = [name for name in agents.NAMES if name != "evosax" or find_spec("evosax")]
+
+
+MAPS, TESTS = Path("/proc/self/maps"), itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def few_mappings():
+    """A compiled program is hundreds of memory mappings, and Linux allows a process 65,530: beyond
+    them XLA's compiler crashes. So programs are forgotten before that; the cache has them."""
+    if next(TESTS) % 10 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(params=INSTALLED)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxpg
+from jaxpg.core import env as E
 from jaxpg.core.run import run
 from jaxpg.core.train import iterate, start, with_horizon
 from jaxpg.experiment.logging import NonFiniteError, nan_guard
@@ -209,21 +210,26 @@ def finite(metrics):
     return all(np.isfinite(m[-1]) for k, m in metrics.items() if not k.startswith("episode"))
 
 
-def train_and_evaluate(agent, env, cfg):
+def trained(agent, env, cfg):
+    """The state after two iterations, all of it finite."""
     total = 2 * agent.steps_per_iter(cfg)
     train = jax.jit(functools.partial(jaxpg.train, agent, total_steps=total))
     state, metrics = train(cfg, env, jax.random.key(0))
-    returns = jaxpg.evaluate(agent, cfg, env, state, jax.random.key(1), episodes=3, greedy=False)
-    assert returns.shape == (3,)
-    assert np.isfinite(returns).all()
     assert finite(metrics)
+    return state
 
 
-def test_odd_spaces_train_and_evaluate(agent, tiny):
+def test_odd_spaces_train_and_act(agent, tiny):
     """Discrete observations, actions with bounds of their own each, integer rewards."""
     if "bins" in TINY[agent.name]:
         tiny = dataclasses.replace(tiny, bins=(), low=(), high=())
-    train_and_evaluate(agent, make(Odd(discrete=agent.name in DISCRETE)), tiny)
+    env = make(Odd(discrete=agent.name in DISCRETE))
+    state, key = trained(agent, env, tiny), jax.random.key(1)
+    act = functools.partial(agent.act, greedy=False)
+    action, _ = jax.jit(act)(tiny, env, state, E.reset(env, key, 9).obs, (), key)
+    low, high = (0, 2) if env.discrete else (env.action_space.low, env.action_space.high)
+    assert action.shape == (9, *env.action_space.shape)
+    assert ((action >= low) & (action <= high)).all()
 
 
 @pytest.mark.parametrize("name", CONTINUOUS + DISCRETE)
@@ -237,7 +243,12 @@ def test_the_other_kind_of_actions_is_refused(name):
 def test_gymnax_spaces_train_and_evaluate(name):
     """What lies between agents and spaces is shared: one agent speaks for all."""
     short = {"max_steps_in_episode": 8} if "Umbrella" not in name else {}
-    train_and_evaluate(jaxpg.ppo, jaxpg.make(name, **short), jaxpg.ppo.Config(**TINY["ppo"]))
+    agent, env, key = jaxpg.ppo, jaxpg.make(name, **short), jax.random.key(1)
+    cfg = agent.Config(**TINY["ppo"])
+    state = trained(agent, env, cfg)
+    returns = jaxpg.evaluate(agent, cfg, env, state, key, episodes=3, greedy=False)
+    assert returns.shape == (3,)
+    assert np.isfinite(returns).all()
 
 
 def test_x64_keeps_the_types(agent, tiny, env):
