@@ -27,7 +27,7 @@ def collected(env, cfg, params):
     def act(obs, carry, key):
         out = net.apply(params, obs, method="policy")
         draw, log_prob = pi.sample(out, key)
-        return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob, "out": out}
+        return pi.action(draw), (), {"draw": draw, "log_prob": log_prob, "out": out, "carry": ()}
 
     k_env, k_rollout = jax.random.split(jax.random.key(1))
     _, _, t, _ = E.rollout(env, act, E.reset(env, k_env, 3), (), k_rollout, 6)
@@ -58,7 +58,9 @@ def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
         **NET, gae_lambda=0.9, entropy_coef=0.03, value_coef=1.0, normalize_advantage=False,
         objective=objective, target_kl=0.01, clip_value=False,
     )  # fmt: skip
-    batch = ppo.Batch(t.obs, **t.extras, value=value, advantage=advantage, target=advantage + value)
+    batch = ppo.Batch(
+        t.obs, start=None, **t.extras, value=value, advantage=advantage, target=advantage + value
+    )
     ours = jax.grad(lambda p: ppo.loss(p, same, env, batch, 3.0)[0])(params)
     theirs = jax.grad(lambda p: a2c.loss(p, cfg, env, t)[0])(params)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(theirs)) > 1e-2
@@ -118,7 +120,7 @@ def test_a3c_applies_gradients_of_lag_updates_ago_in_turn(delay, workers):
     def update(copy, params, opt_state, env_state, key):
         def act(obs, carry, key):
             draw, _ = pi.sample(net.apply(copy, obs, method="policy"), key)
-            return pi.action(draw), carry, {"draw": draw}
+            return pi.action(draw), (), {"draw": draw, "carry": ()}
 
         env_state, _, t, _ = E.rollout(env, act, env_state, (), key, cfg.num_steps)
         grads, _ = jax.grad(a2c.loss, has_aux=True)(copy, a2c.Config(**NET, gae_lambda=1.0), env, t)

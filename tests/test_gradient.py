@@ -29,7 +29,7 @@ def trajectories():
     actions = jnp.asarray(ACTIONS.T)
     return Transition(
         *map(jnp.asarray, (obs, actions, reward, terminated, np.zeros_like(terminated))),
-        jnp.asarray(following.transpose(1, 0, 2)), {"draw": actions},
+        jnp.asarray(following.transpose(1, 0, 2)), {"draw": actions, "carry": ()},
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg.nets import policies
-from jaxpg.nets.networks import orthogonal
+from jaxpg.nets.initializers import orthogonal
 
 GAUSSIANS = [head for head in policies.HEADS if "gaussian" in head]
 OUT = jnp.array([0.7, -0.4])  # mean and log-std of one dimension

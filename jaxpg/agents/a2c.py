@@ -21,10 +21,11 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import optimizers
+from jaxpg.nets import memories
+from jaxpg.nets.memories import MEMORIES
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
-from jaxpg.ops import losses
-from jaxpg.ops.normalize import standardize
+from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, n_step_return
 
 
@@ -44,6 +45,8 @@ class Config:
     entropy_coef: float = number(0.01, ge=0)
     entropy_coef_schedule: str = schedule()
     normalize_advantage: bool = static(False)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     max_grad_norm: float = number(0.5, gt=0)
     head: str = static("auto", choices=HEADS)
     temperature: float = number(1.0, gt=0)  # of a categorical head
@@ -51,7 +54,11 @@ class Config:
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
     shared: bool = static(False)  # one torso for actor and critic
+    memory: str = static("none", choices=MEMORIES)
+    memory_size: int = static(64, ge=1)
+    memory_length: int = static(32, ge=1)  # steps that attention looks back
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
@@ -60,6 +67,9 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
+    carry: Tree  # [num_envs, ...] what the policy remembers; () without memory
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
     iteration: Array  # [] int32
     key: Key
 
@@ -69,10 +79,14 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     k_params, k_env, key = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
+    env_state = E.reset(env, k_env, cfg.num_envs)
     return TrainState(
         params=params,
         opt_state=optimizers.actor_critic(cfg).init(params),
-        env=E.reset(env, k_env, cfg.num_envs),
+        env=env_state,
+        carry=memories.empty(jax.eval_shape(net.apply, params, env_state.obs)[2]),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -89,12 +103,13 @@ def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> A
 def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
     """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
     net, pi = actor_critic(cfg, env)
-    out, value = net.apply(params, t.obs)
-    next_value = net.apply(params, t.next_obs, method="value")
+    start = memories.starts(t.terminated | t.truncated)
+    out, value, after = net.apply(params, t.obs, t.extras["carry"], start)
+    _, next_value, _ = net.apply(params, t.next_obs, after)
     advantage = jax.lax.stop_gradient(advantages(cfg, t, value, next_value))
     target = advantage + jax.lax.stop_gradient(value)
     if cfg.normalize_advantage:
-        advantage = standardize(advantage)
+        advantage = normalize.standardize(advantage)
 
     l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
     l_value = losses.value(value, target)
@@ -114,21 +129,31 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     # Collect.
     def act(obs, carry, key):
-        draw, _ = pi.sample(net.apply(state.params, obs, method="policy"), key)
-        return pi.action(draw), carry, {"draw": draw}
+        obs = normalize.whiten(state.obs_stats, obs)
+        out, _, after = net.apply(state.params, obs, carry)
+        draw, _ = pi.sample(out, key)
+        return pi.action(draw), after, {"draw": draw, "carry": carry}
 
-    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+    env_state, carry, t, metrics = E.rollout(
+        env, act, state.env, state.carry, k_rollout, cfg.num_steps
+    )
+    ended = t.terminated | t.truncated
+    stats = normalize.update_stats(state.obs_stats, t.obs)  # for the next rollout
+    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    t = t._replace(obs=obs, next_obs=next_obs, reward=reward)
 
     # Learn: one update of both on the whole rollout.
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, env_state, state.iteration + 1, key), metrics | info
+    state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)
+    return state, metrics | info
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = actor_critic(cfg, env)
-    out = net.apply(state.params, obs, method="policy")
+    out, _, carry = net.apply(state.params, normalize.whiten(state.obs_stats, obs), carry)
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

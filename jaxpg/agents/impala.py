@@ -89,7 +89,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
     """Policy, critic and entropy bonus on a rollout [T, N] of the actors' policy: sec. 4.2."""
     net, pi = actor_critic(cfg, env)
-    out, value = net.apply(params, t.obs)
+    out, value, _ = net.apply(params, t.obs)
     next_value = net.apply(params, t.next_obs, method="value")
     log_prob = pi.log_prob(out, t.extras["draw"])
     log_ratio = jax.lax.stop_gradient(log_prob - t.extras["log_prob"])

@@ -21,6 +21,8 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops.minibatch import epochs
+from jaxpg.nets import memories
+from jaxpg.nets.memories import MEMORIES
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses, normalize
@@ -56,7 +58,11 @@ class Config:
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
     shared: bool = static(False)  # one torso for actor and critic
+    memory: str = static("none", choices=MEMORIES)  # then minibatches are of whole sequences
+    memory_size: int = static(64, ge=1)
+    memory_length: int = static(32, ge=1)  # steps that attention looks back
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
@@ -65,6 +71,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
+    carry: Tree  # [num_envs, ...] what the policy remembers; () without memory
     obs_stats: normalize.RunningStats | tuple  # () when off
     reward_scale: normalize.RewardScale | tuple
     kl_penalty: Array  # [] weight of the penalty under objectives "kl" and "lagrangian"
@@ -73,9 +80,11 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What learning needs of a rollout: leaves [T, N, ...], then [T * N, ...]."""
+    """What learning needs of a rollout: leaves [T, N, ...]; without memory, [T * N, ...]."""
 
     obs: Tree
+    carry: Tree  # before the step; with memory [1, N, ...], before the first
+    start: Array  # whether the step is the first of its episode
     draw: Array
     log_prob: Array
     out: Array  # the policy's outputs at collection, for the exact KL divergence
@@ -92,11 +101,13 @@ def optimizer(cfg: Config) -> optax.GradientTransformation:
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
-    batch = cfg.num_envs * cfg.num_steps
+    batch, what = cfg.num_envs * cfg.num_steps, "the batch, num_envs * num_steps ="
+    what += f" {cfg.num_envs} * {cfg.num_steps} = {batch}"
+    if cfg.memory != "none":
+        batch, what = cfg.num_envs, f"num_envs={cfg.num_envs}, the sequences with memory"
     if batch % cfg.minibatches:
         raise ValueError(
-            f"ppo.Config minibatches={cfg.minibatches}: allowed is a divisor of the batch, "
-            f"num_envs * num_steps = {cfg.num_envs} * {cfg.num_steps} = {batch}"
+            f"ppo.Config minibatches={cfg.minibatches}: allowed is a divisor of {what}"
         )
     if cfg.objective != "clip" and cfg.target_kl is None:
         raise ValueError(
@@ -106,10 +117,12 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     k_params, k_env, key = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
+    env_state = E.reset(env, k_env, cfg.num_envs)
     return TrainState(
         params=params,
         opt_state=optimizer(cfg).init(params),
-        env=E.reset(env, k_env, cfg.num_envs),
+        env=env_state,
+        carry=memories.empty(jax.eval_shape(net.apply, params, env_state.obs)[2]),
         obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
         reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
         kl_penalty=jnp.ones((), float),
@@ -121,7 +134,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty) -> tuple[Array, Metrics]:
     """Eq. 9: the surrogate, the critic's error and the entropy bonus, over a minibatch."""
     net, pi = actor_critic(cfg, env)
-    out, value = net.apply(params, b.obs)
+    out, value, _ = net.apply(params, b.obs, b.carry, b.start)
     log_ratio = pi.log_prob(out, b.draw) - b.log_prob
     advantage = normalize.standardize(b.advantage) if cfg.normalize_advantage else b.advantage
 
@@ -155,21 +168,31 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     # Collect.
     def act(obs, carry, key):
-        out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
+        obs = normalize.whiten(state.obs_stats, obs)
+        out, _, after = net.apply(state.params, obs, carry)
         draw, log_prob = pi.sample(out, key)
-        return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob, "out": out}
+        seen = {"draw": draw, "log_prob": log_prob, "out": out, "carry": carry}
+        return pi.action(draw), after, seen
 
-    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+    env_state, carry, t, metrics = E.rollout(
+        env, act, state.env, state.carry, k_rollout, cfg.num_steps
+    )
 
     # Advantages. The critic runs once over the batch, not inside the rollout.
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     ended = t.terminated | t.truncated
     scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
-    value = net.apply(state.params, obs, method="value")
-    next_value = net.apply(state.params, next_obs, method="value")
+    _, value, after = net.apply(state.params, obs, t.extras["carry"])
+    _, next_value, _ = net.apply(state.params, next_obs, after)
     advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
-    batch = Batch(obs=obs, **t.extras, value=value, advantage=advantage, target=advantage + value)
-    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    batch = Batch(
+        obs=obs, start=memories.starts(ended), **t.extras,
+        value=value, advantage=advantage, target=advantage + value,
+    )  # fmt: skip
+    if cfg.memory == "none":
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    else:
+        batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
 
     # Learn.
     opt = optimizer(cfg)
@@ -185,13 +208,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     (params, opt_state), info = epochs(
         update, (state.params, state.opt_state), batch, k_perm,
-        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches,
+        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(cfg.memory != "none"),
         stop=too_far if cfg.objective == "clip" and cfg.target_kl is not None else None,
     )  # fmt: skip
 
     penalty = state.kl_penalty
     if cfg.objective != "clip":
-        kl = pi.kl(batch.out, net.apply(params, batch.obs, method="policy")).mean()
+        out, _, _ = net.apply(params, batch.obs, batch.carry, batch.start)
+        kl = pi.kl(batch.out, out).mean()
         if cfg.objective == "kl":
             penalty = losses.adapt_penalty(penalty, kl, cfg.target_kl)
         else:
@@ -201,14 +225,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.
     stats = normalize.update_stats(state.obs_stats, t.obs)
     state = TrainState(
-        params, opt_state, env_state, stats, scale, penalty, state.iteration + 1, key
+        params, opt_state, env_state, carry, stats, scale, penalty, state.iteration + 1, key
     )
     return state, metrics | info | {"value/explained_variance": explained}
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = actor_critic(cfg, env)
-    out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
+    out, _, carry = net.apply(state.params, normalize.whiten(state.obs_stats, obs), carry)
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

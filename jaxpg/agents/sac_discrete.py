@@ -25,7 +25,7 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import parts, replay
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic, torso
 from jaxpg.nets.values import discrete_q
 
 
@@ -81,10 +81,7 @@ def optimizers(cfg: Config) -> Params:
 
 
 def actor_network(cfg: Config, env: E.Env) -> ActorCritic:
-    return ActorCritic(
-        env.obs_shapes, env.action_space.n, 0,
-        cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init,
-    )  # fmt: skip
+    return ActorCritic(env.obs_shapes, env.action_space.n, 0, torso(cfg), cfg.kernel_init)
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:

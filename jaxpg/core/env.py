@@ -111,6 +111,7 @@ _DERIVED = {
         "polemass_length": lambda p: p.masspole * p.length,
     }
 }
+_DERIVED["CartPolePositions-jaxpg"] = _DERIVED["CartPole-v1"]
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
 
 

@@ -50,5 +50,8 @@ def evaluate(
         return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward[0], returns)
 
     env_state = strong(E.reset(env, k_env, episodes))
-    loop = (0, env_state, (), key, jnp.full(episodes, jnp.nan, float))
+    # What the policy answers to () has the shapes of what it remembers.
+    carry = jax.eval_shape(lambda: policy(env_state.obs, (), key)[1])
+    carry = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
+    loop = (0, env_state, carry, key, jnp.full(episodes, jnp.nan, float))
     return jax.lax.while_loop(running, advance, loop)[-1]

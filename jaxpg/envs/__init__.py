@@ -2,7 +2,7 @@
 
 import gymnax
 
-from jaxpg.envs import tabular
+from jaxpg.envs import partial, tabular
 
-for _name, _factory in tabular.ENVIRONMENTS.items():
+for _name, _factory in (tabular.ENVIRONMENTS | partial.ENVIRONMENTS).items():
     gymnax.register(_name, _factory)

@@ -16,23 +16,29 @@ def epochs(
     *,
     num_epochs: int,
     minibatches: int,
+    axis: int = 0,
     stop: Callable | None = None,
 ) -> tuple[Tree, Metrics]:
     """Runs `update(carry, minibatch) -> carry, metrics` over a batch, reshuffled every epoch.
 
-    batch: leaves [B, ...]; a minibatch has [B / minibatches, ...]. stop(metrics) -> bool sees the
+    batch: leaves [B, ...]; a minibatch has [B / minibatches, ...]. With `axis=1` leaves are
+    sequences [T, B, ...], a minibatch [T, B / minibatches, ...]. stop(metrics) -> bool sees the
     means of an epoch and, once true, skips the epochs that remain (without `vmap` their time is
     saved; under it both sides of the condition are computed). Returns the carry and the metrics'
     means over the minibatches that ran, with `update/epochs`, how many epochs that were, if there
     is a `stop`.
     """
-    size = jax.tree.leaves(batch)[0].shape[0]
+    size = jax.tree.leaves(batch)[0].shape[axis]
+
+    def cut(x, order):
+        """[.., B, ...] -> [minibatches, .., B / minibatches, ...]"""
+        lead, rest = x.shape[:axis], x.shape[axis + 1 :]
+        x = x.take(order, axis).reshape(*lead, minibatches, size // minibatches, *rest)
+        return jnp.moveaxis(x, axis, 0)
 
     def epoch(carry, key):
         order = jax.random.permutation(key, size)
-        shuffled = jax.tree.map(
-            lambda x: x[order].reshape(minibatches, size // minibatches, *x.shape[1:]), batch
-        )
+        shuffled = jax.tree.map(lambda x: cut(x, order), batch)
         carry, metrics = jax.lax.scan(update, carry, shuffled)
         return carry, jax.tree.map(lambda m: m.mean(0), metrics)
 

@@ -5,20 +5,17 @@ import numpy as np
 
 from jaxpg.core.config import label
 from jaxpg.core.env import Env
-from jaxpg.nets.networks import ActorCritic
+from jaxpg.nets.networks import ActorCritic, torso
 
 
 def actor(cfg, env: Env, outputs: int = 1) -> ActorCritic:
     """A network whose method "policy" gives `outputs` numbers for each dimension of an action.
 
-    Reads the fields `net, hidden, activation, kernel_init`. Raises ValueError unless actions are
+    Reads the fields of `networks.torso`. Raises ValueError unless actions are
     a flat Box with finite bounds (bounds that are traced cannot be judged).
     """
     size = dimensions(cfg, env)
-    return ActorCritic(
-        env.obs_shapes, outputs * size, 0,
-        cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init,
-    )  # fmt: skip
+    return ActorCritic(env.obs_shapes, outputs * size, 0, torso(cfg), cfg.kernel_init)
 
 
 def dimensions(cfg, env: Env) -> int:

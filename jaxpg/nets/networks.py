@@ -1,60 +1,109 @@
 """Networks: torsos that turn an observation into features, and the actor-critic on top of them."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxpg.core.env import Env, leaves, legal
-from jaxpg.core.types import Array, Key, Tree
-from jaxpg.nets import policies
+from jaxpg.core.types import Array, Tree
+from jaxpg.nets import memories, policies
+from jaxpg.nets.initializers import initializer
 
-ACTIVATIONS = ("tanh", "relu", "elu", "gelu", "silu", "leaky_relu")
+ACTIVATIONS = (
+    "tanh", "relu", "elu", "gelu", "silu", "leaky_relu",
+    "selu", "celu", "softplus", "sigmoid", "soft_sign", "hard_tanh", "relu6",
+)  # fmt: skip
 INITS = ("orthogonal", "lecun", "he")
 
 
-def orthogonal(scale: float = 1.0):
-    """Initialiser with orthonormal rows or columns, times `scale`; Saxe et al. (2014).
-
-    Newton-Schulz iterations on a Gaussian matrix converge to its orthogonal polar factor, which
-    is uniformly distributed as QR's is. QR itself deadlocks on a 2-core CPU when vmapped: the
-    batched kernel waits on the thread pool that it runs in.
-    """
-
-    def init(key: Key, shape: tuple[int, int], dtype=jnp.float32) -> Array:
-        rows, cols = shape
-        x = jax.random.normal(key, (max(shape), min(shape)), dtype)
-        x = x / jnp.linalg.norm(x)  # singular values below 1, where the iteration converges
-        x = jax.lax.fori_loop(0, 40, lambda _, w: 1.5 * w - 0.5 * w @ (w.T @ w), x)
-        return scale * (x if rows >= cols else x.T)
-
-    return init
-
-
-def initializer(name: str, scale: float):
-    """A kernel initialiser; `scale` is the gain for "orthogonal" and relative to it for others."""
-    if name == "orthogonal":
-        return orthogonal(scale)
-    gain = {"lecun": 1.0, "he": 2.0}[name] * (scale / math.sqrt(2)) ** 2
-    return nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
-
-
 class MLP(nn.Module):
-    """Fully connected layers, each with the activation: [B, *obs] -> [B, hidden[-1]]."""
+    """Fully connected layers, each with the activation: [B, *obs] -> [B, hidden[-1]].
+
+    layer_norm: Ba et al. (2016), arXiv:1607.06450, before each activation.
+    """
 
     hidden: tuple[int, ...]
     activation: str = "tanh"
     kernel_init: str = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden:
             x = nn.Dense(size, kernel_init=initializer(self.kernel_init, math.sqrt(2)))(x)
+            x = nn.LayerNorm()(x) if self.layer_norm else x
             x = getattr(nn, self.activation)(x)
         return x
+
+
+class Conv(nn.Module):
+    """A convolution without padding: [B, H, W, C] -> [B, H', W', features].
+
+    One of stride 1 is a product of the pixels under the kernel with its weights: on a CPU as fast
+    as XLA's convolution, and 1.7 times as fast under `vmap`, where that one would be grouped.
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    kernel_init: str = "orthogonal"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        k, channels = self.size, x.shape[-1]
+        init = initializer(self.kernel_init, math.sqrt(2))
+        kernel = self.param("kernel", init, (k * k * channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        if self.stride == 1:
+            rows, cols = x.shape[1] - k + 1, x.shape[2] - k + 1
+            under = [x[:, i : i + rows, j : j + cols] for i in range(k) for j in range(k)]
+            return jnp.concatenate(under, -1) @ kernel + bias
+        kernel, strides = kernel.reshape(k, k, channels, -1), (self.stride, self.stride)
+        axes = ("NHWC", "HWIO", "NHWC")
+        return (
+            jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=axes) + bias
+        )
+
+
+class CNN(nn.Module):
+    """Convolutions and then fully connected layers: images [B, H, W, C] -> [B, hidden[-1]].
+
+    Images of at least 36 x 36 go through the three layers of Mnih et al. (2015), smaller ones
+    through the one of Young & Tian (2019), arXiv:1903.03176 (MinAtar). What is no image goes to
+    the fully connected layers alone. For other layers, subclass with `layers` of your own: the
+    number of features, the kernel's size and the stride of each.
+    """
+
+    hidden: tuple[int, ...]
+    activation: str = "relu"
+    kernel_init: str = "orthogonal"
+    layer_norm: bool = False
+    layers: tuple[tuple[int, int, int], ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if x.ndim == 4:
+            small = ((16, 3, 1),)
+            layers = small if min(x.shape[1:3]) < 36 else ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+            for features, size, stride in self.layers or layers:
+                x = Conv(features, size, stride, self.kernel_init)(x)
+                x = nn.LayerNorm()(x) if self.layer_norm else x
+                x = getattr(nn, self.activation)(x)
+        return MLP(self.hidden, self.activation, self.kernel_init, self.layer_norm)(x)
+
+
+def torso(cfg) -> Callable[[], nn.Module]:
+    """Makes the torso that a config asks for: [B, *obs] -> features [B, F].
+
+    Reads the fields `net, hidden, activation, kernel_init`, and `layer_norm` where it is there.
+    """
+    options = {"layer_norm": True} if getattr(cfg, "layer_norm", False) else {}
+    return functools.partial(cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, **options)
 
 
 def features(
@@ -75,62 +124,83 @@ def features(
 class ActorCritic(nn.Module):
     """A policy's outputs and a value, on one shared torso or on one each.
 
-    Any flax module can be the torso: `torso(hidden, activation, kernel_init)` maps [B, *obs] to
-    features [B, F]; an observation that is a pytree has one for every leaf. Parameters are named
-    `torso`, `actor*` and `critic*`, so that optimisers can tell them apart.
+    Any flax module can be the torso: `torso()` maps [B, *obs] to features [B, F]; an observation
+    that is a pytree has one for every leaf. A memory stands between torso and heads, and with two
+    torsos there are two. Parameters are named `torso`, `actor*` and `critic*`, so that optimisers
+    can tell them apart.
     """
 
     obs_shapes: tuple[tuple[int, ...], ...]
     outputs: int  # what the policy head asks of the network
     free_outputs: int  # further ones, learnt but independent of the observation
-    torso_class: type = MLP
-    hidden: tuple[int, ...] = (64, 64)
-    activation: str = "tanh"
+    make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64))
     kernel_init: str = "orthogonal"
     shared: bool = False
+    make_memory: Callable[[], nn.Module] = memories.Nothing
 
     def setup(self):
         def torsos():
-            fields = self.hidden, self.activation, self.kernel_init
-            each = [self.torso_class(*fields) for _ in self.obs_shapes]
+            each = [self.make_torso() for _ in self.obs_shapes]
             return each if len(each) > 1 else each[0]
 
         if self.shared:
-            self.torso = torsos()
+            self.torso, self.torso_memory = torsos(), self.make_memory()
         else:
             self.actor_torso, self.critic_torso = torsos(), torsos()
+            self.actor_memory, self.critic_memory = self.make_memory(), self.make_memory()
         self.actor = nn.Dense(self.outputs, kernel_init=initializer(self.kernel_init, 0.01))
         self.critic = nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0))
         if self.free_outputs:
             self.actor_free = self.param("actor_free", nn.initializers.zeros, (self.free_outputs,))
 
+    def __call__(
+        self, obs: Tree, carry: Tree = (), start: Array | None = None
+    ) -> tuple[Array, Array, Tree]:
+        """The policy head's inputs [..., outputs + free_outputs], the value [...], and the carry.
+
+        obs: [..., *obs] single steps with what is remembered at each; or, with `start`, sequences
+        [T, B, *obs], see `memories`. A carry of () begins an episode.
+        """
+        if self.shared:
+            x = features(self.torso, self.obs_shapes, obs)
+            x, carry = self.torso_memory(x, carry, start)
+            return self._outputs(x, obs), self.critic(x)[..., 0], carry
+        of_actor, of_critic = carry or ((), ())
+        x = features(self.actor_torso, self.obs_shapes, obs)
+        y = features(self.critic_torso, self.obs_shapes, obs)
+        x, of_actor = self.actor_memory(x, of_actor, start)
+        y, of_critic = self.critic_memory(y, of_critic, start)
+        carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
+        return self._outputs(x, obs), self.critic(y)[..., 0], carry
+
     def policy(self, obs: Tree) -> Array:
-        """The policy head's inputs: obs [..., *obs] -> [..., outputs + free_outputs]."""
-        torso = self.torso if self.shared else self.actor_torso
-        out = legal(self.actor(features(torso, self.obs_shapes, obs)), obs)
+        """The policy head's inputs alone, of a network without memory."""
+        return self._outputs(
+            features(self.torso if self.shared else self.actor_torso, self.obs_shapes, obs), obs
+        )
+
+    def value(self, obs: Tree) -> Array:
+        """The value alone, of a network without memory: obs [..., *obs] -> [...]."""
+        torso = self.torso if self.shared else self.critic_torso
+        return self.critic(features(torso, self.obs_shapes, obs))[..., 0]
+
+    def _outputs(self, x: Array, obs: Tree) -> Array:
+        out = legal(self.actor(x), obs)
         if self.free_outputs:
             free = jnp.broadcast_to(self.actor_free, (*out.shape[:-1], self.free_outputs))
             out = jnp.concatenate([out, free], -1)
         return out
 
-    def value(self, obs: Tree) -> Array:
-        """The value: obs [..., *obs] -> [...]."""
-        torso = self.torso if self.shared else self.critic_torso
-        return self.critic(features(torso, self.obs_shapes, obs))[..., 0]
-
-    def __call__(self, obs: Tree) -> tuple[Array, Array]:
-        return self.policy(obs), self.value(obs)
-
 
 def actor_critic(cfg, env: Env) -> tuple[ActorCritic, policies.Policy]:
     """The network and the policy head that a config asks for.
 
-    Reads the fields `head, temperature, net, hidden, activation, kernel_init, shared`. Raises
+    Reads the fields `head, temperature, shared` and what `torso` and `memories.make` read. Raises
     ValueError for a head that does not fit the environment's actions.
     """
     pi = policies.make(cfg.head, env, cfg.temperature)
     net = ActorCritic(
         env.obs_shapes, pi.outputs, pi.free_outputs,
-        cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, cfg.shared,
+        torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
     )  # fmt: skip
     return net, pi

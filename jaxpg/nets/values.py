@@ -1,7 +1,10 @@
 """Value networks: Q of discrete actions, Q of continuous ones (as many critics as asked for), V.
 
-Each takes any torso: `torso(hidden, activation, kernel_init)` maps [B, *obs] to features [B, F].
+Each takes any torso: `make_torso()` maps [B, *obs] to features [B, F].
 """
+
+import functools
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,7 +12,7 @@ from flax import linen as nn
 from jaxpg.core.config import label
 from jaxpg.core.env import Env, leaves, legal
 from jaxpg.core.types import Array, Tree
-from jaxpg.nets.networks import MLP, features, initializer
+from jaxpg.nets.networks import MLP, features, initializer, torso
 
 
 class DiscreteQ(nn.Module):
@@ -20,9 +23,7 @@ class DiscreteQ(nn.Module):
 
     obs_shapes: tuple[tuple[int, ...], ...]
     actions: int
-    torso_class: type = MLP
-    hidden: tuple[int, ...] = (64, 64)
-    activation: str = "relu"
+    make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
     kernel_init: str = "orthogonal"
     dueling: bool = False
 
@@ -41,9 +42,7 @@ class Value(nn.Module):
     """V(s): obs [..., *obs] -> [...]."""
 
     obs_shapes: tuple[tuple[int, ...], ...]
-    torso_class: type = MLP
-    hidden: tuple[int, ...] = (64, 64)
-    activation: str = "relu"
+    make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
     kernel_init: str = "orthogonal"
 
     @nn.compact
@@ -62,9 +61,7 @@ class Critics(nn.Module):
 
     obs_shapes: tuple[tuple[int, ...], ...]
     count: int = 2
-    torso_class: type = MLP
-    hidden: tuple[int, ...] = (64, 64)
-    activation: str = "relu"
+    make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
     kernel_init: str = "orthogonal"
 
     @nn.compact
@@ -75,31 +72,26 @@ class Critics(nn.Module):
             _Critic, in_axes=None, axis_size=self.count,
             variable_axes={"params": 0}, split_rngs={"params": True},
         )  # fmt: skip
-        q = critic(self.torso_class, self.hidden, self.activation, self.kernel_init)(
-            x.reshape(-1, x.shape[-1])
-        )
+        q = critic(self.make_torso, self.kernel_init)(x.reshape(-1, x.shape[-1]))
         return q.reshape(self.count, *lead)
 
 
 class _Critic(nn.Module):
-    torso_class: type
-    hidden: tuple[int, ...]
-    activation: str
+    make_torso: Callable[[], nn.Module]
     kernel_init: str
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = self.torso_class(self.hidden, self.activation, self.kernel_init)(x)
+        x = self.make_torso()(x)
         return nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0), name="q")(x)[..., 0]
 
 
 def _features(net: nn.Module, obs: Tree) -> Array:
-    fields = net.hidden, net.activation, net.kernel_init
-    return features([net.torso_class(*fields) for _ in net.obs_shapes], net.obs_shapes, obs)
+    return features([net.make_torso() for _ in net.obs_shapes], net.obs_shapes, obs)
 
 
 def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
-    """Reads the fields `net, hidden, activation, kernel_init`, as all functions below.
+    """Reads the fields of `networks.torso`, as all functions below.
 
     Raises ValueError for an environment whose actions are not discrete.
     """
@@ -107,15 +99,12 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
         raise ValueError(
             f"{label(type(cfg))} on {env.name}, whose actions are continuous: allowed are discrete"
         )
-    return DiscreteQ(
-        env.obs_shapes, env.action_space.n,
-        cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, dueling,
-    )  # fmt: skip
+    return DiscreteQ(env.obs_shapes, env.action_space.n, torso(cfg), cfg.kernel_init, dueling)
 
 
 def critics(cfg, env: Env, count: int = 2) -> Critics:
-    return Critics(env.obs_shapes, count, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init)
+    return Critics(env.obs_shapes, count, torso(cfg), cfg.kernel_init)
 
 
 def state_value(cfg, env: Env) -> Value:
-    return Value(env.obs_shapes, cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init)
+    return Value(env.obs_shapes, torso(cfg), cfg.kernel_init)

@@ -1,0 +1,35 @@
+"""How weights begin."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxpg.core.types import Array, Key
+
+
+def orthogonal(scale: float = 1.0):
+    """Initialiser with orthonormal rows or columns, times `scale`; Saxe et al. (2014).
+
+    Newton-Schulz iterations on a Gaussian matrix converge to its orthogonal polar factor, which
+    is uniformly distributed as QR's is. QR itself deadlocks on a 2-core CPU when vmapped: the
+    batched kernel waits on the thread pool that it runs in.
+    """
+
+    def init(key: Key, shape: tuple[int, int], dtype=jnp.float32) -> Array:
+        rows, cols = shape
+        x = jax.random.normal(key, (max(shape), min(shape)), dtype)
+        x = x / jnp.linalg.norm(x)  # singular values below 1, where the iteration converges
+        x = jax.lax.fori_loop(0, 40, lambda _, w: 1.5 * w - 0.5 * w @ (w.T @ w), x)
+        return scale * (x if rows >= cols else x.T)
+
+    return init
+
+
+def initializer(name: str, scale: float):
+    """A kernel initialiser; `scale` is the gain for "orthogonal" and relative to it for others."""
+    if name == "orthogonal":
+        return orthogonal(scale)
+    gain = {"lecun": 1.0, "he": 2.0}[name] * (scale / math.sqrt(2)) ** 2
+    return nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")

@@ -1,0 +1,265 @@
+"""Policies that remember: the cells' definitions, resets to the byte, and learning."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import jaxpg
+from jaxpg.core import env as E
+from jaxpg.core.run import run
+from jaxpg.nets import memories
+from jaxpg.nets.networks import actor_critic
+
+KINDS = ("gru", "lstm", "attention")
+T, B, F = 12, 3, 5
+TINY = {"num_envs": 2, "num_steps": 12, "hidden": (4,), "memory_size": 4, "memory_length": 5}
+
+
+def bytes_of(tree):
+    return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+@functools.cache
+def memory(kind):
+    """A memory, jitted: (params, x, carry, start) -> y, carries; its parameters, all random."""
+    module = memories.make(jaxpg.ppo.Config(memory=kind, memory_size=4, memory_length=5))()
+    params = module.init(jax.random.key(0), jnp.zeros((B, F)), (), None)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noise = [x + 0.5 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.jit(module.apply), jax.tree.unflatten(structure, noise)
+
+
+def nothing(kind):
+    apply, params = memory(kind)
+    carry = jax.eval_shape(apply, params, jnp.zeros((B, F)), (), None)[1]
+    return jax.tree.map(lambda x: x[None], memories.empty(carry))
+
+
+def sequences(kind, x, start):
+    apply, params = memory(kind)
+    return apply(params, x, nothing(kind), start)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at", [1, 4, T - 1])
+def test_a_reset_in_the_middle_is_two_episodes_to_the_byte(kind, at):
+    x = jax.random.normal(jax.random.key(2), (T, B, F))
+    never = jnp.zeros((T, B), bool)
+    start = never.at[at].set(True)
+    whole = sequences(kind, x, start)
+    first = sequences(kind, x, never)
+    second = sequences(kind, jnp.roll(x, -at, 0), never)  # begins where the reset was
+    assert bytes_of(jax.tree.map(lambda a: a[:at], whole)) == bytes_of(
+        jax.tree.map(lambda a: a[:at], first)
+    )
+    assert bytes_of(jax.tree.map(lambda a: a[at:], whole)) == bytes_of(
+        jax.tree.map(lambda a: a[: T - at], second)
+    )
+    assert bytes_of(whole[0][at:]) != bytes_of(first[0][at:]), "it remembers without a reset"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_of_environments_that_reset_apart(kind):
+    """Each column with resets of its own is what single steps with a zeroed carry give."""
+    x = jax.random.normal(jax.random.key(3), (T, B, F))
+    start = jax.random.bernoulli(jax.random.key(4), 0.3, (T, B)).at[0].set(False)
+    apply, params = memory(kind)
+    y, carries = sequences(kind, x, start)
+    carry = jax.tree.map(lambda c: c[0], nothing(kind))
+    for t in range(T):
+        keep = ~np.asarray(start[t])
+        carry = jax.tree.map(lambda c, k=keep: (c.T * k).T, carry)
+        one, carry = apply(params, x[t], carry, None)
+        np.testing.assert_allclose(one, y[t], atol=1e-5)
+        for a, b in zip(jax.tree.leaves(carry), jax.tree.leaves(carries), strict=True):
+            np.testing.assert_allclose(a, b[t], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_go_on_from_a_carry(kind):
+    x = jax.random.normal(jax.random.key(5), (T, B, F))
+    never = jnp.zeros((T, B), bool)
+    apply, params = memory(kind)
+    y, carries = sequences(kind, x, never)
+    rest, _ = apply(params, x[5:], jax.tree.map(lambda c: c[4:5], carries), never[5:])
+    np.testing.assert_allclose(rest, y[5:], atol=1e-5)
+
+
+def test_the_gru_is_flax_s():
+    apply, params = memory("gru")
+    own = params["params"]
+    split = functools.partial(np.split, indices_or_sections=3, axis=-1)
+    kernels, weights, bias = map(split, (own["inputs"]["kernel"], own["recurrent"], own["bias"]))
+    zeros = np.zeros(4)
+    theirs = {f"i{g}": {"kernel": k, "bias": zeros} for g, k in zip("rzn", kernels, strict=True)}
+    theirs |= {f"h{g}": {"kernel": w} for g, w in zip("rzn", weights, strict=True)}
+    for gate, b in zip("rz", bias[:2], strict=True):
+        theirs[f"i{gate}"]["bias"] = b
+    theirs["hn"]["bias"] = bias[2]
+    h, x = jax.random.normal(jax.random.key(6), (2, B, 4)), jnp.ones((B, F))
+    expected, _ = nn.GRUCell(4).apply({"params": theirs}, h[0], x)
+    np.testing.assert_allclose(apply(params, x, h[0], None)[0], expected, atol=1e-6)
+
+
+def test_the_lstm_is_flax_s():
+    apply, params = memory("lstm")
+    own = params["params"]
+    split = functools.partial(np.split, indices_or_sections=4, axis=-1)
+    kernels, weights, bias = map(split, (own["inputs"]["kernel"], own["recurrent"], own["bias"]))
+    theirs = {f"i{g}": {"kernel": k} for g, k in zip("ifgo", kernels, strict=True)}
+    theirs |= {
+        f"h{g}": {"kernel": w, "bias": b + (g == "f")}
+        for g, w, b in zip("ifgo", weights, bias, strict=True)
+    }
+    (c, h), x = jax.random.normal(jax.random.key(7), (2, B, 4)), jnp.ones((B, F))
+    expected, _ = nn.LSTMCell(4).apply({"params": theirs}, (c, h), x)
+    found = apply(params, x, (c, h), None)[1]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_attention_is_a_softmax_over_the_window():
+    """One head at a time, in plain NumPy, keys and values made as the paper makes them."""
+    x = jax.random.normal(jax.random.key(8), (T, 1, F))
+    _, params = memory("attention")
+    p = jax.tree.map(np.asarray, params["params"])
+    module = memories.Attention(4, 5)
+    y, _ = module.apply(params, x, jax.tree.map(lambda c: c[:, :1], nothing("attention")),
+                        jnp.zeros((T, 1), bool))  # fmt: skip
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * p[name]["scale"] + p[name]["bias"]
+
+    def dense(x, name):
+        return x @ p[name]["kernel"] + p[name]["bias"]
+
+    tokens = norm(dense(np.asarray(x[:, 0]), "token"), "token_norm")
+    for t in range(T):
+        window = tokens[max(0, t - 4) : t + 1]
+        heads = []
+        for h in range(4):
+            query, keys, values = (
+                z @ p[n][:, h]
+                for z, n in ((tokens[t], "query"), (window, "keys"), (window, "values"))
+            )
+            score = keys @ query / np.sqrt(query.size) + p["ago"][h, 5 - len(window) :]
+            weight = np.exp(score - score.max())
+            heads.append(weight / weight.sum() @ values)
+        read = tokens[t] + dense(np.concatenate(heads), "out")
+        expected = read + dense(np.maximum(dense(norm(read, "norm"), "up"), 0), "down")
+        np.testing.assert_allclose(y[t, 0], expected, atol=1e-4)
+
+
+@functools.cache
+def collected(kind, shared):
+    """A PPO iteration's network, environments with episodes of 5 steps, and what acting gave."""
+    cfg = jaxpg.ppo.Config(**TINY, memory=kind, shared=shared)
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=5)
+    net, pi = actor_critic(cfg, env)
+    params = jax.tree.map(
+        lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size).reshape(x.shape)),
+        net.init(jax.random.key(0), env.example_obs),
+    )
+    state = E.reset(env, jax.random.key(1), 2)
+    carry = memories.empty(jax.eval_shape(net.apply, params, state.obs)[2])
+
+    def act(obs, carry, key):
+        out, value, after = net.apply(params, obs, carry)
+        action = pi.action(pi.sample(out, key)[0])
+        return action, after, {"out": out, "value": value, "carry": carry}
+
+    rollout = jax.jit(lambda *x: E.rollout(env, act, *x, num_steps=12))
+    (_, carry, t, _) = rollout(state, carry, jax.random.key(2))
+    return jax.jit(net.apply), params, t, carry
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_learning_sees_what_acting_saw(kind, shared):
+    """The outputs on whole sequences are those at collection: an index that is off by one shows."""
+    net, params, t, _ = collected(kind, shared)
+    ended = t.terminated | t.truncated
+    assert ended[4].all()
+    assert not ended[:4].any()
+    out, value, _ = net(params, t.obs, t.extras["carry"], memories.starts(ended))
+    np.testing.assert_allclose(out, t.extras["out"], atol=1e-5)
+    np.testing.assert_allclose(value, t.extras["value"], atol=1e-5)
+    late, *_ = net(params, t.obs, t.extras["carry"], ended)
+    assert np.abs(late - t.extras["out"]).max() > 1e-3
+    never, *_ = net(params, t.obs, t.extras["carry"], jnp.zeros_like(ended))
+    assert np.abs(never - t.extras["out"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_value_of_a_truncated_episode_s_last_successor_remembers_it(kind):
+    net, params, t, _ = collected(kind, False)
+    ended = t.terminated | t.truncated
+    _, _, after = net(params, t.obs, t.extras["carry"])
+    _, found, _ = net(params, t.next_obs, after)
+    inside = ~np.asarray(ended[:-1])
+    np.testing.assert_allclose(found[:-1][inside], t.extras["value"][1:][inside], atol=1e-5)
+    # The first episode and the observation that it was cut off at, as one sequence.
+    obs = jnp.concatenate([t.obs[:5], t.next_obs[4:5]])
+    _, longer, _ = net(params, obs, t.extras["carry"], jnp.zeros((6, 2), bool))
+    np.testing.assert_allclose(found[4], longer[5], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_episodes_that_follow_each_other_are_each_like_the_first(kind):
+    """Acting through a reset, to the byte: the same observations give the same outputs."""
+    net, params, t, _ = collected(kind, False)
+    carry = t.extras["carry"]
+    began = jax.tree.map(lambda c: c[5], carry)
+    assert bytes_of(began) == bytes_of(memories.empty(began))
+    one = net(params, t.obs[5], began)
+    fresh = net(params, t.obs[5], memories.empty(began))
+    assert bytes_of(one) == bytes_of(fresh)
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c"])
+def test_a_policy_acts_with_its_carry_as_it_was_trained(name):
+    agent, env = getattr(jaxpg, name), jaxpg.make("CartPolePositions-jaxpg")
+    cfg = agent.Config(**TINY, memory="gru", **({"minibatches": 2} if name == "ppo" else {}))
+    state = agent.init(cfg, env, jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (4, 3, 2))
+    carry, key = (), jax.random.key(2)
+    for x in obs:
+        _, carry = agent.act(cfg, env, state, x, carry, key, True)
+    net, _ = actor_critic(cfg, env)
+    start = jnp.zeros((4, 3), bool)
+    empty = jax.tree.map(lambda c: jnp.zeros_like(c)[None], carry)
+    _, _, after = net.apply(state.params, obs, empty, start)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[-1], atol=1e-5), carry, after)
+    policy = jaxpg.Policy.of(run(agent, cfg, env, key, total_steps=24))
+    action, remembered = policy(np.zeros(2, np.float32))
+    _, longer = policy(np.ones(2, np.float32), remembered)
+    assert action.shape == ()
+    assert not np.allclose(remembered[0], longer[0])
+
+
+def test_minibatches_of_sequences_have_to_divide_the_environments():
+    env = jaxpg.make("CartPole-v1")
+    cfg = jaxpg.ppo.Config(num_envs=2, minibatches=4, memory="gru")
+    with pytest.raises(ValueError, match="minibatches=4: allowed is a divisor of num_envs=2"):
+        jaxpg.ppo.init(cfg, env, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"memory='rnn': allowed is one of 'none', 'gru'"):
+        jaxpg.ppo.init(jaxpg.ppo.Config(memory="rnn"), env, jax.random.key(0))
+
+
+@pytest.mark.parametrize("memory", ["gru", "none"])
+def test_a_memory_is_what_a_chain_of_20_steps_asks_for(memory):
+    """Chance is a return of 0; whoever remembers the first observation gets 1."""
+    env = jaxpg.make("MemoryChain-bsuite", memory_length=20)
+    cfg = jaxpg.ppo.Config(
+        num_envs=32, num_steps=63, learning_rate=3e-3, gamma=1.0, memory=memory, memory_size=16,
+        hidden=(16,), clip_value=False,
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 2)
+    result = run(jaxpg.ppo, cfg, env, keys, total_steps=150_000)
+    returns = jaxpg.evaluate(jaxpg.ppo, result.cfg, env, result.state, keys, 64).mean(-1)
+    assert (returns == 1).all() if memory == "gru" else (np.abs(returns) < 0.5).all(), returns
