@@ -28,6 +28,7 @@ REPLAY = {
     "learning_starts": 5,
     "batch_size": 4,
 }
+SCALED = {"normalize_obs": True, "normalize_reward": True}
 TABLE = {
     "num_envs": 2,
     "num_steps": 4,
@@ -40,8 +41,8 @@ TABLE = {
 TINY = {
     "reinforce": {"num_envs": 2, "num_steps": 8, "hidden": (4,), "critic_updates": 2},
     "a2c": {"num_envs": 2, "num_steps": 4, "hidden": (4,)},
-    "a3c": {"num_workers": 3, "lag": 2, "num_envs": 2, "num_steps": 4, "hidden": (4,)},
-    "impala": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "lag": 2},
+    "a3c": SCALED | {"num_workers": 3, "lag": 2, "num_envs": 2, "num_steps": 4, "hidden": (4,)},
+    "impala": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "lag": 2},
     "npg": {
         "num_envs": 2,
         "num_steps": 4,
@@ -72,9 +73,9 @@ TINY = {
     },
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
     "ddpg": REPLAY | {"noise": "parameter"},
-    "td3": REPLAY,
+    "td3": REPLAY | SCALED,
     "sac": REPLAY | {"updates_per_step": 0.5},
-    "sac_discrete": REPLAY,
+    "sac_discrete": REPLAY | SCALED,
     "q_learning": TABLE | {"double": True},
     "sarsa": TABLE,
     "expected_sarsa": TABLE,

@@ -30,7 +30,7 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import lag, optimizers
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
-from jaxpg.ops import losses
+from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae
 
 
@@ -50,6 +50,8 @@ class Config:
     entropy_coef: float = number(0.01, ge=0)
     entropy_coef_schedule: str = schedule()
     max_grad_norm: float = number(0.5, gt=0)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     head: str = static("auto", choices=HEADS)
     temperature: float = number(1.0, gt=0)  # of a categorical head
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
@@ -66,6 +68,8 @@ class TrainState(NamedTuple):
     history: Tree  # [lag, ...] the parameters before, oldest first
     opt_state: optax.OptState
     env: E.EnvState  # [W, N, ...]
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple  # returns [W, N]
     iteration: Array  # [] int32
     key: Key
 
@@ -76,11 +80,14 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
     envs = E.reset(env, k_env, cfg.num_workers * cfg.num_envs)
+    shape = cfg.num_workers, cfg.num_envs
     return TrainState(
         params=params,
         history=lag.begin(params, cfg.lag),
         opt_state=optimizers.actor_critic(cfg).init(params),
-        env=jax.tree.map(lambda x: x.reshape(cfg.num_workers, -1, *x.shape[1:]), envs),
+        env=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), envs),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(shape) if cfg.normalize_reward else (),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -108,37 +115,53 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
-    """One update by each worker, in turn."""
+    """One update by each worker, in turn. The statistics are shared, as the parameters are."""
     cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
     net, pi = actor_critic(cfg, env)
     opt = optimizers.actor_critic(cfg)
 
-    def work(shared, env_state):
-        params, history, opt_state, key = shared
+    def work(shared, own):
+        params, history, opt_state, stats, of_rewards, key = shared
+        env_state, returns = own
         key, k_rollout = jax.random.split(key)
         copy = lag.oldest(history, params)
 
         def act(obs, carry, key):
-            draw, _ = pi.sample(net.apply(copy, obs, method="policy"), key)
+            out = net.apply(copy, normalize.whiten(stats, obs), method="policy")
+            draw, _ = pi.sample(out, key)
             return pi.action(draw), carry, {"draw": draw}
 
         env_state, _, t, metrics = E.rollout(env, act, env_state, (), k_rollout, cfg.num_steps)
-        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, t)
+        ended = t.terminated | t.truncated
+        scale = normalize.RewardScale(of_rewards, returns) if cfg.normalize_reward else ()
+        scale, reward = normalize.scale_reward(scale, t.reward, ended, cfg.gamma)
+        seen = t._replace(
+            obs=normalize.whiten(stats, t.obs),
+            reward=reward,
+            next_obs=normalize.whiten(stats, t.next_obs),
+        )
+        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, seen)
         updates, opt_state = opt.update(grads, opt_state, params)
         history, params = lag.push(history, params), optax.apply_updates(params, updates)
-        return (params, history, opt_state, key), (env_state, metrics, info)
+        stats, (of_rewards, returns) = normalize.update_stats(stats, t.obs), scale or ((), ())
+        shared = params, history, opt_state, stats, of_rewards, key
+        return shared, (env_state, returns, metrics, info)
 
-    shared = state.params, state.history, state.opt_state, state.key
-    (params, history, opt_state, key), (env_state, metrics, info) = jax.lax.scan(
-        work, shared, state.env
-    )
+    of_rewards, returns = state.reward_scale or ((), ())
+    shared = state.params, state.history, state.opt_state, state.obs_stats, of_rewards, state.key
+    shared, (env_state, returns, metrics, info) = jax.lax.scan(work, shared, (state.env, returns))
+    params, history, opt_state, stats, of_rewards, key = shared
+    scale = normalize.RewardScale(of_rewards, returns) if cfg.normalize_reward else ()
     metrics = E.merge_metrics(metrics) | jax.tree.map(lambda m: m.mean(0), info)
-    return TrainState(params, history, opt_state, env_state, state.iteration + 1, key), metrics
+    state = TrainState(
+        params, history, opt_state, env_state, stats, scale, state.iteration + 1, key
+    )
+    return state, metrics
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = actor_critic(cfg, env)
-    out = net.apply(state.params, obs, method="policy")
+    out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

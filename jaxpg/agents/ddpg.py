@@ -55,6 +55,8 @@ class Config:
     noise_std: float = number(0.1, ge=0)  # of actions in [-1, 1]; with "ou" of its increments
     noise_std_schedule: str = schedule()
     ou_theta: float = number(0.15, gt=0, le=1)  # how fast "ou" noise falls back to 0
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
@@ -177,6 +179,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     if cfg.noise == "parameter":
         obs = uniform.sample(memory.buffer, k_sample, cfg.batch_size).obs
+        obs = replay.whiten(memory, obs)
         moved = explore.perturb(actor, explore.standard_normal(k_noise, actor), scale)
         distance = explore.action_distance(mu(cfg, env, actor, obs), mu(cfg, env, moved, obs))
         scale = explore.adapt_scale(scale, distance, cfg.noise_std)
@@ -186,7 +189,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     """Deterministic: not greedy means Gaussian noise of the training's deviation."""
-    action = mu(cfg, env, state.learner.params.actor, obs)
+    action = mu(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     if not greedy:
         action = explore.gaussian(key, action, cfg.noise_std)
     return E.to_space(env, action), carry

@@ -57,6 +57,8 @@ class Config:
     importance_exponent: float = number(0.4, ge=0, le=1)  # beta at the start; 1 at the end
     loss: str = static("squared", choices=("squared", "huber"))
     max_grad_norm: float | None = number(10.0, gt=0)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((120, 84), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
@@ -170,6 +172,7 @@ def explore(q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+    obs = replay.whiten(state.replay, obs)
     q = discrete_q(cfg, env, cfg.dueling).apply(state.learner.params, obs)
     if greedy:
         return q.argmax(-1).astype(jnp.int32), carry

@@ -29,7 +29,7 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import lag, optimizers
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
-from jaxpg.ops import losses
+from jaxpg.ops import losses, normalize
 from jaxpg.ops.importance import effective_sample_size, vtrace
 
 
@@ -51,6 +51,8 @@ class Config:
     entropy_coef: float = number(0.01, ge=0)
     entropy_coef_schedule: str = schedule()
     max_grad_norm: float = number(0.5, gt=0)
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     head: str = static("auto", choices=HEADS)
     temperature: float = number(1.0, gt=0)  # of a categorical head
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
@@ -67,6 +69,8 @@ class TrainState(NamedTuple):
     history: Tree  # [lag, ...] the parameters before, oldest first
     opt_state: optax.OptState
     env: E.EnvState
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
     iteration: Array  # [] int32
     key: Key
 
@@ -81,6 +85,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         history=lag.begin(params, cfg.lag),
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=E.reset(env, k_env, cfg.num_envs),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -120,23 +126,33 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     behaviour = lag.oldest(state.history, state.params)
 
     def act(obs, carry, key):
+        obs = normalize.whiten(state.obs_stats, obs)
         draw, log_prob = pi.sample(net.apply(behaviour, obs, method="policy"), key)
         return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob}
 
     env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+
+    # Normalise by the statistics that the actors had; what they met is for the next rollout.
+    stats = normalize.update_stats(state.obs_stats, t.obs)
+    ended = t.terminated | t.truncated
+    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    t = t._replace(obs=obs, reward=reward, next_obs=next_obs)
 
     # Learn, from the parameters of now.
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     history = lag.push(state.history, state.params)
-    state = TrainState(params, history, opt_state, env_state, state.iteration + 1, key)
+    state = TrainState(
+        params, history, opt_state, env_state, stats, scale, state.iteration + 1, key
+    )
     return state, metrics | info
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = actor_critic(cfg, env)
-    out = net.apply(state.params, obs, method="policy")
+    out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

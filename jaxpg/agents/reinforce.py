@@ -30,7 +30,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
-from jaxpg.ops import losses
+from jaxpg.ops import losses, normalize
 from jaxpg.ops.normalize import masked_mean, standardize
 from jaxpg.ops.returns import complete, episode_return, episode_time, reward_to_go
 
@@ -44,6 +44,8 @@ class Config:
     baseline: str = static("value", choices=("none", "mean", "value"))
     discount_states: bool = static(False)  # the factor gamma^t of a reward to go
     normalize: bool = static(True)  # weights to mean 0 and variance 1: a mean baseline as well
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     gamma: float = number(0.99, ge=0, le=1)
     learning_rate: float = number(1e-3, ge=0)
     learning_rate_schedule: str = schedule()
@@ -69,6 +71,8 @@ class TrainState(NamedTuple):
     critic: Tree  # () unless the baseline is learnt
     actor_opt: optax.OptState
     critic_opt: optax.OptState
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
     iteration: Array  # [] int32
     key: Key
 
@@ -98,7 +102,14 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         critic = net.init(k_critic, env.example_obs, method="value")
     adam = optax.adam(cfg.learning_rate)
     return TrainState(
-        actor, critic, adam.init(actor), adam.init(critic), jnp.zeros((), jnp.int32), key
+        actor=actor,
+        critic=critic,
+        actor_opt=adam.init(actor),
+        critic_opt=adam.init(critic),
+        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
     )
 
 
@@ -140,11 +151,19 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     # Collect whole episodes.
     def act(obs, carry, key):
+        obs = normalize.whiten(state.obs_stats, obs)
         draw, _ = pi.sample(net.apply(state.actor, obs, method="policy"), key)
         return pi.action(draw), carry, {"draw": draw}
 
     fresh = E.reset(env, k_env, cfg.num_envs)
     _, _, t, metrics = E.rollout(env, act, fresh, (), k_rollout, cfg.num_steps)
+
+    # Normalise; the statistics of observations are for the next rollout.
+    stats = normalize.update_stats(state.obs_stats, t.obs)
+    ended = (t.terminated | t.truncated).at[-1].set(True)  # the next one begins anew
+    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    t = t._replace(obs=obs, reward=reward, next_obs=next_obs)
 
     # Weigh each step.
     value = next_value = jnp.zeros_like(t.reward)
@@ -161,6 +180,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     state = state._replace(
         actor=optax.apply_updates(state.actor, updates),
         actor_opt=actor_opt,
+        obs_stats=stats,
+        reward_scale=scale,
         iteration=state.iteration + 1,
         key=key,
     )
@@ -193,7 +214,7 @@ def fit(cfg: Config, net, state: TrainState, obs, target, counts) -> tuple[Tree,
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = actor_critic(cfg, env)
-    out = net.apply(state.actor, obs, method="policy")
+    out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

@@ -54,6 +54,8 @@ class Config:
     alpha_learning_rate: float = number(1e-3, ge=0)
     target_entropy: float | None = number(None)  # nats, of actions in [-1, 1]; None: minus their D
     value_network: bool = static(False)  # the first paper's
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
@@ -211,7 +213,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     net, pi = policy(cfg, env)
-    out = net.apply(state.learner.params.actor, obs, method="policy")
+    out = net.apply(state.learner.params.actor, replay.whiten(state.replay, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

@@ -48,6 +48,8 @@ class Config:
     learn_alpha: bool = static(True)
     alpha_learning_rate: float = number(3e-4, ge=0)
     target_entropy_ratio: float = number(0.98, ge=0, le=1)  # of the uniform policy's entropy
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
@@ -186,7 +188,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
-    log_prob = log_pi(cfg, env, state.learner.params.actor, obs)
+    log_prob = log_pi(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     action = log_prob.argmax(-1) if greedy else jax.random.categorical(key, log_prob)
     return action.astype(jnp.int32), carry
 

@@ -50,6 +50,8 @@ class Config:
     noise_std_schedule: str = schedule()
     target_noise: float = number(0.2, ge=0)  # deviation of e
     target_noise_clip: float = number(0.5, ge=0)  # c
+    normalize_obs: bool = static(False)
+    normalize_reward: bool = static(False)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
@@ -169,7 +171,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
-    action = mu(cfg, env, state.learner.params.actor, obs)
+    action = mu(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     if not greedy:
         action = explore.gaussian(key, action, cfg.noise_std)
     return E.to_space(env, action), carry

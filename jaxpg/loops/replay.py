@@ -12,7 +12,9 @@ priorities of prioritised replay.
 
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
 batch_size, updates_per_step, gamma`, and, where an agent has them, `n_step` and `prioritized` with
-`priority_exponent, importance_exponent, total_steps`.
+`priority_exponent, importance_exponent, total_steps`; and `normalize_obs, normalize_reward`.
+With these the buffer holds what was met, and what is drawn is normalised by the statistics of now:
+so all of a batch has one scale, and old transitions do not keep a scale that was a first guess.
 """
 
 from collections.abc import Callable
@@ -25,6 +27,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core.config import label
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
+from jaxpg.ops import normalize
 from jaxpg.replay import prioritized, uniform
 
 
@@ -35,14 +38,16 @@ class Replay(NamedTuple):
     noise: Tree  # [N, ...] of the exploration; () if it has none
     buffer: uniform.Buffer
     priorities: prioritized.Priorities | tuple  # () when off
+    obs_stats: normalize.RunningStats | tuple  # () when off
+    reward_scale: normalize.RewardScale | tuple
 
 
 class Batch(NamedTuple):
     """Transitions to learn from; a target is `reward + discount * V(next_obs)`."""
 
-    obs: Tree  # [B, *obs]
+    obs: Tree  # [B, *obs] whitened, if `normalize_obs`
     action: Array  # [B, *action] as the policy gave it
-    reward: Array  # [B] discounted sum over the n steps
+    reward: Array  # [B] discounted sum over the n steps, each scaled, if `normalize_reward`
     discount: Array  # [B] gamma^n; 0 after a termination
     next_obs: Tree  # [B, *obs] the true successor, n steps ahead
     weight: Array  # [B] importance weights; ones if sampling is uniform
@@ -54,6 +59,11 @@ def _n_step(cfg) -> int:
 
 def _prioritized(cfg) -> bool:
     return getattr(cfg, "prioritized", False)
+
+
+def whiten(replay: Replay, obs: Tree) -> Tree:
+    """Observations [..., *obs] as the networks see them, by the statistics as they are."""
+    return normalize.whiten(replay.obs_stats, obs)
 
 
 def init(cfg, env: E.Env, key: Key, noise: Tree = ()) -> Replay:
@@ -83,8 +93,14 @@ def init(cfg, env: E.Env, key: Key, noise: Tree = ()) -> Replay:
     shape, dtype = ((), jnp.int32) if env.discrete else (env.action_space.shape, float)
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     buffer = uniform.init(Transition(obs, action, reward, no, no, obs, {}), cfg.buffer_size)
+    of_rewards = getattr(cfg, "normalize_reward", False)
     return Replay(
-        state, noise, buffer, prioritized.init(cfg.buffer_size) if _prioritized(cfg) else ()
+        state,
+        noise,
+        buffer,
+        prioritized.init(cfg.buffer_size) if _prioritized(cfg) else (),
+        normalize.init_stats(obs) if getattr(cfg, "normalize_obs", False) else (),
+        normalize.init_reward_scale(cfg.num_envs) if of_rewards else (),
     )
 
 
@@ -146,7 +162,7 @@ def step(
 
     def act(obs, noise, key):
         k_policy, k_random = jax.random.split(key)
-        action, noise = policy(obs, noise, k_policy)
+        action, noise = policy(whiten(replay, obs), noise, k_policy)
         if cfg.random_warmup:
             action = jnp.where(warming, _random_like(action, env, obs, k_random), action)
         return E.to_space(env, action), noise, {"action": action}
@@ -155,7 +171,10 @@ def step(
         env, act, replay.env, replay.noise, k_rollout, cfg.num_steps
     )
 
-    # Store.
+    # Store, as it was met.
+    stats = normalize.update_stats(replay.obs_stats, t.obs)
+    ended = t.terminated | t.truncated
+    scale = normalize.update_reward_scale(replay.reward_scale, t.reward, ended, cfg.gamma)
     t = t._replace(action=t.extras["action"], extras={})
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t)
     if _prioritized(cfg):
@@ -167,10 +186,13 @@ def step(
     # learner, and is never the 1 that XLA would inline and round differently.
     count = jnp.where(buffer.size < cfg.learning_starts, 0, updates_in(cfg, iteration))
 
+    def draw(priorities, key):
+        return sample(cfg, buffer, priorities, iteration, key, stats, scale)
+
     def one(i, loop):
         learner, priorities, sums = loop
         k_sample, k_update = jax.random.split(jax.random.fold_in(k_updates, i))
-        index, batch = sample(cfg, buffer, priorities, iteration, k_sample)
+        index, batch = draw(priorities, k_sample)
         new, td_error, info = update(learner, batch, k_update)
         mine = i < count  # always, but under `vmap` if lanes differ
         learner = jax.tree.map(lambda x, old: jnp.where(mine, x, old), new, learner)
@@ -182,21 +204,24 @@ def step(
         return learner, priorities, sums
 
     def info_of(key):
-        return update(learner, sample(cfg, buffer, priorities, iteration, key)[1], key)[2]
+        return update(learner, draw(priorities, key)[1], key)[2]
 
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(info_of, key))
     learner, priorities, sums = jax.lax.fori_loop(
         0, _longest(count), one, (learner, priorities, sums)
     )
     metrics |= {name: total / count for name, total in sums.items()}
-    return Replay(env_state, noise, buffer, priorities), learner, metrics
+    return Replay(env_state, noise, buffer, priorities, stats, scale), learner, metrics
 
 
 def sample(
-    cfg, buffer: uniform.Buffer, priorities, iteration: Array, key: Key
-) -> tuple[Array, Batch]:
-    """The rows that were drawn [B], and what they hold. The importance exponent rises linearly
-    over the run from `importance_exponent` to 1."""
+    cfg, buffer: uniform.Buffer, priorities, iteration: Array, key: Key,
+    stats: normalize.RunningStats | tuple = (), scale: normalize.RewardScale | tuple = (),
+) -> tuple[Array, Batch]:  # fmt: skip
+    """The rows that were drawn [B], and what they hold, normalised by statistics that are not ().
+
+    The importance exponent rises linearly over the run from `importance_exponent` to 1.
+    """
     if _prioritized(cfg):
         index, probability = prioritized.sample(priorities, key, cfg.batch_size)
         beta = cfg.importance_exponent
@@ -206,9 +231,11 @@ def sample(
         index = uniform.indices(buffer, key, cfg.batch_size)
         weight = jnp.ones(cfg.batch_size, float)
     reward, discount, next_obs = uniform.n_step(
-        buffer, index, _n_step(cfg), cfg.num_envs, cfg.gamma
-    )
+        buffer, index, _n_step(cfg), cfg.num_envs, cfg.gamma,
+        lambda reward: normalize.divide_reward(scale, reward),
+    )  # fmt: skip
     obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])
+    obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
     return index, Batch(obs, action, reward, discount, next_obs, weight)
 
 

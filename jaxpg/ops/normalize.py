@@ -100,20 +100,17 @@ class RewardScale(NamedTuple):
     returns: Array  # [N] discounted return so far of each environment's episode
 
 
-def init_reward_scale(num_envs: int) -> RewardScale:
+def init_reward_scale(num_envs: int | tuple[int, ...]) -> RewardScale:
+    """No data yet, for so many environments, or an array of them of this shape."""
     return RewardScale(init_stats(jnp.zeros(())), jnp.zeros(num_envs, float))
 
 
-def scale_reward(
-    scale: RewardScale | tuple, reward: Array, ended: Array, gamma, clip: float = 10.0
-) -> tuple[RewardScale | tuple, Array]:
-    """Rewards [T, N] over the running deviation of returns, clipped; the mean stays where it is.
-
-    Engstrom et al. (2020), arXiv:2005.12729, section 2. The statistics take in the whole rollout
-    before it is scaled, so one rollout has one scale.
-    """
+def update_reward_scale(
+    scale: RewardScale | tuple, reward: Array, ended: Array, gamma
+) -> RewardScale | tuple:
+    """Takes in a rollout: rewards [T, N] and whether an episode ended with them [T, N] bool."""
     if scale == ():
-        return scale, reward
+        return scale
 
     def forward(returns, x):
         reward, ended = x
@@ -121,5 +118,21 @@ def scale_reward(
         return returns * ~ended, returns
 
     returns, seen = jax.lax.scan(forward, scale.returns, (reward, ended))
-    stats = update_stats(scale.stats, seen)
-    return RewardScale(stats, returns), jnp.clip(reward / std(stats), -clip, clip)
+    return RewardScale(update_stats(scale.stats, seen), returns)
+
+
+def divide_reward(scale: RewardScale | tuple, reward: Array, clip: float = 10.0) -> Array:
+    """Rewards [...] over the running deviation of returns, clipped; the mean stays where it is."""
+    return reward if scale == () else jnp.clip(reward / std(scale.stats), -clip, clip)
+
+
+def scale_reward(
+    scale: RewardScale | tuple, reward: Array, ended: Array, gamma, clip: float = 10.0
+) -> tuple[RewardScale | tuple, Array]:
+    """Rewards [T, N] over the running deviation of returns, clipped.
+
+    Engstrom et al. (2020), arXiv:2005.12729, section 2. The statistics take in the whole rollout
+    before it is scaled, so one rollout has one scale.
+    """
+    scale = update_reward_scale(scale, reward, ended, gamma)
+    return scale, divide_reward(scale, reward, clip)

@@ -4,6 +4,7 @@
 buffer is donated or carried through a loop.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -64,14 +65,21 @@ def sample(buffer: Buffer, key: Key, count: int) -> Tree:
     return take(buffer, indices(buffer, key, count))
 
 
-def n_step(buffer: Buffer, index: Array, n: int, stride: int, gamma) -> tuple[Array, Array, Tree]:
+def n_step(
+    buffer: Buffer,
+    index: Array,
+    n: int,
+    stride: int,
+    gamma,
+    reward_of: Callable[[Array], Array] = lambda stored: stored,
+) -> tuple[Array, Array, Tree]:
     """The next n steps from each of the rows `index` [B]: Sutton & Barto (2018) eq. 7.1.
 
     The data are Transitions, a step of `stride` environments in `stride` rows, and the capacity is
     a multiple of `stride`. Returns the discounted sum of rewards [B], the factor of the value that
     follows [B], and the observation [B, *obs] that it is the value of. There are fewer than n
     steps where an episode ends (a termination makes the factor 0, a truncation does not) or the
-    newest row is reached.
+    newest row is reached. `reward_of` turns what is stored into what is summed.
     """
     data, total = buffer.data, capacity(buffer)
     ahead = jnp.arange(n, dtype=jnp.int32)[:, None]
@@ -81,7 +89,7 @@ def n_step(buffer: Buffer, index: Array, n: int, stride: int, gamma) -> tuple[Ar
     before = jnp.cumsum(ended, 0, dtype=jnp.int32) - ended  # ends of episodes up to here
     counts = stored & (before == 0)
 
-    reward = (gamma**ahead * data.reward[line] * counts).sum(0)
+    reward = (gamma**ahead * reward_of(data.reward[line]) * counts).sum(0)
     steps = counts.sum(0, dtype=jnp.int32)
     last = (index + (steps - 1) * stride) % total
     discount = gamma**steps * ~data.terminated[last]
