@@ -1,6 +1,7 @@
 """Policies that remember: the cells' definitions, resets to the byte, and learning."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,12 @@ from flax import linen as nn
 import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.run import run
+from jaxpg.core.train import iterate
+from jaxpg.loops import replay
 from jaxpg.nets import memories
 from jaxpg.nets.networks import actor_critic
+from jaxpg.ops.returns import starts
+from jaxpg.replay import uniform
 
 KINDS = ("gru", "lstm", "attention")
 T, B, F = 12, 3, 5
@@ -186,7 +191,7 @@ def test_learning_sees_what_acting_saw(kind, shared):
     ended = t.terminated | t.truncated
     assert ended[4].all()
     assert not ended[:4].any()
-    out, value, _ = net(params, t.obs, t.extras["carry"], memories.starts(ended))
+    out, value, _ = net(params, t.obs, t.extras["carry"], starts(ended))
     np.testing.assert_allclose(out, t.extras["out"], atol=1e-5)
     np.testing.assert_allclose(value, t.extras["value"], atol=1e-5)
     late, *_ = net(params, t.obs, t.extras["carry"], ended)
@@ -221,19 +226,131 @@ def test_episodes_that_follow_each_other_are_each_like_the_first(kind):
     assert bytes_of(one) == bytes_of(fresh)
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c"])
+DQN = {
+    "num_envs": 3, "num_steps": 1, "hidden": (4,), "buffer_size": 60, "learning_starts": 21,
+    "batch_size": 8, "memory_size": 4, "memory_length": 3, "sequence_length": 4, "burn_in": 3,
+    "total_steps": 1000.0,
+}  # fmt: skip
+
+
+@functools.cache
+def stored(kind):
+    """A recurrent DQN after its buffer of 20 steps went round, and one batch of its sequences."""
+    cfg = jaxpg.dqn.Config(**DQN, memory=kind, updates_per_step=0.1)
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=6)
+    state = jaxpg.dqn.init(cfg, env, jax.random.key(0))
+    state, _ = jax.jit(lambda s: iterate(jaxpg.dqn, cfg, env, s, 47))(state)
+    draw = functools.partial(replay.sample, cfg, state.replay.buffer, (), jnp.int32(0))
+    return cfg, env, state, *jax.jit(draw)(jax.random.key(1))
+
+
+def test_sequences_from_replay_are_one_environment_s_steps_in_their_order():
+    _, _, state, first, batch = stored("gru")
+    buffer = state.replay.buffer
+    data = jax.tree.map(np.asarray, buffer.data)
+    oldest = int(buffer.position)
+    assert oldest == 47 * 3 % 60
+    crossed = False
+    for b, row in enumerate(np.asarray(first)):
+        age = (row - oldest) % 60
+        assert age <= 60 - 7 * 3, "the newest step of a sequence is stored"
+        rows = [(row + 3 * k) % 60 for k in range(7)]
+        np.testing.assert_array_equal(batch.before[:, b], data.obs[rows[:3]])
+        np.testing.assert_array_equal(batch.obs[:, b], data.obs[rows[3:]])
+        np.testing.assert_array_equal(batch.action[:, b], data.action[rows[3:]])
+        np.testing.assert_array_equal(batch.next_obs[:, b], data.next_obs[rows[3:]])
+        carried = jax.tree.leaves(batch.carry)[0][0, b]
+        np.testing.assert_array_equal(carried, jax.tree.leaves(data.extras)[0][rows[0]])
+        ended = (data.terminated | data.truncated)[rows]
+        np.testing.assert_array_equal(batch.start[1:, b], ended[:-1])
+        crossed |= ended[:-1].any()
+        for one, other in itertools.pairwise(rows):  # consecutive in time
+            if not (data.terminated | data.truncated)[one]:
+                np.testing.assert_array_equal(data.next_obs[one], data.obs[other])
+    assert crossed
+
+
+def test_sequences_are_drawn_uniformly_of_those_that_are_whole():
+    example = jnp.zeros(())
+    buffer = uniform.add(uniform.init(example, 12), jnp.arange(20.0))  # 8 .. 19 are stored
+    first = uniform.sequences(buffer, jax.random.key(0), 40_000, 3, 2)
+    values, counts = np.unique(np.asarray(buffer.data)[np.asarray(first)], return_counts=True)
+    np.testing.assert_array_equal(values, np.arange(8, 16))
+    np.testing.assert_allclose(counts / 40_000, 1 / 8, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recurrent_q_learning_against_single_steps(kind):
+    """The errors are those of a loop over steps, each with a carry that is zero at a start."""
+    cfg, env, state, _, b = stored(kind)
+    q = jaxpg.agents.dqn.discrete_q(cfg, env)
+    remember = jax.jit(functools.partial(q.apply, method="remember"))
+    online = state.learner.params
+    target = jax.tree.map(lambda x: 0.7 * x + 0.1, online)
+    total, (error, _) = jaxpg.agents.dqn.loss(online, cfg, env, target, b)
+
+    def run_through(params):
+        """Q of each step, and of each successor by who has seen that step."""
+        carry = jax.tree.map(lambda x: x[0], b.carry)
+        now, following = [], []
+        for t in range(7):
+            carry = jax.tree.map(lambda c, t=t: (c.T * ~b.start[t]).T, carry)
+            obs = b.before[t] if t < 3 else b.obs[t - 3]
+            out, carry = remember(params, obs, carry)
+            if t >= 3:
+                now.append(out)
+                following.append(remember(params, b.next_obs[t - 3], carry)[0])
+        return np.array(now), np.array(following)
+
+    (now, online_next), (_, next_q) = run_through(online), run_through(target)
+    best = online_next.argmax(-1)[..., None]
+    y = b.reward + b.discount * np.take_along_axis(next_q, best, -1)[..., 0]
+    expected = np.take_along_axis(now, np.asarray(b.action)[..., None], -1)[..., 0] - y
+    np.testing.assert_allclose(error, expected, atol=1e-4)
+    assert float(total) == pytest.approx(float((0.5 * expected**2).mean()), rel=1e-3)
+
+
+def test_burn_in_has_no_gradient():
+    cfg, env, state, _, b = stored("gru")
+    loss = lambda before: jaxpg.agents.dqn.loss(  # noqa: E731
+        state.learner.params, cfg, env, state.learner.params, b._replace(before=before)
+    )[0]
+    assert (jax.grad(loss)(b.before) == 0).all()
+    assert loss(b.before) != loss(b.before + 1), "but it is read"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("n_step", 3, "n_step=3: with memory='gru' allowed is 1"),
+        ("prioritized", True, "prioritized=True: with memory='gru' allowed is False"),
+        ("learning_starts", 20, "learning_starts=20: allowed is an integer >= .* = 21"),
+        ("buffer_size", 61, "buffer_size=61: allowed is an integer, a multiple of num_envs=3"),
+    ],
+)
+def test_what_sequences_cannot_do_is_refused(field, value, message):
+    cfg = jaxpg.dqn.Config(**DQN | {"memory": "gru", field: value})
+    with pytest.raises(ValueError, match=message):
+        jaxpg.dqn.init(cfg, jaxpg.make("CartPole-v1"), jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn"])
 def test_a_policy_acts_with_its_carry_as_it_was_trained(name):
     agent, env = getattr(jaxpg, name), jaxpg.make("CartPolePositions-jaxpg")
-    cfg = agent.Config(**TINY, memory="gru", **({"minibatches": 2} if name == "ppo" else {}))
+    own = {"ppo": TINY | {"minibatches": 2}, "a2c": TINY, "dqn": DQN}[name]
+    cfg = agent.Config(**own, memory="gru")
     state = agent.init(cfg, env, jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (4, 3, 2))
     carry, key = (), jax.random.key(2)
     for x in obs:
         _, carry = agent.act(cfg, env, state, x, carry, key, True)
-    net, _ = actor_critic(cfg, env)
     start = jnp.zeros((4, 3), bool)
     empty = jax.tree.map(lambda c: jnp.zeros_like(c)[None], carry)
-    _, _, after = net.apply(state.params, obs, empty, start)
+    if name == "dqn":
+        q, params = jaxpg.agents.dqn.discrete_q(cfg, env), state.learner.params
+        _, after = q.apply(params, obs, empty, start, method="remember")
+    else:
+        *_, after = actor_critic(cfg, env)[0].apply(state.params, obs, empty, start)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[-1], atol=1e-5), carry, after)
     policy = jaxpg.Policy.of(run(agent, cfg, env, key, total_steps=24))
     action, remembered = policy(np.zeros(2, np.float32))

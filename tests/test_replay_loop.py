@@ -256,7 +256,7 @@ def test_noise_is_carried_on_and_begins_anew_with_an_episode():
     )
     data = memory.buffer.data
     np.testing.assert_array_equal(data.action, np.minimum(data.obs[:, 1], 2))
-    np.testing.assert_array_equal(memory.noise, memory.env.inner.time)
+    np.testing.assert_array_equal(memory.carry, memory.env.inner.time)
 
 
 @pytest.mark.parametrize(

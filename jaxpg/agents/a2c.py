@@ -26,7 +26,7 @@ from jaxpg.nets.memories import MEMORIES
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses, normalize
-from jaxpg.ops.returns import gae, n_step_return
+from jaxpg.ops.returns import gae, n_step_return, starts
 
 
 @config
@@ -103,7 +103,7 @@ def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> A
 def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
     """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
     net, pi = actor_critic(cfg, env)
-    start = memories.starts(t.terminated | t.truncated)
+    start = starts(t.terminated | t.truncated)
     out, value, after = net.apply(params, t.obs, t.extras["carry"], start)
     _, next_value, _ = net.apply(params, t.next_obs, after)
     advantage = jax.lax.stop_gradient(advantages(cfg, t, value, next_value))

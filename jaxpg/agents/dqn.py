@@ -10,7 +10,8 @@ where Q' is a copy of the network from some updates ago. Four improvements are s
 `double` lets Q instead of Q' pick the action (van Hasselt et al. 2016, arXiv:1509.06461);
 `dueling` splits Q into the state's value and the actions' advantages (Wang et al. 2016,
 arXiv:1511.06581); `prioritized` draws what was badly predicted (Schaul et al. 2016,
-arXiv:1511.05952); `n_step` looks n rewards ahead (Sutton & Barto 2018, eq. 7.1).
+arXiv:1511.05952); `n_step` looks n rewards ahead (Sutton & Barto 2018, eq. 7.1). With a `memory`
+the network is recurrent and learns from sequences with burn-in (see `loops.replay`).
 
 Deviations from the paper: Adam instead of RMSProp; a time limit bootstraps, since truncation is
 not termination; the error is squared, and the gradient's norm clipped, where the paper clips each
@@ -18,6 +19,7 @@ error (`loss="huber"`): with values much above 1 that makes every error count al
 terminal states no longer hold the others down.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -29,6 +31,8 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import replay
+from jaxpg.nets import memories
+from jaxpg.nets.memories import MEMORIES
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.nets.values import discrete_q
 
@@ -63,6 +67,12 @@ class Config:
     hidden: tuple[int, ...] = static((120, 84), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
+    memory: str = static("none", choices=MEMORIES)  # then a batch is of sequences
+    memory_size: int = static(64, ge=1)
+    memory_length: int = static(32, ge=1)  # steps that attention looks back
+    sequence_length: int = static(16, ge=1)
+    burn_in: int = static(8, ge=0)  # steps before a sequence that only refresh its carry
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
@@ -94,11 +104,14 @@ def optimizer(cfg: Config) -> optax.GradientTransformation:
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     k_params, k_env, key = jax.random.split(key, 3)
-    params = discrete_q(cfg, env, cfg.dueling).init(k_params, env.example_obs)
+    q = discrete_q(cfg, env, cfg.dueling)
+    params = q.init(k_params, env.example_obs)
+    obs = jax.eval_shape(lambda: E.reset(env, k_env, cfg.num_envs).obs)
+    _, carry = jax.eval_shape(functools.partial(q.apply, method="remember"), params, obs)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         learner=Learner(params, params, optimizer(cfg).init(params), zero),
-        replay=replay.init(cfg, env, k_env),
+        replay=replay.init(cfg, env, k_env, memories.empty(carry)),
         epsilon=jnp.asarray(cfg.epsilon_start, float),
         iteration=zero,
         key=key,
@@ -108,11 +121,23 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(
     params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch
 ) -> tuple[Array, tuple[Array, Metrics]]:
-    """The errors' mean size, weighted; with the errors [B] and metrics."""
+    """The errors' mean size, weighted; with the errors and metrics."""
     q = discrete_q(cfg, env, cfg.dueling)
-    value = of_action(q.apply(params, b.obs), b.action)
-    next_q = q.apply(target, b.next_obs)
-    best = (q.apply(params, b.next_obs) if cfg.double else next_q).argmax(-1)
+
+    def values(params):
+        """Q(s, .) and Q(s', .), where s' is seen by who remembers s."""
+        carry, start = b.carry, b.start
+        if cfg.memory != "none" and cfg.burn_in:
+            now, start = start[: cfg.burn_in], start[cfg.burn_in :]
+            _, carry = q.apply(params, b.before, carry, now, method="remember")
+            carry = jax.lax.stop_gradient(jax.tree.map(lambda x: x[-1:], carry))
+        now, after = q.apply(params, b.obs, carry, start, method="remember")
+        return now, q.apply(params, b.next_obs, after, method="remember")[0]
+
+    now, online_next = values(params)
+    next_q = values(target)[1]
+    value = of_action(now, b.action)
+    best = (online_next if cfg.double else next_q).argmax(-1)
     y = b.reward + b.discount * of_action(next_q, best)
     error = value - jax.lax.stop_gradient(y)
     size = (optax.huber_loss if cfg.loss == "huber" else optax.l2_loss)(error)
@@ -121,8 +146,8 @@ def loss(
 
 
 def of_action(q: Array, action: Array) -> Array:
-    """Q(s, a) [B] from Q(s, .) [B, actions] and a [B]."""
-    return jnp.take_along_axis(q, action[:, None], -1)[:, 0]
+    """Q(s, a) [...] from Q(s, .) [..., actions] and a [...]."""
+    return jnp.take_along_axis(q, action[..., None], -1)[..., 0]
 
 
 def update(
@@ -148,9 +173,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     q = discrete_q(cfg, env, cfg.dueling)
     key, k_step = jax.random.split(state.key)
 
-    def policy(obs, noise, key):
-        values = q.apply(state.learner.params, obs)
-        return explore(values, epsilon, key, E.mask_of(obs)), noise
+    def policy(obs, carry, key):
+        values, carry = q.apply(state.learner.params, obs, carry, method="remember")
+        return explore(values, epsilon, key, E.mask_of(obs)), carry
 
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
@@ -173,7 +198,8 @@ def explore(q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     obs = replay.whiten(state.replay, obs)
-    q = discrete_q(cfg, env, cfg.dueling).apply(state.learner.params, obs)
+    net = discrete_q(cfg, env, cfg.dueling)
+    q, carry = net.apply(state.learner.params, obs, carry, method="remember")
     if greedy:
         return q.argmax(-1).astype(jnp.int32), carry
     return explore(q, state.epsilon, key, E.mask_of(obs)), carry

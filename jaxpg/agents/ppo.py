@@ -26,7 +26,7 @@ from jaxpg.nets.memories import MEMORIES
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses, normalize
-from jaxpg.ops.returns import gae
+from jaxpg.ops.returns import gae, starts
 
 
 @config
@@ -186,7 +186,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     _, next_value, _ = net.apply(state.params, next_obs, after)
     advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
     batch = Batch(
-        obs=obs, start=memories.starts(ended), **t.extras,
+        obs=obs, start=starts(ended), **t.extras,
         value=value, advantage=advantage, target=advantage + value,
     )  # fmt: skip
     if cfg.memory == "none":

@@ -176,8 +176,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_step = jax.random.split(state.key)
     actor = state.learner.params.actor
 
-    def policy(obs, noise, key):
-        return jax.random.categorical(key, log_pi(cfg, env, actor, obs)).astype(jnp.int32), noise
+    def policy(obs, carry, key):
+        return jax.random.categorical(key, log_pi(cfg, env, actor, obs)).astype(jnp.int32), carry
 
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner, policy,

@@ -159,8 +159,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_step = jax.random.split(state.key)
     actor = state.learner.params.actor
 
-    def policy(obs, noise, key):
-        return explore.gaussian(key, mu(cfg, env, actor, obs), cfg.noise_std), noise
+    def policy(obs, carry, key):
+        return explore.gaussian(key, mu(cfg, env, actor, obs), cfg.noise_std), carry
 
     memory, learner, metrics = replay.step(
         grouped(cfg), env, state.replay, state.learner, policy,

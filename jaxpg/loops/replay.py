@@ -2,19 +2,25 @@
 
 An agent keeps a `Replay` in its state beside what it has learnt, and hands the loop two functions:
 
-    policy(obs [N, *obs], noise, key) -> action [N, *action], noise
+    policy(obs [N, *obs], carry, key) -> action [N, *action], carry
     update(learner, batch, key) -> learner, td_error [B], metrics
 
 Actions are integers, or in [-1, 1] for each dimension of a Box: so they are stored and learnt from;
-the environment gets them stretched to its space. The noise is what exploration remembers from step
-to step, leaves [N, ...], zeroed where an episode ends; () without any. The TD errors set the
-priorities of prioritised replay.
+the environment gets them stretched to its space. The carry is what the policy takes from step to
+step, leaves [N, ...], zeroed where an episode ends: noise that explores, or what it remembers; ()
+without any. The TD errors set the priorities of prioritised replay.
+
+With a `memory` (`nets.memories`) the carry is stored beside the step, and a batch is of sequences,
+Hausknecht & Stone (2015), arXiv:1507.06527: `sequence_length` steps to learn from, after `burn_in`
+steps that only bring the stored carry up to date with the parameters of now; Kapturowski et al.
+(2019), "Recurrent experience replay in distributed reinforcement learning", section 3.
 
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
 batch_size, updates_per_step, gamma`, and, where an agent has them, `n_step` and `prioritized` with
-`priority_exponent, importance_exponent, total_steps`; and `normalize_obs, normalize_reward`.
-With these the buffer holds what was met, and what is drawn is normalised by the statistics of now:
-so all of a batch has one scale, and old transitions do not keep a scale that was a first guess.
+`priority_exponent, importance_exponent, total_steps`, `memory` with `sequence_length, burn_in`, and
+`normalize_obs, normalize_reward`. With these two the buffer holds what was met, and what is drawn
+is normalised by the statistics of now: so all of a batch has one scale, and old transitions do not
+keep a scale that was a first guess.
 """
 
 from collections.abc import Callable
@@ -28,6 +34,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import label
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.ops import normalize
+from jaxpg.ops.returns import starts
 from jaxpg.replay import prioritized, uniform
 
 
@@ -35,7 +42,7 @@ class Replay(NamedTuple):
     """What an off-policy agent remembers of its environments."""
 
     env: E.EnvState
-    noise: Tree  # [N, ...] of the exploration; () if it has none
+    carry: Tree  # [N, ...] of the policy; () if it has none
     buffer: uniform.Buffer
     priorities: prioritized.Priorities | tuple  # () when off
     obs_stats: normalize.RunningStats | tuple  # () when off
@@ -43,7 +50,10 @@ class Replay(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Transitions to learn from; a target is `reward + discount * V(next_obs)`."""
+    """Transitions to learn from; a target is `reward + discount * V(next_obs)`.
+
+    With a memory all but the weight are sequences, [sequence_length, B, ...].
+    """
 
     obs: Tree  # [B, *obs] whitened, if `normalize_obs`
     action: Array  # [B, *action] as the policy gave it
@@ -51,6 +61,9 @@ class Batch(NamedTuple):
     discount: Array  # [B] gamma^n; 0 after a termination
     next_obs: Tree  # [B, *obs] the true successor, n steps ahead
     weight: Array  # [B] importance weights; ones if sampling is uniform
+    before: Tree = ()  # [burn_in, B, *obs] the steps before the sequence; () without memory
+    carry: Tree = ()  # [1, B, ...] what was remembered before the first of them
+    start: Array | tuple = ()  # [burn_in + sequence_length, B] bool: an episode begins
 
 
 def _n_step(cfg) -> int:
@@ -61,19 +74,24 @@ def _prioritized(cfg) -> bool:
     return getattr(cfg, "prioritized", False)
 
 
+def _remembers(cfg) -> bool:
+    return getattr(cfg, "memory", "none") != "none"
+
+
 def whiten(replay: Replay, obs: Tree) -> Tree:
     """Observations [..., *obs] as the networks see them, by the statistics as they are."""
     return normalize.whiten(replay.obs_stats, obs)
 
 
-def init(cfg, env: E.Env, key: Key, noise: Tree = ()) -> Replay:
-    """Fresh environments and an empty buffer. noise: its state at the start, leaves [N, ...].
+def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
+    """Fresh environments and an empty buffer. carry: the policy's at the start, leaves [N, ...].
 
     Raises ValueError for sizes that do not fit each other.
     """
     rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
-    if cfg.buffer_size < rows or (_n_step(cfg) > 1 and cfg.buffer_size % cfg.num_envs):
-        multiple = f", a multiple of num_envs={cfg.num_envs}," if _n_step(cfg) > 1 else ""
+    ordered = _n_step(cfg) > 1 or _remembers(cfg)  # steps of one environment are `num_envs` apart
+    if cfg.buffer_size < rows or (ordered and cfg.buffer_size % cfg.num_envs):
+        multiple = f", a multiple of num_envs={cfg.num_envs}," if ordered else ""
         raise ValueError(
             f"{name} buffer_size={cfg.buffer_size}: allowed is an integer{multiple} >= num_envs * "
             f"num_steps = {rows}, what an iteration stores"
@@ -83,6 +101,8 @@ def init(cfg, env: E.Env, key: Key, noise: Tree = ()) -> Replay:
             f"{name} learning_starts={cfg.learning_starts}: allowed is an integer <= "
             f"buffer_size={cfg.buffer_size}"
         )
+    if _remembers(cfg):
+        _check_sequences(cfg, name)
     if not _updates_per_iteration(cfg):
         raise ValueError(
             f"{name} updates_per_step={cfg.updates_per_step}: allowed is a number that makes at "
@@ -92,16 +112,32 @@ def init(cfg, env: E.Env, key: Key, noise: Tree = ()) -> Replay:
     obs = jax.tree.map(lambda x: x[0], state.obs)
     shape, dtype = ((), jnp.int32) if env.discrete else (env.action_space.shape, float)
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
-    buffer = uniform.init(Transition(obs, action, reward, no, no, obs, {}), cfg.buffer_size)
+    extras = {"carry": jax.tree.map(lambda x: x[0], carry)} if _remembers(cfg) else {}
+    buffer = uniform.init(Transition(obs, action, reward, no, no, obs, extras), cfg.buffer_size)
     of_rewards = getattr(cfg, "normalize_reward", False)
     return Replay(
         state,
-        noise,
+        carry,
         buffer,
         prioritized.init(cfg.buffer_size) if _prioritized(cfg) else (),
         normalize.init_stats(obs) if getattr(cfg, "normalize_obs", False) else (),
         normalize.init_reward_scale(cfg.num_envs) if of_rewards else (),
     )
+
+
+def _check_sequences(cfg, name: str) -> None:
+    for field, only in {"n_step": 1, "prioritized": False}.items():
+        if getattr(cfg, field, only) != only:
+            raise ValueError(
+                f"{name} {field}={getattr(cfg, field)}: with memory={cfg.memory!r} allowed is "
+                f"{only}"
+            )
+    rows = (cfg.burn_in + cfg.sequence_length) * cfg.num_envs
+    if cfg.learning_starts < rows:
+        raise ValueError(
+            f"{name} learning_starts={cfg.learning_starts}: allowed is an integer >= (burn_in + "
+            f"sequence_length) * num_envs = {rows}, one sequence of every environment"
+        )
 
 
 def _updates_per_iteration(cfg) -> Fraction:
@@ -160,22 +196,24 @@ def step(
     # Collect.
     warming = buffer.size < cfg.learning_starts
 
-    def act(obs, noise, key):
+    def act(obs, carry, key):
         k_policy, k_random = jax.random.split(key)
-        action, noise = policy(whiten(replay, obs), noise, k_policy)
+        action, after = policy(whiten(replay, obs), carry, k_policy)
         if cfg.random_warmup:
             action = jnp.where(warming, _random_like(action, env, obs, k_random), action)
-        return E.to_space(env, action), noise, {"action": action}
+        extras = {"carry": carry} if _remembers(cfg) else {}
+        return E.to_space(env, action), after, {"action": action} | extras
 
-    env_state, noise, t, metrics = E.rollout(
-        env, act, replay.env, replay.noise, k_rollout, cfg.num_steps
+    env_state, carry, t, metrics = E.rollout(
+        env, act, replay.env, replay.carry, k_rollout, cfg.num_steps
     )
 
     # Store, as it was met.
     stats = normalize.update_stats(replay.obs_stats, t.obs)
     ended = t.terminated | t.truncated
     scale = normalize.update_reward_scale(replay.reward_scale, t.reward, ended, cfg.gamma)
-    t = t._replace(action=t.extras["action"], extras={})
+    action = t.extras.pop("action")
+    t = t._replace(action=action)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t)
     if _prioritized(cfg):
         new = (buffer.position + jnp.arange(len(rows.reward), dtype=jnp.int32)) % cfg.buffer_size
@@ -211,7 +249,7 @@ def step(
         0, _longest(count), one, (learner, priorities, sums)
     )
     metrics |= {name: total / count for name, total in sums.items()}
-    return Replay(env_state, noise, buffer, priorities, stats, scale), learner, metrics
+    return Replay(env_state, carry, buffer, priorities, stats, scale), learner, metrics
 
 
 def sample(
@@ -222,6 +260,8 @@ def sample(
 
     The importance exponent rises linearly over the run from `importance_exponent` to 1.
     """
+    if _remembers(cfg):
+        return _sample_sequences(cfg, buffer, key, stats, scale)
     if _prioritized(cfg):
         index, probability = prioritized.sample(priorities, key, cfg.batch_size)
         beta = cfg.importance_exponent
@@ -237,6 +277,26 @@ def sample(
     obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])
     obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
     return index, Batch(obs, action, reward, discount, next_obs, weight)
+
+
+def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tuple[Array, Batch]:
+    """Sequences drawn uniformly of all that are stored, also across the ends of episodes."""
+    burn_in, steps = cfg.burn_in, cfg.burn_in + cfg.sequence_length
+    first = uniform.sequences(buffer, key, cfg.batch_size, steps, cfg.num_envs)
+    line = first + jnp.arange(steps, dtype=jnp.int32)[:, None] * cfg.num_envs
+    line = line % cfg.buffer_size  # [steps, B]
+    t = buffer.data._replace(extras={})
+    t = jax.tree.map(lambda x: x[line], t)
+    obs, next_obs = (normalize.whiten(stats, x) for x in (t.obs, t.next_obs))
+    reward, discount = normalize.divide_reward(scale, t.reward), cfg.gamma * ~t.terminated
+    learnt = obs, t.action, reward, discount, next_obs
+    return first, Batch(
+        *jax.tree.map(lambda x: x[burn_in:], learnt),
+        weight=jnp.ones(cfg.batch_size, float),
+        before=jax.tree.map(lambda x: x[:burn_in], obs),
+        carry=jax.tree.map(lambda x: x[first][None], buffer.data.extras["carry"]),
+        start=starts(t.terminated | t.truncated),
+    )
 
 
 def _random_like(action: Array, env: E.Env, obs: Tree, key: Key) -> Array:

@@ -37,14 +37,6 @@ def make(cfg) -> Callable[[], nn.Module]:
     return functools.partial({"gru": GRU, "lstm": LSTM}[name], cfg.memory_size)
 
 
-def starts(ended: Array) -> Array:
-    """Where an episode begins within sequences whose steps `ended` [T, B] ends one: [T, B] bool.
-
-    Nothing begins at the first step: the carry that it comes with is that of its own episode.
-    """
-    return jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
-
-
 def empty(carry: Tree) -> Tree:
     """Zeros in the shapes and dtypes of a carry, which may be those of `jax.eval_shape`."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)

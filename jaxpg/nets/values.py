@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxpg.core.config import label
 from jaxpg.core.env import Env, leaves, legal
 from jaxpg.core.types import Array, Tree
+from jaxpg.nets import memories
 from jaxpg.nets.networks import MLP, features, initializer, torso
 
 
@@ -26,16 +27,23 @@ class DiscreteQ(nn.Module):
     make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
     kernel_init: str = "orthogonal"
     dueling: bool = False
+    make_memory: Callable[[], nn.Module] = memories.Nothing
 
     @nn.compact
-    def __call__(self, obs: Tree) -> Array:
-        x = _features(self, obs)
+    def remember(
+        self, obs: Tree, carry: Tree = (), start: Array | None = None
+    ) -> tuple[Array, Tree]:
+        """With what is remembered, before and after, as `memories` says."""
+        x, carry = self.make_memory()(_features(self, obs), carry, start)
         init = initializer(self.kernel_init, 1.0)
         advantage = nn.Dense(self.actions, kernel_init=init, name="q")(x)
         if not self.dueling:
-            return legal(advantage, obs)
+            return legal(advantage, obs), carry
         value = nn.Dense(1, kernel_init=init, name="value")(x)
-        return legal(value + advantage - advantage.mean(-1, keepdims=True), obs)
+        return legal(value + advantage - advantage.mean(-1, keepdims=True), obs), carry
+
+    def __call__(self, obs: Tree) -> Array:
+        return self.remember(obs)[0]
 
 
 class Value(nn.Module):
@@ -99,7 +107,9 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
         raise ValueError(
             f"{label(type(cfg))} on {env.name}, whose actions are continuous: allowed are discrete"
         )
-    return DiscreteQ(env.obs_shapes, env.action_space.n, torso(cfg), cfg.kernel_init, dueling)
+    return DiscreteQ(
+        env.obs_shapes, env.action_space.n, torso(cfg), cfg.kernel_init, dueling, memories.make(cfg)
+    )
 
 
 def critics(cfg, env: Env, count: int = 2) -> Critics:

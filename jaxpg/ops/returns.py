@@ -121,3 +121,11 @@ def gae(
         return advantage, advantage
 
     return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
+
+
+def starts(ended: Array) -> Array:
+    """Where an episode begins within sequences whose steps `ended` [T, B] ends one: [T, B] bool.
+
+    Nothing begins at the first step: the carry that it comes with is that of its own episode.
+    """
+    return jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])

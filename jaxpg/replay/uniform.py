@@ -55,6 +55,15 @@ def indices(buffer: Buffer, key: Key, count: int) -> Array:
     return jax.random.randint(key, (count,), 0, jnp.maximum(buffer.size, 1), jnp.int32)
 
 
+def sequences(buffer: Buffer, key: Key, count: int, steps: int, stride: int) -> Array:
+    """The first rows [count] int32 of sequences drawn uniformly, with replacement, of all that are
+    stored whole: `steps` rows, each `stride` after the one before, the last of them no newer than
+    the newest. A buffer with fewer gives its oldest row."""
+    whole = jnp.maximum(buffer.size - (steps - 1) * stride, 1)
+    age = jax.random.randint(key, (count,), 0, whole, jnp.int32)  # 0 is the oldest row
+    return (buffer.position - buffer.size + age) % capacity(buffer)
+
+
 def take(buffer: Buffer, index: Array) -> Tree:
     """The rows at `index` [B]: [B, ...]."""
     return jax.tree.map(lambda x: x[index], buffer.data)
