@@ -34,8 +34,8 @@ LINES = {
         ("gru", "lstm", "attention", "none"),
     ),
     ("ppo", "cart"): (
-        500_000,
-        {"num_envs": 32, "learning_rate": 1e-3, "clip_value": False},
+        1_000_000,
+        {"num_envs": 32, "learning_rate": 1e-3, "clip_value": False, "memory_length": 8},
         ("gru", "lstm", "attention", "none"),
     ),
     ("a2c", "chain"): (
@@ -64,8 +64,9 @@ LINES = {
         ("gru", "none"),
     ),
 }
-# Learning from replay on the cart swings to the end; its line shows the need, without a bar.
-NO_BAR = {("dqn", "cart"), ("a2c", "cart")}
+# One update a rollout may forget what it found, and Q-learning on the cart swings to the end: these
+# two show the need, without a bar.
+NO_BAR = {("a2c", "chain"), ("dqn", "cart")}
 
 
 def measure(name: str, task: str, memory: str, seeds: int) -> dict:
