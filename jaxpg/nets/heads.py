@@ -40,12 +40,12 @@ def tanh_log_det(draw: Array) -> Array:
 def normal_points(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Points [N, size] and weights [N]: sums over them are expectations under N(0, I).
 
-    In one dimension the trapezoid rule on 41 points. In more, 128 points of a Kronecker sequence
+    In one dimension the trapezoid rule on 61 points. In more, 128 points of a Kronecker sequence
     with the generalised golden ratio (Roberts 2018), each with its mirror image, made normal and
     whitened: exact for quadratic functions, else good to about a percent of their deviation.
     """
     if size == 1:
-        z = np.linspace(-6, 6, 41)[:, None]
+        z = np.linspace(-6, 6, 61)[:, None]
         weight = np.exp(-0.5 * z[:, 0] ** 2)
         return z, weight / weight.sum()
     half, ratio = 64 * -(-size // 16), 2.0

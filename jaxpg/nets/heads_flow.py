@@ -50,17 +50,21 @@ def flow(size: int, bins: int) -> Policy:
         log_scale, shift = jnp.split((feature[..., None, :] @ weight)[..., 0, :], 2, -1)
         return MAX_LOG_SCALE * jnp.tanh(log_scale / MAX_LOG_SCALE), shift
 
+    def couple(out: Array, x: Array) -> tuple[Array, Array]:
+        """Both couplings, and the logarithm of their determinant [...]."""
+        log_det = jnp.zeros(x.shape[:-1], x.dtype)
+        for i, (_, moved) in enumerate(couplings):
+            log_scale, shift = coupling(out, x, i)
+            x = x.at[..., moved].set(x[..., moved] * jnp.exp(log_scale) + shift)
+            log_det = log_det + log_scale.sum(-1)
+        return x, log_det
+
     def forward(out: Array, z: Array) -> tuple[Array, Array]:
         """The draw [..., D] of a normal variable, and its log-density before tanh [...]."""
         mean, log_std, spline = element(out)
         y, log_det = spline.forward_and_log_det(z)
-        x = mean + jnp.exp(log_std) * y
-        log_prob = (norm.logpdf(z) - log_det - log_std).sum(-1)
-        for i, (_, moved) in enumerate(couplings):
-            log_scale, shift = coupling(out, x, i)
-            x = x.at[..., moved].set(x[..., moved] * jnp.exp(log_scale) + shift)
-            log_prob = log_prob - log_scale.sum(-1)
-        return x, log_prob
+        x, log_det_couplings = couple(out, mean + jnp.exp(log_std) * y)
+        return x, (norm.logpdf(z) - log_det - log_std).sum(-1) - log_det_couplings
 
     def log_base(out: Array, x: Array) -> Array:
         """The log-density of the draw before tanh."""
@@ -73,36 +77,40 @@ def flow(size: int, bins: int) -> Policy:
         z, log_det = spline.inverse_and_log_det((x - mean) * jnp.exp(-log_std))
         return log_prob + (norm.logpdf(z) + log_det - log_std).sum(-1)
 
-    def points(out: Array) -> tuple[Array, Array, Array]:
-        """Weights [N], and draws [N, ..., D] with their log-densities before tanh."""
+    def points(out: Array, size: int) -> tuple[Array, Array]:
+        """Weights [N] and normal points [N, ..., size] beside a batch [...]."""
         z, weight = (x.astype(out.dtype) for x in normal_points(size))
-        return weight, *forward(out, z.reshape(-1, *[1] * (out.ndim - 1), size))
+        return weight, z.reshape(-1, *[1] * (out.ndim - 1), size)
 
     def sample(out: Array, key: Key) -> tuple[Array, Array]:
         draw, log_prob = forward(out, jax.random.normal(key, (*out.shape[:-1], size), out.dtype))
         return draw, log_prob - tanh_log_det(draw)
 
     def entropy(out: Array) -> Array:
-        weight, draw, log_prob = points(out)
-        return jnp.tensordot(weight, tanh_log_det(draw) - log_prob, 1)
+        mean, log_std, spline = element(out)
+        weight, z = points(out, 1)  # the splines are a sum over dimensions
+        log_det = spline.forward_and_log_det(z)[1]
+        alone = jnp.tensordot(weight, log_det, 1) + log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
+        weight, z = points(out, size)
+        x, log_det = couple(out, mean + jnp.exp(log_std) * spline.forward(z))
+        return alone.sum(-1) + jnp.tensordot(weight, log_det + tanh_log_det(x), 1)
 
     def kl(out: Array, other: Array) -> Array:
-        weight, draw, log_prob = points(out)
-        # E[ratio - 1] is 0. With it no term is negative, and the Hessian at other = out is a
-        # Gauss-Newton matrix: kinks of a spline's second derivative do not spoil it.
+        weight, z = points(out, size)
+        draw, log_prob = forward(out, z)
         log_ratio = log_base(other, draw) - log_prob
-        return jnp.tensordot(weight, jnp.expm1(jnp.minimum(log_ratio, 10.0)) - log_ratio, 1)
+        # The mean of -log_ratio is the better estimate, but a sum over points does not see what
+        # kinks of the splines add to its Hessian. E[ratio - 1] is 0; with it the derivatives are
+        # 0 at other = out, and there the Hessian is a Gauss-Newton matrix, as Fisher's has to be.
+        smooth = jnp.expm1(jnp.minimum(log_ratio, 10.0)) - log_ratio
+        return jnp.tensordot(weight, jax.lax.stop_gradient(-log_ratio - smooth) + smooth, 1)
 
     def mode(out: Array) -> Array:
         mean, log_std, spline = element(out)
-        z = normal_points(1)[0].reshape(-1, *[1] * out.ndim).astype(out.dtype)
+        _, z = points(out, 1)
         y, log_det = spline.forward_and_log_det(z)
         best = jnp.argmax(norm.logpdf(z) - log_det, 0, keepdims=True)
-        x = mean + jnp.exp(log_std) * jnp.take_along_axis(y, best, 0)[0]
-        for i, (_, moved) in enumerate(couplings):
-            log_scale, shift = coupling(out, x, i)
-            x = x.at[..., moved].set(x[..., moved] * jnp.exp(log_scale) + shift)
-        return x
+        return couple(out, mean + jnp.exp(log_std) * jnp.take_along_axis(y, best, 0)[0])[0]
 
     return Policy(
         outputs=head + (2 * FEATURES * size if size > 1 else 0),
