@@ -72,10 +72,10 @@ def make() -> Env:
     return Env(TwoPassages.default_params, TwoPassages())
 
 
-def learnt_density(head: str, steps: int, key, **fields):
+def learnt_density(head: str, steps: int, key, alpha: float = 0.15, **fields):
     """SAC with a head: actions [1999], and the density of its policy there after `steps` steps."""
     cfg = sac.Config(
-        head=head, learn_alpha=False, alpha=0.3, num_steps=8, batch_size=128, hidden=(32, 32),
+        head=head, learn_alpha=False, alpha=alpha, num_steps=8, batch_size=128, hidden=(32, 32),
         learning_rate=1e-3, buffer_size=10_000, learning_starts=500, **fields,
     )  # fmt: skip
     env, actions = make(), np.linspace(-1, 1, 2001)[1:-1]
@@ -104,7 +104,9 @@ def draw(curves: dict, path: str) -> None:
     figure = Figure(figsize=(7.2, 4.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for (head, (x, y)), colour, style in zip(curves.items(), COLOURS, ("-", "--", "-."), strict=False):
+    for (head, (x, y)), colour, style in zip(
+        curves.items(), COLOURS, ("-", "--", "-."), strict=False
+    ):
         above.plot(x, y, style, color=colour, linewidth=2, label=HEADS[head])
     above.set(ylabel="density of the policy", ylim=(0, None), xlim=(-1, 1))
     x = np.linspace(-1, 1, 801)
