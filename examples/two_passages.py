@@ -1,8 +1,8 @@
 """Two ways past an obstacle, equally good: which policies keep both?
 
-python examples/two_passages.py [--steps 6000] [--out two_passages.png]
+python examples/two_passages.py [--steps 5000] [--out two_passages.png]
 
-One step, one number in [-1, 1]. The reward is 1 at -0.6 and at +0.6, and -1 between them and at
+One step, one number in [-1, 1]. The reward is 1 at -0.5 and at 0.7, and -1 between them and at
 the walls. SAC at a fixed temperature alpha aims at the policy that is proportional to
 exp(reward / alpha), which has two modes alike. A single Gaussian squashed by tanh cannot have
 them and settles in one; a mixture and a flow can. Draws their densities over the reward, and
@@ -22,7 +22,7 @@ from jaxpg.agents import sac
 from jaxpg.core.env import Env
 from jaxpg.experiment.plots import COLOURS
 
-PASSAGES, REACH = (-0.6, 0.6), 0.3
+PASSAGES, REACH = (-0.5, 0.7), 0.3
 HEADS = {
     "tanh_gaussian_state_std": "tanh-Gaussian",
     "tanh_mixture": "mixture of 3",
@@ -72,7 +72,7 @@ def make() -> Env:
     return Env(TwoPassages.default_params, TwoPassages())
 
 
-def learnt_density(head: str, steps: int, key, alpha: float = 0.15, **fields):
+def learnt_density(head: str, steps: int, key, alpha: float = 0.2, **fields):
     """SAC with a head: actions [1999], and the density of its policy there after `steps` steps."""
     cfg = sac.Config(
         head=head, learn_alpha=False, alpha=alpha, num_steps=8, batch_size=128, hidden=(32, 32),
@@ -123,7 +123,7 @@ def draw(curves: dict, path: str) -> None:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="two_passages.png")
     args = parser.parse_args()

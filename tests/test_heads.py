@@ -205,7 +205,8 @@ def test_entropy_and_divergence_match_samples(name, size):
     pi, _, said = compiled(name, size)
     for seed in (0, 1, 2):
         k_out, k_other = jax.random.split(jax.random.key(seed))
-        out, away = outputs(pi, k_out, 0.4), outputs(pi, k_other, 0.25)
+        scale = 0.4 if size == 1 else 0.25
+        out, away = outputs(pi, k_out, scale), outputs(pi, k_other, 0.6 * scale)
         found = {k: np.asarray(x) for k, x in said(out, out + away, KEY).items()}
         assert found["error"] < 2e-3
         assert found["entropy"] == pytest.approx(found["mc_entropy"], rel=0.02, abs=0.02)
@@ -233,23 +234,22 @@ def test_everything_is_finite_up_to_50(name):
             jax.random.uniform(k_draw, pi.mode(out).shape, minval=-80, maxval=80), -50, 50
         )
 
-    def through_the_draw(out, key):
-        draw, log_prob = pi.sample(out, key)
-        return log_prob + pi.squash(draw).sum()
-
     @jax.jit
     @jax.vmap
     def go(out, other, draw, key):
-        return (
-            jax.value_and_grad(pi.log_prob)(out, draw),
-            jax.grad(pi.log_prob, 1)(out, draw) if name in BOXES else 0,
-            jax.value_and_grad(pi.entropy)(out),
-            jax.value_and_grad(pi.kl, (0, 1))(out, other),
-            jax.value_and_grad(through_the_draw)(out, key),
-            pi.action(pi.mode(out)).astype(float),
-        )
+        def all_of_it(out, other, draw):
+            sampled, log_prob = pi.sample(out, key)
+            through_the_draw = log_prob + pi.squash(sampled).sum()
+            parts = (
+                pi.log_prob(out, draw.astype(pi.mode(out).dtype)), pi.entropy(out),
+                pi.kl(out, other), through_the_draw, pi.action(pi.mode(out)).astype(float).sum(),
+            )  # fmt: skip
+            return sum(x / 1e20 for x in parts), parts  # slopes that are fine may not add up
 
-    for x in jax.tree.leaves(go(out, other, draw, jax.random.split(KEY, len(out)))):
+        return jax.value_and_grad(all_of_it, (0, 1, 2), has_aux=True)(out, other, draw)
+
+    found = go(out, other, draw.astype(float), jax.random.split(KEY, len(out)))
+    for x in jax.tree.leaves(found):
         assert np.isfinite(x).all()
 
 
@@ -314,8 +314,9 @@ def test_a_beta_sample_has_implicit_gradients():
 def test_one_dimension_can_have_two_modes():
     """A flow with steep slopes in the middle, and a mixture: the middle is nearly empty."""
     bins = 8
-    flow = jnp.zeros(3 * bins + 1).at[1].set(-0.9)
-    flow = flow.at[2 + bins : 2 + 2 * bins].set(jnp.array([-1.0, -1, -1, 3, 3, -1, -1, -1]))
+    flow = jnp.zeros(3 * bins + 1).at[1].set(-0.7)
+    flow = flow.at[2 + bins : 2 + 2 * bins].set(jnp.array([0.0, -2, -2, 3, 3, -2, -2, 0]))
+    flow = flow.at[2 + 2 * bins :].set(jnp.array([0.0, -3, 0, 3, 0, -3, 0]))
     mixture = jnp.array([0.0, -50, 0, 0, 0, 0, -2, 0, -2])
     for name, out in {"flow": flow, "tanh_mixture": mixture}.items():
         pi = head(name, 1)
@@ -323,7 +324,7 @@ def test_one_dimension_can_have_two_modes():
         left, middle, right = jnp.exp(
             jax.vmap(pi.log_prob, (None, 0))(out, jnp.arctanh(action)[:, None])
         )
-        assert min(left, right) > 3 * middle
+        assert min(left, right) > 3 * middle, name
 
 
 @pytest.mark.parametrize("name", [*NEW, *SPACES])
@@ -423,20 +424,20 @@ def test_every_actor_critic_agent_takes_every_new_head(name):
     agent = getattr(jaxpg, name)
     for kind in (*NEW, *SPACES):
         env = box(2) if kind in NEW else make(Copy(SPACES[kind]))
-        cfg = agent.Config(**TINY[name] | {"head": kind if kind in NEW else "auto"})
+        fields = {"head": kind if kind in NEW else "auto", "total_steps": 100}
+        cfg = agent.Config(**TINY[name] | fields | ({"objective": "kl"} if name == "ppo" else {}))
         jax.eval_shape(lambda k, c=cfg, e=env: agent.step(c, e, agent.init(c, e, k)), KEY)
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("trpo", "flow"), ("npg", "mixture"), ("ppo", "beta"), ("sac", "tanh_mixture"),
-     ("sac", "flow"), ("sac", "beta"), ("cem", "deterministic")],
+    [("trpo", "flow"), ("npg", "mixture"), ("a2c", "beta"), ("sac", "flow"), ("sac", "beta"),
+     ("cem", "deterministic")],
 )  # fmt: skip
 def test_heads_train(name, kind):
-    agent, env = getattr(jaxpg, name), box(2)
-    fields = TINY[name] | {"head": kind} | ({"objective": "kl"} if name == "ppo" else {})
-    fields |= {"updates_per_step": 1.0} if name == "sac" else {}
-    cfg = agent.Config(**fields)
+    agent, env = getattr(jaxpg, name), box(1 if name == "trpo" else 2)
+    fields = {"updates_per_step": 1.0} if name == "sac" else {}
+    cfg = agent.Config(**TINY[name] | fields | {"head": kind})
     total = 4 * agent.steps_per_iter(cfg)
     state, metrics = jax.jit(lambda c, k: jaxpg.train(agent, c, env, k, total))(cfg, KEY)
     floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]

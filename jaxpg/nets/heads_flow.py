@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads import LOG_STD_RANGE, Policy, normal_points, tanh_log_det
+from jaxpg.nets.heads import LOG_STD_RANGE, Policy, normal_points, spread, tanh_log_det
 
 REACH = 3.0  # of the splines, in deviations
 FEATURES = 8  # of a coupling
@@ -45,7 +45,7 @@ def flow(size: int, bins: int) -> Policy:
         begin = head + i * 2 * FEATURES * (size - half)
         weight = out[..., begin : begin + 2 * FEATURES * moved]
         weight = weight.reshape(*out.shape[:-1], FEATURES, 2 * moved)
-        fixed = normal_points(read.shape[-1] + 1)[0][:FEATURES].astype(out.dtype)
+        fixed = spread(FEATURES, read.shape[-1] + 1).astype(out.dtype)
         feature = jnp.tanh(read @ fixed[:, :-1].T + fixed[:, -1])
         log_scale, shift = jnp.split((feature[..., None, :] @ weight)[..., 0, :], 2, -1)
         return MAX_LOG_SCALE * jnp.tanh(log_scale / MAX_LOG_SCALE), shift

@@ -14,7 +14,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads import LOG_STD_RANGE, Policy, normal_points, tanh_log_det
+from jaxpg.nets.heads import LOG_STD_RANGE, Policy, normal_points, spread, tanh_log_det
 
 
 def mixture(size: int, components: int, squash: bool) -> Policy:
@@ -24,7 +24,7 @@ def mixture(size: int, components: int, squash: bool) -> Policy:
     """
     apart = np.linspace(-1, 1, components)[:, None] if components > 1 else np.zeros((1, 1))
     if size > 1 and components > 1:  # along directions that differ
-        apart = apart * np.sign(normal_points(size)[0][:components])
+        apart = apart * np.where(spread(components, size) < 0, -1, 1)
 
     def parts(out: Array) -> tuple[Array, Array, Array]:
         """Log-weights [..., K], means and deviations [..., K, D]."""
