@@ -88,22 +88,36 @@ def flow(size: int, bins: int) -> Policy:
 
     def entropy(out: Array) -> Array:
         mean, log_std, spline = element(out)
-        weight, z = points(out, 1)  # the splines are a sum over dimensions
-        log_det = spline.forward_and_log_det(z)[1]
-        alone = jnp.tensordot(weight, log_det, 1) + log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
+
+        def elementwise(z):
+            y, log_det = spline.forward_and_log_det(z)
+            return mean + jnp.exp(log_std) * y, log_det
+
+        # Without couplings it is a sum over dimensions, and one-dimensional quadrature is better.
+        weight, z = points(out, 1)
+        y, log_det = elementwise(z)
+        change = tanh_log_det(y[..., None]) + log_det + log_std
+        alone = (jnp.tensordot(weight, change, 1) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)).sum(-1)
+        if not couplings:
+            return alone
         weight, z = points(out, size)
-        x, log_det = couple(out, mean + jnp.exp(log_std) * spline.forward(z))
-        return alone.sum(-1) + jnp.tensordot(weight, log_det + tanh_log_det(x), 1)
+        y, _ = elementwise(z)
+        x, log_det = couple(out, y)
+        return alone + jnp.tensordot(weight, log_det + tanh_log_det(x) - tanh_log_det(y), 1)
 
     def kl(out: Array, other: Array) -> Array:
         weight, z = points(out, size)
         draw, log_prob = forward(out, z)
         log_ratio = log_base(other, draw) - log_prob
-        # The mean of -log_ratio is the better estimate, but a sum over points does not see what
-        # kinks of the splines add to its Hessian. E[ratio - 1] is 0; with it the derivatives are
-        # 0 at other = out, and there the Hessian is a Gauss-Newton matrix, as Fisher's has to be.
-        smooth = jnp.expm1(jnp.minimum(log_ratio, 10.0)) - log_ratio
-        return jnp.tensordot(weight, jax.lax.stop_gradient(-log_ratio - smooth) + smooth, 1)
+        away = jnp.expm1(jnp.minimum(log_ratio, 10.0))  # of mean 0: a control variate
+        centred = away - jnp.tensordot(weight, away, 1)
+        share = jnp.tensordot(weight, centred * log_ratio, 1)
+        share = share / (jnp.tensordot(weight, centred**2, 1) + jnp.finfo(out.dtype).tiny)
+        # With all of it the derivatives are 0 at other = out, and the Hessian there is a
+        # Gauss-Newton matrix, as Fisher's is: the sum does not see kinks of the splines' slopes.
+        smooth = away - log_ratio
+        value = jax.lax.stop_gradient(share * away - log_ratio - smooth)
+        return jnp.tensordot(weight, value + smooth, 1)
 
     def mode(out: Array) -> Array:
         mean, log_std, spline = element(out)
