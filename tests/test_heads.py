@@ -189,8 +189,8 @@ def test_density_over_one_dimension_integrates_to_one(name):
 def test_density_over_three_dimensions_integrates_to_one(name):
     """By the trapezoid rule on a grid."""
     pi, densities, _ = compiled(name, 3)
-    out = outputs(pi, jax.random.key(1), 0.25)
-    reach, count = {"beta": (11, 49), "flow": (7, 61)}.get(name, (7, 49))
+    out = outputs(pi, jax.random.key(1), 0.15)
+    reach, count = {"beta": (11, 49), "flow": (7, 101)}.get(name, (7, 49))
     x = np.linspace(-reach, reach, count)
     draws = np.stack(np.meshgrid(x, x, x), -1).reshape(-1, 3)
     log_prob = np.asarray(densities(out, jnp.asarray(draws, jnp.float32)), float)
