@@ -21,7 +21,7 @@ from jaxpg.core.env import Env
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
-from jaxpg.nets.policies import HEADS
+from jaxpg.nets.policies import POINT_HEADS
 from jaxpg.ops.normalize import RunningStats, init_stats
 
 
@@ -39,7 +39,7 @@ class Config:
     common_random_numbers: bool = static(True)  # all candidates play the same episodes
     slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
     devices: int = static(1, ge=1)  # that share the population
-    head: str = static("auto", choices=HEADS)
+    head: str = static("auto", choices=POINT_HEADS)
     temperature: float = number(1.0, gt=0)  # of a categorical head
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy

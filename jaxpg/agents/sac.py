@@ -1,9 +1,10 @@
 """Soft actor-critic, Haarnoja et al. (2018), arXiv:1812.05905, and the first form, 1801.01290.
 
 The aim is the return plus alpha times the policy's entropy, so the policy stays as random as the
-task allows. Its gradient flows through the sampled action a = tanh(draw) (eq. 9). The twin critics
-regress on the soft value of the next state (eqs. 5 and 3), and the temperature alpha is the
-multiplier of the constraint that the entropy is at least `target_entropy` (eq. 18):
+task allows. Its gradient flows through the sampled action a = squash(draw) (eq. 9): tanh of a
+Gaussian draw, unless another `head` is asked for. The twin critics regress on the soft value of
+the next state (eqs. 5 and 3), and the temperature alpha is the multiplier of the constraint that
+the entropy is at least `target_entropy` (eq. 18):
 
     y = r + gamma (min_i Q'_i(s', a') - alpha log pi(a' | s')),    a' ~ pi(. | s')
     J_pi = E[ alpha log pi(a | s) - min_i Q_i(s, a) ]
@@ -33,6 +34,8 @@ from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
 
+HEADS = ("auto", "tanh_gaussian_state_std", "tanh_mixture", "flow", "beta")
+
 
 @config
 class Config:
@@ -54,6 +57,8 @@ class Config:
     alpha_learning_rate: float = number(1e-3, ge=0)
     target_entropy: float | None = number(None)  # nats, of actions in [-1, 1]; None: minus their D
     value_network: bool = static(False)  # the first paper's
+    head: str = static("auto", choices=HEADS)  # "auto": tanh_gaussian_state_std
+    components: int | None = static(None, ge=1)  # of a mixture, None: 3; bins of a flow, None: 8
     normalize_obs: bool = static(False)
     normalize_reward: bool = static(False)
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
@@ -92,8 +97,11 @@ def optimizers(cfg: Config) -> Params:
 
 
 def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, policies.Policy]:
-    """The network and the distribution of the draw, which tanh squashes to the action."""
-    return continuous.actor(cfg, env, outputs=2), policies.make("tanh_gaussian_state_std", env)
+    """The network and the distribution of the draw, which is squashed to the action."""
+    continuous.dimensions(cfg, env)  # what cannot be is refused by the agent's name
+    head = "tanh_gaussian_state_std" if cfg.head == "auto" else cfg.head
+    pi = policies.make(head, env, components=cfg.components)
+    return continuous.actor(cfg, env, pi.outputs), pi
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
@@ -120,7 +128,7 @@ def sample(cfg: Config, env: E.Env, actor: Tree, obs: Array, key: Key) -> tuple[
     """Actions [..., D] in [-1, 1] and the logarithm of their density there [...]."""
     net, pi = policy(cfg, env)
     draw, log_prob = pi.sample(net.apply(actor, obs, method="policy"), key)
-    return jnp.tanh(draw), log_prob
+    return pi.squash(draw), log_prob
 
 
 def temperature(cfg: Config, params: Params) -> Array:
@@ -128,10 +136,17 @@ def temperature(cfg: Config, params: Params) -> Array:
 
 
 def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array, key: Key):
-    """V(s) = min_i Q_i(s, a) - alpha log pi(a | s) with one a ~ pi(. | s), eq. 3; log pi. [B]"""
-    action, log_prob = sample(cfg, env, params.actor, obs, key)
-    q = critics(cfg, env).apply(critic, obs, action).min(0)
-    return q - temperature(cfg, params) * log_prob, log_prob
+    """V(s) = min_i Q_i(s, a) - alpha log pi(a | s) with one a ~ pi(. | s), eq. 3; log pi. [B]
+
+    Of a mixture one action of every component counts, by its weight: so the weights learn too.
+    """
+    net, pi = policy(cfg, env)
+
+    def of_one(draw, log_prob):
+        q = critics(cfg, env).apply(critic, obs, pi.squash(draw)).min(0)
+        return q - temperature(cfg, params) * log_prob, log_prob
+
+    return pi.expect(of_one, net.apply(params.actor, obs, method="policy"), key)
 
 
 def critic_target(
@@ -204,7 +219,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     actor = state.learner.params.actor
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
-        lambda obs, noise, key: (sample(cfg, env, actor, obs, key)[0], noise),
+        lambda obs, carry, key: (sample(cfg, env, actor, obs, key)[0], carry),
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip

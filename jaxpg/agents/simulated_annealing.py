@@ -27,7 +27,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import population
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
-from jaxpg.nets.policies import HEADS
+from jaxpg.nets.policies import POINT_HEADS
 
 
 @config
@@ -41,7 +41,7 @@ class Config:
     episodes: int = static(4, ge=1)  # of an evaluation
     num_steps: int = static(500, ge=1)  # of an episode, at most
     greedy: bool = static(True)  # the policy's mode, else samples
-    head: str = static("auto", choices=HEADS)
+    head: str = static("auto", choices=POINT_HEADS)
     temperature: float = number(1.0, gt=0)  # of a categorical head
     net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
     hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy

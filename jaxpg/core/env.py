@@ -8,6 +8,7 @@ actions clipped to the space. Where only some actions are legal, observations co
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core import spaces
 from jaxpg.core.config import unknown
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 
@@ -47,6 +49,11 @@ class Env:
         return hasattr(self.action_space, "n")
 
     @property
+    def action_kind(self) -> str:
+        """What actions are, as errors call it: see `spaces.kind`."""
+        return spaces.kind(self.action_space)
+
+    @property
     def obs_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of every leaf of an observation, its mask left out."""
         return tuple(x.shape for x in leaves(self.example_obs))
@@ -66,6 +73,9 @@ class Masked(NamedTuple):
 
     The environment says so by an entry `action_mask` of a Dict observation, or of `info`; there it
     is of the state that was reached, and an episode's first state has every action.
+
+    Of a MultiDiscrete space the masks of all entries stand one after the other, sum(nvec) in all;
+    of a MultiBinary one the mask says which entries, flattened, may be 1.
     """
 
     obs: Tree  # [..., *obs]
@@ -192,7 +202,7 @@ def _observe(env: Env, obs: Tree, info: dict | None = None) -> Tree:
     elif info is not None and "action_mask" in info:
         mask = info["action_mask"]
     elif info is None and _masked_by_info(env.core):
-        mask = jnp.ones((len(jax.tree.leaves(obs)[0]), env.action_space.n))
+        mask = jnp.ones((len(jax.tree.leaves(obs)[0]), spaces.choices(env.action_space)))
     obs = _as_floats(space, obs)
     return obs if mask is None else Masked(obs, mask.astype(bool))
 
@@ -212,24 +222,31 @@ def _as_floats(space, obs: Tree) -> Tree:
 def _masked_by_info(core) -> bool:
     """Whether the `info` of `step` has an `action_mask`."""
     params = core.default_params
-    if not hasattr(core.action_space(params), "n"):
+    space = core.action_space(params)
+    if spaces.kind(space) not in ("discrete", "multi-discrete", "multi-binary"):
         return False
 
     def info(key):
-        return core.step(key, core.reset(key, params)[1], jnp.zeros((), jnp.int32), params)[-1]
+        action = jnp.zeros(space.shape, jnp.int32)
+        return core.step(key, core.reset(key, params)[1], action, params)[-1]
 
     return "action_mask" in jax.eval_shape(info, jax.random.key(0))
 
 
 def to_space(env: Env, action: Array) -> Array:
-    """A policy's action in the units of the space; discrete actions pass unchanged.
+    """A policy's action [..., D] in the units and the shape of the space; integers stay as they
+    are.
 
     Policies speak in [-1, 1] for every bounded dimension of a Box: the value is clipped to that
     and stretched to [low, high]. An unbounded dimension is left as it is.
     """
-    if env.discrete:
-        return action
     space = env.action_space
+    if hasattr(space, "n"):
+        return action
+    if len(space.shape) != 1:  # policies speak in vectors
+        action = action.reshape(*action.shape[:-1], *space.shape)
+    if not hasattr(space, "low"):
+        return action
     low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
     bounded = (jnp.abs(low) < 1e30) & (jnp.abs(high) < 1e30)
     low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
@@ -237,6 +254,22 @@ def to_space(env: Env, action: Array) -> Array:
     action = low + (action + 1) / 2 * (high - low)
     # Spaces say float32 whatever x64 says; an environment's own numbers are of the default type.
     return action.astype(float if jnp.issubdtype(space.dtype, jnp.floating) else space.dtype)
+
+
+def dimensions(env: Env) -> int:
+    """How many numbers a policy's action has, whatever the shape of the space."""
+    return math.prod(env.action_space.shape)
+
+
+def unbounded(env: Env) -> str | None:
+    """The bound of a Box that is not finite, such as "high=inf"; None if both are or are traced."""
+    with jax.ensure_compile_time_eval():
+        space = env.action_space
+    for name in ("low", "high"):
+        bound = getattr(space, name)
+        if not isinstance(bound, jax.core.Tracer) and np.any(~(np.abs(bound) < 1e30)):
+            return f"{name}={bound}"
+    return None
 
 
 def reset(env: Env, key: Key, num_envs: int) -> EnvState:

@@ -110,7 +110,7 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         )
     state = E.reset(env, key, cfg.num_envs)
     obs = jax.tree.map(lambda x: x[0], state.obs)
-    shape, dtype = ((), jnp.int32) if env.discrete else (env.action_space.shape, float)
+    shape, dtype = ((), jnp.int32) if env.discrete else ((E.dimensions(env),), float)
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     extras = {"carry": jax.tree.map(lambda x: x[0], carry)} if _remembers(cfg) else {}
     buffer = uniform.init(Transition(obs, action, reward, no, no, obs, extras), cfg.buffer_size)

@@ -35,7 +35,7 @@ def num_states(cfg, env: E.Env) -> int:
     me = label(type(cfg))
     if not env.discrete:
         raise ValueError(
-            f"{me} on {env.name}, whose actions are continuous: allowed are environments with "
+            f"{me} on {env.name}, whose actions are {env.action_kind}: allowed are those with "
             "discrete actions"
         )
     with jax.ensure_compile_time_eval():  # whether it is bounded must be known

@@ -1,36 +1,31 @@
 """Policy networks for bounded continuous actions, of which policies speak in [-1, 1]."""
 
 import jax
-import numpy as np
 
+from jaxpg.core import env as E
 from jaxpg.core.config import label
-from jaxpg.core.env import Env
 from jaxpg.nets.networks import ActorCritic, torso
 
 
-def actor(cfg, env: Env, outputs: int = 1) -> ActorCritic:
-    """A network whose method "policy" gives `outputs` numbers for each dimension of an action.
+def actor(cfg, env: E.Env, outputs: int | None = None) -> ActorCritic:
+    """A network whose method "policy" gives `outputs` numbers; None: one for each dimension of an
+    action.
 
     Reads the fields of `networks.torso`. Raises ValueError unless actions are
-    a flat Box with finite bounds (bounds that are traced cannot be judged).
+    a Box with finite bounds (bounds that are traced cannot be judged).
     """
     size = dimensions(cfg, env)
-    return ActorCritic(env.obs_shapes, outputs * size, 0, torso(cfg), cfg.kernel_init)
+    outputs = size if outputs is None else outputs
+    return ActorCritic(env.obs_shapes, outputs, 0, torso(cfg), cfg.kernel_init)
 
 
-def dimensions(cfg, env: Env) -> int:
+def dimensions(cfg, env: E.Env) -> int:
     """How many numbers an action has. Raises ValueError as `actor` does."""
+    where, allowed = f"{label(type(cfg))} on {env.name}", "allowed is a Box with finite bounds"
     with jax.ensure_compile_time_eval():
-        space = env.action_space
-    allowed = "allowed is a flat Box with finite bounds"
-    if env.discrete:
-        raise ValueError(f"{label(type(cfg))} on {env.name}, whose actions are discrete: {allowed}")
-    if not hasattr(space, "low") or len(space.shape) != 1:
-        raise ValueError(f"{label(type(cfg))} on {env.name}, whose actions are {space}: {allowed}")
-    for name in ("low", "high"):
-        bound = getattr(space, name)
-        if not isinstance(bound, jax.core.Tracer) and np.any(~(np.abs(bound) < 1e30)):
-            raise ValueError(
-                f"{label(type(cfg))} on {env.name}, whose actions have {name}={bound}: {allowed}"
-            )
-    return space.shape[0]
+        kind = env.action_kind
+    if kind != "continuous":
+        raise ValueError(f"{where}, whose actions are {kind}: {allowed}")
+    if bound := E.unbounded(env):
+        raise ValueError(f"{where}, whose actions have {bound}: {allowed}")
+    return E.dimensions(env)

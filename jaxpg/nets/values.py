@@ -105,7 +105,8 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
     """
     if not env.discrete:
         raise ValueError(
-            f"{label(type(cfg))} on {env.name}, whose actions are continuous: allowed are discrete"
+            f"{label(type(cfg))} on {env.name}, whose actions are {env.action_kind}: allowed are "
+            "discrete"
         )
     return DiscreteQ(
         env.obs_shapes, env.action_space.n, torso(cfg), cfg.kernel_init, dueling, memories.make(cfg)

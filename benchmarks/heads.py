@@ -1,0 +1,71 @@
+"""Trains PPO and SAC on Pendulum-v1 with every continuous head that they are recommended with.
+
+python benchmarks/heads.py [--only ppo/beta] [--seeds 3]
+
+The agents' presets, with nothing changed but the head. Each seed ends with 128 greedy episodes;
+the bar has to be held by all of them. Writes benchmarks/heads.json, prints a line each, and exits
+with 1 if a bar is missed.
+"""
+
+import argparse
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+import jaxpg
+from jaxpg import agents, presets
+from jaxpg.core.config import replace
+
+ENV = "Pendulum-v1"
+BARS = {  # (agent, head) -> the greedy return that every seed has to reach, environment steps
+    ("ppo", "gaussian"): (-250, 1_000_000),
+    ("ppo", "tanh_gaussian"): (-250, 1_000_000),
+    ("ppo", "beta"): (-250, 1_000_000),
+    ("ppo", "mixture"): (-250, 1_000_000),
+    ("sac", "tanh_mixture"): (-200, 30_000),
+    ("sac", "flow"): (-200, 30_000),
+}
+
+
+def measure(name: str, head: str, steps: int, seeds: int) -> dict:
+    agent, env = agents.get(name), jaxpg.make(ENV)
+    cfg = replace(jaxpg.preset(name, ENV), head=head)
+    keys = jax.random.split(jax.random.key(2026), seeds)
+    total = min(steps, presets.table(name)[ENV]["total_steps"])
+    result = jaxpg.run(agent, cfg, env, keys, total_steps=total)
+    k_eval = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+    returns = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval, episodes=128)
+    return {
+        "env_steps": result.env_steps,
+        "greedy": returns.mean(-1).round(1).tolist(),
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="one line, such as ppo/beta")
+    args = parser.parse_args()
+    path, missed = Path(__file__).with_name("heads.json"), 0
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for (name, head), (bar, steps) in BARS.items():
+        if args.only not in (None, f"{name}/{head}"):
+            continue
+        row = measure(name, head, steps, args.seeds)
+        held = min(row["greedy"]) >= bar
+        missed += not held
+        results[f"{name}/{head}"] = row | {"bar": bar, "held": held}
+        returns = ", ".join(f"{x:7.1f}" for x in row["greedy"])
+        line = f"{name:4} {head:14} {row['env_steps']:>9,} steps  greedy {returns}"
+        print(f"{line}  bar {bar}: {'held' if held else 'MISSED'}", flush=True)
+        results["versions"] = {p: version(p) for p in ("jax", "gymnax", "flax", "optax", "distrax")}
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

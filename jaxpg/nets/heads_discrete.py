@@ -1,0 +1,84 @@
+"""Heads over integers. Their logits may be masked: `core.env.legal` puts them far below others."""
+
+from collections.abc import Sequence
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxpg.core.env import ILLEGAL
+from jaxpg.core.types import Array, Key
+from jaxpg.nets.heads import Policy
+
+
+def categorical(n: int, temperature) -> Policy:
+    """One of n choices; logits are divided by `temperature`."""
+
+    def dist(out: Array) -> distrax.Categorical:
+        return distrax.Categorical(logits=out / temperature, dtype=jnp.int32)
+
+    return Policy(
+        outputs=n,
+        free_outputs=0,
+        sample=lambda out, key: dist(out).sample_and_log_prob(seed=key),
+        log_prob=lambda out, draw: dist(out).log_prob(draw),
+        entropy=lambda out: dist(out).entropy(),
+        mode=lambda out: dist(out).mode(),
+        kl=lambda out, other: dist(out).kl_divergence(dist(other)),
+    )
+
+
+def multi_categorical(nvec: Sequence[int], temperature) -> Policy:
+    """M independent choices, of nvec[i] each: logits [..., sum(nvec)], draws [..., M]."""
+    begin = np.cumsum([0, *nvec[:-1]])
+    choice = np.arange(max(nvec))
+    real = choice < np.array(nvec)[:, None]  # [M, most]: the others pad
+    place = np.where(real, begin[:, None] + choice, 0)
+
+    def dist(out: Array) -> distrax.Independent:
+        logits = jnp.where(real, out[..., place] / temperature, ILLEGAL)
+        return distrax.Independent(distrax.Categorical(logits=logits, dtype=jnp.int32), 1)
+
+    return Policy(
+        outputs=sum(nvec),
+        free_outputs=0,
+        sample=lambda out, key: dist(out).sample_and_log_prob(seed=key),
+        log_prob=lambda out, draw: dist(out).log_prob(draw),
+        entropy=lambda out: dist(out).entropy(),
+        mode=lambda out: dist(out).mode(),
+        kl=lambda out, other: dist(out).kl_divergence(dist(other)),
+    )
+
+
+def bernoulli(size: int, temperature) -> Policy:
+    """Independent bits [..., size], of which `out` are the log-odds times the temperature.
+
+    In terms of softplus all is exact and finite where a probability has been rounded to 0 or 1.
+    """
+
+    def log_prob(out: Array, draw: Array) -> Array:
+        return -nn.softplus(jnp.where(draw == 1, -out, out) / temperature).sum(-1)
+
+    def sample(out: Array, key: Key) -> tuple[Array, Array]:
+        draw = jax.random.bernoulli(key, nn.sigmoid(out / temperature)).astype(jnp.int32)
+        return draw, log_prob(out, draw)
+
+    def entropy(out: Array) -> Array:
+        x = out / temperature
+        return (nn.softplus(x) - x * nn.sigmoid(x)).sum(-1)
+
+    def kl(out: Array, other: Array) -> Array:
+        x, y = out / temperature, other / temperature
+        return (nn.sigmoid(x) * (x - y) + nn.softplus(y) - nn.softplus(x)).sum(-1)
+
+    return Policy(
+        outputs=size,
+        free_outputs=0,
+        sample=sample,
+        log_prob=log_prob,
+        entropy=entropy,
+        mode=lambda out: (out > 0).astype(jnp.int32),
+        kl=kl,
+    )
