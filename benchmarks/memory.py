@@ -34,8 +34,9 @@ LINES = {
         ("gru", "lstm", "attention", "none"),
     ),
     ("ppo", "cart"): (
-        1_000_000,
-        {"num_envs": 32, "learning_rate": 1e-3, "clip_value": False, "memory_length": 8},
+        400_000,
+        {"num_envs": 32, "learning_rate": 1e-3, "clip_value": False, "memory_length": 8}
+        | {"normalize_obs": True, "normalize_reward": True},
         ("gru", "lstm", "attention", "none"),
     ),
     ("a2c", "chain"): (
@@ -84,8 +85,8 @@ def measure(name: str, task: str, memory: str, seeds: int) -> dict:
     total = [np.nansum((returns * counts)[:, p], -1) / counts[:, p].sum(-1) for p in parts]
     return {
         "env_steps": result.env_steps,
-        "greedy": np.round(greedy, 2).tolist(),
-        "curve": np.round(np.stack(total, -1), 2).tolist(),
+        "greedy": [round(float(x), 2) for x in greedy],
+        "curve": [[round(float(x), 2) for x in seed] for seed in np.stack(total, -1)],
         "seconds": round(result.seconds, 1),
     }
 
@@ -145,7 +146,8 @@ def main() -> int:
                 missed += not held
             print(line, flush=True)
     results["versions"] = {p: version(p) for p in ("jax", "gymnax", "flax", "optax")}
-    path.write_text(json.dumps(results) + "\n")
+    rows = [f" {json.dumps(name)}: {json.dumps(row)}" for name, row in results.items()]
+    path.write_text("{\n" + ",\n".join(rows) + "\n}\n")  # a line each
     if all(f"{n}/{t}/{m}" in results for (n, t), (*_, ms) in LINES.items() for m in ms):
         figures = path.parent.parent / "docs" / "figures"
         draw(results, figures / "memory.png")
