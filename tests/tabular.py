@@ -76,32 +76,44 @@ class Chain(environment.Environment):
 
 class Odd(environment.Environment):
     """A discrete observation, three actions with bounds of their own (or one discrete action of
-    three), an integer reward: 1 if the actions, in their own units, sum to less than the time."""
+    three, or what `actions` says), an integer reward: 1 if the actions, in their own units, sum to
+    less than the time. In parts, the observation is a Dict with an image beside it."""
 
-    def __init__(self, discrete: bool = False):
-        self.discrete = discrete
+    def __init__(self, discrete: bool = False, parts: bool = False, actions=None):
+        self.discrete, self.parts, self.actions = discrete, parts, actions
 
     name = "Odd"
     default_params = Params()
 
+    def observe(self, time):
+        if not self.parts:
+            return time % 5
+        return {"time": time % 5, "image": jnp.full((4, 4, 1), time, jnp.uint8)}
+
     def reset_env(self, key, params):
-        return jnp.zeros((), jnp.int32), State(jnp.zeros((), jnp.int32))
+        zero = jnp.zeros((), jnp.int32)
+        return self.observe(zero), State(zero)
 
     def step_env(self, key, state, action, params):
         state = State(state.time + 1)
         reward = (action.sum() < state.time).astype(jnp.int32)
-        return state.time % 5, state, reward, state.time >= 8, {}
+        return self.observe(state.time), state, reward, state.time >= 8, {}
 
     def is_truncated(self, state, params):
         return jnp.zeros((), bool)
 
     def action_space(self, params):
+        if self.actions is not None:
+            return self.actions
         if self.discrete:
             return spaces.Discrete(3)
         return spaces.Box(jnp.array([-1.0, 0.0, 2.0]), jnp.array([1.0, 5.0, 2.5]), (3,))
 
     def observation_space(self, params):
-        return spaces.Discrete(5)
+        time = spaces.Discrete(5)
+        if not self.parts:
+            return time
+        return spaces.Dict({"time": time, "image": spaces.Box(0, 255, (4, 4, 1), jnp.uint8)})
 
 
 @struct.dataclass

@@ -13,12 +13,14 @@ import pytest
 import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.run import run
+from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.core.train import iterate, start, with_horizon
 from jaxpg.experiment.logging import NonFiniteError, nan_guard
 from tests.conftest import CONTINUOUS, DISCRETE, RATE, RUIN, TINY, short_env
 from tests.tabular import Odd, make
 
 ITERATIONS = 9
+TABLES = ("q_learning", "sarsa", "expected_sarsa")
 # One agent of each kind of loop, where what is tested does not depend on the agent's equations.
 FAMILIES = ("reinforce", "ppo", "dqn", "sac", "q_learning", "simulated_annealing", "es")
 
@@ -238,25 +240,40 @@ def trained(agent, env, cfg):
     return state
 
 
-def test_odd_spaces_train_and_act(agent, tiny):
-    """Discrete observations, actions with bounds of their own each, integer rewards. All agents
-    are traced, which judges shapes and types; one of each family runs."""
+def odd_spaces(name):
+    """For an agent by its name: discrete observations, actions with bounds of their own each,
+    integer rewards; and, unless it is a table, an observation in parts and, if it can be, several
+    choices at once."""
+    yield Odd(discrete=name in DISCRETE)
+    if name not in TABLES:
+        several = None if name in (*DISCRETE, *CONTINUOUS) else MultiDiscrete((2, 3))
+        yield Odd(discrete=name in DISCRETE, parts=True, actions=several)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_odd_spaces_train_and_act(agent, tiny, which):
+    """All agents are traced, which judges shapes and types; one of each family runs."""
     if "bins" in TINY[agent.name]:
         tiny = dataclasses.replace(tiny, bins=(), low=(), high=())
-    env, key = make(Odd(discrete=agent.name in DISCRETE)), jax.random.key(1)
+    envs = list(odd_spaces(agent.name))
+    if which == len(envs):
+        pytest.skip("a table needs a discrete observation")
+    env, key = make(envs[which]), jax.random.key(1)
+    obs, space = E.reset(env, key, 9).obs, env.action_space
     act = functools.partial(agent.act, greedy=False)
-    obs = E.reset(env, key, 9).obs
     if agent.name not in FAMILIES:
-        total = 2 * agent.steps_per_iter(tiny)
-        go = functools.partial(jaxpg.train, agent, total_steps=total)
+        go = functools.partial(jaxpg.train, agent, total_steps=2 * agent.steps_per_iter(tiny))
         state, _ = jax.eval_shape(go, tiny, env, key)
         action, _ = jax.eval_shape(act, tiny, env, state, obs, (), key)
-        assert action.shape == (9, *env.action_space.shape)
+        assert action.shape == (9, *space.shape)
         return
     action, _ = jax.jit(act)(tiny, env, trained(agent, env, tiny), obs, (), key)
-    low, high = (0, 2) if env.discrete else (env.action_space.low, env.action_space.high)
-    assert action.shape == (9, *env.action_space.shape)
-    assert ((action >= low) & (action <= high)).all()
+    assert action.shape == (9, *space.shape)
+    if hasattr(space, "low"):
+        assert ((action >= space.low) & (action <= space.high)).all()
+    else:
+        choices = jnp.array(getattr(space, "nvec", None) or space.n)
+        assert ((action >= 0) & (action < choices)).all()
 
 
 @pytest.mark.parametrize("name", CONTINUOUS + DISCRETE)
