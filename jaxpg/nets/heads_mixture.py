@@ -28,9 +28,9 @@ def mixture(size: int, components: int, squash: bool) -> Policy:
 
     def parts(out: Array) -> tuple[Array, Array, Array]:
         """Log-weights [..., K], means and deviations [..., K, D]."""
-        log_weight = jax.nn.log_softmax(out[..., :components])
-        rest = out[..., components:].reshape(*out.shape[:-1], 2, components, size)
-        mean, log_std = rest[..., 0, :, :], rest[..., 1, :, :]
+        logits, mean, log_std = jnp.split(out, [components, components * (1 + size)], -1)
+        log_weight = jax.nn.log_softmax(logits)
+        mean, log_std = (x.reshape(*out.shape[:-1], components, size) for x in (mean, log_std))
         std = jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
         return log_weight, mean + apart.astype(out.dtype), std
 
@@ -68,8 +68,8 @@ def mixture(size: int, components: int, squash: bool) -> Policy:
 
     def mode(out: Array) -> Array:
         log_weight, mean, _ = parts(out)
-        k = jnp.argmax(log_weight, -1)[..., None, None]
-        return jnp.take_along_axis(mean, k, -2)[..., 0, :]
+        heaviest = jax.nn.one_hot(jnp.argmax(log_weight, -1), components, dtype=mean.dtype)
+        return (heaviest[..., None] * mean).sum(-2)
 
     return Policy(
         outputs=components * (1 + 2 * size),

@@ -164,8 +164,11 @@ class Attention(nn.Module):
         window, there = carry
         if start is None:
             one = jnp.ones((*there.shape[:-1], 1), there.dtype)
-            window = jnp.concatenate([window[..., 1:, :], token[..., None, :]], -2)
-            return window, jnp.concatenate([there[..., 1:], one], -1)
+            # Not by indices, which a batch of unknown size (an export) would make a gather.
+            older = jax.lax.slice_in_dim(window, 1, None, axis=-2)
+            window = jnp.concatenate([older, token[..., None, :]], -2)
+            older = jax.lax.slice_in_dim(there, 1, None, axis=-1)
+            return window, jnp.concatenate([older, one], -1)
         # Steps one after the other, with those of the carry before them, and who began when.
         steps = jnp.concatenate([jnp.moveaxis(window[0], 1, 0), token])  # [length + T, B, size]
         episode = jnp.cumsum(start, 0, dtype=jnp.int32)  # [T, B]

@@ -61,7 +61,8 @@ class Conv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.stride == 1:
             rows, cols = x.shape[1] - k + 1, x.shape[2] - k + 1
-            under = [x[:, i : i + rows, j : j + cols] for i in range(k) for j in range(k)]
+            across = [jax.lax.slice_in_dim(x, i, i + rows, axis=1) for i in range(k)]
+            under = [jax.lax.slice_in_dim(x, j, j + cols, axis=2) for x in across for j in range(k)]
             return jnp.concatenate(under, -1) @ kernel + bias
         kernel, strides = kernel.reshape(k, k, channels, -1), (self.stride, self.stride)
         axes = ("NHWC", "HWIO", "NHWC")
