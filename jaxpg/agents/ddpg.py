@@ -15,9 +15,9 @@ limit bootstraps, since truncation is not termination. Parameter noise acts on w
 given, with or without layer normalisation.
 
 Batch normalisation (sec. 3, `batch_norm`) stands before every hidden activation of actor and
-critic. In the critic so it also sees the action, where the paper stops before the action enters; the
-observation itself is not normalised (`normalize_obs` does that). Updates use the mean and variance
-of the batch; those who act, and both copies, use running ones. The copies' running ones follow the
+critic. In the critic it so also sees the action, where the paper stops before the action enters;
+the observation itself is not normalised (`normalize_obs` does that). Updates use the mean and
+variance of the batch; those who act, and both copies, use running ones. The copies' follow the
 online ones as their parameters do.
 """
 
