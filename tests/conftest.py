@@ -73,7 +73,7 @@ TINY = {
         "target_kl": 0.05,
     },
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
-    "ddpg": REPLAY | {"noise": "parameter", "batch_norm": True},
+    "ddpg": REPLAY | {"noise": "parameter"},
     "td3": REPLAY | SCALED | {"dropout": 0.1, "layer_norm": True},
     "sac": REPLAY | {"updates_per_step": 0.5},
     "sac_discrete": REPLAY | SCALED,

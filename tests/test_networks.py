@@ -327,16 +327,38 @@ def test_a2c_with_batch_norm():
     expected = moved({"mean": 0, "var": 1}, np.asarray(state.env.obs) @ kernel)
     same(after.params[STATISTICS]["torso"]["BatchNorm_0"], expected)
     assert np.abs(kernel - after.params["params"]["torso"]["Dense_0"]["kernel"]).max() > 0.01
-    before, later = (jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, after))
-    assert before == later
-    with jax.enable_x64(True):
-        wide = jax.eval_shape(lambda key: jaxpg.train(jaxpg.a2c, cfg, env, key, 8), KEY)[0]
-    assert wide.params[STATISTICS]["torso"]["BatchNorm_0"]["mean"].dtype == "float32"
 
     obs = normals(5, 4)
     act = jax.jit(functools.partial(jaxpg.a2c.act, cfg, env, greedy=True))
     alone = np.stack([act(after, x, (), KEY)[0] for x in obs])  # whoever else is in the batch
     np.testing.assert_array_equal(act(after, obs, (), KEY)[0], alone)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("a2c", {"shared": True}), ("ddpg", {}), ("ddpg", {"target_update": "hard"})],
+)
+def test_a_state_with_batch_norm_keeps_its_types(name, fields, x64):
+    agent = agents.get(name)
+    cfg = agent.Config(**TINY[name] | fields, batch_norm=True, total_steps=100.0)
+    env = short_env(agent, cfg)
+    with jax.enable_x64(x64):
+        begin = jax.eval_shape(functools.partial(start, agent), cfg, env, KEY)
+        after, _ = jax.eval_shape(agent.step, cfg, env, begin)
+    kinds = [jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), s) for s in (begin, after)]
+    assert kinds[0] == kinds[1]
+    assert not any(x.weak_type for x in jax.tree.leaves(begin))
+
+
+def test_ddpg_trains_with_batch_norm_and_parameter_noise():
+    cfg = jaxpg.ddpg.Config(**TINY["ddpg"] | {"noise": "parameter"}, batch_norm=True)
+    env = short_env(jaxpg.ddpg, cfg)
+    state, metrics = jax.jit(lambda key: jaxpg.train(jaxpg.ddpg, cfg, env, key, 40))(KEY)
+    variance = state.learner.params.actor[STATISTICS]["actor_torso"]["BatchNorm_0"]["var"]
+    assert (variance > 0).all()
+    assert np.isfinite(metrics["loss/q"][-1])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.learner))
 
 
 # Dropout.
@@ -357,11 +379,16 @@ def test_dropout_zeroes_its_share_and_scales_the_rest():
 def test_twin_critics_drop_apart():
     net = values.Critics(((3,),), 2, functools.partial(MLP, (16,), dropout=0.5))
     obs, action = normals(4, 3), normals(4, 1)
-    variables = jax.tree.map(lambda x: jnp.stack([x[0]] * 2), net.init(KEY, obs, action))
-    first, second = net.apply(variables, obs, action)
-    np.testing.assert_array_equal(first, second)
-    first, second = net.apply(variables, obs, action, rngs={"dropout": KEY})
-    assert np.abs(first - second).min() > 0
+
+    @jax.jit
+    def of_equal_parameters():
+        variables = jax.tree.map(lambda x: jnp.stack([x[0]] * 2), net.init(KEY, obs, action))
+        drop = {"dropout": KEY}
+        return [net.apply(variables, obs, action, rngs=rngs) for rngs in ({}, drop)]
+
+    plain, dropped = of_equal_parameters()
+    np.testing.assert_array_equal(*plain)
+    assert np.abs(dropped[0] - dropped[1]).min() > 0
 
 
 @pytest.mark.parametrize("name", DROPS)
