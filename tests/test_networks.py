@@ -180,7 +180,7 @@ def test_the_critics_gradient_stops_at_a_shared_torso(memory):
 
         return jax.grad(loss)(variables)["params"]
 
-    variables = actor_critic(cfg, env)[0].init(KEY, obs)
+    variables = jax.jit(actor_critic(cfg, env)[0].init)(KEY, obs)
     stopped, policys, both = (
         numpy(grads(variables, *x)) for x in ((True, 1.0), (False, 0.0), (False, 1.0))
     )
@@ -200,7 +200,8 @@ def test_agents_hand_the_switch_on(name):
     net, _ = actor_critic(Config(hidden=(4,), shared=True, critic_gradient=False), env)
     assert not net.critic_gradient
     variables = net.init(KEY, env.example_obs)
-    grads = jax.grad(lambda v: net.apply(v, env.example_obs + 1, method="value"))(variables)
+    value = functools.partial(net.apply, method="value")
+    grads = jax.jit(jax.grad(value))(variables, env.example_obs + 1)
     assert not any(np.any(x) for x in jax.tree.leaves(grads["params"]["torso"]))
     assert np.any(grads["params"]["critic"]["kernel"])
 
@@ -208,7 +209,7 @@ def test_agents_hand_the_switch_on(name):
 def test_two_torsos_are_left_alone():
     net = ActorCritic(((4,),), 2, 0, functools.partial(MLP, (3,)), critic_gradient=False)
     variables, obs = net.init(KEY, jnp.ones(4)), jnp.ones(4)
-    grads = jax.grad(lambda v: net.apply(v, obs)[1])(variables)
+    grads = jax.jit(jax.grad(lambda v: net.apply(v, obs)[1]))(variables)
     assert np.any(grads["params"]["critic_torso"]["Dense_0"]["kernel"])
 
 
@@ -351,16 +352,6 @@ def test_a_state_with_batch_norm_keeps_its_types(name, fields, x64):
     assert not any(x.weak_type for x in jax.tree.leaves(begin))
 
 
-def test_ddpg_trains_with_batch_norm_and_parameter_noise():
-    cfg = jaxpg.ddpg.Config(**TINY["ddpg"] | {"noise": "parameter"}, batch_norm=True)
-    env = short_env(jaxpg.ddpg, cfg)
-    state, metrics = jax.jit(lambda key: jaxpg.train(jaxpg.ddpg, cfg, env, key, 40))(KEY)
-    variance = state.learner.params.actor[STATISTICS]["actor_torso"]["BatchNorm_0"]["var"]
-    assert (variance > 0).all()
-    assert np.isfinite(metrics["loss/q"][-1])
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.learner))
-
-
 # Dropout.
 
 
@@ -403,9 +394,8 @@ def test_updates_drop_and_nothing_else_does(name):
     np.testing.assert_array_equal(td[0], td[1])
     assert np.abs(td[0] - td[2]).min() > 0
     plain = dataclasses.replace(cfg, dropout=0.0)
-    if name != "sac":  # whose targets are drawn
-        td = [update(plain, state.learner, key)[1] for key in (KEY, other)]
-        np.testing.assert_array_equal(*td)
+    if name in ("ddpg", "dqn"):  # the others draw actions too
+        jax.eval_shape(lambda: module.update(plain, env, state.learner, b))  # needs no key
 
     for greedy in (True, False):
         act = jax.jit(
