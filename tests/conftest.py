@@ -42,7 +42,8 @@ TINY = {
     "reinforce": {"num_envs": 2, "num_steps": 8, "hidden": (4,), "critic_updates": 2},
     "a2c": {"num_envs": 2, "num_steps": 4, "hidden": (4,)},
     "a3c": SCALED | {"num_workers": 3, "lag": 2, "num_envs": 2, "num_steps": 4, "hidden": (4,)},
-    "impala": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "lag": 2},
+    "impala": SCALED
+    | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "lag": 2, "layer_norm": True},
     "npg": {
         "num_envs": 2,
         "num_steps": 4,
@@ -73,7 +74,7 @@ TINY = {
     },
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
     "ddpg": REPLAY | {"noise": "parameter"},
-    "td3": REPLAY | SCALED,
+    "td3": REPLAY | SCALED | {"dropout": 0.1, "layer_norm": True},
     "sac": REPLAY | {"updates_per_step": 0.5},
     "sac_discrete": REPLAY | SCALED,
     "q_learning": TABLE | {"double": True},

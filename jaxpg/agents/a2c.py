@@ -8,6 +8,9 @@ Sutton & Barto (2018), sec. 13.5.
 
 Deviations from the paper: Adam instead of shared RMSProp, unless `optimizer="rmsprop"`; and the
 actor and the critic have their own learning rates (a shared torso learns at the actor's).
+
+With `batch_norm` (Ioffe & Szegedy 2015) the gradient is that of the network with the mean and
+variance of the rollout. Running ones serve everything else: acting, advantages and targets.
 """
 
 from typing import NamedTuple
@@ -23,7 +26,7 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import optimizers
 from jaxpg.nets import memories
 from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic, learning, running
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, n_step_return, starts
@@ -55,7 +58,9 @@ class Config:
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
     layer_norm: bool = static(False)
+    batch_norm: bool = static(False)  # with a shared torso and no memory
     shared: bool = static(False)  # one torso for actor and critic
+    critic_gradient: bool = static(True)  # whether a shared torso learns from the critic too
     memory: str = static("none", choices=MEMORIES)
     memory_size: int = static(64, ge=1)
     memory_length: int = static(32, ge=1)  # steps that attention looks back
@@ -76,6 +81,11 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
+    if cfg.batch_norm and not (cfg.shared and cfg.memory == "none"):
+        raise ValueError(
+            f"a2c.Config batch_norm=True: allowed is False with shared={cfg.shared} and memory="
+            f"{cfg.memory!r}; True goes with shared=True and memory='none'"
+        )
     k_params, k_env, key = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
@@ -104,10 +114,11 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
     """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
     net, pi = actor_critic(cfg, env)
     start = starts(t.terminated | t.truncated)
-    out, value, after = net.apply(params, t.obs, t.extras["carry"], start)
+    out, value, after = learning(net, params, t.obs, t.extras["carry"], start)
     _, next_value, _ = net.apply(params, t.next_obs, after)
-    advantage = jax.lax.stop_gradient(advantages(cfg, t, value, next_value))
-    target = advantage + jax.lax.stop_gradient(value)
+    baseline = net.apply(params, t.obs, method="value") if cfg.batch_norm else value
+    advantage = jax.lax.stop_gradient(advantages(cfg, t, baseline, next_value))
+    target = advantage + jax.lax.stop_gradient(baseline)
     if cfg.normalize_advantage:
         advantage = normalize.standardize(advantage)
 
@@ -146,7 +157,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Learn: one update of both on the whole rollout.
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(running(net, state.params, t.obs), updates)
     state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)
     return state, metrics | info
 

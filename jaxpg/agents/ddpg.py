@@ -10,9 +10,15 @@ transitions from replay. Exploration is added from outside: Ornstein-Uhlenbeck n
 paper, Gaussian noise, or a perturbation of the policy's parameters whose scale adapts to how far
 it moves the actions (Plappert et al. 2018, arXiv:1706.01905).
 
-Deviations from the paper: no batch normalisation and no weight decay; the action enters the critic
-at its first layer; a time limit bootstraps, since truncation is not termination. Parameter noise
-acts on whatever network is given, with or without layer normalisation.
+Deviations from the paper: no weight decay; the action enters the critic at its first layer; a time
+limit bootstraps, since truncation is not termination. Parameter noise acts on whatever network is
+given, with or without layer normalisation.
+
+Batch normalisation (sec. 3, `batch_norm`) stands before every hidden activation of actor and
+critic. In the critic it so also sees the action, where the paper stops before the action enters;
+the observation itself is not normalised (`normalize_obs` does that). Updates use the mean and
+variance of the batch; those who act, and both copies, use running ones. The copies' follow the
+online ones as their parameters do.
 """
 
 import functools
@@ -28,7 +34,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping, learning, running
 from jaxpg.nets.values import critics
 from jaxpg.ops import explore
 from jaxpg.replay import uniform
@@ -61,6 +67,9 @@ class Config:
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
+    batch_norm: bool = static(False)
+    dropout: float = static(0.0, ge=0, le=0.9)  # of the critics' hidden units, while learning
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
@@ -102,7 +111,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     noise = {
         "gaussian": lambda: (),
         "ou": lambda: jnp.zeros((cfg.num_envs, *action.shape), float),
-        "parameter": lambda: explore.init_perturbation(params.actor, cfg.num_envs),
+        "parameter": lambda: explore.init_perturbation(params.actor["params"], cfg.num_envs),
     }[cfg.noise]()
     return TrainState(
         learner=Learner(params, target, opt_state, zero),
@@ -117,7 +126,7 @@ def act_noisily(cfg: Config, env: E.Env, actor: Tree, scale: Array, obs: Array, 
     """An action [N, D] in [-1, 1] for each environment, and the noise to remember."""
     if cfg.noise == "parameter":
         noise = explore.begin_episodes(key, noise)
-        own = lambda direction, obs: mu(cfg, env, explore.perturb(actor, direction, scale), obs)  # noqa: E731
+        own = lambda direction, obs: mu(cfg, env, perturbed(actor, direction, scale), obs)  # noqa: E731
         return jax.vmap(own)(noise.direction, obs), noise
     action = mu(cfg, env, actor, obs)
     if cfg.noise == "ou":
@@ -126,31 +135,50 @@ def act_noisily(cfg: Config, env: E.Env, actor: Tree, scale: Array, obs: Array, 
     return explore.gaussian(key, action, cfg.noise_std), noise
 
 
+def perturbed(actor: Tree, direction: Tree, scale: Array) -> Tree:
+    """The actor with its parameters moved; what batch norm remembers stays."""
+    return actor | {"params": explore.perturb(actor["params"], direction, scale)}
+
+
 def mu(cfg: Config, env: E.Env, actor: Tree, obs: Array) -> Array:
     """The deterministic policy: obs [..., *obs] -> [..., D] in [-1, 1]."""
     return jnp.tanh(continuous.actor(cfg, env).apply(actor, obs, method="policy"))
 
 
-def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch) -> Array:
-    """Eq. 5: y = r + gamma Q'(s', mu'(s')). [B]"""
-    action = mu(cfg, env, target.actor, b.next_obs)
-    return b.reward + b.discount * critics(cfg, env, 1).apply(target.critic, b.next_obs, action)[0]
+def critic_target(
+    cfg: Config, env: E.Env, target: Params, b: replay.Batch, key: Key | None = None
+) -> Array:
+    """Eq. 5: y = r + gamma Q'(s', mu'(s')). [B] The key is for dropout."""
+    action, rngs = mu(cfg, env, target.actor, b.next_obs), dropping(cfg, key, 0)
+    q = critics(cfg, env, 1).apply(target.critic, b.next_obs, action, rngs=rngs)[0]
+    return b.reward + b.discount * q
 
 
-def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
-    """One update of the critic, the actor and their copies. Returns TD errors [B] and metrics."""
+def update(
+    cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key | None = None
+) -> tuple[Learner, Array, Metrics]:
+    """One update of the critic, the actor and their copies. Returns TD errors [B] and metrics.
+
+    The key is for dropout.
+    """
     params, target, opt_state, updates = learner
-    q, descend = critics(cfg, env, 1), functools.partial(parts.descend, optimizers(cfg))
-    y = critic_target(cfg, env, target, b)
+    pi, q = continuous.actor(cfg, env), critics(cfg, env, 1)
+    descend, rngs = functools.partial(parts.descend, optimizers(cfg)), dropping(cfg, key, 1)
+    y = critic_target(cfg, env, target, b, key)
 
     def critic_loss(critic):
-        error = q.apply(critic, b.obs, b.action)[0] - y
+        error = learning(q, critic, b.obs, b.action, rngs=rngs)[0] - y
         return 0.5 * jnp.square(error).mean(), error
 
     def actor_loss(actor):
-        return -q.apply(params.critic, b.obs, mu(cfg, env, actor, b.obs))[0].mean()
+        action = jnp.tanh(learning(pi, actor, b.obs, method="policy"))
+        return -learning(q, params.critic, b.obs, action, rngs=dropping(cfg, key, 2))[0].mean()
 
     (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
+    params = params._replace(
+        actor=running(pi, params.actor, b.obs, method="policy"),
+        critic=running(q, params.critic, b.obs, b.action, rngs=rngs),
+    )
     params, opt_state = descend("critic", grads, params, opt_state)
     l_policy, grads = jax.value_and_grad(actor_loss)(params.actor)
     params, opt_state = descend("actor", grads, params, opt_state)
@@ -173,14 +201,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
         lambda obs, noise, key: act_noisily(cfg, env, actor, scale, obs, noise, key),
-        lambda learner, batch, key: update(cfg, env, learner, batch),
+        lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
 
     if cfg.noise == "parameter":
         obs = uniform.sample(memory.buffer, k_sample, cfg.batch_size).obs
         obs = replay.whiten(memory, obs)
-        moved = explore.perturb(actor, explore.standard_normal(k_noise, actor), scale)
+        moved = perturbed(actor, explore.standard_normal(k_noise, actor["params"]), scale)
         distance = explore.action_distance(mu(cfg, env, actor, obs), mu(cfg, env, moved, obs))
         scale = explore.adapt_scale(scale, distance, cfg.noise_std)
         metrics |= {"noise/scale": scale, "noise/distance": distance}

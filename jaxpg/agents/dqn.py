@@ -33,7 +33,7 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import replay
 from jaxpg.nets import memories
 from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
 from jaxpg.nets.values import discrete_q
 
 
@@ -68,6 +68,7 @@ class Config:
     activation: str = static("relu", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
     layer_norm: bool = static(False)
+    dropout: float = static(0.0, ge=0, le=0.9)  # of the network's hidden units, while learning
     memory: str = static("none", choices=MEMORIES)  # then a batch is of sequences
     memory_size: int = static(64, ge=1)
     memory_length: int = static(32, ge=1)  # steps that attention looks back
@@ -119,23 +120,28 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def loss(
-    params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch
+    params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch, key: Key | None = None
 ) -> tuple[Array, tuple[Array, Metrics]]:
-    """The errors' mean size, weighted; with the errors and metrics."""
-    q = discrete_q(cfg, env, cfg.dueling)
+    """The errors' mean size, weighted; with the errors and metrics. The key is for dropout."""
+    net = discrete_q(cfg, env, cfg.dueling)
 
-    def values(params):
+    def values(params, use):
         """Q(s, .) and Q(s', .), where s' is seen by who remembers s."""
+
+        def q(i, *args):
+            rngs = dropping(cfg, key, use + i)
+            return net.apply(params, *args, rngs=rngs, method="remember")
+
         carry, start = b.carry, b.start
         if cfg.memory != "none" and cfg.burn_in:
             now, start = start[: cfg.burn_in], start[cfg.burn_in :]
-            _, carry = q.apply(params, b.before, carry, now, method="remember")
+            _, carry = q(0, b.before, carry, now)
             carry = jax.lax.stop_gradient(jax.tree.map(lambda x: x[-1:], carry))
-        now, after = q.apply(params, b.obs, carry, start, method="remember")
-        return now, q.apply(params, b.next_obs, after, method="remember")[0]
+        now, after = q(1, b.obs, carry, start)
+        return now, q(2, b.next_obs, after)[0]
 
-    now, online_next = values(params)
-    next_q = values(target)[1]
+    now, online_next = values(params, 0)
+    next_q = values(target, 3)[1]
     value = of_action(now, b.action)
     best = (online_next if cfg.double else next_q).argmax(-1)
     y = b.reward + b.discount * of_action(next_q, best)
@@ -151,11 +157,11 @@ def of_action(q: Array, action: Array) -> Array:
 
 
 def update(
-    cfg: Config, env: E.Env, learner: Learner, b: replay.Batch
+    cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key | None = None
 ) -> tuple[Learner, Array, Metrics]:
     """One step of gradient descent, and the target network's if it is due."""
     params, target, opt_state, n = learner
-    grads, (error, info) = jax.grad(loss, has_aux=True)(params, cfg, env, target, b)
+    grads, (error, info) = jax.grad(loss, has_aux=True)(params, cfg, env, target, b, key)
     change, opt_state = optimizer(cfg).update(grads, opt_state, params)
     params, n = optax.apply_updates(params, change), n + 1
     moved = optax.incremental_update(params, target, cfg.tau)
@@ -180,7 +186,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
         policy,
-        lambda learner, batch, key: update(cfg, env, learner, batch),
+        lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
     state = TrainState(learner, memory, epsilon, state.iteration + 1, key)

@@ -45,6 +45,7 @@ class Config:
     hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
 
     shared = False  # one network
 

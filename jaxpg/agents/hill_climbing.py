@@ -37,6 +37,7 @@ class Config:
     hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
     activation: str = static("tanh", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 

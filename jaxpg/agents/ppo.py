@@ -60,6 +60,7 @@ class Config:
     kernel_init: str = static("orthogonal", choices=INITS)
     layer_norm: bool = static(False)
     shared: bool = static(False)  # one torso for actor and critic
+    critic_gradient: bool = static(True)  # whether a shared torso learns from the critic too
     memory: str = static("none", choices=MEMORIES)  # then minibatches are of whole sequences
     memory_size: int = static(64, ge=1)
     memory_length: int = static(32, ge=1)  # steps that attention looks back

@@ -13,6 +13,9 @@ the entropy is at least `target_entropy` (eq. 18):
 With `value_network` a separate network learns the soft value of states, and the target is its slow
 copy: y = r + gamma V'(s'). The first paper has it so, with alpha fixed (there 1 / reward scale).
 
+`dropout` with `layer_norm` in the critics is DroQ, Hiraoka et al. (2022), arXiv:2110.02034, with
+the least of two in the policy's loss, too, where that paper has the mean.
+
 Deviations from the papers: alpha is learnt through its logarithm; a time limit bootstraps, since
 truncation is not termination.
 """
@@ -30,7 +33,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous, policies
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic, dropping
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
 
@@ -65,6 +68,8 @@ class Config:
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
+    dropout: float = static(0.0, ge=0, le=0.9)  # of the critics' hidden units, while learning
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
@@ -143,7 +148,8 @@ def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array
     net, pi = policy(cfg, env)
 
     def of_one(draw, log_prob):
-        q = critics(cfg, env).apply(critic, obs, pi.squash(draw)).min(0)
+        rngs = dropping(cfg, key, 0)
+        q = critics(cfg, env).apply(critic, obs, pi.squash(draw), rngs=rngs).min(0)
         return q - temperature(cfg, params) * log_prob, log_prob
 
     return pi.expect(of_one, net.apply(params.actor, obs, method="policy"), key)
@@ -178,7 +184,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     y = critic_target(cfg, env, params, target, b, k_target)
 
     def critic_loss(critic):
-        error = critics(cfg, env).apply(critic, b.obs, b.action) - y
+        error = critics(cfg, env).apply(critic, b.obs, b.action, rngs=dropping(cfg, key, 1)) - y
         return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
 
     (info["loss/q"], error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)

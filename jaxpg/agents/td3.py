@@ -9,7 +9,8 @@ updates of the critics (sec. 5.2), whose errors are small by then:
 
 Deviations from the paper: a time limit bootstraps, since truncation is not termination. With
 `policy_delay` d, an update here is d updates of the critics, each on its own sample, and then one
-of the policy on the last of them: no step asks whether it is due.
+of the policy on the last of them: no step asks whether it is due. `dropout` in the critics is that
+of DroQ, Hiraoka et al. (2022), arXiv:2110.02034.
 """
 
 import functools
@@ -25,7 +26,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import parts, replay
 from jaxpg.nets import continuous
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
 from jaxpg.nets.values import critics
 from jaxpg.ops import explore
 
@@ -56,6 +57,8 @@ class Config:
     hidden: tuple[int, ...] = static((64, 64), ge=1)
     activation: str = static("relu", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
+    layer_norm: bool = static(False)
+    dropout: float = static(0.0, ge=0, le=0.9)  # of the critics' hidden units, while learning
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
 
@@ -114,7 +117,8 @@ def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch, key:
     """Eq. 10 with the smoothed action of sec. 5.3. [B]"""
     action = mu(cfg, env, target.actor, b.next_obs)
     action = explore.gaussian(key, action, cfg.target_noise, cfg.target_noise_clip)
-    q = critics(cfg, env).apply(target.critic, b.next_obs, action).min(0)
+    rngs = dropping(cfg, key, 0)
+    q = critics(cfg, env).apply(target.critic, b.next_obs, action, rngs=rngs).min(0)
     return b.reward + b.discount * q
 
 
@@ -133,7 +137,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
         y = critic_target(cfg, env, target, b, key)
 
         def loss(critic):
-            error = q.apply(critic, b.obs, b.action) - y
+            error = q.apply(critic, b.obs, b.action, rngs=dropping(cfg, key, 1)) - y
             return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
 
         (l_q, error), grads = jax.value_and_grad(loss, has_aux=True)(params.critic)
@@ -142,10 +146,10 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     (params, opt_state), (l_q, error, y) = jax.lax.scan(
         update_critic, (params, opt_state), (batches, jax.random.split(key, cfg.policy_delay))
     )
-    obs = jax.tree.map(lambda x: x[-1], batches.obs)
+    obs, rngs = jax.tree.map(lambda x: x[-1], batches.obs), dropping(cfg, key, 2)
 
     def actor_loss(actor):
-        return -q.apply(params.critic, obs, mu(cfg, env, actor, obs))[0].mean()
+        return -q.apply(params.critic, obs, mu(cfg, env, actor, obs), rngs=rngs)[0].mean()
 
     l_policy, grads = jax.value_and_grad(actor_loss)(params.actor)
     params, opt_state = descend("actor", grads, params, opt_state)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
+from jaxpg.core.config import label
 from jaxpg.core.env import Env, leaves, legal
-from jaxpg.core.types import Array, Tree
+from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets import memories, policies
 from jaxpg.nets.initializers import initializer
 
@@ -19,26 +21,43 @@ ACTIVATIONS = (
 )  # fmt: skip
 INITS = ("orthogonal", "lecun", "he")
 
+STATISTICS = "batch_stats"  # flax's name for what batch norm remembers
+_DROPOUT = 0xD0000000  # folded into an update's key: far from the numbers that `split` counts with
+
 
 class MLP(nn.Module):
     """Fully connected layers, each with the activation: [B, *obs] -> [B, hidden[-1]].
 
     layer_norm: Ba et al. (2016), arXiv:1607.06450, before each activation.
+    batch_norm: Ioffe & Szegedy (2015), arXiv:1502.03167, there too; see `learning`.
+    dropout: a fraction of each layer's outputs is zero, before it is normalised, Hiraoka et al.
+    (2022), arXiv:2110.02034; only in an `apply` with `rngs`, see `dropping`.
     """
 
     hidden: tuple[int, ...]
     activation: str = "tanh"
     kernel_init: str = "orthogonal"
     layer_norm: bool = False
+    batch_norm: bool = False
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden:
             x = nn.Dense(size, kernel_init=initializer(self.kernel_init, math.sqrt(2)))(x)
-            x = nn.LayerNorm()(x) if self.layer_norm else x
-            x = getattr(nn, self.activation)(x)
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
+            x = getattr(nn, self.activation)(_normalized(self, x))
         return x
+
+
+def _normalized(net: nn.Module, x: Array) -> Array:
+    x = nn.LayerNorm()(x) if net.layer_norm else x
+    if net.batch_norm:
+        acting = not net.is_mutable_collection(STATISTICS)
+        x = nn.BatchNorm(use_running_average=acting, use_fast_variance=False)(x)
+    return x
 
 
 class Conv(nn.Module):
@@ -59,6 +78,7 @@ class Conv(nn.Module):
         init = initializer(self.kernel_init, math.sqrt(2))
         kernel = self.param("kernel", init, (k * k * channels, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias)  # images may be of bytes or truths
         if self.stride == 1:
             rows, cols = x.shape[1] - k + 1, x.shape[2] - k + 1
             across = [jax.lax.slice_in_dim(x, i, i + rows, axis=1) for i in range(k)]
@@ -77,7 +97,8 @@ class CNN(nn.Module):
     Images of at least 36 x 36 go through the three layers of Mnih et al. (2015), smaller ones
     through the one of Young & Tian (2019), arXiv:1903.03176 (MinAtar). What is no image goes to
     the fully connected layers alone. For other layers, subclass with `layers` of your own: the
-    number of features, the kernel's size and the stride of each.
+    number of features, the kernel's size and the stride of each. Pixels are taken as they are:
+    bytes are not divided by 255. Raises ValueError for an image that is smaller than its kernels.
     """
 
     hidden: tuple[int, ...]
@@ -85,26 +106,78 @@ class CNN(nn.Module):
     kernel_init: str = "orthogonal"
     layer_norm: bool = False
     layers: tuple[tuple[int, int, int], ...] = ()
+    batch_norm: bool = False
+    dropout: float = 0.0  # of the fully connected layers
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if x.ndim == 4:
             small = ((16, 3, 1),)
             layers = small if min(x.shape[1:3]) < 36 else ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-            for features, size, stride in self.layers or layers:
+            layers = self.layers or layers
+            _check_size(x, layers)
+            for features, size, stride in layers:
                 x = Conv(features, size, stride, self.kernel_init)(x)
-                x = nn.LayerNorm()(x) if self.layer_norm else x
-                x = getattr(nn, self.activation)(x)
-        return MLP(self.hidden, self.activation, self.kernel_init, self.layer_norm)(x)
+                x = getattr(nn, self.activation)(_normalized(self, x))
+        return MLP(
+            self.hidden, self.activation, self.kernel_init,
+            self.layer_norm, self.batch_norm, self.dropout,
+        )(x)  # fmt: skip
 
 
-def torso(cfg) -> Callable[[], nn.Module]:
+def _check_size(x: Array, layers: Sequence[tuple[int, int, int]]) -> None:
+    least = 1
+    for _, size, stride in reversed(layers):
+        least = (least - 1) * stride + size
+    if min(x.shape[1:3]) < least:
+        raise ValueError(
+            f"CNN on images of {x.shape[1]} x {x.shape[2]}: allowed are at least {least} x {least} "
+            f"for its layers (features, kernel, stride) {layers}"
+        )
+
+
+def torso(cfg, drops: bool = False) -> Callable[[], nn.Module]:
     """Makes the torso that a config asks for: [B, *obs] -> features [B, F].
 
-    Reads the fields `net, hidden, activation, kernel_init`, and `layer_norm` where it is there.
+    Reads the fields `net, hidden, activation, kernel_init`, and where they are there `layer_norm`,
+    `batch_norm`, and `dropout` if the network is one that `drops`. Raises ValueError for one of
+    these with a `net` that has no field of its name.
     """
-    options = {"layer_norm": True} if getattr(cfg, "layer_norm", False) else {}
+    options = {}
+    for name in ("layer_norm", "batch_norm", *(("dropout",) if drops else ())):
+        if value := getattr(cfg, name, False):
+            if name not in getattr(cfg.net, "__dataclass_fields__", ()):
+                raise ValueError(
+                    f"{label(type(cfg))} {name}={value!r}: allowed is {type(value)()!r} with "
+                    f"net={cfg.net.__name__}, which has no field {name!r}"
+                )
+            options[name] = value
     return functools.partial(cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, **options)
+
+
+def dropping(cfg, key: Key | None, use: int = 0) -> dict[str, Key]:
+    """The `rngs` of an `apply` that shall drop, by the field `dropout`; {} without dropout.
+
+    key: an update's, that may serve other draws too. use: a number of its own for each `apply`.
+    """
+    return {"dropout": jax.random.fold_in(key, _DROPOUT + use)} if cfg.dropout else {}
+
+
+def learning(net: nn.Module, variables: Tree, *args, **kwargs) -> Tree:
+    """`net.apply` in an update: batch norm uses the mean and variance of this batch, where a plain
+    `apply`, of what acts and of targets, uses the running ones."""
+    return net.apply(variables, *args, mutable=[STATISTICS], **kwargs)[0]
+
+
+def running(net: nn.Module, variables: Tree, *args, **kwargs) -> Tree:
+    """The variables, once batch norm's running statistics have seen a batch: 0.99 of what they
+    were and 0.01 of its mean and (biased) variance. Without batch norm, as they are."""
+    if STATISTICS not in variables:
+        return variables
+    _, new = net.apply(variables, *args, mutable=[STATISTICS], **kwargs)
+    old = variables[STATISTICS]
+    own_type = lambda old, new: new.astype(old.dtype)  # noqa: E731
+    return variables | {STATISTICS: jax.tree.map(own_type, old, new[STATISTICS])}
 
 
 def features(
@@ -128,7 +201,8 @@ class ActorCritic(nn.Module):
     Any flax module can be the torso: `torso()` maps [B, *obs] to features [B, F]; an observation
     that is a pytree has one for every leaf. A memory stands between torso and heads, and with two
     torsos there are two. Parameters are named `torso`, `actor*` and `critic*`, so that optimisers
-    can tell them apart.
+    can tell them apart. Without `critic_gradient` the value's gradient stops where its head
+    meets the shared torso, or its memory.
     """
 
     obs_shapes: tuple[tuple[int, ...], ...]
@@ -138,6 +212,7 @@ class ActorCritic(nn.Module):
     kernel_init: str = "orthogonal"
     shared: bool = False
     make_memory: Callable[[], nn.Module] = memories.Nothing
+    critic_gradient: bool = True
 
     def setup(self):
         def torsos():
@@ -165,14 +240,14 @@ class ActorCritic(nn.Module):
         if self.shared:
             x = features(self.torso, self.obs_shapes, obs)
             x, carry = self.torso_memory(x, carry, start)
-            return self._outputs(x, obs), self.critic(x)[..., 0], carry
+            return self._outputs(x, obs), self._value(x), carry
         of_actor, of_critic = carry or ((), ())
         x = features(self.actor_torso, self.obs_shapes, obs)
         y = features(self.critic_torso, self.obs_shapes, obs)
         x, of_actor = self.actor_memory(x, of_actor, start)
         y, of_critic = self.critic_memory(y, of_critic, start)
         carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
-        return self._outputs(x, obs), self.critic(y)[..., 0], carry
+        return self._outputs(x, obs), self._value(y), carry
 
     def policy(self, obs: Tree) -> Array:
         """The policy head's inputs alone, of a network without memory."""
@@ -183,7 +258,11 @@ class ActorCritic(nn.Module):
     def value(self, obs: Tree) -> Array:
         """The value alone, of a network without memory: obs [..., *obs] -> [...]."""
         torso = self.torso if self.shared else self.critic_torso
-        return self.critic(features(torso, self.obs_shapes, obs))[..., 0]
+        return self._value(features(torso, self.obs_shapes, obs))
+
+    def _value(self, x: Array) -> Array:
+        stops = self.shared and not self.critic_gradient
+        return self.critic(jax.lax.stop_gradient(x) if stops else x)[..., 0]
 
     def _outputs(self, x: Array, obs: Tree) -> Array:
         out = legal(self.actor(x), obs)
@@ -196,12 +275,14 @@ class ActorCritic(nn.Module):
 def actor_critic(cfg, env: Env) -> tuple[ActorCritic, policies.Policy]:
     """The network and the policy head that a config asks for.
 
-    Reads the fields `head, temperature, shared` and what `torso` and `memories.make` read. Raises
-    ValueError for a head that does not fit the environment's actions.
+    Reads the fields `head, temperature, shared`, `critic_gradient` where it is there, and what
+    `torso` and `memories.make` read. Raises ValueError for a head that does not fit the
+    environment's actions.
     """
     pi = policies.make(cfg.head, env, cfg.temperature)
     net = ActorCritic(
         env.obs_shapes, pi.outputs, pi.free_outputs,
         torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
+        getattr(cfg, "critic_gradient", True),
     )  # fmt: skip
     return net, pi

@@ -13,7 +13,7 @@ from jaxpg.core.config import label
 from jaxpg.core.env import Env, leaves, legal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import memories
-from jaxpg.nets.networks import MLP, features, initializer, torso
+from jaxpg.nets.networks import MLP, STATISTICS, features, initializer, torso
 
 
 class DiscreteQ(nn.Module):
@@ -78,7 +78,8 @@ class Critics(nn.Module):
         x = jnp.concatenate([*(x.reshape(*lead, -1) for x in leaves(obs)), action], -1)
         critic = nn.vmap(
             _Critic, in_axes=None, axis_size=self.count,
-            variable_axes={"params": 0}, split_rngs={"params": True},
+            variable_axes={"params": 0, STATISTICS: 0},
+            split_rngs={"params": True, "dropout": True},
         )  # fmt: skip
         q = critic(self.make_torso, self.kernel_init)(x.reshape(-1, x.shape[-1]))
         return q.reshape(self.count, *lead)
@@ -99,7 +100,7 @@ def _features(net: nn.Module, obs: Tree) -> Array:
 
 
 def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
-    """Reads the fields of `networks.torso`, as all functions below.
+    """Reads the fields of `networks.torso`, as all functions below; Q networks drop, V does not.
 
     Raises ValueError for an environment whose actions are not discrete.
     """
@@ -109,12 +110,13 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
             "discrete"
         )
     return DiscreteQ(
-        env.obs_shapes, env.action_space.n, torso(cfg), cfg.kernel_init, dueling, memories.make(cfg)
-    )
+        env.obs_shapes, env.action_space.n, torso(cfg, drops=True),
+        cfg.kernel_init, dueling, memories.make(cfg),
+    )  # fmt: skip
 
 
 def critics(cfg, env: Env, count: int = 2) -> Critics:
-    return Critics(env.obs_shapes, count, torso(cfg), cfg.kernel_init)
+    return Critics(env.obs_shapes, count, torso(cfg, drops=True), cfg.kernel_init)
 
 
 def state_value(cfg, env: Env) -> Value:
