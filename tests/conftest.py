@@ -132,6 +132,16 @@ def few_mappings():
         jax.clear_caches()
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests that share programs go to one process, with `pytest -n 2 --dist loadgroup`: those of a
+    file, or, where every agent is tested, those of an agent. Otherwise both would trace them all."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        agent = getattr(item, "callspec", None) and item.callspec.params.get("agent", "")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {agent or ''}"))
+
+
 @pytest.fixture(params=INSTALLED)
 def agent(request):
     return agents.get(request.param)

@@ -5,7 +5,7 @@ import pytest
 
 import jaxpg
 
-# steps, and what the mean over 4 seeds must reach: a random policy gets about 22 on CartPole, and
+# steps, and what the mean over the seeds must reach: a random policy gets about 22 on CartPole, and
 # -1200 on Pendulum
 ENOUGH = {
     "reinforce": (200_000, 200),
@@ -38,13 +38,17 @@ WHERE = dict.fromkeys(("ddpg", "td3", "sac"), "Pendulum-v1")
 WHERE |= dict.fromkeys(("q_learning", "sarsa", "expected_sarsa"), "Cliff-jaxpg")
 
 
+SLOW = ("dqn", "sac_discrete", "ddpg", "td3", "sac")  # two seeds have to do
+
+
 def test_learns(agent):
     (steps, least), where = ENOUGH[agent.name], WHERE.get(agent.name, "CartPole-v1")
     env, cfg = jaxpg.make(where), jaxpg.preset(agent, where)
-    keys = jax.random.split(jax.random.key(3), 4)
+    seeds = 2 if agent.name in SLOW else 4
+    keys = jax.random.split(jax.random.key(3), seeds)
     result = jaxpg.run(agent, cfg, env, keys, total_steps=steps)
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, keys, episodes=32)
-    assert returns.shape == (4, 32)
+    assert returns.shape == (seeds, 32)
     assert returns.mean() >= least, returns.mean(-1)
 
 
