@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,6 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg import agents
-from jaxpg.core import env as E
 from jaxpg.core.train import start
 from jaxpg.loops import replay
 from jaxpg.nets import values
@@ -440,7 +441,28 @@ def test_refusals(name, fields, said):
         agent.init(jaxpg.core.config.replace(agent.Config(), **fields), env, KEY)
 
 
-def test_a_torso_without_switches_trains_without_them():
-    env = jaxpg.make("CartPole-v1")
-    cfg = jaxpg.ppo.Config(net=Torso, hidden=(4,))
-    assert E.leaves(jax.eval_shape(functools.partial(jaxpg.ppo.init, cfg, env), KEY).params)
+def test_the_pages_own_torso():
+    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    exec(code.partition("result =")[0], names)
+    init = functools.partial(jaxpg.ppo.init, names["cfg"], names["env"])
+    torso = jax.eval_shape(init, KEY).params["params"]["actor_torso"]
+    assert len(torso) == 5
+
+
+def test_the_pages_table():
+    """A row says yes where an agent has the field."""
+    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    rows = page.partition("## Who has what")[2]
+    fields = ("critic_gradient", "layer_norm", "batch_norm", "dropout", "memory")
+    seen = set()
+    for line in rows.splitlines():
+        cells = [x.strip() for x in line.split("|")[1:-1]]
+        for word in cells[0].split(", ") if cells else ():
+            name = {"discrete SAC": "sac_discrete"}.get(word, word.lower())
+            if name in NETWORKS:
+                has = dataclasses.asdict(agents.get(name).Config())
+                assert [x == "yes" for x in cells[1:]] == [f in has for f in fields]
+                seen.add(name)
+    assert len(seen) == 12
