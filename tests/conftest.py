@@ -73,7 +73,7 @@ TINY = {
         "target_kl": 0.05,
     },
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
-    "ddpg": REPLAY | {"noise": "parameter"},
+    "ddpg": REPLAY | {"noise": "parameter", "batch_norm": True},
     "td3": REPLAY | SCALED | {"dropout": 0.1, "layer_norm": True},
     "sac": REPLAY | {"updates_per_step": 0.5},
     "sac_discrete": REPLAY | SCALED,
@@ -134,7 +134,7 @@ def few_mappings():
 
 def pytest_collection_modifyitems(config, items):
     """Tests that share programs go to one process, with `pytest -n 2 --dist loadgroup`: those of a
-    file, or, where every agent is tested, those of an agent. Otherwise both would trace them all."""
+    file, or, where every agent is tested, of an agent. Otherwise both would trace them all."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:

@@ -39,9 +39,12 @@ def describe(tree):
 
 
 def learnt(state):
-    """What the learning rate moves, wherever a state keeps it."""
+    """What the learning rate moves, wherever a state keeps it; batch norm's statistics move
+    anyway."""
     state = getattr(state, "learner", state)
-    return state.params if hasattr(state, "params") else state.actor
+    whole = state.params if hasattr(state, "params") else state.actor
+    paths = jax.tree_util.tree_leaves_with_path(whole)
+    return [x for path, x in paths if "batch_stats" not in jax.tree_util.keystr(path)]
 
 
 def with_gravity(env, value):
