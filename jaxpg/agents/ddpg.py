@@ -14,11 +14,11 @@ Deviations from the paper: no weight decay; the action enters the critic at its 
 limit bootstraps, since truncation is not termination. Parameter noise acts on whatever network is
 given, with or without layer normalisation.
 
-Batch normalisation (sec. 3, `batch_norm`) stands before every hidden activation of actor and
-critic. In the critic it so also sees the action, where the paper stops before the action enters;
-the observation itself is not normalised (`normalize_obs` does that). Updates use the mean and
-variance of the batch; those who act, and both copies, use running ones. The copies' follow the
-online ones as their parameters do.
+Batch normalisation (sec. 3, `batch_norm`) stands before every hidden activation of the actor. The
+paper has it also in the critic's layers before the action enters; here the action and the
+observation enter side by side at the first one, so there are none. The observation itself is left
+alone (`normalize_obs`). Updates use the mean and variance of the batch; acting and the copy use
+running ones. The copy's follow the online ones as its parameters do.
 """
 
 import functools
@@ -68,7 +68,7 @@ class Config:
     activation: str = static("relu", choices=ACTIVATIONS)
     kernel_init: str = static("orthogonal", choices=INITS)
     layer_norm: bool = static(False)
-    batch_norm: bool = static(False)
+    batch_norm: bool = static(False)  # of the actor
     dropout: float = static(0.0, ge=0, le=0.9)  # of the critics' hidden units, while learning
     warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
     total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
@@ -167,20 +167,17 @@ def update(
     y = critic_target(cfg, env, target, b, key)
 
     def critic_loss(critic):
-        error = learning(q, critic, b.obs, b.action, rngs=rngs)[0] - y
+        error = q.apply(critic, b.obs, b.action, rngs=rngs)[0] - y
         return 0.5 * jnp.square(error).mean(), error
 
     def actor_loss(actor):
         action = jnp.tanh(learning(pi, actor, b.obs, method="policy"))
-        return -learning(q, params.critic, b.obs, action, rngs=dropping(cfg, key, 2))[0].mean()
+        return -q.apply(params.critic, b.obs, action, rngs=dropping(cfg, key, 2))[0].mean()
 
     (l_q, error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
-    params = params._replace(
-        actor=running(pi, params.actor, b.obs, method="policy"),
-        critic=running(q, params.critic, b.obs, b.action, rngs=rngs),
-    )
     params, opt_state = descend("critic", grads, params, opt_state)
     l_policy, grads = jax.value_and_grad(actor_loss)(params.actor)
+    params = params._replace(actor=running(pi, params.actor, b.obs, method="policy"))
     params, opt_state = descend("actor", grads, params, opt_state)
 
     updates = updates + 1

@@ -136,15 +136,14 @@ def _check_size(x: Array, layers: Sequence[tuple[int, int, int]]) -> None:
         )
 
 
-def torso(cfg, drops: bool = False) -> Callable[[], nn.Module]:
+def torso(cfg, switches=("layer_norm", "batch_norm")) -> Callable[[], nn.Module]:
     """Makes the torso that a config asks for: [B, *obs] -> features [B, F].
 
-    Reads the fields `net, hidden, activation, kernel_init`, and where they are there `layer_norm`,
-    `batch_norm`, and `dropout` if the network is one that `drops`. Raises ValueError for one of
-    these with a `net` that has no field of its name.
+    Reads the fields `net, hidden, activation, kernel_init`, and the `switches` that are there.
+    Raises ValueError for one of these with a `net` that has no field of its name.
     """
     options = {}
-    for name in ("layer_norm", "batch_norm", *(("dropout",) if drops else ())):
+    for name in switches:
         if value := getattr(cfg, name, False):
             if name not in getattr(cfg.net, "__dataclass_fields__", ()):
                 raise ValueError(

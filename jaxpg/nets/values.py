@@ -13,7 +13,10 @@ from jaxpg.core.config import label
 from jaxpg.core.env import Env, leaves, legal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import memories
-from jaxpg.nets.networks import MLP, STATISTICS, features, initializer, torso
+from jaxpg.nets.networks import MLP, features, initializer, torso
+
+# Batch norm would take from a critic what the actions of a batch have in common.
+SWITCHES = "layer_norm", "dropout"
 
 
 class DiscreteQ(nn.Module):
@@ -78,8 +81,7 @@ class Critics(nn.Module):
         x = jnp.concatenate([*(x.reshape(*lead, -1) for x in leaves(obs)), action], -1)
         critic = nn.vmap(
             _Critic, in_axes=None, axis_size=self.count,
-            variable_axes={"params": 0, STATISTICS: 0},
-            split_rngs={"params": True, "dropout": True},
+            variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
         )  # fmt: skip
         q = critic(self.make_torso, self.kernel_init)(x.reshape(-1, x.shape[-1]))
         return q.reshape(self.count, *lead)
@@ -110,13 +112,13 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
             "discrete"
         )
     return DiscreteQ(
-        env.obs_shapes, env.action_space.n, torso(cfg, drops=True),
+        env.obs_shapes, env.action_space.n, torso(cfg, SWITCHES),
         cfg.kernel_init, dueling, memories.make(cfg),
     )  # fmt: skip
 
 
 def critics(cfg, env: Env, count: int = 2) -> Critics:
-    return Critics(env.obs_shapes, count, torso(cfg, drops=True), cfg.kernel_init)
+    return Critics(env.obs_shapes, count, torso(cfg, SWITCHES), cfg.kernel_init)
 
 
 def state_value(cfg, env: Env) -> Value:
