@@ -40,7 +40,7 @@ def measure(name: str, head: str, steps: int, seeds: int) -> dict:
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval, episodes=128)
     return {
         "env_steps": result.env_steps,
-        "greedy": returns.mean(-1).round(1).tolist(),
+        "greedy": [round(float(x), 1) for x in returns.mean(-1)],
         "seconds": round(result.seconds, 1),
     }
 

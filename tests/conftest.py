@@ -40,7 +40,7 @@ TABLE = {
 # A new agent is one row: the smallest config that still goes through all of its code.
 TINY = {
     "reinforce": {"num_envs": 2, "num_steps": 8, "hidden": (4,), "critic_updates": 2},
-    "a2c": {"num_envs": 2, "num_steps": 4, "hidden": (4,)},
+    "a2c": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "memory": "lstm", "memory_size": 4},
     "a3c": SCALED | {"num_workers": 3, "lag": 2, "num_envs": 2, "num_steps": 4, "hidden": (4,)},
     "impala": SCALED
     | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "lag": 2, "layer_norm": True},
