@@ -333,7 +333,11 @@ def test_a2c_with_batch_norm():
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("a2c", {"shared": True}), ("ddpg", {}), ("ddpg", {"target_update": "hard"})],
+    [
+        ("a2c", {"shared": True, "memory": "none"}),
+        ("ddpg", {}),
+        ("ddpg", {"target_update": "hard"}),
+    ],
 )
 def test_a_state_with_batch_norm_keeps_its_types(name, fields, x64):
     agent = agents.get(name)

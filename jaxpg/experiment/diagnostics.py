@@ -51,7 +51,8 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
     """Finds an agent's policy and critic in its state.
 
     Raises ValueError for a state that has neither `params`, nor `actor` and `critic`, for the
-    network that `actor_critic(cfg, env)` makes; one of many seeds must be vmapped over.
+    network that `actor_critic(cfg, env)` makes, and for a memory; one of many seeds must be vmapped
+    over.
     """
     fields = getattr(state, "_fields", ())
     split = {"actor", "critic"} <= {*fields}
@@ -60,6 +61,11 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
         raise ValueError(
             f"{label(type(cfg))} has a state of {fields}: allowed is one with `params`, or with "
             "`actor` and `critic`, of the network that nets.networks.actor_critic makes"
+        )
+    if getattr(cfg, "memory", "none") != "none":
+        raise ValueError(
+            f"{label(type(cfg))} memory={cfg.memory!r}: allowed is 'none', for diagnostics ask a "
+            "policy for one observation at a time"
         )
     net, pi = actor_critic(cfg, env)
     actor, critic = (state.actor, state.critic) if split else (state.params, state.params)
