@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg.core import env as E
-from jaxpg.core.run import run
-from jaxpg.core.train import iterate
+from jaxpg.core.run import Result, run
+from jaxpg.core.train import iterate, start
 from jaxpg.loops import replay
 from jaxpg.nets import memories
 from jaxpg.nets.networks import actor_critic
@@ -357,6 +358,46 @@ def test_a_policy_acts_with_its_carry_as_it_was_trained(name):
     _, longer = policy(np.ones(2, np.float32), remembered)
     assert action.shape == ()
     assert not np.allclose(remembered[0], longer[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exported_policies_remember(kind, tmp_path):
+    """Step by step, for a batch, from a file and where it is installed under ONNX."""
+    env = jaxpg.make("CartPolePositions-jaxpg")
+    cfg = jaxpg.a2c.Config(**TINY, memory=kind)
+    like = jax.eval_shape(functools.partial(start, jaxpg.a2c, cfg, env), jax.random.key(0))
+    rng = np.random.default_rng(2)
+
+    def drawn(x):
+        return jnp.asarray(rng.normal(size=x.shape), x.dtype)
+
+    state = like._replace(params=jax.tree.map(drawn, like.params))
+    state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.zeros((), int), state)
+    nothing = {"episode/return": np.zeros(1)}
+    policy = jaxpg.Policy.of(Result(jaxpg.a2c, cfg, env, state, nothing, 1, 1, "done", 0.0))
+    policy.export(tmp_path / "file", platforms=["cpu"])
+    from_file = jaxpg.Policy.from_file(tmp_path / "file")
+    session = None
+    if find_spec("onnx") and find_spec("onnxruntime"):
+        import onnxruntime
+
+        policy.export_onnx(tmp_path / "model.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        fed = [np.zeros((B, *x["shape"]), np.float32) for x in policy.about["carry"]]
+    carry = other = None
+    actions = []
+    for obs in rng.normal(size=(6, B, 2)).astype(np.float32):
+        action, carry = policy(obs, carry)
+        again, other = from_file(obs, other)
+        np.testing.assert_array_equal(again, action)
+        for a, b in zip(carry, other, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        if session:
+            names = [x.name for x in session.get_inputs()]
+            found, *fed = session.run(None, dict(zip(names, [obs, *fed], strict=True)))
+            np.testing.assert_array_equal(found, action)
+        actions.append(action)
+    assert len(np.unique(actions)) > 1
 
 
 def test_minibatches_of_sequences_have_to_divide_the_environments():
