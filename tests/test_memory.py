@@ -43,7 +43,7 @@ def memory(kind):
 def nothing(kind):
     apply, params = memory(kind)
     carry = jax.eval_shape(apply, params, jnp.zeros((B, F)), (), None)[1]
-    return jax.tree.map(lambda x: x[None], memories.empty(carry))
+    return jax.tree.map(lambda x: x[None], E.empty(carry))
 
 
 def sequences(kind, x, start):
@@ -172,7 +172,7 @@ def collected(kind, shared):
         net.init(jax.random.key(0), env.example_obs),
     )
     state = E.reset(env, jax.random.key(1), 2)
-    carry = memories.empty(jax.eval_shape(net.apply, params, state.obs)[2])
+    carry = E.empty(jax.eval_shape(net.apply, params, state.obs)[2])
 
     def act(obs, carry, key):
         out, value, after = net.apply(params, obs, carry)
@@ -221,9 +221,9 @@ def test_episodes_that_follow_each_other_are_each_like_the_first(kind):
     net, params, t, _ = collected(kind, False)
     carry = t.extras["carry"]
     began = jax.tree.map(lambda c: c[5], carry)
-    assert bytes_of(began) == bytes_of(memories.empty(began))
+    assert bytes_of(began) == bytes_of(E.empty(began))
     one = net(params, t.obs[5], began)
-    fresh = net(params, t.obs[5], memories.empty(began))
+    fresh = net(params, t.obs[5], E.empty(began))
     assert bytes_of(one) == bytes_of(fresh)
 
 

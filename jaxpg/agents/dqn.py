@@ -31,7 +31,6 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import replay
-from jaxpg.nets import memories
 from jaxpg.nets.memories import MEMORIES
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
 from jaxpg.nets.values import discrete_q
@@ -112,7 +111,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         learner=Learner(params, params, optimizer(cfg).init(params), zero),
-        replay=replay.init(cfg, env, k_env, memories.empty(carry)),
+        replay=replay.init(cfg, env, k_env, E.empty(carry)),
         epsilon=jnp.asarray(cfg.epsilon_start, float),
         iteration=zero,
         key=key,

@@ -299,6 +299,12 @@ def step(env: Env, state: EnvState, action: Array, key: Key) -> tuple[EnvState, 
     return EnvState(inner, _observe(env, obs, info), episode_return, length), t
 
 
+def empty(carry: Tree) -> Tree:
+    """The carry that begins an episode: zeros in the shapes and dtypes of another one, which may be
+    those of `jax.eval_shape`."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
+
+
 def rollout(
     env: Env, policy: Callable, state: EnvState, carry: Tree, key: Key, num_steps: int
 ) -> tuple[EnvState, Tree, Transition, Metrics]:

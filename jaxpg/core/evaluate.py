@@ -51,7 +51,6 @@ def evaluate(
 
     env_state = strong(E.reset(env, k_env, episodes))
     # What the policy answers to () has the shapes of what it remembers.
-    carry = jax.eval_shape(lambda: policy(env_state.obs, (), key)[1])
-    carry = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
+    carry = E.empty(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
     loop = (0, env_state, carry, key, jnp.full(episodes, jnp.nan, float))
     return jax.lax.while_loop(running, advance, loop)[-1]

@@ -1,6 +1,6 @@
 """Heads over integers. Their logits may be masked: `core.env.legal` puts them far below others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import distrax
 import jax
@@ -19,15 +19,7 @@ def categorical(n: int, temperature) -> Policy:
     def dist(out: Array) -> distrax.Categorical:
         return distrax.Categorical(logits=out / temperature, dtype=jnp.int32)
 
-    return Policy(
-        outputs=n,
-        free_outputs=0,
-        sample=lambda out, key: dist(out).sample_and_log_prob(seed=key),
-        log_prob=lambda out, draw: dist(out).log_prob(draw),
-        entropy=lambda out: dist(out).entropy(),
-        mode=lambda out: dist(out).mode(),
-        kl=lambda out, other: dist(out).kl_divergence(dist(other)),
-    )
+    return _of(dist, n)
 
 
 def multi_categorical(nvec: Sequence[int], temperature) -> Policy:
@@ -41,8 +33,13 @@ def multi_categorical(nvec: Sequence[int], temperature) -> Policy:
         logits = jnp.where(real, out[..., place] / temperature, ILLEGAL)
         return distrax.Independent(distrax.Categorical(logits=logits, dtype=jnp.int32), 1)
 
+    return _of(dist, sum(nvec))
+
+
+def _of(dist: Callable, outputs: int) -> Policy:
+    """A head whose functions are all a distribution's: dist(out)."""
     return Policy(
-        outputs=sum(nvec),
+        outputs=outputs,
         free_outputs=0,
         sample=lambda out, key: dist(out).sample_and_log_prob(seed=key),
         log_prob=lambda out, draw: dist(out).log_prob(draw),

@@ -37,11 +37,6 @@ def make(cfg) -> Callable[[], nn.Module]:
     return functools.partial({"gru": GRU, "lstm": LSTM}[name], cfg.memory_size)
 
 
-def empty(carry: Tree) -> Tree:
-    """Zeros in the shapes and dtypes of a carry, which may be those of `jax.eval_shape`."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
-
-
 def unroll(cell: Callable, carry: Tree, x: Array, start: Array | None) -> Tree:
     """The carries after each step of cell(carry, x) -> carry, in either way of the module's."""
     if start is None:
