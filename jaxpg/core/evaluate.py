@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core.seeds import over_seeds, seed_mesh
+from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import strong
 from jaxpg.core.types import Agent, Array, Key, Tree
 
@@ -30,7 +30,8 @@ def evaluate(
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
         one = functools.partial(evaluate, agent, **settings)
-        return over_seeds(one, seed_mesh(len(key)))((cfg, env), state, key)
+        shared, own = shared_and_own(cfg, env)
+        return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     k_env, key = jax.random.split(key)
 
     def policy(obs, carry, key):
