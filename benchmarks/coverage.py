@@ -1,6 +1,6 @@
 """How often a 95 % interval holds the truth: every method, few runs, friendly and skewed scores.
 
-python benchmarks/coverage.py [--samples 2000] [--resamples 2000]
+python benchmarks/coverage.py [--samples 1000] [--resamples 2000]
 
 Draws many samples of a few runs from a distribution whose statistic is known from 400,000 runs a
 task, and counts the intervals that hold it. Prints Markdown tables, in percent, of the IQM by each
@@ -118,7 +118,7 @@ def better(x, y):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=2000)
     args = parser.parse_args()
     tables = {}
