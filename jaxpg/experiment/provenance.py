@@ -30,12 +30,23 @@ def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
         "format": FORMAT,
         **checkpoint.describe(agent, cfg, env),
         "own": [name for name in known if not known[name]],  # no name gives these again
-        "key": {
-            "generator": str(jax.random.key_impl(key)),
-            "words": jax.random.key_data(key).tolist(),
-        },
+        "key": words(key),
         "made_with": here(),
     }
+
+
+def words(key: Key) -> dict[str, Any]:
+    """A key as plain JSON values."""
+    return {
+        "generator": str(jax.random.key_impl(key)),
+        "words": jax.random.key_data(key).tolist(),
+    }
+
+
+def key(record: dict[str, Any]) -> Key:
+    """The key of a record."""
+    words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
+    return jax.random.wrap_key_data(words, impl=record["key"]["generator"])
 
 
 def here() -> dict[str, Any]:
@@ -99,5 +110,4 @@ def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent,
     for part, value in checkpoint.describe(agent, cfg, env).items():
         if differs := checkpoint.difference(record[part], value, part):
             raise CheckpointError(f"{path}: {differs}")
-    words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
-    return agent, cfg, env, jax.random.wrap_key_data(words, impl=record["key"]["generator"])
+    return agent, cfg, env, key(record)

@@ -8,6 +8,7 @@ scores        env_steps, score (the last greedy evaluation), ended: done, target
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg import agents
 from jaxpg.core import env as E
+from jaxpg.core.config import from_dict
 from jaxpg.core.lanes import GOING, pick, stack
 from jaxpg.core.run import Result
 from jaxpg.core.train import with_horizon
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment import provenance, runs
 from jaxpg.experiment.checkpoint import CheckpointError
-from jaxpg.experiment.points import at
+from jaxpg.experiment.points import Point, at
 
 RECORD, TABLES = (
     "sweep.json",
@@ -42,33 +45,50 @@ class Sweep(NamedTuple):
 
 
 class Open(NamedTuple):
-    """A sweep's folder and what it is about."""
+    """A folder, and the way from a point to what it stands for."""
 
     out: Path
-    agent: Agent
-    cfg: Any  # what the points change, with its horizon
-    env: E.Env
-    key: Key  # [seeds]
     record: dict[str, Any]
+    keys: Key  # [seeds]
+    at: Callable[[Point], tuple[Agent, Any, E.Env]]  # agent, config and environment of a point
 
-    @staticmethod
-    def of(out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]) -> "Open":
-        cfg = with_horizon(cfg, record["total_steps"])
-        return Open(out, agent, cfg, env, jax.random.split(key, record["seeds"]), record)
-
-    def part(self, i: int) -> tuple[Path, Any, E.Env, Key]:
-        """Folder, config, environment and keys of a part, by lane; the last lane fills it up."""
+    def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
+        """Folder, agent, config, environment and keys of a part, by lane; the last lane fills it
+        up to its width."""
         points, part = self.record["points"], self.record["parts"][i]
         lanes = part["lanes"] + part["lanes"][-1:] * (part["width"] - len(part["lanes"]))
-        pairs = {p: at(self.cfg, self.env, points[p]) for p in {p for p, _ in lanes}}
-        cfg, env = stack([pairs[p] for p, _ in lanes])
-        return self.out / "parts" / str(i), cfg, env, self.key[np.array([s for _, s in lanes])]
+        found = {p: self.at(points[p]) for p in {p for p, _ in lanes}}
+        cfg, env = stack([found[p][1:] for p, _ in lanes])
+        keys = self.keys[np.array([seed for _, seed in lanes])]
+        return self.out / "parts" / str(i), found[lanes[0][0]][0], cfg, env, keys
+
+
+def of_sweep(out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]) -> Open:
+    """Points are what differs from a config and an environment."""
+    cfg = with_horizon(cfg, record["total_steps"])
+    keys = jax.random.split(key, record["seeds"])
+    return Open(out, record, keys, lambda point: (agent, *at(cfg, env, point)))
+
+
+def of_comparison(out: Path, key: Key, record: dict[str, Any]) -> Open:
+    """Points are agents and environments; the record says how each is set."""
+
+    def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
+        agent = agents.get(point["agent"])
+        cfg = from_dict(agent.Config, record["configs"][point["agent"]][point["env"]])
+        env = E.make(**record["environments"][point["env"]])
+        return agent, with_horizon(cfg, record["total_steps"]), env
+
+    return Open(out, record, jax.random.split(key, record["seeds"]), of_point)
 
 
 def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> Open:
     """Raises CheckpointError for a damaged, missing or foreign folder."""
-    record = provenance.read(out / RECORD, "sweep")
-    return Open.of(out, *provenance.restored(out / RECORD, agent, env), record)
+    path = out / RECORD
+    record = provenance.read(path, "sweep")
+    if record["kind"] == "comparison":
+        return of_comparison(out, provenance.key(record), record)
+    return of_sweep(out, *provenance.restored(path, agent, env), record)
 
 
 def result(
@@ -88,13 +108,13 @@ def result(
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
         if len(rows):
-            folder, _, envs, _ = this.part(i)
-            whole = runs.load(folder, this.agent, envs)
+            folder, agent, _, envs, _ = this.part(i)
+            whole = runs.load(folder, agent, envs)
             cfg, env = pick((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     metrics = {name: np.asarray(x) for name, x in metrics.items() if name != GOING}
-    return whole._replace(agent=this.agent, cfg=cfg, env=env, state=state, metrics=metrics)
+    return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
 
 
 def load(out: str | Path) -> Sweep:

@@ -38,6 +38,7 @@ from jaxpg.core.train import iterations, start
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment import provenance, runs
 from jaxpg.experiment.checkpoint import write_json
+from jaxpg.experiment.display import display
 from jaxpg.experiment.points import Point, at, batch, grid, groups, loguniform, random, uniform
 from jaxpg.experiment.results import (
     RECORD,
@@ -45,10 +46,11 @@ from jaxpg.experiment.results import (
     Open,
     Sweep,
     load,
+    of_sweep,
     open_folder,
     result,
     tables,
-)  # fmt: skip
+)
 
 __all__ = ["Sweep", "batch", "grid", "load", "loguniform", "random", "result", "resume", "run"]
 __all__ += ["uniform"]
@@ -73,6 +75,7 @@ def run(
     lanes: int | None = None,
     memory: int | None = None,
     callbacks: Iterable[Callback | Callable] = (),
+    progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
     """Trains every point with every seed.
@@ -82,7 +85,8 @@ def run(
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
     bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
-    part, as of `jaxpg.run`. log: is told how the sweep is laid out.
+    part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep is
+    laid out.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -91,15 +95,11 @@ def run(
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
     limits = {"lanes": lanes, "memory": memory}
-    for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= 1")
+    positive(asked | {k: x for k, x in limits.items() if x is not None})
     if target is not None and not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
     check(agent, cfg, env, key, points, total_steps)
-    if out is not None and Path(out).exists() and any(Path(out).iterdir()):
-        what = "a sweep (`resume` goes on with it)" if Path(out, RECORD).exists() else "files"
-        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
+    fresh(out)
 
     record = {
         "kind": "sweep",
@@ -116,14 +116,15 @@ def run(
     }
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        this = Open.of(folder, agent, cfg, env, key, record)
-        return finish(train(planned(this, points, log), callbacks))
+        this = of_sweep(folder, agent, cfg, env, key, record)
+        return finish(train(planned(this, points, log), callbacks, progress))
 
 
 def resume(
     out: str | Path,
     *,
     callbacks: Iterable[Callback | Callable] = (),
+    progress: bool = False,
     agent: Agent | None = None,
     env: E.Env | None = None,
 ) -> Sweep:
@@ -137,7 +138,21 @@ def resume(
     if "digests" in this.record:
         return load(out)
     provenance.warn_if_elsewhere(this.out, this.record["made_with"])
-    return finish(train(this, callbacks))
+    return finish(train(this, callbacks, progress))
+
+
+def positive(numbers: dict[str, int]) -> None:
+    """Raises ValueError for one that is no integer >= 1."""
+    for name, value in numbers.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}={value!r}: allowed is an integer >= 1")
+
+
+def fresh(out: str | Path | None) -> None:
+    """Raises ValueError for a folder that holds something."""
+    if out is not None and Path(out).exists() and any(Path(out).iterdir()):
+        what = "a sweep (`resume` goes on with it)" if Path(out, RECORD).exists() else "files"
+        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
 
 
 def check(agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], total_steps: int):
@@ -159,13 +174,15 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
     """Adds points, and the parts that train them, to the record, and writes it."""
     record = dict(this.record)
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
-    pairs = [at(this.cfg, this.env, point) for point in points]
+    found = [this.at(point) for point in points]
+    pairs = [tuple(pair) for _, *pair in found]
     record["points"] = [*record["points"], *points]
     with compilations() as compiled:
         for group in groups(pairs):
             lanes = [[first + i, seed] for i in group for seed in range(seeds)]
-            size, width = _sizes(this, [pairs[i] for i in group], log)
-            num_iters = iterations(this.agent, pairs[group[0]][0], total)
+            agent = found[group[0]][0]
+            size, width = _sizes(this, agent, [pairs[i] for i in group], log)
+            num_iters = iterations(agent, pairs[group[0]][0], total)
             record["parts"] = record["parts"] + [
                 {
                     "lanes": lanes[i : i + size],
@@ -181,7 +198,7 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
     return this._replace(record=record)
 
 
-def _sizes(this: Open, pairs: list, log: Callable[[str], None]) -> tuple[int, int]:
+def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, int]:
     """How many lanes each part of a group has, and how many its program: a multiple of the devices.
     Compiles that program."""
     record, devices, configs = this.record, jax.devices(), len(pairs)
@@ -189,7 +206,7 @@ def _sizes(this: Open, pairs: list, log: Callable[[str], None]) -> tuple[int, in
     early = record["target"] is not None and devices[0].platform == "cpu"
     most = record["lanes"] or (max(seeds, NARROW) if early else count)
     limit = record["memory"] or _free_memory()
-    state = jax.eval_shape(lambda key: start(this.agent, *pairs[0], key), this.key[0])
+    state = jax.eval_shape(lambda key: start(agent, *pairs[0], key), this.keys[0])
     lane = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
     most = max(1, min(most, int(limit * len(devices) / lane)))  # before XLA says it precisely
     while True:
@@ -199,8 +216,8 @@ def _sizes(this: Open, pairs: list, log: Callable[[str], None]) -> tuple[int, in
             size = math.ceil(seeds / math.ceil(seeds / most))
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
-        keys = this.key[np.arange(width) % seeds]
-        need = loop.memory(this.agent, cfg, env, keys, total_steps=record["total_steps"])
+        keys = this.keys[np.arange(width) % seeds]
+        need = loop.memory(agent, cfg, env, keys, total_steps=record["total_steps"])
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
@@ -223,23 +240,23 @@ def _free_memory() -> int:
     return int(FREE * psutil.virtual_memory().available / jax.local_device_count())
 
 
-def train(this: Open, callbacks: Iterable[Callback | Callable]) -> Open:
+def train(this: Open, callbacks: Iterable[Callback | Callable], progress: bool) -> Open:
     """Trains the parts that are not over, and records how it went."""
     record, asked = dict(this.record), ("total_steps", "evaluations", "episodes", "target")
     settings = {name: record[name] for name in asked}
+    shown = display(record["parts"]) if progress else None
     for i, part in enumerate(record["parts"]):
         if part["over"]:
             continue
-        folder, cfg, env, key = this.part(i)
+        folder, agent, cfg, env, keys = this.part(i)
+        watch = [*callbacks, *([shown(i)] if shown else [])]
         begun = time.perf_counter()
         with compilations() as compiled:
             if (folder / "run.json").exists():
-                found = runs.resume(folder, callbacks=callbacks, agent=this.agent, env=env)
+                found = runs.resume(folder, callbacks=watch, agent=agent, env=env)
             else:
                 shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file
-                found = runs.run(
-                    this.agent, cfg, env, key, callbacks=callbacks, out=folder, **settings
-                )
+                found = runs.run(agent, cfg, env, keys, callbacks=watch, out=folder, **settings)
         record["seconds"] += time.perf_counter() - begun
         record["compilations"] += len(compiled)
         record["parts"] = list(record["parts"])
