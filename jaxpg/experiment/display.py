@@ -11,8 +11,10 @@ from jaxpg.core.run import Callback, Event
 from jaxpg.experiment.logging import short
 
 
-def display(parts: Sequence[dict]) -> Callable[[int], Callback]:
+def display(parts: Sequence[dict], planned: float = 1.0) -> Callable[[int], Callback]:
     """A bar over all parts of a sweep; the callback of part i is display(parts)(i).
+
+    planned: the share of the sweep that these parts are, while others are still to be chosen.
 
     It shows how many configs are done and running, environment steps/s of all lanes together, the
     best mean of a config's newest greedy evaluations, and the time that is left. Steps of lanes
@@ -31,7 +33,9 @@ def display(parts: Sequence[dict]) -> Callable[[int], Callback]:
     work = [len(p["lanes"]) * p["iterations"] * s for p, s in zip(parts, steps, strict=True)]
     configs = [{point for point, _ in part["lanes"]} for part in parts]
     over = {i for i, part in enumerate(parts) if part["over"]}
-    lived, spent, tenths, scores = 0, 0.0, 0, {}
+    whole, total = sum(work) / planned, round(len(set().union(*configs)) / planned)
+    tenths = int(10 * sum(work[i] for i in over) / whole)
+    lived, spent, scores = 0, 0.0, {}
 
     def of_part(i: int) -> Callback:
         points = np.array([point for point, _ in parts[i]["lanes"]])
@@ -40,12 +44,13 @@ def display(parts: Sequence[dict]) -> Callable[[int], Callback]:
         def show(event: Event) -> None:
             nonlocal lived, spent, tenths, clock
             now, going = time.perf_counter(), event.metrics[GOING][: len(points)]
+            still = (going[:, -1] > 0) & (event.iteration < event.num_iters)
             if clock is not None:
                 lived += int(going.sum()) * steps[i]
                 spent += now - clock
             clock = now
-            done = np.where(going[:, -1] > 0, event.iteration, event.num_iters)
-            share = (sum(work[j] for j in over) + int(done.sum()) * steps[i]) / sum(work)
+            done = np.where(still, event.iteration, event.num_iters)
+            share = (sum(work[j] for j in over) + int(done.sum()) * steps[i]) / whole
             ended = set().union(*(configs[j] for j in over))
             waiting = set().union(*(configs[j] for j in range(len(parts)) if j not in {*over, i}))
             ended = (
@@ -56,9 +61,9 @@ def display(parts: Sequence[dict]) -> Callable[[int], Callback]:
                 values = event.metrics["eval/greedy"][: len(points)]
                 known = ~np.isnan(values)  # a lane that has ended is not measured
                 scores.update({p: values[known & (points == p)].mean() for p in points[known]})
-            notes = [f"{len(ended)}/{len(set().union(*configs))} configs, {len(running)} running"]
+            notes = [f"{len(ended)}/{total} configs, {len(running)} running"]
             if spent:
-                left = (1 - share) * sum(work) / (lived / spent) if lived else 0
+                left = (1 - share) * whole / (lived / spent) if lived else 0
                 notes += [f"{short(lived / spent)} steps/s"]
                 notes += [f"best {max(scores.values()):.4g}"] if scores else []
                 notes += [f"ETA {timedelta(seconds=round(left))}"]

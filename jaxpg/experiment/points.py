@@ -30,10 +30,14 @@ class Range(NamedTuple):
     log: bool = False  # whether their logarithms are uniform
 
     def at(self, share: float) -> float:
-        """The number below which `share` of them lie, to four digits: a table can show it whole."""
+        """The number below which `share` of them lie, rounded."""
         low, high = (math.log(x) if self.log else x for x in (self.low, self.high))
         x = low + share * (high - low)
-        return float(f"{math.exp(x) if self.log else x:.4g}")
+        return self.rounded(math.exp(x) if self.log else x)
+
+    def rounded(self, x: float) -> float:
+        """To four digits, so that a table can show it whole and a person can type it again."""
+        return min(max(float(f"{x:.4g}"), self.low), self.high)
 
 
 def uniform(low: float, high: float) -> Range:

@@ -39,6 +39,7 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment import provenance, runs
 from jaxpg.experiment.checkpoint import write_json
 from jaxpg.experiment.display import display
+from jaxpg.experiment.logging import short
 from jaxpg.experiment.points import Point, at, batch, grid, groups, loguniform, random, uniform
 from jaxpg.experiment.results import (
     RECORD,
@@ -91,29 +92,13 @@ def run(
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
     """
-    if evaluations is None:
-        evaluations = 1 if target is None else 10
-    asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    limits = {"lanes": lanes, "memory": memory}
-    positive(asked | {k: x for k, x in limits.items() if x is not None})
-    if target is not None and not np.isfinite(target):
-        raise ValueError(f"target={target!r}: allowed is a finite number")
     check(agent, cfg, env, key, points, total_steps)
-    fresh(out)
-
-    record = {
-        "kind": "sweep",
-        **provenance.record(agent, cfg, env, key),
-        "fields": list(dict.fromkeys(name for point in points for name in point)),
-        "total_steps": int(total_steps),
-        **asked,
-        **limits,
-        "target": None if target is None else float(target),
-        "points": [],
-        "parts": [],
-        "compilations": 0,
-        "seconds": 0.0,
-    }
+    fields = list(dict.fromkeys(name for point in points for name in point))
+    record = begin(
+        agent, cfg, env, key, fields, total_steps, out,
+        seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
+        memory=memory,
+    )  # fmt: skip
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
         this = of_sweep(folder, agent, cfg, env, key, record)
@@ -138,7 +123,39 @@ def resume(
     if "digests" in this.record:
         return load(out)
     provenance.warn_if_elsewhere(this.out, this.record["made_with"])
+    if "search" in this.record:
+        from jaxpg.experiment.search import go_on
+
+        return go_on(this, callbacks, progress)
     return finish(train(this, callbacks, progress))
+
+
+def begin(
+    agent: Agent, cfg, env: E.Env, key: Key, fields: list[str], total_steps: int, out,
+    *, seeds=8, evaluations=None, episodes=128, target=None, lanes=None, memory=None,
+) -> dict:  # fmt: skip
+    """The record of a sweep without points. Raises ValueError for what is not allowed."""
+    if evaluations is None:
+        evaluations = 1 if target is None else 10
+    asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
+    limits = {"lanes": lanes, "memory": memory}
+    positive(asked | {k: x for k, x in limits.items() if x is not None})
+    if target is not None and not np.isfinite(target):
+        raise ValueError(f"target={target!r}: allowed is a finite number")
+    fresh(out)
+    return {
+        "kind": "sweep",
+        **provenance.record(agent, cfg, env, key),
+        "fields": fields,
+        "total_steps": int(total_steps),
+        **asked,
+        **limits,
+        "target": None if target is None else float(target),
+        "points": [],
+        "parts": [],
+        "compilations": 0,
+        "seconds": 0.0,
+    }
 
 
 def positive(numbers: dict[str, int]) -> None:
@@ -182,16 +199,14 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
             lanes = [[first + i, seed] for i in group for seed in range(seeds)]
             agent = found[group[0]][0]
             size, width = _sizes(this, agent, [pairs[i] for i in group], log)
-            num_iters = iterations(agent, pairs[group[0]][0], total)
-            record["parts"] = record["parts"] + [
-                {
-                    "lanes": lanes[i : i + size],
-                    "width": width,
-                    "iterations": num_iters,
-                    "over": False,
-                }
-                for i in range(0, len(lanes), size)
-            ]
+            common = {
+                "width": width,
+                "iterations": iterations(agent, pairs[group[0]][0], total),
+                "env_steps": agent.steps_per_iter(pairs[group[0]][0]),  # of an iteration
+                "over": False,
+            }
+            slices = [lanes[i : i + size] for i in range(0, len(lanes), size)]
+            record["parts"] = [*record["parts"], *({"lanes": x} | common for x in slices)]
     record["compilations"] += len(compiled)
     this.out.mkdir(parents=True, exist_ok=True)
     write_json(this.out / RECORD, record)
@@ -223,9 +238,9 @@ def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, i
         most = max(1, min(size - 1, int(size * limit / need)))
     parts = math.ceil(count / size)
     log(
-        f"{configs} configs x {seeds} seeds in {parts} part{'s'[: parts > 1]} of {size}: "
-        f"{need / 1e6:.3g} MB on each of {loop.seed_mesh(width).size} devices, "
-        f"of {limit / 1e6:.3g} MB allowed"
+        f"{configs} config{'s'[: configs > 1]} x {seeds} seeds in {parts} part{'s'[: parts > 1]} "
+        f"of {size}: {short(need)}B on each of {loop.seed_mesh(width).size} devices, "
+        f"of {short(limit)}B allowed"
     )
     return size, width
 
@@ -240,11 +255,16 @@ def _free_memory() -> int:
     return int(FREE * psutil.virtual_memory().available / jax.local_device_count())
 
 
-def train(this: Open, callbacks: Iterable[Callback | Callable], progress: bool) -> Open:
-    """Trains the parts that are not over, and records how it went."""
+def train(
+    this: Open, callbacks: Iterable[Callback | Callable], progress: bool, share: float = 1.0
+) -> Open:
+    """Trains the parts that are not over, and records how it went.
+
+    share: of the sweep that is planned, see `display`.
+    """
     record, asked = dict(this.record), ("total_steps", "evaluations", "episodes", "target")
     settings = {name: record[name] for name in asked}
-    shown = display(record["parts"]) if progress else None
+    shown = display(record["parts"], share) if progress else None
     for i, part in enumerate(record["parts"]):
         if part["over"]:
             continue
