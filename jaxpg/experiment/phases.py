@@ -18,7 +18,7 @@ class Phases(NamedTuple):
     rise: float | None
     plateau: float | None
     final: float  # mean over the last 10 % of the steps
-    kept: float  # how much of the way it still has there: 1 at the best value, 0 at the least before it
+    kept: float  # of the way it still has there: 1 at the best value, 0 at the least before it
 
 
 def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:

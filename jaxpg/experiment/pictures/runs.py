@@ -109,7 +109,7 @@ def _metrics(axes, record: Record) -> None:
         style.over_steps(strip, record.steps[-1])
         low, high = y.min(), y.max()
         strip.set_yticks([low, high] if high > low else [low])
-        strip.yaxis.set_major_formatter("{x:.2g}")
+        strip.yaxis.set_major_formatter("{x:.3g}")
         strip.margins(y=0.2)
         strip.tick_params(axis="y", labelsize=6)
         if i < len(curves) - 1:

@@ -4,6 +4,7 @@ Figures are made without pyplot, so that nothing stays behind and no window open
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ("-", "--", ":", "-.")  # when the colours have been used up
 GREY = "#666666"
 WIDE, NARROW = 7.2, 3.8  # inches: a page, and a phone held upright
+LETTERS = 18.5  # of a note, to the inch
 BETWEEN = 5.5  # narrower figures have one panel to a row
 
 
@@ -59,19 +61,22 @@ def tidy(axes) -> None:
 
 
 def title(axes, head: str, *notes: str, lift: float = 0) -> None:
-    """A title, and under it lines of what the reader must know of the picture.
+    """A title, and under it what the reader must know of the picture, in as many lines as it takes.
 
     lift: room below them, in points.
     """
+    room = axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols - 0.6
+    lines = textwrap.wrap("; ".join(notes), int(LETTERS * room))
     size = 9 if axes.figure.get_figwidth() >= BETWEEN else 8.5
     axes.set_title(
-        head, loc="left", fontsize=size, fontweight="bold", pad=5 + 9.5 * len(notes) + lift
+        head, loc="left", fontsize=size, fontweight="bold", pad=5 + 9.5 * len(lines) + lift
     )
-    if notes:
+    if lines:
         axes.annotate(
-            "\n".join(notes), (0, 1), (0, 4 + lift), xycoords="axes fraction", fontsize=7, color=GREY,
-            textcoords="offset points", va="bottom", linespacing=1.15, annotation_clip=False,
-        )  # fmt: skip
+            "\n".join(lines), (0, 1), (0, 4 + lift), xycoords="axes fraction", va="bottom",
+            textcoords="offset points", fontsize=7, color=GREY, linespacing=1.15,
+            annotation_clip=False,
+        ).set_in_layout(False)  # the title's pad is its room  # fmt: skip
 
 
 def over_steps(axes, last: float) -> None:
