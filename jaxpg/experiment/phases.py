@@ -1,0 +1,48 @@
+"""Where a learning curve starts, rises and is done rising, by a rule that fits into a caption."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+RULE = (
+    "the rise goes from 10 % to 90 % of the way up to the curve's best value, from the least one "
+    "before it; there is no plateau if it ends in the last 10 % of the steps"
+)
+_LAST = 0.1  # of the steps
+_NOISE = 4.0  # deviations of the curve at its end, below which a difference is no rise
+
+
+class Phases(NamedTuple):
+    """Environment steps at which the phases begin; None for one that there is not."""
+
+    rise: float | None
+    plateau: float | None
+    final: float  # mean over the last 10 % of the steps
+    kept: float  # of the way it still has there: 1 at the best value, 0 at the least before it
+
+
+def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
+    """The phases of a smoothed curve of returns, both [points] and in the order of the steps.
+
+    As the rise time of a step response: the way goes up from the least value before the best one
+    to that. The rise begins where the curve has 10 % of it behind it for the first time after the
+    least value, and ends at 90 %. If that is in the last 10 % of the steps it was still rising, and
+    there is no plateau. There is no rise if the way is no longer than four standard deviations
+    of the curve in its last 10 %. NaN (no data) is left out; with nothing left all is NaN or None.
+    """
+    there = ~np.isnan(curve)
+    steps, curve = steps[there], curve[there]
+    if not len(curve):
+        return Phases(None, None, np.nan, np.nan)
+    last = steps >= steps[-1] * (1 - _LAST)
+    best = curve.argmax()
+    begin = curve[: best + 1].argmin()
+    least, final = curve[begin], curve[last].mean()
+    way = curve[best] - least
+    if not way > _NOISE * curve[last].std():
+        return Phases(None, None, final, np.nan)
+    rise, top = (
+        steps[begin + np.argmax(curve[begin:] >= least + part * way)] for part in (0.1, 0.9)
+    )
+    plateau = None if top >= steps[-1] * (1 - _LAST) else top
+    return Phases(rise, plateau, final, (final - least) / way)
