@@ -116,25 +116,34 @@ def better(x, y):
     return (x[..., :, None] > y[..., None, :]).mean((-3, -2, -1))
 
 
+def show(rows: list, columns: tuple) -> None:
+    """A Markdown table with a line per distribution and set of tasks."""
+    lines = {}
+    for name, tasks, runs, row in rows:
+        cells = (f"{100 * row[c]:.1f}" for c in columns if c in row)
+        lines.setdefault((name, tasks), {})[runs] = " / ".join(cells)
+    runs = list(next(iter(lines.values())))
+    print(" / ".join(columns), "\n")
+    print("| scores | tasks |", *(f"{n} runs |" for n in runs))
+    print("|---" * (2 + len(runs)) + "|")
+    for case, cells in lines.items():
+        print("| " + " | ".join([*case, *cells.values()]) + " |")
+    print()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=2000)
     args = parser.parse_args()
-    tables = {}
+    results = vars(args) | {"versions": {p: version(p) for p in ("numpy", "scipy")}}
     for rows, columns in (
         (of_the_iqm, (*METHODS, "BCa")),
         (of_the_others, (*STATISTICS, "P(X > Y)", "median of steps")),
     ):
-        print("| scores | tasks | runs | " + " | ".join(columns) + " |")
-        print("|---" * (3 + len(columns)) + "|")
-        table = tables.setdefault(rows.__name__, [])
-        for *case, row in rows(args.samples, args.resamples):
-            cells = [f"{100 * row[c]:.1f}" if c in row else "" for c in columns]
-            print("| " + " | ".join([*map(str, case), *cells]) + " |", flush=True)
-            table.append([*case, row])
-    tables |= vars(args) | {"versions": {p: version(p) for p in ("numpy", "scipy")}}
-    Path(__file__).with_name("coverage.json").write_text(json.dumps(tables, indent=1) + "\n")
+        results[rows.__name__] = list(rows(args.samples, args.resamples))
+        show(results[rows.__name__], columns)
+    Path(__file__).with_name("coverage.json").write_text(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

@@ -263,8 +263,10 @@ def test_the_median_of_steps_is_only_an_order():
     steps = np.random.default_rng(0).permutation(20) + 1.0
     few, many = (S.sample_efficiency(x).median for x in (steps, steps**3))
     close(np.array(few[1:]) ** 3, many[1:])
-    low, high = S.interval(lambda x: np.median(x, -1).mean(-1), np.sort(steps))
-    assert few[1:] == (np.floor(low), np.ceil(high))
+    low, high = S.interval(lambda x: np.median(x, -1).mean(-1), np.arange(10.0))
+    assert low % 1 == high % 1 == 0.5  # between two runs: outwards
+    ten = S.sample_efficiency(np.arange(10) ** 2).median
+    assert ten[1:] == ((low - 0.5) ** 2, (high + 0.5) ** 2)
 
 
 def test_normalization_is_per_task():
