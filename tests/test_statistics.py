@@ -250,6 +250,8 @@ def test_sample_efficiency_counts_the_unfinished():
     n, p, z = 5, 0.8, stats.norm.ppf(0.975)
     middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     close(reached.share[1:], np.array([middle - half, middle + half]) / (1 + z**2 / n))
+    less = S.sample_efficiency([300, 100, INF, 200, 400], confidence=0.5)
+    assert reached.share.low < less.share.low < less.share.high < reached.share.high
     assert S.sample_efficiency([INF, 5, INF, INF]).median.value == INF
     assert S.sample_efficiency([INF, 5, 7, INF]).median.value == INF  # between 7 and never
     nobody = S.sample_efficiency([INF] * 4)
