@@ -1,6 +1,6 @@
 """How often a 95 % interval holds the truth: every method, few runs, friendly and skewed scores.
 
-python benchmarks/coverage.py [--samples 1000] [--resamples 2000]
+python benchmarks/coverage.py [--samples 1000] [--resamples 2000] [--figure FILE]
 
 Draws many samples of a few runs from a distribution whose statistic is known from 400,000 runs a
 task, and counts the intervals that hold it. Prints Markdown tables, in percent, of the IQM by each
@@ -116,25 +116,71 @@ def better(x, y):
     return (x[..., :, None] > y[..., None, :]).mean((-3, -2, -1))
 
 
+def show(rows: list, columns: tuple) -> None:
+    """A Markdown table with a line per distribution and set of tasks."""
+    lines = {}
+    for name, tasks, runs, row in rows:
+        cells = (f"{100 * row[c]:.1f}" for c in columns if c in row)
+        lines.setdefault((name, tasks), {})[runs] = " / ".join(cells)
+    runs = list(next(iter(lines.values())))
+    print(" / ".join(columns), end="\n\n")
+    print("| scores | tasks |", *(f"{n} runs |" for n in runs))
+    print("|---" * (2 + len(runs)) + "|")
+    for case, cells in lines.items():
+        print("| " + " | ".join([*case, *cells.values()]) + " |")
+    print()
+
+
+def draw(rows: list, path: str) -> None:
+    """The coverage of the IQM's intervals against the number of runs, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.2), dpi=120, layout="constrained")
+    panels = figure.subplots(2, len(SCORES), sharex=True, sharey=True)
+    colours = dict(
+        zip((*METHODS, "BCa"), ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=True)
+    )
+    for (tasks, name), axes in zip(
+        itertools.product(("1", "5 apart"), SCORES), panels.flat, strict=True
+    ):
+        axes.axhspan(92, 98, color="#000000", alpha=0.08, linewidth=0)
+        of = [(runs, row) for which, number, runs, row in rows if (which, number) == (name, tasks)]
+        for method, colour in colours.items():
+            points = [(runs, 100 * row[method]) for runs, row in of if method in row]
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True), "o-", color=colour, label=method, markersize=4
+                )
+        axes.set_title(f"{name}, {'one task' if tasks == '1' else 'five tasks apart'}", fontsize=10)
+        axes.set_xscale("log")
+        axes.set_xticks(RUNS, map(str, RUNS))
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[1]:
+        axes.set_xlabel("runs per task")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("intervals that hold, %")
+    panels[0, 0].legend(frameon=False, fontsize=9, loc="lower right")
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--figure", help="draw a PNG too")
     args = parser.parse_args()
-    tables = {}
+    results = {"samples": args.samples, "resamples": args.resamples}
+    results |= {"versions": {p: version(p) for p in ("numpy", "scipy")}}
     for rows, columns in (
         (of_the_iqm, (*METHODS, "BCa")),
         (of_the_others, (*STATISTICS, "P(X > Y)", "median of steps")),
     ):
-        print("| scores | tasks | runs | " + " | ".join(columns) + " |")
-        print("|---" * (3 + len(columns)) + "|")
-        table = tables.setdefault(rows.__name__, [])
-        for *case, row in rows(args.samples, args.resamples):
-            cells = [f"{100 * row[c]:.1f}" if c in row else "" for c in columns]
-            print("| " + " | ".join([*map(str, case), *cells]) + " |", flush=True)
-            table.append([*case, row])
-    tables |= vars(args) | {"versions": {p: version(p) for p in ("numpy", "scipy")}}
-    Path(__file__).with_name("coverage.json").write_text(json.dumps(tables, indent=1) + "\n")
+        results[rows.__name__] = list(rows(args.samples, args.resamples))
+        show(results[rows.__name__], columns)
+    Path(__file__).with_name("coverage.json").write_text(json.dumps(results) + "\n")
+    if args.figure:
+        draw(results["of_the_iqm"], args.figure)
 
 
 if __name__ == "__main__":

@@ -250,6 +250,8 @@ def test_sample_efficiency_counts_the_unfinished():
     n, p, z = 5, 0.8, stats.norm.ppf(0.975)
     middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     close(reached.share[1:], np.array([middle - half, middle + half]) / (1 + z**2 / n))
+    less = S.sample_efficiency([300, 100, INF, 200, 400], confidence=0.5)
+    assert reached.share.low < less.share.low < less.share.high < reached.share.high
     assert S.sample_efficiency([INF, 5, INF, INF]).median.value == INF
     assert S.sample_efficiency([INF, 5, 7, INF]).median.value == INF  # between 7 and never
     nobody = S.sample_efficiency([INF] * 4)
@@ -263,8 +265,10 @@ def test_the_median_of_steps_is_only_an_order():
     steps = np.random.default_rng(0).permutation(20) + 1.0
     few, many = (S.sample_efficiency(x).median for x in (steps, steps**3))
     close(np.array(few[1:]) ** 3, many[1:])
-    low, high = S.interval(lambda x: np.median(x, -1).mean(-1), np.sort(steps))
-    assert few[1:] == (np.floor(low), np.ceil(high))
+    low, high = S.interval(lambda x: np.median(x, -1).mean(-1), np.arange(10.0))
+    assert low % 1 == high % 1 == 0.5  # between two runs: outwards
+    ten = S.sample_efficiency(np.arange(10) ** 2).median
+    assert ten[1:] == ((low - 0.5) ** 2, (high + 0.5) ** 2)
 
 
 def test_normalization_is_per_task():
