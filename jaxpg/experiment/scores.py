@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core.config import unknown
-from jaxpg.experiment import plots, statistics
+from jaxpg.experiment import statistics
 from jaxpg.experiment.statistics import Estimate
 
 LAST = 0.1  # of the steps, over which returns in training are a final score
@@ -188,6 +188,8 @@ def curves(sweep, window: int = 20, points: int = 60) -> Curves:
     for config, own in table.groupby("config"):
         wide = own.pivot(index="env_steps", columns="seed")
         raw, counts = (wide[f"episode/{k}"].to_numpy(float).T for k in ("return", "count"))
+        from jaxpg.experiment import plots
+
         smooth = plots.smooth(raw, np.nan_to_num(counts), window)
         at = np.searchsorted(wide.index, steps, side="right") - 1
         known = (at >= 0) & (steps < wide.index[-1] + steps[0])
