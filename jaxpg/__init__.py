@@ -29,11 +29,18 @@ _HOME = {
     "resume": "experiment.runs",
     "load": "experiment.runs",
     "CheckpointError": "experiment.checkpoint",
+    "compare": "experiment.compare",
+    "search": "experiment.search",
     "Policy": "experiment.policy",
     "preset": "presets",
 }
 
-_MODULES = {"diagnostics": "experiment.diagnostics"}
+_MODULES = {
+    "diagnostics": "experiment.diagnostics",
+    "pictures": "experiment.pictures",
+    "statistics": "experiment.statistics",
+    "sweep": "experiment.sweep",
+}
 
 __all__ = sorted([*_HOME, *_MODULES, *agents.NAMES])
 

@@ -176,8 +176,8 @@ def _with_points(frame, lanes: list, points: list[dict], fields: list[str]):
 
 
 def _cell(value):
-    """A value as it stands in a table: hidden sizes (64, 64) as 64x64."""
-    return "x".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    """A value as it stands in a table: hidden sizes as "[64, 64]"."""
+    return str(list(value)) if isinstance(value, (list, tuple)) else value
 
 
 def _scores(table, evaluations, record: dict[str, Any]):

@@ -143,12 +143,17 @@ def resume(
 
 
 def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
-    """A run from its folder: the newest checkpoint, and the metrics up to it.
+    """A run from its folder: the newest checkpoint, and the metrics up to it. The folder of a sweep
+    or a comparison gives its tables, see experiment/results.py.
 
     agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
     for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
     damaged, missing or foreign folder, or one without a checkpoint.
     """
+    if Path(out, "sweep.json").exists():
+        from jaxpg.experiment import results  # which needs this file
+
+        return results.load(out)
     return _load(_open(Path(out), agent, env))
 
 

@@ -19,7 +19,7 @@ from jaxpg.core.config import label, static_fields
 from jaxpg.core.run import Callback
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment import scores
-from jaxpg.experiment.points import Point, Range, random
+from jaxpg.experiment.points import Point, Range, grid
 from jaxpg.experiment.results import Open, Sweep, of_sweep, tables
 from jaxpg.experiment.sweep import begin, check, finish, planned, positive, train
 
@@ -58,9 +58,10 @@ def search(
                 "part of the compiled program: allowed is a list of values, not a range of numbers"
             )
     # Points at the corners of the space: a value that is not allowed is one of them.
-    corners = [{n: _ends(x)[i] for n, x in space.items()} for i in (0, -1)]
-    each = [corners[0] | {n: v} for n, x in space.items() for v in _ends(x)]
-    check(agent, cfg, env, key, [*corners, *each, *random(1, space)], total_steps)
+    ends = {name: _ends(name, values) for name, values in space.items()}
+    corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
+    each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
+    check(agent, cfg, env, key, [*corners, *each], total_steps)
     record = begin(agent, cfg, env, key, list(space), total_steps, out, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
@@ -88,8 +89,10 @@ def go_on(
         this = planned(this, _ask(this), log if not share else lambda text: None)
 
 
-def _ends(values: Sequence | Range) -> list:
-    return [values.low, values.high] if isinstance(values, Range) else list(values)
+def _ends(name: str, values: Sequence | Range) -> list:
+    if isinstance(values, Range):
+        return [values.low, values.high]
+    return [point[name] for point in grid({name: values})]  # which judges a list
 
 
 def _optuna():
