@@ -1,6 +1,8 @@
 """Pictures of one run: the four-panel training report, and what the policy does."""
 
+import contextlib
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,25 +21,65 @@ EPISODES, STEPS = 64, 1000  # of each seed, for distributions; no episode is lon
 _REPORT = 0x4E90  # folded into the key: what is played here shares no key with training
 
 
-def training_report(run: str | Path | Result, width: float = style.WIDE):
+class Played(NamedTuple):
+    """What the last policy did in whole episodes, "greedy" and "sampled"."""
+
+    lengths: dict[str, np.ndarray]  # [episodes of all seeds] steps
+    actions: dict[str, list[np.ndarray]]  # of each seed [steps, dimensions]
+    space: Any  # the environment's action space
+
+
+def play(run: str | Path | Result | Record) -> Played:
+    """Plays 64 episodes of each seed, always the same ones, none longer than 1000 steps.
+
+    Raises CheckpointError for a run without a checkpoint and ValueError for one without a state, or
+    of an agent or environment that no name gives again.
+    """
+    agent, cfg, env, state, metrics, *_ = _record(run).result()
+    if state is None:
+        raise ValueError(f"{run}: has no state, allowed is a run whose policy can act")
+    steps = min(STEPS, int(np.max(getattr(env.params, "max_steps_in_episode", STEPS))))
+    seeds = next(iter(metrics.values())).shape[:-1]
+    lengths, actions = {}, {}
+    for kind, greedy in (("greedy", True), ("sampled", False)):
+        key = jax.random.fold_in(jax.random.key(0), _REPORT + greedy)
+        key = jax.random.split(key, seeds) if seeds else key
+        found = E.actions(agent, cfg, env, state, key, EPISODES, greedy, steps)
+        action, mask = (x if seeds else x[None] for x in map(np.asarray, found))
+        action = action.reshape(*mask.shape, -1)  # [seeds, T, episodes, dimensions]
+        lengths[kind] = mask.sum(1).ravel()
+        actions[kind] = [a[m] for a, m in zip(action, mask, strict=True)]
+    return Played(lengths, actions, env.action_space)
+
+
+def _record(run) -> Record:
+    return run if isinstance(run, Record) else records.read(run)
+
+
+def training_report(
+    run: str | Path | Result | Record, width: float = style.WIDE, played: Played | None = None
+):
     """The four-panel picture of one run, as a matplotlib Figure.
 
     Return with its moving average, a band over the seeds, and the threshold from which on the
     environment counts as solved; losses and other metrics of learning, each on its own scale; the
-    lengths of whole episodes under the last policy or, where there is no checkpoint, those of
+    lengths of whole episodes under the last policy or, where it cannot be had, those of
     training; phases of learning, and the share of the seeds that have solved it.
 
     run: a folder, also of a run under way, or a Result. width: in inches; below 5.5 the panels
-    stand under each other. Raises ValueError for a folder without metrics, CheckpointError for a
-    damaged one.
+    stand under each other. played: from `play`; None plays here. Raises ValueError for a folder
+    without metrics, CheckpointError for a damaged one.
     """
-    record = records.read(run)
-    figure, (a, b, c, d) = style.panels(4, width, 2.9)
+    record = _record(run)
+    if played is None:
+        with contextlib.suppress(ValueError, ImportError):  # then the lengths are of training
+            played = play(record)
+    figure, (a, b, c, d) = style.panels(4, width, 3.2)
     returns = plots.smooth(record.metric("episode/return"), _counts(record), WINDOW)
     threshold = solved(record.about.get("environment", {}))
     _returns(a, record, returns, threshold)
     _metrics(b, record)
-    _lengths(c, record)
+    _lengths(c, record, played)
     _phases(d, record, returns, threshold)
     return figure
 
@@ -102,7 +144,7 @@ def _metrics(axes, record: Record) -> None:
     axes.set_axis_off()
     part = 1 / len(curves)
     for i, (name, (x, y)) in enumerate(curves.items()):
-        strip = axes.inset_axes((0, 1 - (i + 1) * part, 1, 0.62 * part))
+        strip = axes.inset_axes((0, 1 - (i + 1) * part, 1, 0.56 * part))
         strip.plot(x, y, color=style.colour(i), linewidth=1.1)
         strip.text(0, 1.04, name, fontsize=7, va="bottom", transform=strip.transAxes)
         style.tidy(strip)
@@ -124,19 +166,14 @@ def _binned(steps: np.ndarray, values: np.ndarray, bins: int = 60):
     return np.array([steps[p].mean() for p in parts]), np.array([values[p].mean() for p in parts])
 
 
-def _lengths(axes, record: Record) -> None:
+def _lengths(axes, record: Record, played: Played | None) -> None:
     """Lengths of whole episodes under the last policy; else, what training had."""
-    try:
-        result = record.result()
-        if result.state is None:
-            raise ValueError("no state")
-        groups = {}
-        for kind, greedy in (("greedy", True), ("sampled", False)):
-            played = _play(E.play, result, greedy, max_steps=STEPS)
-            groups[kind] = np.ravel(played.lengths)
-        episodes = len(groups["greedy"])
-        notes = [f"{episodes} whole episodes each, of all seeds, under the last policy"]
-    except (ValueError, ImportError):  # no checkpoint yet, or of an agent that has no name
+    if played is not None:
+        groups = played.lengths
+        notes = [
+            f"{len(groups['greedy'])} whole episodes each, of all seeds, under the last policy"
+        ]
+    else:
         counts = _counts(record)
         lengths, groups = record.metric("episode/length"), {}
         late = record.steps > record.steps[-1] * 0.9
@@ -159,15 +196,6 @@ def _lengths(axes, record: Record) -> None:
     axes.set(xlabel="episode length in steps", ylabel="share of episodes")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
     axes.legend(fontsize=7, frameon=False, loc="upper left")
-
-
-def _play(play, result: Result, greedy: bool, **more):
-    """Whole episodes under every seed's policy, always the same ones."""
-    agent, cfg, env, state, metrics, *_ = result
-    seeds = next(iter(metrics.values())).shape[:-1]
-    key = jax.random.fold_in(jax.random.key(0), _REPORT + greedy)
-    key = jax.random.split(key, seeds) if seeds else key
-    return play(agent, cfg, env, state, key, episodes=EPISODES, greedy=greedy, **more)
 
 
 def _phases(axes, record: Record, returns: np.ndarray, threshold: float | None) -> None:
@@ -212,26 +240,16 @@ def _phases(axes, record: Record, returns: np.ndarray, threshold: float | None) 
     style.over_steps(axes, record.steps[-1])
 
 
-def action_distribution(run: str | Path | Result, width: float = style.WIDE):
+def action_distribution(
+    run: str | Path | Result | Record, width: float = style.WIDE, played: Played | None = None
+):
     """What the policy does over whole episodes, greedy beside sampled, as a matplotlib Figure.
 
     Discrete actions as bars (dots are single seeds), continuous ones as a histogram of every
-    dimension, up to six of them. An episode is cut after 1000 steps. Raises ValueError and
-    CheckpointError where the run has no state to act with.
+    dimension, up to six of them. played: from `play`; None plays here, and raises what it does.
     """
-    result = records.read(run).result()
-    if result.state is None:
-        raise ValueError(f"{run}: has no state, allowed is a run whose policy can act")
-    env = result.env
-    limit = getattr(env.params, "max_steps_in_episode", STEPS)
-    steps = min(STEPS, int(np.max(limit)))
-    taken = {}
-    for kind, greedy in (("greedy", True), ("sampled", False)):
-        action, mask = map(np.asarray, _play(E.actions, result, greedy, num_steps=steps))
-        lead = mask.shape if mask.ndim == 3 else (1, *mask.shape)
-        action, mask = action.reshape(*lead, -1), mask.reshape(lead)  # [seeds, T, E, dimensions]
-        taken[kind] = [a[m] for a, m in zip(action, mask, strict=True)]  # of a seed [n, dimensions]
-    space = env.action_space
+    played = play(run) if played is None else played
+    taken, space = played.actions, played.space
     dims = taken["greedy"][0].shape[-1]
     figure, all_axes = style.panels(min(dims, 6), width if dims > 1 else min(width, 5.0), 2.7)
     counts = getattr(space, "nvec", None) or [getattr(space, "n", 2)] * dims
@@ -244,7 +262,7 @@ def action_distribution(run: str | Path | Result, width: float = style.WIDE):
             _bars(axes, own, int(counts[i]))
         axes.set_xlabel("action" if dims == 1 else f"action, dimension {i + 1} of {dims}")
     total = sum(map(len, taken["greedy"]))
-    note = f"{EPISODES * len(taken['greedy'])} episodes each, {short(total)} greedy steps"
+    note = f"{len(played.lengths['greedy'])} episodes each, {short(total)} greedy steps"
     style.title(all_axes[0], "Actions over whole episodes", note)
     style.legend_below(figure, all_axes[0].get_legend_handles_labels()[0])
     return figure

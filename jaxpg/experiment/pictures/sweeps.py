@@ -8,13 +8,13 @@ unknown field and for a sweep without a row.
 import numpy as np
 
 from jaxpg.core.config import unknown
-from jaxpg.envs.solved import solved
 from jaxpg.experiment import scores
 from jaxpg.experiment.pictures import scales, style
 from jaxpg.experiment.scores import Final, ordered, text
 
 OTHERS = ("best", "mean")
 MAP, TOP = "viridis", 0.93  # its last yellow is too pale on white
+CELLS = 12  # of a map, in a row or column; beyond them configs are points
 MOST = 7  # curves: as many as there are colours
 WHITE = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
 
@@ -42,8 +42,9 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
     notes += _diverged(done)
     names = [ordered(v[i] for v in chosen) for i in range(len(shown))]
     if y is None:
-        return _dose(chosen, x, names[0], done, notes, solved(sweep.about["environment"]), width)
-    if len(chosen) < 0.5 * len(names[0]) * len(names[1]):
+        return _dose(chosen, x, names[0], done, notes, scores.threshold(sweep), width)
+    crowded = max(map(len, names)) > CELLS
+    if crowded or len(chosen) < 0.5 * len(names[0]) * len(names[1]):
         return _points(chosen, (x, y), names, done, notes, width)
     return _cells(chosen, (x, y), names, done, notes, width)
 
@@ -107,9 +108,13 @@ def _dose(chosen, field, names, done, notes, threshold, width):
     at = np.array([scale.place(v) for v in names])
     value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
     figure, (axes,) = style.panels(1, min(width, 5.6), 3.2)
-    if scale.kind == "category":
-        _whiskers(axes.errorbar, at, value, low, high)
-        axes.set_xlim(-0.6, len(names) - 0.4)
+    if (
+        scale.kind == "category" or len(names) > CELLS
+    ):  # no line between what has no order, or noise
+        spread = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
+        axes.errorbar(at, value, spread, fmt="o", color=style.COLOURS[0], markersize=5, capsize=3)
+        if scale.kind == "category":
+            axes.set_xlim(-0.6, len(names) - 0.4)
     else:
         axes.plot(at, value, "o-", color=style.COLOURS[0], markersize=5)
         axes.fill_between(at, low, high, color=style.COLOURS[0], alpha=0.2, linewidth=0)
@@ -125,11 +130,6 @@ def _dose(chosen, field, names, done, notes, threshold, width):
         axes, f"Final score over {field}", *notes, "with 95 % interval; dashes: single runs"
     )
     return figure
-
-
-def _whiskers(errorbar, at, value, low, high) -> None:
-    spread = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
-    errorbar(at, value, spread, fmt="o", color=style.COLOURS[0], markersize=6, capsize=4)
 
 
 def _ticks(axes, scale) -> None:
@@ -274,7 +274,7 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     if not drawn:
         style.empty(axes, "No episode has ended yet.")
         return figure
-    if (threshold := solved(sweep.about["environment"])) is not None:
+    if (threshold := scores.threshold(sweep)) is not None:
         axes.axhline(
             threshold, color=style.GREY, linestyle="--", linewidth=1, label=f"solved: {threshold:g}"
         )
