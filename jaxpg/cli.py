@@ -24,7 +24,9 @@ USAGE = """\
 usage: jaxpg COMMAND ...
 
   train AGENT ENV   train an agent in an environment, into a new run folder
-  resume RUN        go on with a run that was stopped, or make it longer
+  sweep AGENT ENV   train it with many settings and seeds, in few compiled programs
+  compare AGENT...  train several agents on equal terms, and compare them
+  resume RUN        go on with a run or sweep that was stopped, or make a run longer
   eval RUN          measure whole episodes under the policy that was learnt
   plot RUN...       draw learning curves into a PNG
   export RUN        write the policy that was learnt into one file
@@ -48,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if argv else 2
     name, *rest = argv
+    from jaxpg import cli_experiments
+
     commands = {
+        "compare": cli_experiments.compare,
         "resume": resume,
         "eval": evaluate,
         "plot": plot,
@@ -60,10 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda text, *_, **__: _say(f"warning: {text}")
             if name == "train":
                 return train(rest)
+            if name == "sweep":
+                return cli_experiments.sweep(rest)
             if name not in commands:
                 from jaxpg.core.config import unknown
 
-                raise unknown("command", name, ["train", *commands])
+                raise unknown("command", name, ["train", "sweep", *commands])
             return tyro.cli(commands[name], prog=f"jaxpg {name}", args=rest)
     except (ValueError, ImportError, OSError) as error:
         _say(f"error: {error}")
@@ -143,12 +150,18 @@ def train(argv: list[str]) -> int:
 
 
 def resume(run: Positional[Path], total_steps: int | None = None) -> int:
-    """Goes on with a run from its newest checkpoint, as if it had never been stopped.
+    """Goes on with a run, or a sweep, from its newest checkpoint, as if it had never been stopped.
 
     Args:
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
     """
+    if (run / "sweep.json").is_file():
+        if total_steps is not None:
+            raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+        from jaxpg import cli_experiments
+
+        return cli_experiments.resume(run)
     _set_up(math.prod(_seeds(run)))
     import jaxpg
 

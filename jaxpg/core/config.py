@@ -136,13 +136,19 @@ def to_dict(cfg) -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """The inverse of `to_dict`; fields that are missing keep their defaults.
+    """The inverse of `to_dict`; missing fields keep their defaults. Raises as `updated` does."""
+    return updated(cls(), values)
+
+
+def updated(cfg: T, values: dict[str, Any]) -> T:
+    """The config with other values for some fields, given as in `to_dict`.
 
     Raises ValueError for an unknown field, a class that cannot be imported, or a value that is
     not allowed.
     """
+    cls = type(cfg)
     hints = typing.get_type_hints(cls)
-    statics = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
+    statics = static_fields(cls)
 
     def rich(name, x):
         if hints.get(name) is type and isinstance(x, str):
@@ -155,6 +161,11 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
             return tuple(x) if name in statics else np.asarray(x, np.float32)
         return x
 
-    cfg = replace(cls(), **{name: rich(name, x) for name, x in values.items()})
+    cfg = replace(cfg, **{name: rich(name, x) for name, x in values.items()})
     validate(cfg)
     return cfg
+
+
+def static_fields(cls: type) -> set[str]:
+    """The fields of a config that fix shapes or control flow."""
+    return {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -153,13 +153,11 @@ def make(name: str, **params) -> Env:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
     if name not in names():
         raise unknown("environment", name, names())
-    from gymnax import registration
-
-    factory = inspect.signature(registration._registry[name]).parameters
+    factory = arguments(name)
     defaults = {f.name for f in dataclasses.fields(_core(name, ())[1])}
     for key, value in params.items():
         if key not in defaults and key not in factory:
-            raise unknown(f"{name} parameter", key, {*defaults, *factory} - {"self"})
+            raise unknown(f"{name} parameter", key, {*defaults, *factory})
         if key in factory and isinstance(factory[key].default, str):
             if not isinstance(value, str):
                 raise ValueError(f"{name} {key}={value!r}: allowed is a string")
@@ -179,6 +177,29 @@ def make(name: str, **params) -> Env:
             raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
     derived = {k: f(own) for k, f in _DERIVED.get(name, {}).items() if k not in params}
     return Env(own.replace(**derived), core, (name, options))
+
+
+def arguments(name: str) -> Mapping[str, inspect.Parameter]:
+    """What the constructor of a registered environment takes: parameters that are static."""
+    from gymnax import registration
+
+    return inspect.signature(registration._registry[name]).parameters
+
+
+def with_params(env: Env, **params) -> Env:
+    """The same environment with other parameters; what follows from them follows them.
+
+    Raises ValueError for an unknown parameter or a value that is not allowed, as `make` does.
+    """
+    own = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
+    if env.made_of:
+        name, options = env.made_of
+        kept = {k: v for k, v in own.items() if k not in _DERIVED.get(name, {})}
+        return make(name, **{**dict(options), **kept, **params})
+    for key in params:
+        if key not in own:
+            raise unknown(f"{env.name} parameter", key, own)
+    return dataclasses.replace(env, params=dataclasses.replace(env.params, **params))
 
 
 def to_dict(env: Env) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core.seeds import over_seeds, seed_mesh
+from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import strong
 from jaxpg.core.types import Agent, Array, Key, Tree
 
@@ -31,7 +31,8 @@ def evaluate(
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
         one = functools.partial(evaluate, agent, **settings)
-        return over_seeds(one, seed_mesh(len(key)))((cfg, env), state, key)
+        shared, own = shared_and_own(cfg, env)
+        return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
 
     def running(loop):
@@ -70,7 +71,8 @@ def actions(
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "num_steps": num_steps}
         one = functools.partial(actions, agent, **settings)
-        return over_seeds(one, seed_mesh(len(key)))((cfg, env), state, key)
+        shared, own = shared_and_own(cfg, env)
+        return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
     _, _, t, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
     ended = t.terminated | t.truncated

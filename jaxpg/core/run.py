@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpg.core.config import validate
 from jaxpg.core.env import Env
-from jaxpg.core.seeds import over_seeds, seed_mesh
+from jaxpg.core.lanes import GOING, Lanes, apart, lanes, pick, stand_still
+from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import iterate, iterations, start, with_horizon
 from jaxpg.core.types import Agent, Key, Tree
+
+STOP = "lane/stop"  # what a callback's measurements may hold, see `Callback`
 
 
 class Event(NamedTuple):
@@ -35,7 +38,8 @@ class Callback(NamedTuple):
     """Host code around the chunks; every part is optional.
 
     on_chunk(event) runs while the state is in hand, metrics still on the device. It may return a
-    dict of measurements to add to the metrics. Reading an array waits for the device.
+    dict of measurements to add to the metrics; STOP among them, [lanes] bool, says which lanes end
+    here. Reading an array waits for the device.
     on_metrics(event) runs one chunk later, while the device works on the next one: metrics are
     NumPy arrays, the state is None.
     on_end(result) runs once, also when the run was interrupted or failed.
@@ -72,17 +76,30 @@ class Result(NamedTuple):
 def _start(agent, cfg, env, key, mesh):
     if mesh is None:
         return start(agent, cfg, env, key)
-    return over_seeds(functools.partial(start, agent), mesh)((cfg, env), key)
+    shared, own = shared_and_own(cfg, env)
+    return over_seeds(functools.partial(start, agent), mesh)(shared, *own, key)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "length", "mesh"), donate_argnames=("state",))
 def _chunk(agent, cfg, env, state, count, length, mesh):
-    def one(cfg, env, count, state):
+    def one(count, cfg, env, state):
         return iterate(agent, cfg, env, state, length, count)
 
     if mesh is None:
-        return one(cfg, env, count, state)
-    return over_seeds(one, mesh)((cfg, env, count), state)
+        return one(count, cfg, env, state)
+    if not isinstance(state, Lanes):
+        return over_seeds(one, mesh)((count, cfg, env), state)
+    count = jnp.where(state.going.any(), count, 0)
+    return stand_still(state, *over_seeds(one, mesh)((count,), cfg, env, state))
+
+
+def _measured(event: Event, answer: dict[str, Any]) -> Event:
+    """The event with what a callback measured, and without the lanes that it ends."""
+    state = event.state
+    if STOP in answer:
+        state = state._replace(going=state.going & ~answer[STOP])
+    measured = {name: x for name, x in answer.items() if name != STOP}
+    return event._replace(metrics=event.metrics | measured, state=state)
 
 
 class _Interrupt:
@@ -114,10 +131,46 @@ def check(agent: Agent, cfg, env: Env, key: Key, total_steps: int) -> int:
         raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
     validate(cfg)
     num_iters = iterations(agent, cfg, total_steps)
+    if apart(cfg):
+        sizes = {np.shape(x)[:1] for x in jax.tree.leaves((cfg, env))} | {key.shape}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
+            )
+        cfg, env = pick((cfg, env), 0)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     one = key if key.ndim == 0 else key[0]
     jax.eval_shape(lambda k: agent.init(cfg, env, k), one)
     return num_iters
+
+
+def _settled(agent: Agent, cfg, total_steps: int, chunk: int | None) -> tuple[Agent, Any, int]:
+    """Agent, config and chunk as a run has them."""
+    cfg = with_horizon(cfg, total_steps)
+    chunk = chunk or max(1, min(100, iterations(agent, cfg, total_steps) // 50))
+    return lanes(agent) if apart(cfg) else agent, cfg, chunk
+
+
+def _laid_over(mesh: Mesh | None, tree: Tree) -> Tree:
+    """Leaves [seeds, ...] on the devices that will have them."""
+    if mesh is None:
+        return tree
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("seed")))
+
+
+def memory(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
+    """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
+
+    It compiles that program; `run` does not compile it again. Raises ValueError as `run` does.
+    """
+    check(agent, cfg, env, key, total_steps)
+    agent, cfg, chunk = _settled(agent, cfg, total_steps, None)
+    mesh = seed_mesh(len(key))
+    state = _start(agent, cfg, env, _laid_over(mesh, key), mesh)
+    program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
+    need = program.memory_analysis()
+    whole = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
+    return whole - need.alias_size_in_bytes
 
 
 def run(
@@ -137,21 +190,18 @@ def run(
     key: one key, or [seeds] of them: then all seeds are one vmapped program, laid over as many
     devices as divide their number, and every array gets a leading [seeds]. chunk: iterations
     between callbacks; the result does not depend on it, to the byte. state, iteration: go on
-    from there (the state is donated).
+    from there (the state is donated). A config of lanes (see core/lanes.py) has one of its own, and
+    one environment, for every key; the run ends when none of them is going.
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
     num_iters = check(agent, cfg, env, key, total_steps)
     if chunk is not None and (type(chunk) is not int or chunk < 1):
         raise ValueError(f"chunk={chunk!r}: allowed is an integer >= 1")
-    cfg = with_horizon(cfg, total_steps)
-    chunk = chunk or max(1, min(100, num_iters // 50))
+    agent, cfg, chunk = _settled(agent, cfg, total_steps, chunk)
     callbacks = [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in callbacks]
     mesh = seed_mesh(len(key)) if key.ndim else None
-    if mesh is not None:
-        sharding = NamedSharding(mesh, PartitionSpec("seed"))
-        key = jax.device_put(key, sharding)
-        state = None if state is None else jax.device_put(state, sharding)
+    key, state = _laid_over(mesh, (key, state))
 
     begun, ending, stopped, late, history = time.perf_counter(), "done", "error", None, []
 
@@ -162,7 +212,8 @@ def run(
         event = event._replace(metrics=jax.device_get(event.metrics), state=None)
         history.append({name: event.metrics[name] for name in names})
         answers = [c.on_metrics(event) for c in callbacks]
-        return any(answer is True for answer in answers)
+        ended = GOING in names and not event.metrics[GOING].any()
+        return ended or any(answer is True for answer in answers)
 
     try:
         with _Interrupt() as interrupt:
@@ -178,12 +229,15 @@ def run(
                     iteration, num_iters, iteration * agent.steps_per_iter(cfg),
                     metrics, state, time.perf_counter() - begun,
                 )  # fmt: skip
-                answers = [c.on_chunk(event) for c in callbacks]
-                for answer in answers:
+                stop = False
+                for c in callbacks:  # the next one sees what this one said
+                    answer = c.on_chunk(event)
+                    stop |= answer is True
                     if isinstance(answer, dict):
-                        metrics |= answer
+                        event = _measured(event, answer)
+                state = event.state
                 waiting, late = late, event
-                stop = hand_over(waiting) or any(answer is True for answer in answers)
+                stop |= hand_over(waiting)
                 if interrupt.asked or stop:
                     ending = "interrupt" if interrupt.asked else "callback"
                     break

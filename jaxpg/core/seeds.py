@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxpg.core.lanes import apart
 from jaxpg.core.types import Tree
 
 
@@ -23,6 +24,12 @@ def seed_mesh(num_seeds: int) -> Mesh:
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
     return Mesh(np.array(devices[:count]), ("seed",))
+
+
+def shared_and_own(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:
+    """What all seeds share and what each has of its own, for f(*shared, cfg, env, ...): config and
+    environment are shared, unless they are those of lanes."""
+    return (shared, (cfg, env)) if apart(cfg) else ((*shared, cfg, env), ())
 
 
 def over_seeds(f: Callable, mesh: Mesh) -> Callable:

@@ -21,12 +21,14 @@ _TRIED = 100  # seeds; the one that keys were split off cannot be read off them
 
 def again(about: dict[str, Any], out: str) -> str | None:
     """The commands for what run.json or sweep.json is about; None if an agent or environment is
-    the user's own, which no name gives again.
+    the user's own, which no name gives again, or if a preset has changed since a comparison.
 
-    out: the new folder. `jaxpg train` for a run that it can say, else Python from a here-document,
-    with all numbers to the last digit.
+    out: the new folder. `jaxpg train` or `jaxpg compare` where that can say it, else Python from a
+    here-document, with all numbers to the last digit.
     """
-    if about.get("own") or about.get("agent") not in agents.NAMES or "key" not in about:
+    if about.get("kind") == "comparison":
+        return _compare(about, out)
+    if about.get("own") or about.get("agent") not in agents.NAMES:
         return None
     if "points" in about:
         return _python(about, out)
@@ -49,6 +51,22 @@ def again(about: dict[str, Any], out: str) -> str | None:
         words += ["--param", f"{name}={value}"]
     options = _options(about)
     return None if options is None else shlex.join([*words, *options, "--out", out])
+
+
+def _compare(about: dict[str, Any], out: str) -> str | None:
+    seed = seed_of(about["key"])
+    names, configs = list(about["configs"]), about["configs"]
+    same = all(
+        to_dict(preset(agent, env)) == config
+        for agent in names
+        for env, config in configs[agent].items()
+    ) and all(E.to_dict(E.make(n)) == env for n, env in about["environments"].items())
+    if seed is None or not same:
+        return None
+    words = ["jaxpg", "compare", *names, "--env", *about["environments"]]
+    words += ["--total-steps", about["total_steps"], "--seeds", about["seeds"], "--seed", seed]
+    words += ["--evaluations", about["evaluations"], "--episodes", about["episodes"], "--out", out]
+    return shlex.join(map(str, words))
 
 
 def seed_of(key: dict[str, Any]) -> int | None:

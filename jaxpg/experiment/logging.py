@@ -20,7 +20,8 @@ import numpy as np
 from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
 from jaxpg.core.evaluate import evaluate
-from jaxpg.core.run import Callback, Event
+from jaxpg.core.lanes import Lanes
+from jaxpg.core.run import STOP, Callback, Event
 from jaxpg.core.types import Agent, Key
 
 _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with training
@@ -61,6 +62,7 @@ def evaluation(
     episodes: int = 128,
     folder: str | Path | None = None,
     iteration: int = 0,
+    target: float | None = None,
 ) -> Callback:
     """Measures the return of whole episodes, with greedy and with sampled actions.
 
@@ -69,7 +71,8 @@ def evaluation(
     and `eval/sampled_std`, each [] or [seeds], and writes them to `evaluations.csv` in `folder`.
 
     key: the run's; evaluation folds a constant and the iteration into it. iteration: where the
-    run goes on; rows after it are cut off from a file that is there.
+    run goes on; rows after it are cut off from a file that is there. target: a lane whose greedy
+    return reaches it ends there; lanes that have ended are not measured.
     """
     previous, compiled, path = iteration, None, folder and Path(folder, "evaluations.csv")
     if path:
@@ -82,7 +85,10 @@ def evaluation(
         args = cfg, env, event.state, key, np.int32(previous)
         if compiled is None:  # while the first chunk runs, before anybody measures speed
             compiled = _evaluate.lower(agent, *args, episodes).compile()
-        return compiled(*args) if due else None
+        if not due:
+            return None
+        measured = compiled(*args)
+        return measured | ({} if target is None else {STOP: measured["eval/greedy"] >= target})
 
     def write(event: Event) -> None:
         if path and "eval/greedy" in event.metrics:
@@ -107,6 +113,8 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes):
     greedy = evaluate(agent, cfg, env, state, keys[..., 0], episodes, greedy=True)
     sampled = evaluate(agent, cfg, env, state, keys[..., 1], episodes, greedy=False)
     values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
+    if isinstance(state, Lanes):
+        values = [jnp.where(state.going, x, jnp.nan) for x in values]
     return dict(zip(_MEASURES, values, strict=True))
 
 

@@ -11,7 +11,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-from jaxpg.experiment.pictures import style
+from jaxpg.experiment import style
 
 PIXELS = 120  # of the page to an inch of a figure
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.core.run import Result
-from jaxpg.experiment import records
-from jaxpg.experiment.pictures import style
-from jaxpg.experiment.pictures.style import COLOURS, GREY
+from jaxpg.experiment import records, style
+from jaxpg.experiment.style import COLOURS, GREY
 
 POINTS = 400  # of a drawn curve; more would be narrower than a pixel
 

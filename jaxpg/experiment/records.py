@@ -43,8 +43,12 @@ class Record(NamedTuple):
         return runs.load(self.source)
 
 
-def read(run: str | Path | Result) -> Record:
-    """Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
+def read(run: "str | Path | Result | Record") -> Record:
+    """What there is of a run; of a Record that Record.
+
+    Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
+    if isinstance(run, Record):
+        return run
     return _of_result(run) if isinstance(run, Result) else _of_folder(Path(run))
 
 

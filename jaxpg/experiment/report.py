@@ -2,33 +2,30 @@
 
 import itertools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxpg import agents
-from jaxpg.core import env as E
-from jaxpg.core.config import to_dict
 from jaxpg.core.run import Result
 from jaxpg.envs.solved import solved, source
-from jaxpg.experiment import commands, page, phases, pictures, plots, records, scores
+from jaxpg.experiment import page, phases, pictures, plots, records, scores
 from jaxpg.experiment.logging import short
 from jaxpg.experiment.records import Record
-from jaxpg.experiment.statistics import Estimate
-from jaxpg.presets import preset, table
+from jaxpg.experiment.report_parts import (
+    HEAD,
+    Section,
+    duration,
+    listed,
+    origin,
+    said,
+    settings,
+    share_solved,
+)
+from jaxpg.experiment.report_sweep import of_sweep
 
 SWEEP = "sweep.json"
-HEAD = "name", "agent", "environment", "env steps", "seeds", "result", "solved", "wall time"
-BEST = 10  # configs in a sweep's table
-PAIRS, DOSES = 3, 4  # fields of a sweep that are drawn, those that matter most
-
-
-class Section(NamedTuple):
-    name: str
-    rows: list[tuple]  # of the summary table, in the order of HEAD
-    draw: Callable[[], list[str]]  # the HTML of what stands under the name
 
 
 def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
@@ -48,7 +45,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
     if not runs:
         raise ValueError("runs=[]: allowed are folders of runs, sweeps and comparisons")
     opened = [_open(run) for run in runs]
-    sections = [_of_run(x) if isinstance(x, Record) else _of_sweep(x) for x in opened]
+    sections = [_of_run(x) if isinstance(x, Record) else of_sweep(x) for x in opened]
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
     parts = [page.heading(1, title), _summary(sections)]
     single = [x for x in opened if isinstance(x, Record)]
@@ -57,7 +54,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
         parts.append(
             page.picture(
                 lambda width: plots.curves(sources, width=width),
-                f"Learning curves of {_listed([x.name for x in single])} in one diagram.",
+                f"Learning curves of {listed([x.name for x in single])} in one diagram.",
             )
         )
     ids = [f"part-{i + 1}" for i in range(len(sections))]
@@ -106,10 +103,10 @@ def _of_run(record: Record) -> Section:
     threshold = solved(about.get("environment", {}))
     steps, planned = record.steps[-1], about.get("total_steps", 0)
     took = record.summary.get("seconds")
-    result = _said(scores.estimate(score))
+    result = said(scores.estimate(score))
     row = (
         record.name, about.get("agent", "?"), env, f"{int(steps):,}", record.seeds, result,
-        _solved(score, threshold), "not ended" if took is None else _time(took),
+        share_solved(score, threshold), "not ended" if took is None else duration(took),
     )  # fmt: skip
 
     def draw() -> list[str]:
@@ -141,7 +138,10 @@ def _of_run(record: Record) -> Section:
                     "Actions over whole episodes. Dots, where there are any, are single seeds.",
                 )
             )
-        return parts + _settings(about) + _origin(about, record.name)
+        if about:
+            own = settings(about["agent"], about["config"], about["environment"])
+            parts += [page.heading(3, "Settings"), *own]
+        return parts + origin(about, record.name)
 
     return Section(record.name, [row], draw)
 
@@ -168,245 +168,3 @@ def _ending(record: Record, planned: int) -> str:
         "callback": f"It was stopped on purpose, after {done}.",
     }
     return said.get(stopped, "")
-
-
-def _of_sweep(sweep) -> Section:
-    about, done = sweep.about, scores.final(sweep)
-    name = getattr(sweep, "folder", None)
-    agent, env = about.get("agent") or "", (about.get("environment") or {}).get("name", "")
-    name = Path(name).resolve().name if name else f"{about['kind']} {agent} {env}".strip()
-    took = about.get("seconds")
-    cost = _time(took) if took else "-"
-    kept = "agent" in sweep.fields
-    groups = scores.groups(sweep, sweep.fields) if len(sweep.table) else []
-    ranked = [(done.runs(g.configs), g) for g in groups if {*g.configs} <= {*done.scores}]
-    if not kept:
-        ranked = sorted(ranked, key=lambda x: -_iqm(x[0]))[:1]
-    rows = []
-    for runs, group in ranked:
-        point = dict(zip(sweep.fields, group.values, strict=True))
-        own_env = point.get("env", env)
-        own = ", ".join(f"{f} = {scores.text(v)}" for f, v in point.items())
-        label = name if kept else f"{name}, best of {len(groups)}: {own}"
-        steps = sweep.table.loc[sweep.table["config"] == group.configs[0], "env_steps"].max()
-        limit = scores.threshold(sweep)
-        limit = solved(own_env) if kept and "env" in point else limit
-        rows.append((
-            label, point.get("agent", agent), own_env, f"{int(steps):,}", runs.size,
-            _said(scores.estimate(runs)), _solved(runs.ravel(), limit), cost,
-        ))  # fmt: skip
-    if not rows:
-        rows = [(name, agent, env, "0", about["seeds"], "-", "-", cost)]
-
-    def draw() -> list[str]:
-        count, programs = len(about["points"]), about.get("compilations", about.get("programs"))
-        lead = f"{count} config{'s'[: count != 1]} x {about['seeds']} seeds"
-        lead += f" of {about['total_steps']:,} steps"
-        if programs is not None:
-            lead += f", in {programs} compiled program{'s'[: programs != 1]}"
-        if done.diverged:
-            lead += f"; {done.diverged} runs diverged and count as the worst"
-        if not groups:
-            return [page.paragraph(lead + ". It has no rows yet.")]
-        drawn = _comparison(sweep) if kept else [*_varied(sweep, done), _best(sweep, done)]
-        return [page.paragraph(lead + "."), *drawn, *_settings(about, sweep.fields),
-                *_origin(about, name)]  # fmt: skip
-
-    return Section(name, rows, draw)
-
-
-def _iqm(runs: np.ndarray) -> float:
-    value = scores.estimate(runs).value
-    return -np.inf if np.isnan(value) else value
-
-
-def _varied(sweep, done) -> list[str]:
-    """Figures of a sweep: of the fields that matter most first."""
-    fields = sorted(sweep.fields, key=lambda f: -_effect(sweep, done, f))
-    drawn = []
-    for x, y in itertools.islice(itertools.combinations(fields, 2), PAIRS):
-        drawn.append(page.picture(
-            lambda width, x=x, y=y: pictures.heat_map(sweep, x, y, width=width),
-            f"The final score over {x} and {y}, as a map; the numbers are in the table below.",
-        ))  # fmt: skip
-    for x in fields[:DOSES]:
-        drawn.append(page.picture(
-            lambda width, x=x: pictures.heat_map(sweep, x, width=width),
-            f"The final score over {x}, with 95 % intervals and single runs.",
-        ))  # fmt: skip
-    if len(fields) > 1:
-        drawn.append(page.picture(
-            lambda width: pictures.parallel_coordinates(sweep, width),
-            f"All configs as lines through the values of {_listed(fields)}, to their final score.",
-        ))  # fmt: skip
-    drawn.append(page.picture(
-        lambda width: pictures.curves(sweep, width=width), "Learning curves of the best configs."
-    ))  # fmt: skip
-    if len(fields) > 1:
-        drawn.append(page.picture(
-            lambda width: pictures.curves(sweep, fields[0], width),
-            f"Learning curves by {fields[0]}.",
-        ))  # fmt: skip
-    return drawn
-
-
-def _effect(sweep, done, field: str) -> float:
-    """By how much the IQM differs between the values of a field."""
-    groups = [[c for c in g.configs if c in done.scores] for g in scores.groups(sweep, [field])]
-    values = [done.iqm(configs) for configs in groups if configs]
-    return float(np.ptp(values)) if np.isfinite(values).all() and values else 0.0
-
-
-def _best(sweep, done) -> str:
-    rows = []
-    for group in scores.groups(sweep, sweep.fields):
-        for config in group.configs:
-            if config in done.scores:
-                lost = int(np.isnan(done.scores[config]).sum())
-                estimate = scores.estimate(done.runs([config]))
-                rows.append((config, *map(scores.text, group.values), estimate, lost))
-    rows.sort(key=lambda row: -np.nan_to_num(row[-2].value, nan=-np.inf))
-    head = "config", *sweep.fields, "IQM [95 % interval]", "diverged"
-    caption = f"The best of {len(rows)} configs by the IQM of the {done.what}."
-    best = [(*row[:-2], _said(row[-2]), row[-1]) for row in rows[:BEST]]
-    return page.table(caption, head, best)
-
-
-def _comparison(sweep) -> list[str]:
-    """Figures of a comparison."""
-    parts = scores.by_env(sweep) if "env" in sweep.fields else {"": sweep}
-    drawn = []
-    for name, part in parts.items():
-        where = f" on {name}" if name else ""
-        drawn.append(page.picture(
-            lambda width, part=part: pictures.curves(part, "agent", width),
-            f"Learning curves by agent{where}.", name,
-        ))  # fmt: skip
-        drawn.append(page.picture(
-            lambda width, part=part: pictures.heat_map(part, "agent", width=width),
-            f"Final scores by agent{where}, with 95 % intervals.", name,
-        ))  # fmt: skip
-        if (limit := scores.threshold(part)) is not None:
-            drawn.append(page.picture(
-                lambda width, part=part, limit=limit: pictures.efficiency(
-                    _by_agent(part), limit, width
-                ),
-                f"How many runs of each agent reach {limit:g}{where}, over the steps.", name,
-            ))  # fmt: skip
-    found, what = scores.by_agent(sweep)
-    found = {k: x for k, x in found.items() if np.isfinite(x).all()}
-    if found:
-        drawn.append(page.picture(
-            lambda width: pictures.profiles(found, what, width),
-            "Performance profiles: the share of runs above each score, by agent.",
-        ))  # fmt: skip
-    if len(found) > 1 and all(x.shape[1] > 1 for x in found.values()):
-        drawn.append(page.picture(
-            lambda width: pictures.improvement(found, width),
-            "For each pair of agents the probability that a run of one beats one of the other.",
-        ))  # fmt: skip
-    return drawn
-
-
-def _by_agent(part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    measured = scores.curves(part)
-    return {
-        group.values[0]: (
-            measured.steps, np.concatenate([measured.returns[c] for c in group.configs])
-        )
-        for group in scores.groups(part, ["agent"])
-    }  # fmt: skip
-
-
-def _settings(about: dict[str, Any], varied: Sequence[str] = ()) -> list[str]:
-    """What differs from preset and defaults, then all of it."""
-    config = about.get("config") or {}
-    parts = [page.heading(3, "Settings")]
-    env = (about.get("environment") or {}).get("name")
-    if about.get("agent") in agents.NAMES and config:
-        agent = agents.get(about["agent"])
-        default, tuned = to_dict(agent.Config()), to_dict(preset(agent, env or ""))
-        has = env in table(agent)
-        head = ["setting", "here", "default"] + [f"preset for {env}"] * has
-        rows = [
-            (k, _value(v), _value(default.get(k)), *[_value(tuned.get(k))] * has)
-            for k, v in config.items()
-            if k not in varied and not v == default.get(k) == tuned.get(k)
-        ]
-        if rows:
-            what = "the agent's defaults or its preset" if has else "the agent's defaults"
-            parts.append(
-                page.table(f"Settings of {agent.name} that differ from {what}.", head, rows)
-            )
-        else:
-            parts.append(page.paragraph(f"All settings are the defaults of {agent.name}."))
-    parts += _parameters(about)
-    for name, content in (("config", config), ("environment", about.get("environment"))):
-        if content:
-            rows = [(k, _value(v)) for k, v in content.items()]
-            whole = page.table(f"The whole {name}.", ("name", "value"), rows)
-            parts.append(page.folded(f"The whole {name}", whole))
-    return parts
-
-
-def _parameters(about: dict[str, Any]) -> list[str]:
-    environment = about.get("environment") or {}
-    name = environment.get("name")
-    if name not in E.names():
-        return []
-    usual = E.to_dict(E.make(name))
-    rows = [
-        (k, _value(v), _value(usual.get(k))) for k, v in environment.items() if usual.get(k) != v
-    ]
-    if not rows:
-        return [page.paragraph(f"{name} has its default parameters.")]
-    caption = f"Parameters of {name} that differ from its defaults."
-    return [page.table(caption, ("parameter", "here", "default"), rows)]
-
-
-def _origin(about: dict[str, Any], name: str) -> list[str]:
-    """The commands that give it again, and with what it was made."""
-    parts = [page.heading(3, "How to reproduce it")]
-    command = about.get("command")
-    command = shlex.join(command) if command else commands.again(about, f"{name}-again")
-    if command:
-        parts.append(page.code(command))
-        text = "On the same versions and devices the numbers are the same to the last digit."
-        parts.append(page.paragraph(text, "faint"))
-    else:
-        text = "Its agent or environment has no name in jaxpg: the program that made it is needed."
-        parts.append(page.paragraph(text))
-    if made := about.get("made_with"):
-        said = ", ".join(f"{part} {version}" for part, version in made.items())
-        parts.append(page.paragraph(f"Made with {said}."))
-    return parts
-
-
-def _said(estimate: Estimate) -> str:
-    value, low, high = estimate
-    if np.isnan(value):
-        return "-"
-    return f"{value:.4g}" + ("" if np.isnan(low) else f" [{low:.4g}, {high:.4g}]")
-
-
-def _solved(score: np.ndarray, threshold: float | None) -> str:
-    if threshold is None:
-        return "no threshold"
-    return f"{int((score >= threshold).sum())} of {len(score)} (≥ {threshold:g})"
-
-
-def _value(value: Any) -> str:
-    return "-" if value is None else scores.text(value)
-
-
-def _time(seconds: float) -> str:
-    if np.isnan(seconds):
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    return f"{minutes} min {seconds % 60:.0f} s" if hours < 1 else f"{hours} h {minutes % 60} min"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -11,24 +11,20 @@ curve.png        the learning curve
 import csv
 import functools
 import math
-import platform
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxpg import agents
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.config import from_dict
+from jaxpg.core.lanes import apart, lanes, pick
 from jaxpg.core.run import Callback, Result
 from jaxpg.core.train import iterations, start, with_horizon
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment import checkpoint, logging
+from jaxpg.experiment import checkpoint, logging, provenance
 from jaxpg.experiment.checkpoint import CheckpointError, read_json, write_json
 
 LEAST = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
@@ -63,13 +59,15 @@ def run(
     episodes: int = 128,
     checkpoints: int = 5,
     keep: int = 3,
+    target: float | None = None,
 ) -> Result:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
     `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
     or infinity in the state ends it with logging.NonFiniteError. `resume` goes on with a run that
-    was stopped, in whatever way.
+    was stopped, in whatever way. Of lanes (see core/lanes.py) one that is not finite stands still
+    instead, and so does one whose greedy evaluation reaches `target`.
 
     Raises ValueError before anything is compiled or written for what cannot work, and for an
     `out` that is not a new or empty folder.
@@ -86,6 +84,8 @@ def run(
             continue  # `core.run` chooses
         if type(value) is not int or value < LEAST[name]:
             raise ValueError(f"{name}={value!r}: allowed is an integer >= {LEAST[name]}")
+    if target is not None and not (apart(cfg) and np.isfinite(target)):
+        raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
     if out is None:
         return loop.run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=chunk
@@ -96,20 +96,11 @@ def run(
         what = "a run (`resume` goes on with it)" if (out / "run.json").exists() else "files"
         raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
 
-    known = {
-        "agent": agent.name in agents.NAMES and agents.get(agent.name) == agent,
-        "env": bool(env.made_of),
-    }
     record = {
-        **checkpoint.describe(agent, cfg, env),
-        "own": [name for name in known if not known[name]],  # no name gives these again
-        "key": {
-            "generator": str(jax.random.key_impl(key)),
-            "words": jax.random.key_data(key).tolist(),
-        },
+        **provenance.record(agent, cfg, env, key),
         "total_steps": int(total_steps),
         **asked,
-        "made_with": _here(),
+        "target": target,
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "run.json", record)
@@ -132,13 +123,7 @@ def resume(
     `load`. Raises CheckpointError for a damaged, missing or foreign folder.
     """
     this = _open(Path(out), agent, env)
-    for what, here in _here().items():
-        if (there := this.record["made_with"].get(what)) != here:
-            warnings.warn(
-                f"{out} was made with {what} {there}, this is {here}: "
-                "it may not go on to the byte as it would have",
-                stacklevel=2,
-            )
+    provenance.warn_if_elsewhere(this.out, this.record["made_with"])
     done = checkpoint.newest(this.out / "checkpoints")
     if total_steps is not None:
         if iterations(this.agent, this.cfg, total_steps) < (done or 0):
@@ -167,40 +152,9 @@ def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) 
     return _load(_open(Path(out), agent, env))
 
 
-def _here() -> dict[str, Any]:
-    """What the last bits of a result depend on."""
-    devices = jax.devices()
-    return {
-        **checkpoint.versions(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "x64": jax.config.jax_enable_x64,
-    }
-
-
 def _open(out: Path, agent: Agent | None, env: E.Env | None) -> _Run:
-    path = out / "run.json"
-    if not path.is_file():
-        found = "no run.json" if out.is_dir() else "no such folder"
-        raise CheckpointError(f"{out}: found {found}, expected the folder of a run")
-    record = read_json(path)
-    for name, given in {"agent": agent, "env": env}.items():
-        if name in record["own"] and given is None:
-            raise CheckpointError(f"{out}: was made with an {name} of your own: pass {name}=...")
-    # JSON knows lists; environments want arrays.
-    arrays = {k: np.asarray(v) for k, v in record["environment"].items() if type(v) is list}
-    try:
-        agent = agent or agents.get(record["agent"])
-        env = env or E.make(**record["environment"] | arrays)
-        cfg = from_dict(agent.Config, record["config"])
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    for part, value in checkpoint.describe(agent, cfg, env).items():
-        if differs := checkpoint.difference(record[part], value, part):
-            raise CheckpointError(f"{path}: {differs}")
-    words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
-    key = jax.random.wrap_key_data(words, impl=record["key"]["generator"])
+    record = provenance.read(out / "run.json", "run")
+    agent, cfg, env, key = provenance.restored(out / "run.json", agent, env)
     return _Run(out, agent, cfg, env, key, record)
 
 
@@ -208,11 +162,13 @@ def _load(this: _Run) -> Result:
     out, agent, cfg, env, key, record = this
     about = checkpoint.describe(agent, cfg, env)
     cfg = with_horizon(cfg, record["total_steps"])
-    begin = functools.partial(start, agent, cfg, env)
+    agent = lanes(agent) if apart(cfg) else agent
+    one_cfg, one_env = pick((cfg, env), 0) if apart(cfg) else (cfg, env)
+    begin = functools.partial(start, agent, one_cfg, one_env)
     like = jax.eval_shape(jax.vmap(begin) if key.ndim else begin, key)
     state, iteration = checkpoint.restore(out / "checkpoints", like, about)
     one = key.reshape(-1)[0]
-    _, kinds = jax.eval_shape(lambda key: agent.step(cfg, env, begin(key)), one)
+    _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
     metrics = _metrics(out / "metrics.csv", kinds, iteration, key.shape)
     summary = {"stopped": "error", "seconds": np.nan}
     if (out / "summary.json").exists():
@@ -252,11 +208,16 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     out, agent, cfg, env, key, asked = this
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
-    watch = [logging.nan_guard(), logging.metrics_files(out, begun)]
+    watch = [] if apart(cfg) else [logging.nan_guard()]
+    watch += [logging.metrics_files(out, begun)]
     if times := asked["evaluations"]:
+        acting = lanes(agent) if apart(cfg) else agent
         watch += [
-            logging.evaluation(agent, cfg, env, key, every(times), asked["episodes"], out, begun)
-        ]
+            logging.evaluation(
+                acting, cfg, env, key, every(times), asked["episodes"], out, begun,
+                asked.get("target"),
+            )
+        ]  # fmt: skip
     save = checkpoint.checkpoints(
         out / "checkpoints", agent, cfg, env, every(asked["checkpoints"]), asked["keep"]
     )
@@ -277,9 +238,10 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
 
 def _finish(this: _Run, result: Result) -> None:
     """Draws the curve and, last, says how the run ended."""
-    from jaxpg.experiment import plots  # matplotlib takes a while
+    if not apart(this.cfg):
+        from jaxpg.experiment import plots  # matplotlib takes a while
 
-    plots.learning_curve([this.out], this.out / "curve.png")
+        plots.learning_curve([this.out], this.out / "curve.png")
     summary = {
         "stopped": result.stopped,
         "seconds": result.seconds,

@@ -182,7 +182,8 @@ def by_env(sweep) -> dict[str, Part]:
         tables = (
             t[t["config"].isin(configs)] for t in (sweep.table, sweep.evaluations, sweep.scores)
         )
-        about = {**sweep.about, "environment": {"name": name}}
+        environments = {name: sweep.about["environments"][name]}
+        about = {**sweep.about, "environments": environments}
         parts[name] = Part(about, [f for f in sweep.fields if f != "env"], *tables)
     return parts
 
@@ -191,7 +192,10 @@ def threshold(sweep) -> float | None:
     """From where on the sweep's environment counts as solved; None if it is not always the same."""
     if any(f == "env" or f.startswith("env.") for f in sweep.fields):
         return None
-    return solved(sweep.about.get("environment") or {})
+    if sweep.about["kind"] == "comparison":
+        (environment,) = sweep.about["environments"].values()
+        return solved(environment)
+    return solved(sweep.about["environment"])
 
 
 class Curves(NamedTuple):

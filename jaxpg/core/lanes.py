@@ -1,0 +1,82 @@
+"""Lanes: runs side by side in one program, each with a config and an environment of its own.
+
+A config whose numbers are arrays [lanes] is one config a lane; then the environment's parameters
+are [lanes] too, and so is the key. Lanes share the program, not their fate: one whose state is no
+longer finite, or that has reached what it was asked for, stands still while the others go on.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+
+GOING = "lane/going"  # the metric that says in which rows a lane still learnt
+
+
+class Lanes(NamedTuple):
+    """The training state of one lane, and whether it still learns."""
+
+    state: Tree
+    going: Array  # [] bool
+
+
+def apart(cfg) -> bool:
+    """Whether a config's numbers are arrays, one config a lane."""
+    return any(np.ndim(x) > 0 for x in jax.tree.leaves(cfg))
+
+
+def stack(pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Configs and environments of one structure as a config and an environment of lanes."""
+
+    def leaf(*values) -> Array:
+        x = np.stack([np.asarray(v) for v in values])
+        return jnp.asarray(x, float if x.dtype.kind == "f" else None)
+
+    return jax.tree.map(leaf, *pairs)
+
+
+def pick(tree: Tree, lane: int) -> Tree:
+    """One lane of a tree whose leaves are [lanes, ...]."""
+    return jax.tree.map(lambda x: x[lane], tree)
+
+
+@functools.cache  # one object per agent: a new one would be a new key of every jit cache
+def lanes(agent: Agent) -> Agent:
+    """The same agent, on a state that knows whether it still learns."""
+
+    def init(cfg, env, key: Key) -> Lanes:
+        return Lanes(agent.init(cfg, env, key), jnp.ones((), bool))
+
+    def step(cfg, env, lane: Lanes) -> tuple[Lanes, Metrics]:
+        state, metrics = agent.step(cfg, env, lane.state)
+        return lane._replace(state=state), metrics | {GOING: lane.going.astype(jnp.int32)}
+
+    def act(cfg, env, lane: Lanes, *rest):
+        return agent.act(cfg, env, lane.state, *rest)
+
+    return agent._replace(init=init, step=step, act=act)
+
+
+def stand_still(before: Lanes, after: Lanes, metrics: Metrics) -> tuple[Lanes, Metrics]:
+    """Takes back a chunk of iterations from the lanes that are not going, or not finite after it.
+
+    Leaves are [lanes, ...], metrics [lanes, chunk]: those of a lane that stands still are NaN, or 0
+    where they count. Once a chunk and not at every step, for a state may hold a replay buffer.
+    """
+    floating = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
+    finite = [jnp.isfinite(x).all(tuple(range(1, x.ndim))) for x in floating]
+    going = functools.reduce(jnp.logical_and, finite, before.going)
+
+    def keep(new: Array, old) -> Array:
+        return jnp.where(going.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    def none(x: Array):
+        return jnp.array(jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0, x.dtype)
+
+    state = jax.tree.map(keep, after.state, before.state)
+    return Lanes(state, going), {name: keep(x, none(x)) for name, x in metrics.items()}
