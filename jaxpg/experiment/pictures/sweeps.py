@@ -168,8 +168,8 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
     None: a curve for each config, of at most seven, the best by their final IQM.
     """
-    done, data = scores.final(sweep), scores.curves(sweep)
     groups = scores.groups(sweep, sweep.fields if by is None else [by])
+    done, data = scores.final(sweep), scores.curves(sweep)
     notes = ["mean of the last 20 episodes; IQM of the runs and its 95 % interval"]
     if len(groups) > MOST:
         rank = {g.values: done.iqm([c for c in g.configs if c in done.scores])
