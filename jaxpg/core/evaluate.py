@@ -1,8 +1,7 @@
-"""Whole episodes under a policy that does not learn: their returns, lengths and actions."""
+"""Whole episodes under a policy that does not learn: their returns, or what it does in them."""
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,6 @@ from jaxpg.core import env as E
 from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import strong
 from jaxpg.core.types import Agent, Array, Key, Tree
-
-
-class Episodes(NamedTuple):
-    """One whole episode in each of E environments; with a leading [seeds] if the key had one."""
-
-    returns: Array  # [E] undiscounted; NaN if it had not ended after `max_steps`
-    lengths: Array  # [E] int32 steps, `max_steps` if it had not ended
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes", "greedy", "max_steps"))
@@ -36,44 +28,27 @@ def evaluate(
     greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
     counts as NaN. With `key` [seeds] and a state of as many seeds, returns [seeds, episodes].
     """
-    return play(agent, cfg, env, state, key, episodes, greedy, max_steps).returns
-
-
-@functools.partial(jax.jit, static_argnames=("agent", "episodes", "greedy", "max_steps"))
-def play(
-    agent: Agent,
-    cfg,
-    env: E.Env,
-    state: Tree,
-    key: Key,
-    episodes: int = 128,
-    greedy: bool = True,
-    max_steps: int = 100_000,
-) -> Episodes:
-    """What `evaluate` measures, with the lengths of the same episodes."""
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
-        one = functools.partial(play, agent, **settings)
+        one = functools.partial(evaluate, agent, **settings)
         shared, own = shared_and_own(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
 
     def running(loop):
-        step, _, _, _, played = loop
-        return (step < max_steps) & jnp.isnan(played.returns).any()
+        step, _, _, _, returns = loop
+        return (step < max_steps) & jnp.isnan(returns).any()
 
     def advance(loop):
-        step, env_state, carry, key, played = loop
+        step, env_state, carry, key, returns = loop
         key, k_step = jax.random.split(key)
         so_far = env_state.episode_return
         env_state, carry, t, _ = E.rollout(env, policy, env_state, carry, k_step, 1)
-        first = jnp.isnan(played.returns)  # an environment's later episodes do not count
-        ended = (t.terminated | t.truncated)[0] & first
-        returns = jnp.where(ended, so_far + t.reward[0], played.returns)
-        return step + 1, env_state, carry, key, Episodes(returns, played.lengths + first)
+        ended = (t.terminated | t.truncated)[0] & jnp.isnan(returns)
+        return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward[0], returns)
 
-    none = Episodes(jnp.full(episodes, jnp.nan, float), jnp.zeros(episodes, jnp.int32))
-    return jax.lax.while_loop(running, advance, (0, env_state, carry, key, none))[-1]
+    loop = (0, env_state, carry, key, jnp.full(episodes, jnp.nan, float))
+    return jax.lax.while_loop(running, advance, loop)[-1]
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes", "greedy", "num_steps"))
@@ -87,9 +62,11 @@ def actions(
     greedy: bool,
     num_steps: int,
 ) -> tuple[Array, Array]:
-    """The actions [T, episodes, *action] of the first `num_steps` = T steps of one episode in each
-    of `episodes` environments, and a mask [T, episodes] bool, false after the episode's end. With
-    `key` [seeds] and a state of as many seeds both have a leading [seeds].
+    """The actions [T, episodes, *action] of the first T = `num_steps` steps of one episode in each
+    of `episodes` environments, and a mask [T, episodes] bool, false after the episode's end.
+
+    Summed over T the mask is the episodes' lengths. With `key` [seeds] and a state of as many
+    seeds both have a leading [seeds].
     """
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "num_steps": num_steps}

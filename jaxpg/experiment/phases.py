@@ -9,7 +9,7 @@ RULE = (
     "before it; there is no plateau if it ends in the last 10 % of the steps"
 )
 _LAST = 0.1  # of the steps
-_NOISE = 4.0  # deviations of the curve at its end, below which a difference is no rise
+_NOISE = 5.0  # deviations of the curve, up to which a difference is no rise
 
 
 class Phases(NamedTuple):
@@ -27,8 +27,9 @@ def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
     As the rise time of a step response: the way goes up from the least value before the best one
     to that. The rise begins where the curve has 10 % of it behind it for the first time after the
     least value, and ends at 90 %. If that is in the last 10 % of the steps it was still rising, and
-    there is no plateau. There is no rise if the way is no longer than four standard deviations
-    of the curve in its last 10 %. NaN (no data) is left out; with nothing left all is NaN or None.
+    there is no plateau. There is no rise if between means of tenths of the points it is no more
+    than five standard deviations of the curve about straight lines through its thirds (their
+    median). NaN (no data) is left out; with nothing left all is NaN or None.
     """
     there = ~np.isnan(curve)
     steps, curve = steps[there], curve[there]
@@ -39,10 +40,20 @@ def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
     begin = curve[: best + 1].argmin()
     least, final = curve[begin], curve[last].mean()
     way = curve[best] - least
-    if not way > _NOISE * curve[last].std():
+    tenths = np.array([part.mean() for part in np.array_split(curve, 10) if len(part)])
+    up = (tenths - np.minimum.accumulate(tenths)).max()
+    if not up > _NOISE * np.median([_spread(part) for part in np.array_split(curve, 3)]):
         return Phases(None, None, final, np.nan)
     rise, top = (
         steps[begin + np.argmax(curve[begin:] >= least + part * way)] for part in (0.1, 0.9)
     )
     plateau = None if top >= steps[-1] * (1 - _LAST) else top
     return Phases(rise, plateau, final, (final - least) / way)
+
+
+def _spread(values: np.ndarray) -> float:
+    """The standard deviation about a straight line."""
+    if len(values) < 3:
+        return 0.0
+    x = np.arange(len(values))
+    return float((values - np.polyval(np.polyfit(x, values, 1), x)).std())

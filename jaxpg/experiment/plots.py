@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.core.run import Result
-from jaxpg.experiment import records
-from jaxpg.experiment.pictures import style
-from jaxpg.experiment.pictures.style import COLOURS, GREY
+from jaxpg.experiment import records, style
+from jaxpg.experiment.style import COLOURS, GREY
 
 POINTS = 400  # of a drawn curve; more would be narrower than a pixel
 
@@ -21,19 +20,24 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
     are drawn singly too. Points are greedy evaluations, which only folders have. Raises ValueError
     for a folder without metrics or a window below 1.
     """
+    curves(runs, window).savefig(path)
+
+
+def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):
+    """What `learning_curve` draws, as a matplotlib Figure, `width` inches wide."""
     if window < 1:
         raise ValueError(f"window={window!r}: allowed is an integer >= 1")
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    curves = list(map(records.read, runs))
-    names = [c.name for c in curves]
+    measured = list(map(records.read, runs))
+    names = [c.name for c in measured]
     if len(set(names)) < len(names):
         names = list(map(str, runs))
-    figure = style.blank(style.WIDE, 4.4)
+    figure = style.blank(width, 4.4)
     axes, legend = figure.add_subplot(), []
 
-    for i, (name, curve) in enumerate(zip(names, curves, strict=True)):
+    for i, (name, curve) in enumerate(zip(names, measured, strict=True)):
         colour, seeds = COLOURS[i % len(COLOURS)], curve.seeds
         returns = smooth(curve.metric("episode/return"), curve.metric("episode/count"), window)
         begun = np.flatnonzero(~np.isnan(returns).any(0))
@@ -53,19 +57,19 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
             fmt="o", markersize=5, markerfacecolor="white", elinewidth=1, capsize=2, zorder=3,
         )  # fmt: skip
 
-    sizes = [c.seeds for c in curves]
+    sizes = [c.seeds for c in measured]
     if any(1 < seeds <= 10 for seeds in sizes):
         legend.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=0.7, label="single seeds"))
     if max(sizes) > 1:
         legend.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval of the mean"))
-    if any(c.evaluations for c in curves):
+    if any(c.evaluations for c in measured):
         point = {"marker": "o", "markerfacecolor": "white", "linestyle": "none"}
         legend.append(Line2D([], [], color=GREY, **point, label="greedy evaluation"))
-    figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    style.legend_below(figure, legend)
     axes.set_ylabel(f"return (last {window} episodes)")
-    style.over_steps(axes, max(c.steps[-1] for c in curves))
+    style.over_steps(axes, max(c.steps[-1] for c in measured))
     style.tidy(axes)
-    figure.savefig(path)
+    return figure
 
 
 def smooth(returns: np.ndarray, counts: np.ndarray, window: int) -> np.ndarray:

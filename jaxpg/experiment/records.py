@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxpg.core.run import Result
@@ -44,8 +43,12 @@ class Record(NamedTuple):
         return runs.load(self.source)
 
 
-def read(run: str | Path | Result) -> Record:
-    """Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
+def read(run: "str | Path | Result | Record") -> Record:
+    """What there is of a run; of a Record that Record.
+
+    Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
+    if isinstance(run, Record):
+        return run
     return _of_result(run) if isinstance(run, Result) else _of_folder(Path(run))
 
 
@@ -101,19 +104,3 @@ def table(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         return by_name["env_steps"][0], {k: x for k, x in by_name.items() if k not in AXES}
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: {error}; expected a table that jaxpg wrote") from error
-
-
-def seed_of(key: dict[str, Any]) -> int | None:
-    """The number that `jaxpg train --seed` makes such keys from, if there is one; key: as in
-    run.json."""
-    words = np.array(key["words"], np.uint32)
-    split = len(words) if words.ndim == 2 else 0
-    first = np.ravel(words)[-1]
-    if not split:
-        ours = jax.random.key_data(jax.random.key(int(first)))
-        return int(first) if np.array_equal(ours, words) else None
-    for seed in range(100):  # the parent of split keys is not to be read off them
-        ours = jax.random.key_data(jax.random.split(jax.random.key(seed), split))
-        if np.array_equal(ours, words):
-            return seed
-    return None

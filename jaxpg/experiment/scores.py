@@ -1,9 +1,7 @@
 """The final scores of a sweep or a comparison, arranged for statistics.
 
-A sweep is anything with `about`, `fields`, `table` and `evaluations`: see `experiment/sweep.py`. A
-run that ended before the others without having reached the sweep's target diverged. Its score is
-NaN here; in figures and tables it counts as the worst score of its environment, which is neither
-forgotten nor far off the scale.
+A run that diverged has no score. In figures and tables it counts as the worst score of the sweep
+(of its environment, in a comparison): so it is not forgotten, and the scale stays readable.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -12,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core.config import unknown
-from jaxpg.experiment import statistics
+from jaxpg.envs.solved import solved
+from jaxpg.experiment import plots, statistics
 from jaxpg.experiment.statistics import Estimate
 
 LAST = 0.1  # of the steps, over which returns in training are a final score
@@ -46,39 +45,36 @@ class Group(NamedTuple):
 
 
 def final(sweep) -> Final:
-    """The score of every run: the greedy return in its last evaluation; in a sweep without
-    evaluations, the mean return of the episodes in the last 10 % of the steps.
+    """The score of every run of a Sweep: its last greedy evaluation; before there is any, the mean
+    return of the episodes in the last 10 % of its steps.
 
-    Configs of which there is nothing yet are left out.
+    Runs of which nothing is known yet are left out, and so are configs that have no others.
     """
-    rows, column = sweep.evaluations, "greedy"
-    what = "greedy return at the end"
-    if not len(rows) or not rows[column].notna().any():
-        rows, column = sweep.table, "episode/return"
-        what = f"return in the last {LAST:.0%} of the steps".replace("%", " %")
-    target = sweep.about.get("target")
-    scores = {}
-    for config, own in rows.groupby("config"):
-        last, each = own["env_steps"].max(), {}  # all of its seeds go on together
-        for seed, run in own.groupby("seed"):
-            there = run[run[column].notna()]
-            if not len(there):
-                each[seed] = np.nan
-            elif column == "greedy":
-                newest = there.iloc[-1]
-                early = newest["env_steps"] < last and not (
-                    target is not None and newest[column] >= target
-                )
-                each[seed] = np.nan if early else newest[column]
-            else:
-                late = there[there["env_steps"] > (1 - LAST) * last]
-                weights = late.get("episode/count", late[column] * 0 + 1)
-                mean = (late[column] * weights).sum() / weights.sum() if len(late) else np.nan
-                each[seed] = mean
-        scores[int(config)] = np.array([each[s] for s in sorted(each)], float)
-    every = np.concatenate([*scores.values()]) if scores else np.zeros(0)
-    good = every[np.isfinite(every)]
-    return Final(scores, what, good.min() if len(good) else np.nan)
+    rows = sweep.scores[(sweep.scores["ended"] == "diverged") | sweep.scores["score"].notna()]
+    if rows["score"].notna().any():
+        what = "greedy return at the end"
+    else:
+        what, rows = "return in the last 10 % of the steps", _in_training(sweep.table)
+    scores = {
+        int(config): own.sort_values("seed")["score"].to_numpy(float)
+        for config, own in rows.groupby("config")
+    }
+    good = rows["score"].dropna()
+    return Final(scores, what, float(good.min()) if len(good) else np.nan)
+
+
+def _in_training(table):
+    """A row per config and seed, with the mean return of the last episodes as its score."""
+    import pandas as pd
+
+    rows = []
+    for (config, seed), own in table.groupby(["config", "seed"]) if len(table) else ():
+        late = own[own["env_steps"] > (1 - LAST) * own["env_steps"].max()]
+        counts = late["episode/count"].to_numpy(float)
+        if counts.sum() > 0:
+            total = (late["episode/return"].fillna(0) * counts).sum()
+            rows.append((config, seed, total / counts.sum()))
+    return pd.DataFrame(rows, columns=["config", "seed", "score"])
 
 
 def groups(sweep, fields: Sequence[str]) -> list[Group]:
@@ -95,7 +91,7 @@ def groups(sweep, fields: Sequence[str]) -> list[Group]:
     found: dict[tuple, list[int]] = {}
     for config, point in enumerate(sweep.about["points"]):
         if config in there:
-            found.setdefault(tuple(_plain(point[f]) for f in fields), []).append(config)
+            found.setdefault(tuple(_plain(point.get(f)) for f in fields), []).append(config)
     ranks = [ordered(v[i] for v in found) for i in range(len(fields))]
     place = lambda values: [r.index(v) for r, v in zip(ranks, values, strict=True)]  # noqa: E731
     return [Group(values, found[values]) for values in sorted(found, key=place)]
@@ -169,6 +165,39 @@ def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     return scores, what
 
 
+class Part(NamedTuple):
+    """A Sweep, or some of its configs."""
+
+    about: dict[str, Any]
+    fields: list[str]
+    table: Any
+    evaluations: Any
+    scores: Any
+
+
+def by_env(sweep) -> dict[str, Part]:
+    """The parts of a comparison over several environments, each over agents alone."""
+    parts = {}
+    for (name,), configs in groups(sweep, ["env"]):
+        tables = (
+            t[t["config"].isin(configs)] for t in (sweep.table, sweep.evaluations, sweep.scores)
+        )
+        environments = {name: sweep.about["environments"][name]}
+        about = {**sweep.about, "environments": environments}
+        parts[name] = Part(about, [f for f in sweep.fields if f != "env"], *tables)
+    return parts
+
+
+def threshold(sweep) -> float | None:
+    """From where on the sweep's environment counts as solved; None if it is not always the same."""
+    if any(f == "env" or f.startswith("env.") for f in sweep.fields):
+        return None
+    if sweep.about["kind"] == "comparison":
+        (environment,) = sweep.about["environments"].values()
+        return solved(environment)
+    return solved(sweep.about["environment"])
+
+
 class Curves(NamedTuple):
     steps: np.ndarray  # [points]
     returns: dict[
@@ -182,26 +211,24 @@ def curves(sweep, window: int = 20, points: int = 60) -> Curves:
     A run that stopped at its target stays where it was; one that diverged counts, from its end on,
     as the worst value of the sweep.
     """
-    done, table = final(sweep), sweep.table
+    table, ended = sweep.table, sweep.scores.set_index(["config", "seed"])["ended"]
     steps = np.linspace(0, table["env_steps"].max(), points + 1)[1:]
-    returns, ends = {}, {}
+    returns, gone = {}, {}
     for config, own in table.groupby("config"):
         wide = own.pivot(index="env_steps", columns="seed")
         raw, counts = (wide[f"episode/{k}"].to_numpy(float).T for k in ("return", "count"))
-        from jaxpg.experiment import plots
-
         smooth = plots.smooth(raw, np.nan_to_num(counts), window)
+        how = [ended.get((config, seed), "running") for seed in wide["iteration"].columns]
+        last = np.inf if {*how} <= {"target", "diverged"} else wide.index[-1] + steps[0]
         at = np.searchsorted(wide.index, steps, side="right") - 1
-        known = (at >= 0) & (steps < wide.index[-1] + steps[0])
+        known = (at >= 0) & (steps < last)
         returns[int(config)] = np.where(known, smooth[:, np.maximum(at, 0)], np.nan)
-        seen = np.isfinite(raw)
-        ends[int(config)] = np.where(
-            seen.any(1), wide.index.to_numpy()[seen.shape[1] - 1 - seen[:, ::-1].argmax(1)], 0
-        )
+        learnt = wide["iteration"].notna().to_numpy()  # rows, seeds
+        end = np.array([wide.index[rows].max() if rows.any() else 0 for rows in learnt.T])
+        lost = np.array(how)[:, None] == "diverged"
+        gone[int(config)] = lost & (steps > end[:, None]) & known
     every = np.concatenate([x.ravel() for x in returns.values()])
-    worst = every[np.isfinite(every)].min(initial=np.inf)
+    worst = np.nanmin(every, initial=np.inf)
     for config, x in returns.items():
-        lost = np.isnan(done.scores.get(config, np.zeros(len(x))))
-        gone = lost[:, None] & (steps > ends[config][:, None])
-        returns[config] = np.where(gone & np.isfinite(worst), worst, x)
+        returns[config] = np.where(gone[config], worst if np.isfinite(worst) else np.nan, x)
     return Curves(steps, returns)

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxpg.experiment import statistics
+from jaxpg.experiment import statistics, style
 from jaxpg.experiment.logging import short
-from jaxpg.experiment.pictures import style
 
 POINTS = 101  # thresholds of a profile
 

@@ -1,43 +1,44 @@
 """Pictures of one run: the four-panel training report, and what the policy does."""
 
+import contextlib
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from jaxpg.core import evaluate as E
-from jaxpg.core import spaces
 from jaxpg.core.run import Result
 from jaxpg.envs.solved import solved, source
-from jaxpg.experiment import phases, plots, records
+from jaxpg.experiment import phases, plots, records, style
 from jaxpg.experiment.logging import short
-from jaxpg.experiment.pictures import style
+from jaxpg.experiment.pictures.actions import Played, play
 from jaxpg.experiment.records import Record
 
 WINDOW = 20  # episodes of a moving average
-EPISODES, STEPS = 64, 1000  # of each seed, for distributions; no episode is longer than these steps
-_REPORT = 0x4E90  # folded into the key: what is played here shares no key with training
 
 
-def training_report(run: str | Path | Result, width: float = style.WIDE):
+def training_report(
+    run: str | Path | Result | Record, width: float = style.WIDE, played: Played | None = None
+):
     """The four-panel picture of one run, as a matplotlib Figure.
 
     Return with its moving average, a band over the seeds, and the threshold from which on the
     environment counts as solved; losses and other metrics of learning, each on its own scale; the
-    lengths of whole episodes under the last policy or, where there is no checkpoint, those of
+    lengths of whole episodes under the last policy or, where it cannot be had, those of
     training; phases of learning, and the share of the seeds that have solved it.
 
     run: a folder, also of a run under way, or a Result. width: in inches; below 5.5 the panels
-    stand under each other. Raises ValueError for a folder without metrics, CheckpointError for a
-    damaged one.
+    stand under each other. played: from `play`; None plays here. Raises ValueError for a folder
+    without metrics, CheckpointError for a damaged one.
     """
     record = records.read(run)
-    figure, (a, b, c, d) = style.panels(4, width, 2.9)
+    if played is None:
+        with contextlib.suppress(ValueError, ImportError):  # then the lengths are of training
+            played = play(record)
+    figure, (a, b, c, d) = style.panels(4, width, 3.2)
     returns = plots.smooth(record.metric("episode/return"), _counts(record), WINDOW)
     threshold = solved(record.about.get("environment", {}))
     _returns(a, record, returns, threshold)
     _metrics(b, record)
-    _lengths(c, record)
+    _lengths(c, record, played)
     _phases(d, record, returns, threshold)
     return figure
 
@@ -102,7 +103,7 @@ def _metrics(axes, record: Record) -> None:
     axes.set_axis_off()
     part = 1 / len(curves)
     for i, (name, (x, y)) in enumerate(curves.items()):
-        strip = axes.inset_axes((0, 1 - (i + 1) * part, 1, 0.62 * part))
+        strip = axes.inset_axes((0, 1 - (i + 1) * part, 1, 0.56 * part))
         strip.plot(x, y, color=style.colour(i), linewidth=1.1)
         strip.text(0, 1.04, name, fontsize=7, va="bottom", transform=strip.transAxes)
         style.tidy(strip)
@@ -124,19 +125,14 @@ def _binned(steps: np.ndarray, values: np.ndarray, bins: int = 60):
     return np.array([steps[p].mean() for p in parts]), np.array([values[p].mean() for p in parts])
 
 
-def _lengths(axes, record: Record) -> None:
+def _lengths(axes, record: Record, played: Played | None) -> None:
     """Lengths of whole episodes under the last policy; else, what training had."""
-    try:
-        result = record.result()
-        if result.state is None:
-            raise ValueError("no state")
-        groups = {}
-        for kind, greedy in (("greedy", True), ("sampled", False)):
-            played = _play(E.play, result, greedy, max_steps=STEPS)
-            groups[kind] = np.ravel(played.lengths)
-        episodes = len(groups["greedy"])
-        notes = [f"{episodes} whole episodes each, of all seeds, under the last policy"]
-    except (ValueError, ImportError):  # no checkpoint yet, or of an agent that has no name
+    if played is not None:
+        groups = played.lengths
+        notes = [
+            f"{len(groups['greedy'])} whole episodes each, of all seeds, under the last policy"
+        ]
+    else:
         counts = _counts(record)
         lengths, groups = record.metric("episode/length"), {}
         late = record.steps > record.steps[-1] * 0.9
@@ -159,15 +155,6 @@ def _lengths(axes, record: Record) -> None:
     axes.set(xlabel="episode length in steps", ylabel="share of episodes")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
     axes.legend(fontsize=7, frameon=False, loc="upper left")
-
-
-def _play(play, result: Result, greedy: bool, **more):
-    """Whole episodes under every seed's policy, always the same ones."""
-    agent, cfg, env, state, metrics, *_ = result
-    seeds = next(iter(metrics.values())).shape[:-1]
-    key = jax.random.fold_in(jax.random.key(0), _REPORT + greedy)
-    key = jax.random.split(key, seeds) if seeds else key
-    return play(agent, cfg, env, state, key, episodes=EPISODES, greedy=greedy, **more)
 
 
 def _phases(axes, record: Record, returns: np.ndarray, threshold: float | None) -> None:
@@ -210,64 +197,3 @@ def _phases(axes, record: Record, returns: np.ndarray, threshold: float | None) 
         notes += [f"solved: mean of {WINDOW} episodes ≥ {threshold:g}, {source(name)}"]
     style.title(axes, "Phases of learning", *notes, lift=9)
     style.over_steps(axes, record.steps[-1])
-
-
-def action_distribution(run: str | Path | Result, width: float = style.WIDE):
-    """What the policy does over whole episodes, greedy beside sampled, as a matplotlib Figure.
-
-    Discrete actions as bars (dots are single seeds), continuous ones as a histogram of every
-    dimension, up to six of them. An episode is cut after 1000 steps. Raises ValueError and
-    CheckpointError where the run has no state to act with.
-    """
-    result = records.read(run).result()
-    if result.state is None:
-        raise ValueError(f"{run}: has no state, allowed is a run whose policy can act")
-    env = result.env
-    limit = getattr(env.params, "max_steps_in_episode", STEPS)
-    steps = min(STEPS, int(np.max(limit)))
-    taken = {}
-    for kind, greedy in (("greedy", True), ("sampled", False)):
-        action, mask = map(np.asarray, _play(E.actions, result, greedy, num_steps=steps))
-        lead = mask.shape if mask.ndim == 3 else (1, *mask.shape)
-        action, mask = action.reshape(*lead, -1), mask.reshape(lead)  # [seeds, T, E, dimensions]
-        taken[kind] = [a[m] for a, m in zip(action, mask, strict=True)]  # of a seed [n, dimensions]
-    space = env.action_space
-    dims = taken["greedy"][0].shape[-1]
-    figure, all_axes = style.panels(min(dims, 6), width if dims > 1 else min(width, 5.0), 2.7)
-    counts = getattr(space, "nvec", None) or [getattr(space, "n", 2)] * dims
-    continuous = spaces.kind(space) == "continuous"
-    for i, axes in enumerate(all_axes):
-        own = {kind: [x[:, i] for x in seeds] for kind, seeds in taken.items()}
-        if continuous:
-            _histogram(axes, own)
-        else:
-            _bars(axes, own, int(counts[i]))
-        axes.set_xlabel("action" if dims == 1 else f"action, dimension {i + 1} of {dims}")
-    total = sum(map(len, taken["greedy"]))
-    note = f"{EPISODES * len(taken['greedy'])} episodes each, {short(total)} greedy steps"
-    style.title(all_axes[0], "Actions over whole episodes", note)
-    style.legend_below(figure, all_axes[0].get_legend_handles_labels()[0])
-    return figure
-
-
-def _bars(axes, own: dict[str, list[np.ndarray]], count: int) -> None:
-    for i, (kind, seeds) in enumerate(own.items()):
-        shares = np.stack([np.bincount(x.astype(int), minlength=count) / len(x) for x in seeds])
-        x = np.arange(count) + (i - 0.5) * 0.4
-        axes.bar(x, shares.mean(0), 0.38, color=style.colour(i), alpha=0.8, label=kind)
-        if len(seeds) > 1:
-            axes.plot(x, shares.T, ".", color="black", markersize=3, alpha=0.6)
-    axes.set_xticks(np.arange(count))
-    axes.set(ylabel="share of steps", ylim=(0, None))
-
-
-def _histogram(axes, own: dict[str, list[np.ndarray]]) -> None:
-    pooled = {kind: np.concatenate(seeds) for kind, seeds in own.items()}
-    values = np.concatenate([*pooled.values()])
-    least, most = np.nanmin(values), np.nanmax(values)
-    bins = np.linspace(least, most if most > least else least + 1, 41)
-    for i, (kind, x) in enumerate(pooled.items()):
-        look = {"density": True, "color": style.colour(i)}
-        axes.hist(x, bins, alpha=0.4, label=kind, **look)
-        axes.hist(x, bins, histtype="step", **look)
-    axes.set_ylabel("density")

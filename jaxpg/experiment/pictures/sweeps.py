@@ -8,15 +8,14 @@ unknown field and for a sweep without a row.
 import numpy as np
 
 from jaxpg.core.config import unknown
-from jaxpg.envs.solved import solved
-from jaxpg.experiment import scores
-from jaxpg.experiment.pictures import scales, style
+from jaxpg.experiment import scores, style
+from jaxpg.experiment.pictures import scales
 from jaxpg.experiment.scores import Final, ordered, text
 
 OTHERS = ("best", "mean")
 MAP, TOP = "viridis", 0.93  # its last yellow is too pale on white
+CELLS = 12  # of a map, in a row or column; beyond them configs are points
 MOST = 7  # curves: as many as there are colours
-WHITE = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
 
 
 def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: float = style.WIDE):
@@ -39,16 +38,17 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
     notes, rest = [f"IQM of the {done.what}"], [f for f in sweep.fields if f not in shown]
     if rest:
         notes.append(("best of " if others == "best" else "all together: ") + ", ".join(rest))
-    notes += _diverged(done)
+    notes += diverged_note(done)
     names = [ordered(v[i] for v in chosen) for i in range(len(shown))]
     if y is None:
-        return _dose(chosen, x, names[0], done, notes, solved(sweep.about["environment"]), width)
-    if len(chosen) < 0.5 * len(names[0]) * len(names[1]):
+        return _dose(chosen, x, names[0], done, notes, scores.threshold(sweep), width)
+    crowded = max(map(len, names)) > CELLS
+    if crowded or len(chosen) < 0.5 * len(names[0]) * len(names[1]):
         return _points(chosen, (x, y), names, done, notes, width)
     return _cells(chosen, (x, y), names, done, notes, width)
 
 
-def _diverged(done: Final) -> list[str]:
+def diverged_note(done: Final) -> list[str]:
     if not done.diverged:
         return []
     return [f"runs that diverged ({done.diverged}) count as the worst score, {done.worst:.4g}"]
@@ -60,7 +60,7 @@ def _cells(chosen, fields, names, done, notes, width):
     for values, configs in chosen.items():
         grid[place[values]] = done.iqm(configs)
     figure, (axes,) = style.panels(1, width, 1.5 + 0.42 * max(len(names[1]), 2))
-    colours = _colours(grid)
+    colours = colours_of(grid)
     image = axes.pcolormesh(grid, cmap=colours.cmap, norm=colours.norm, edgecolors="white")
     size = min(8, max(6, 9 * width / style.WIDE - 0.35 * max(0, len(names[0]) - 5)))
     for values, (row, column) in place.items():
@@ -83,7 +83,7 @@ def _cells(chosen, fields, names, done, notes, width):
     return figure
 
 
-def _colours(values):
+def colours_of(values):
     """Maps values to colours; with one value, to the middle."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -107,9 +107,13 @@ def _dose(chosen, field, names, done, notes, threshold, width):
     at = np.array([scale.place(v) for v in names])
     value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
     figure, (axes,) = style.panels(1, min(width, 5.6), 3.2)
-    if scale.kind == "category":
-        _whiskers(axes.errorbar, at, value, low, high)
-        axes.set_xlim(-0.6, len(names) - 0.4)
+    if (
+        scale.kind == "category" or len(names) > CELLS
+    ):  # no line between what has no order, or noise
+        spread = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
+        axes.errorbar(at, value, spread, fmt="o", color=style.COLOURS[0], markersize=5, capsize=3)
+        if scale.kind == "category":
+            axes.set_xlim(-0.6, len(names) - 0.4)
     else:
         axes.plot(at, value, "o-", color=style.COLOURS[0], markersize=5)
         axes.fill_between(at, low, high, color=style.COLOURS[0], alpha=0.2, linewidth=0)
@@ -120,16 +124,11 @@ def _dose(chosen, field, names, done, notes, threshold, width):
         axes.axhline(threshold, color=style.COLOURS[2], linestyle="--", linewidth=1)
         notes = [*notes, f"dashed: solved, {threshold:g}"]
     _ticks(axes, scale)
-    axes.set(xlabel=field + _kind(scale), ylabel="final score")
+    axes.set(xlabel=field + kind_of(scale), ylabel="final score")
     style.title(
         axes, f"Final score over {field}", *notes, "with 95 % interval; dashes: single runs"
     )
     return figure
-
-
-def _whiskers(errorbar, at, value, low, high) -> None:
-    spread = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
-    errorbar(at, value, spread, fmt="o", color=style.COLOURS[0], markersize=6, capsize=4)
 
 
 def _ticks(axes, scale) -> None:
@@ -138,7 +137,7 @@ def _ticks(axes, scale) -> None:
     axes.set_xticks(places, labels, rotation=45 if crowded else 0)
 
 
-def _kind(scale) -> str:
+def kind_of(scale) -> str:
     return {"log": " (log scale)", "near 1": " (log scale of 1 - x)"}.get(scale.kind, "")
 
 
@@ -146,7 +145,7 @@ def _points(chosen, fields, names, done, notes, width):
     own = [scales.of(n) for n in names]
     value = np.array([done.iqm(configs) for configs in chosen.values()])
     figure, (axes,) = style.panels(1, width, 3.6)
-    colours = _colours(value)
+    colours = colours_of(value)
     x, y = ([s.place(v[i]) for v in chosen] for i, s in enumerate(own))
     rising = np.argsort(value)  # the best on top
     axes.scatter(
@@ -155,87 +154,12 @@ def _points(chosen, fields, names, done, notes, width):
     )  # fmt: skip
     _ticks(axes, own[0])
     axes.set_yticks(*zip(*own[1].ticks, strict=True))
-    axes.set(xlabel=fields[0] + _kind(own[0]), ylabel=fields[1] + _kind(own[1]))
+    axes.set(xlabel=fields[0] + kind_of(own[0]), ylabel=fields[1] + kind_of(own[1]))
     bar = figure.colorbar(colours, ax=axes, pad=0.02, aspect=20)
     bar.set_label("IQM", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     style.title(axes, f"{fields[0]} and {fields[1]}", *notes)
     return figure
-
-
-def parallel_coordinates(sweep, width: float = style.WIDE):
-    """A line for every config through its values, one axis a field, to the IQM of its scores."""
-    done, groups = scores.final(sweep), scores.groups(sweep, sweep.fields)
-    lines = [(g.values, done.iqm([c])) for g in groups for c in g.configs if c in done.scores]
-    lines = sorted((x for x in lines if np.isfinite(x[1])), key=lambda line: line[1])
-    upright = width >= style.BETWEEN
-    height = 3.4 if upright else 1 + 0.75 * (len(sweep.fields) + 1)
-    figure, (axes,) = style.panels(1, width, height)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    if not lines:
-        style.empty(axes, "No run has a score yet.")
-        return figure
-    own = [scales.of(ordered(g.values[i] for g in groups)) for i in range(len(sweep.fields))]
-    values = [score for _, score in lines]
-    own.append(_linear(values))
-    spans = []
-    for scale, column in zip(own, zip(*[(*v, s) for v, s in lines], strict=True), strict=True):
-        at = [scale.place(v) for v in column] + [p for p, _ in scale.ticks]
-        spans.append((min(at), max(at)))
-    colours = _colours(values)
-    for point, score in lines:
-        heights = [
-            _part(s.place(v), span) for s, span, v in zip(own, spans, (*point, score), strict=True)
-        ]
-        at = range(len(own))
-        x, y = (at, heights) if upright else (heights, at)
-        axes.plot(x, y, color=colours.to_rgba(score), linewidth=1.5, alpha=0.85)
-    for i, (scale, span) in enumerate(zip(own, spans, strict=True)):
-        _axis(axes, i, [(_part(place, span), label) for place, label in scale.ticks], upright)
-    labels = [f + _kind(s) for f, s in zip(sweep.fields, own, strict=False)] + ["IQM"]
-    if upright:
-        labels = [label.replace(" (", "\n(") for label in labels]
-        axes.set_xticks(range(len(own)), labels, fontsize=8)
-        axes.set_yticks([])
-        axes.set_xlim(-0.35, len(own) - 0.85)
-    else:  # axes lie under each other, each with its name above it
-        for i, label in enumerate(labels):
-            axes.text(0, i - 0.12, label, fontsize=7.5, va="bottom", fontweight="bold", bbox=WHITE)
-        axes.set_axis_off()
-        axes.set_ylim(len(own) - 0.6, -0.6)
-    axes.tick_params(length=0)
-    style.title(
-        axes, "All configs", f"IQM of the {done.what}", "lines from low (dark) to high (bright)",
-        *_diverged(done),
-    )  # fmt: skip
-    return figure
-
-
-def _axis(axes, i: int, ticks: list[tuple[float, str]], upright: bool) -> None:
-    (axes.axvline if upright else axes.axhline)(i, color=style.GREY, linewidth=0.8)
-
-    for place, label in ticks:
-        x, y = (i, place) if upright else (place, i)
-        axes.plot(x, y, "_" if upright else "|", color="black", markersize=6)
-        axes.annotate(
-            label, (x, y), (-5, 0) if upright else (0, -5), textcoords="offset points",
-            ha="right" if upright else "center", va="center" if upright else "top",
-            fontsize=8 if upright else 6.5, bbox=WHITE,
-        )  # fmt: skip
-
-
-def _linear(values) -> scales.Scale:
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = min(values), max(values)
-    ticks = MaxNLocator(5).tick_values(low, high) if high > low else [low]
-    return scales.Scale("linear", float, [(float(t), f"{t:g}") for t in ticks])
-
-
-def _part(place: float, span: tuple[float, float]) -> float:
-    low, high = span
-    return 0.5 if high == low else (place - low) / (high - low)
 
 
 def curves(sweep, by: str | None = None, width: float = style.WIDE):
@@ -244,8 +168,8 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
     None: a curve for each config, of at most seven, the best by their final IQM.
     """
-    done, data = scores.final(sweep), scores.curves(sweep)
     groups = scores.groups(sweep, sweep.fields if by is None else [by])
+    done, data = scores.final(sweep), scores.curves(sweep)
     notes = ["mean of the last 20 episodes; IQM of the runs and its 95 % interval"]
     if len(groups) > MOST:
         rank = {g.values: done.iqm([c for c in g.configs if c in done.scores])
@@ -274,12 +198,12 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     if not drawn:
         style.empty(axes, "No episode has ended yet.")
         return figure
-    if (threshold := solved(sweep.about["environment"])) is not None:
+    if (threshold := scores.threshold(sweep)) is not None:
         axes.axhline(
             threshold, color=style.GREY, linestyle="--", linewidth=1, label=f"solved: {threshold:g}"
         )
     title = "Learning curves" if by is None else f"Learning curves by {by}"
-    style.title(axes, title, *notes, *_diverged(done))
+    style.title(axes, title, *notes, *diverged_note(done))
     axes.set_ylabel("return")
     style.over_steps(axes, data.steps[-1])
     style.legend_below(figure, axes.get_legend_handles_labels()[0])

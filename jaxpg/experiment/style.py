@@ -15,7 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ("-", "--", ":", "-.")  # when the colours have been used up
 GREY = "#666666"
 WIDE, NARROW = 7.2, 3.8  # inches: a page, and a phone held upright
-LETTERS = 18.5  # of a note, to the inch
+LETTERS = 19  # of a note, to the inch
 BETWEEN = 5.5  # narrower figures have one panel to a row
 
 
@@ -109,12 +109,19 @@ def save(figure, path: str | Path) -> None:
 
     Raises ValueError for another ending.
     """
-    import matplotlib
-
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in (".png", ".svg"):
         raise ValueError(f"path={str(path)!r}: allowed is a name that ends in .png or .svg")
+    if kind == ".svg":
+        write_svg(figure, path)
+    else:
+        figure.savefig(path)
+
+
+def write_svg(figure, file) -> None:
+    import matplotlib
+
     # As outlines, letters look the same wherever the file is opened; a salt fixes the ids.
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "jaxpg"}):
-        figure.savefig(path, metadata={"Date": None} if kind == ".svg" else None)
+        figure.savefig(file, format="svg", metadata={"Date": None})
