@@ -201,9 +201,9 @@ def cells(image: Image.Image, episode: Episode, t: int) -> None:
     whole = next(x for x in jax.tree.leaves(episode.obs) if is_image(x[0]))
     x = whole[t] if whole.ndim == 4 else whole[t][..., None]
     if np.isin(whole, (0, 1)).all():
-        palette = np.array([_rgb(c) for c in CHANNELS], np.uint8)
+        palette = np.array([rgb(c) for c in CHANNELS], np.uint8)
         colours = palette[x.argmax(-1) % len(palette)]
-        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.uint8(_rgb("#F2F2F2")))
+        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.uint8(rgb("#F2F2F2")))
     else:
         x = x if x.shape[-1] == 3 else np.repeat(x[..., -1:], 3, -1)
         low, high = whole.min(), whole.max()
@@ -224,13 +224,13 @@ def cells(image: Image.Image, episode: Episode, t: int) -> None:
                 pen.line((corner[0], y, corner[0] + size[0], y), PAPER, pt(1))
 
 
-def _rgb(colour: str) -> tuple[int, ...]:
+def rgb(colour: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(colour[1:]))
 
 
 def traces(image: Image.Image, episode: Episode, t: int) -> None:
     """The entries of an observation, the action and the reward, against time."""
-    pen, rows = ImageDraw.Draw(image), _series(episode)
+    pen, rows = ImageDraw.Draw(image), series(episode)
     height = (BOTTOM - TOP - 4) / len(rows)
     left, right = 118, SIZE - 16
     steps = max(len(episode.actions), 1)
@@ -252,7 +252,7 @@ def traces(image: Image.Image, episode: Episode, t: int) -> None:
             text(pen, (12, (top + base) / 2 + 8), f"{values[seen - 1]:.4g}", 13, colour)
 
 
-def _series(episode: Episode) -> list[tuple[str, np.ndarray]]:
+def series(episode: Episode) -> list[tuple[str, np.ndarray]]:
     """Names and values [T + 1], or [T], of what is traced."""
     rows = []
     for path, x in jax.tree_util.tree_leaves_with_path(episode.obs):

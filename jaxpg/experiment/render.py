@@ -21,7 +21,7 @@ from jaxpg.core.types import Agent, Key, Tree
 ENDINGS = (".gif", ".mp4")
 HOLD = 1.0  # seconds for which an episode's last picture stays
 GIF_RATE, MP4_RATE = 25, 60  # pictures a second at most; viewers slow down faster GIFs
-PICTURES = 300  # in a GIF, about: so that it stays below a megabyte
+PICTURES = 400  # in a GIF, about: so that it stays below a megabyte
 COLOURS = 64  # of a GIF
 _RENDER = 0xF11  # folded into the seed's key: no episode shares a key with training
 
@@ -51,8 +51,8 @@ def render(
     run: a folder, whose newest checkpoint is taken, or a Result. seed: of the random numbers.
     policy: which, of a run of several seeds. greedy: the mode of the policy, else a sample. An
     episode that has not ended after `max_steps` is cut. fps: environment steps a second; None is
-    what suits the environment. Where a file would have too many pictures a second, or a GIF more
-    than about 300, only every second, third, ... step is drawn, and always an episode's last.
+    what suits the environment. Beyond 25 pictures a second or about 400 in a GIF, and 60 a second
+    in an MP4, only every second, third, ... step is drawn, and always an episode's last.
 
     Raises ValueError for another ending, a folder that is not there, or a number that cannot be,
     ImportError for an MP4 without the extra `video`, CheckpointError for a run without a
@@ -144,26 +144,25 @@ def _play(agent, cfg, env, state, key, *, greedy, max_steps, states):
     def act(obs, carry, key):
         return agent.act(cfg, env, state, obs, carry, key, greedy)
 
-    def seen(obs, inner):
-        obs = obs.obs if isinstance(obs, E.Masked) else obs
-        return jax.tree.map(lambda x: x[0], (obs, inner if states else ()))
+    def seen(obs):
+        return jax.tree.map(lambda x: x[0], obs.obs if isinstance(obs, E.Masked) else obs)
+
+    first = jax.tree.map(lambda x: x[0], begin.inner)
+
+    def reached(env_state, action, key):
+        """The state that a step leads to: `step` itself gives the one after the reset."""
+        k_step, _ = jax.random.split(jax.random.split(key, 1)[0])  # as `step` splits it
+        before = jax.tree.map(lambda x: x[0], (env_state.inner, action))
+        inner = core_of(env).step_env(k_step, *before, env.params)[1]
+        return jax.tree.map(lambda x, f: jnp.asarray(x, f.dtype).reshape(f.shape), inner, first)
 
     def one(env_state, carry, key):
         k_policy, k_env = jax.random.split(key)
         action, carry = act(env_state.obs, carry, k_policy)
         after, t = E.step(env, env_state, action, k_env)
-        inner = ()
-        if states:  # `step` gives the state after the reset; this is the one before it
-            k_step, _ = jax.random.split(jax.random.split(k_env, 1)[0])
-            before = jax.tree.map(lambda x: x[0], (env_state.inner, action))
-            inner = core_of(env).step_env(k_step, *before, env.params)[1]
-            inner = jax.tree.map(
-                lambda x, like: jnp.asarray(x, like.dtype).reshape(1, *like.shape[1:]),
-                inner,
-                env_state.inner,
-            )
+        inner = reached(env_state, action, k_env) if states else ()
         ended = (t.terminated | t.truncated)[0]
-        step = *seen(t.next_obs, inner), action[0], t.reward[0], ended
+        step = seen(t.next_obs), inner, action[0], t.reward[0], ended
         return (strong(after), carry), step, t.terminated[0]
 
     carry = E.empty(jax.eval_shape(lambda: act(begin.obs, (), key)[1]))
@@ -183,7 +182,7 @@ def _play(agent, cfg, env, state, key, *, greedy, max_steps, states):
 
     zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     loop = jax.lax.while_loop(running, advance, (zero, no, no, (begin, carry), key, buffers))
-    return seen(begin.obs, begin.inner), loop[5], loop[0], loop[2]
+    return (seen(begin.obs), first if states else ()), loop[5], loop[0], loop[2]
 
 
 def timetable(lengths, fps: float, movie: bool) -> list[tuple[int, int, float]]:

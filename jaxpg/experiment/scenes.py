@@ -52,7 +52,7 @@ def scene(env: E.Env) -> Scene:
     if core.name.endswith("-MinAtar"):
         names = tuple(MINATAR[int(i)] for i in core.action_set)
     if any(is_image(x) for x in E.leaves(env.example_obs)):
-        return Scene(cells, 20 if core.name == "Pong-misc" else 10, names)
+        return Scene(cells, 30 if core.name == "Pong-misc" else 20, names)
     return Scene(traces, 20, names)
 
 
@@ -290,8 +290,8 @@ KNOWN = {
     "CartPole-v1": Scene(cart_pole, 50, ("left", "right"), True),
     "Pendulum-v1": Scene(pendulum, 20, (), True),
     "Acrobot-v1": Scene(acrobot, 15, ("-1", "0", "+1"), True),
-    "MountainCar-v0": Scene(mountain_car, 30, ("left", "coast", "right"), True),
-    "MountainCarContinuous-v0": Scene(mountain_car, 30, (), True),
+    "MountainCar-v0": Scene(mountain_car, 60, ("left", "coast", "right"), True),
+    "MountainCarContinuous-v0": Scene(mountain_car, 60, (), True),
     "FrozenLake-misc": Scene(map_of_cells, 4, ("left", "down", "right", "up"), True),
     "DeepSea-bsuite": Scene(deep_sea, 4, (), True),
     "FourRooms-misc": Scene(maze, 10, COMPASS, True),
