@@ -245,9 +245,9 @@ def traces(image: Image.Image, episode: Episode, t: int) -> None:
         part = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
         y = base - 4 - (base - top - 8) * part
         seen = min(max(0, t + 1 - begin), len(values))
-        points = [(pt(a), pt(b)) for a, b in zip(x[:seen], y[:seen], strict=True)]
-        if points:
-            pen.line(points, colour, pt(1.5))
+        points = SCALE * np.stack([x, y], -1)[:seen]
+        if seen:
+            pen.line(points.ravel().tolist(), colour, pt(1.5))
             disc(pen, points[-1], pt(3), colour)
             text(pen, (12, (top + base) / 2 + 8), f"{values[seen - 1]:.4g}", 13, colour)
 

@@ -21,7 +21,7 @@ from jaxpg.core.types import Agent, Key, Tree
 ENDINGS = (".gif", ".mp4")
 HOLD = 1.0  # seconds for which an episode's last picture stays
 GIF_RATE, MP4_RATE = 25, 60  # pictures a second at most; viewers slow down faster GIFs
-PICTURES = 400  # in a GIF, about: so that it stays below a megabyte
+PICTURES = 350  # in a GIF, about: so that it stays below a megabyte
 COLOURS = 64  # of a GIF
 _RENDER = 0xF11  # folded into the seed's key: no episode shares a key with training
 
@@ -51,7 +51,7 @@ def render(
     run: a folder, whose newest checkpoint is taken, or a Result. seed: of the random numbers.
     policy: which, of a run of several seeds. greedy: the mode of the policy, else a sample. An
     episode that has not ended after `max_steps` is cut. fps: environment steps a second; None is
-    what suits the environment. Beyond 25 pictures a second or about 400 in a GIF, and 60 a second
+    what suits the environment. Beyond 25 pictures a second or about 350 in a GIF, and 60 a second
     in an MP4, only every second, third, ... step is drawn, and always an episode's last.
 
     Raises ValueError for another ending, a folder that is not there, or a number that cannot be,
@@ -84,7 +84,7 @@ def render(
     if type(policy) is not int or not 0 <= policy <= most:
         raise ValueError(f"policy={policy!r}: allowed is an integer >= 0 and <= {most}")
     if seeds:
-        state = jax.tree.map(lambda x: x[policy], state)
+        state = jax.jit(lambda s: jax.tree.map(lambda x: x[policy], s))(state)  # one program
 
     from jaxpg.experiment.frames import frame
     from jaxpg.experiment.scenes import scene
