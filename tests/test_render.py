@@ -62,6 +62,12 @@ def near(image, at, colour, tolerance=12):
     return np.abs(found - frames.rgb(colour)).max() <= tolerance
 
 
+def cell(row, column, rows, columns):
+    """The middle of a cell in a picture of so many."""
+    side = int(min(1128 / columns, 288 * 3 / rows, 72 * 3)) / 3
+    return 200 + (column + 0.5 - columns / 2) * side, 204 + (row + 0.5 - rows / 2) * side
+
+
 # What is played.
 
 
@@ -218,12 +224,26 @@ def test_the_timetable(lengths, fps, movie):
         assert len(shown) <= render.PICTURES + 2 * len(lengths)
 
 
-def test_colours_are_the_palette_s(tmp_path, fallen):
-    out = tmp_path / "a.gif"
-    render.render(result_of(RIGHT, fallen.env), out)
-    with Image.open(out) as image:
-        assert near(image, (5, 200), "#FFFFFF", 0)
-        assert near(image, (220, 370), frames.BLUE)  # the button "right"
+def test_colours_are_exact(tmp_path, fallen):
+    env = jaxpg.make("Breakout-MinAtar")
+    x = np.zeros((30, 10, 10, 4), np.float32)
+    x[:, 1:4, :, 3] = x[:, 9, 4, 0] = x[:, 7, 7, 1] = x[:, 6, 8, 2] = 1
+    breakout = frames.Episode(env, (), x, np.ones(29, int), np.zeros(29), "")
+    for episode, at in [
+        (fallen, {(5, 200): frames.PAPER, (220, 370): frames.BLUE, (150, 370): frames.PALE}),
+        (
+            breakout,
+            {(5, 200): frames.PAPER, cell(5, 5, 10, 10): frames.EMPTY}
+            | {cell(9, 4, 10, 10): frames.BLUE, cell(7, 7, 10, 10): frames.ORANGE}
+            | {cell(6, 8, 10, 10): frames.GREEN, cell(2, 2, 10, 10): frames.PINK},
+        ),
+    ]:
+        out, times = tmp_path / "a.gif", range(len(episode.obs))
+        pictures = (frames.frame(scenes.scene(episode.env), episode, t) for t in times)
+        render._write_gif(out, pictures, [0.1] * len(episode.obs))
+        with Image.open(out) as image:
+            for place, colour in at.items():
+                assert near(image, place, colour, 0)
 
 
 @pytest.mark.skipif(not RUNS, reason="needs the extra")
@@ -247,11 +267,6 @@ def test_an_mp4_has_every_step(tmp_path, fallen):
 
 
 # Scenes.
-
-
-def cell(row, column, rows, columns):
-    side = int(min(1128 / columns, 288 * 3 / rows, 72 * 3)) / 3
-    return 200 + (column + 0.5 - columns / 2) * side, 204 + (row + 0.5 - rows / 2) * side
 
 
 def test_the_agent_stands_in_its_cell():
@@ -291,7 +306,7 @@ def test_channels_have_colours_and_the_first_is_in_front():
     image = frames.frame(scenes.scene(env), episode, 0)
     for (row, column), channel in {(9, 4): 0, (3, 7): 1, (0, 0): 3}.items():
         assert near(image, cell(row, column, 10, 10), frames.CHANNELS[channel])
-    assert near(image, cell(5, 5, 10, 10), "#F2F2F2")
+    assert near(image, cell(5, 5, 10, 10), frames.EMPTY)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,7 +6,6 @@ which smooths the edges: lengths in points (`pt`) are those of the finished pict
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,9 +20,9 @@ from jaxpg.experiment.plots import COLOURS
 SIZE, SCALE = 400, 3  # points of a picture's side; pixels of a point while it is drawn
 TOP, BOTTOM = 56, 352  # points between which the scene is
 BLUE, ORANGE, GREEN, PINK, SKY, AMBER, _ = COLOURS
-INK, GREY, PALE, PAPER = "#222222", "#707070", "#E2E2E2", "#FFFFFF"
+INK, GREY, PALE, EMPTY, PAPER = "#222222", "#707070", "#E2E2E2", "#F2F2F2", "#FFFFFF"
 CHANNELS = (*COLOURS, "#999999", "#882255", "#F0E442")  # of an image made of many
-ROWS = 6  # entries of an observation that are traced
+ROWS, SPAN = 6, 150  # entries of an observation that are traced, and steps
 BARS = 8  # entries of an action that are shown
 
 
@@ -200,28 +199,31 @@ def cells(image: Image.Image, episode: Episode, t: int) -> None:
     channel in front; else the colours it has, or the shades of its last channel."""
     whole = next(x for x in jax.tree.leaves(episode.obs) if is_image(x[0]))
     x = whole[t] if whole.ndim == 4 else whole[t][..., None]
-    if np.isin(whole, (0, 1)).all():
+    some = whole[:: max(1, len(whole) // 20)]  # large ones are slow to look through
+    if np.isin(some, (0, 1)).all():
         palette = np.array([rgb(c) for c in CHANNELS], np.uint8)
         colours = palette[x.argmax(-1) % len(palette)]
-        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.uint8(rgb("#F2F2F2")))
+        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.uint8(rgb(EMPTY)))
     else:
         x = x if x.shape[-1] == 3 else np.repeat(x[..., -1:], 3, -1)
-        low, high = whole.min(), whole.max()
-        colours = ((x - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
+        low, high = some.min(), some.max()
+        colours = (np.clip((x - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
     rows, columns = x.shape[:2]
     side = min(pt(SIZE - 24) / columns, pt(BOTTOM - TOP - 8) / rows)
-    side = max(1, math.floor(side)) if side >= 1 else side
+    gaps = side >= pt(6)
+    if gaps:  # on whole points, so that all look alike
+        side = side // SCALE * SCALE
     size = max(1, round(columns * side)), max(1, round(rows * side))
-    corner = pt(SIZE / 2) - size[0] // 2, pt((TOP + BOTTOM) / 2) - size[1] // 2
-    image.paste(Image.fromarray(colours).resize(size, Image.Resampling.NEAREST), corner)
-    if side >= pt(6):  # gaps between cells
-        pen = ImageDraw.Draw(image)
-        for i in range(max(rows, columns) + 1):
-            x, y = corner[0] + i * side, corner[1] + i * side
-            if i <= columns:
-                pen.line((x, corner[1], x, corner[1] + size[1]), PAPER, pt(1))
-            if i <= rows:
-                pen.line((corner[0], y, corner[0] + size[0], y), PAPER, pt(1))
+    middle = pt(SIZE / 2), pt((TOP + BOTTOM) / 2)
+    left, top = ((m - s // 2) // SCALE * SCALE for m, s in zip(middle, size, strict=True))
+    large = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
+    if gaps:
+        pen = ImageDraw.Draw(large)
+        for x in np.arange(1, columns) * side:
+            pen.rectangle((x, 0, x + SCALE - 1, size[1]), PAPER)
+        for y in np.arange(1, rows) * side:
+            pen.rectangle((0, y, size[0], y + SCALE - 1), PAPER)
+    image.paste(large, (left, top))
 
 
 def rgb(colour: str) -> tuple[int, ...]:
@@ -229,23 +231,24 @@ def rgb(colour: str) -> tuple[int, ...]:
 
 
 def traces(image: Image.Image, episode: Episode, t: int) -> None:
-    """The entries of an observation, the action and the reward, against time."""
+    """The entries of an observation, the action and the reward, on sheets of SPAN steps."""
     pen, rows = ImageDraw.Draw(image), series(episode)
     height = (BOTTOM - TOP - 4) / len(rows)
     left, right = 118, SIZE - 16
-    steps = max(len(episode.actions), 1)
+    span = min(max(len(episode.actions), 1), SPAN)
+    since = max(0, t - 1) // span * span  # a new sheet, for what scrolls makes a GIF large
     for i, (name, values) in enumerate(rows):
         top, base = TOP + 4 + i * height, TOP + (i + 1) * height - 4
         colour = CHANNELS[i % len(COLOURS)]
         low, high = float(values.min()), float(values.max())
         text(pen, (12, (top + base) / 2 - 8), name, 13)
-        pen.rectangle([pt(x) for x in (left, top, right, base)], "#F7F7F7")
+        pen.rectangle([pt(x) for x in (left, top, right, base)], EMPTY)
         begin = int(name == "reward")  # the first is there at time 1
-        x = left + (right - left) * (begin + np.arange(len(values))) / steps
+        x = left + (right - left) * (begin - since + np.arange(len(values))) / span
         part = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
         y = base - 4 - (base - top - 8) * part
         seen = min(max(0, t + 1 - begin), len(values))
-        points = SCALE * np.stack([x, y], -1)[:seen]
+        points = SCALE * np.stack([x, y], -1)[max(0, since - begin) : seen]
         if seen:
             pen.line(points.ravel().tolist(), colour, pt(1.5))
             disc(pen, points[-1], pt(3), colour)

@@ -212,8 +212,16 @@ def _write_gif(path: Path, pictures: Iterator, seconds: list[float]) -> None:
         strip.paste(picture, (0, i * picture.height))
     # One palette for all: colours of its own would make a picture flicker against the next.
     palette = strip.quantize(COLOURS, dither=Image.Dither.NONE)
+    # Areas of one colour keep it exactly, which else is mixed with those of edges. No other entry
+    # may be within 8 of it: Pillow, which looks from the corners of boxes of 4, could take that.
     entries = np.reshape(palette.getpalette(), (-1, 3))
-    entries[entries.min(1) > 246] = 255  # the white that was mixed with the palest greys
+    free = np.ones(len(entries), bool)
+    for _, colour in sorted(strip.getcolors(strip.width * strip.height))[:-13:-1]:
+        off = np.abs(entries - colour).max(1)
+        if off[~free].min(initial=256) > 8:
+            off = off + 256 * ~free
+            own = (off <= 8) | (off == off.min())
+            entries[own], free[own] = colour, False
     palette.putpalette(entries.ravel().tolist())
     first, *rest = (p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures)
     ends = np.round(
