@@ -31,6 +31,8 @@ _HOME = {
     "CheckpointError": "experiment.checkpoint",
     "compare": "experiment.compare",
     "search": "experiment.search",
+    "report": "experiment.report",
+    "render": "experiment.render",
     "Policy": "experiment.policy",
     "preset": "presets",
 }

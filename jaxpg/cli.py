@@ -29,6 +29,8 @@ usage: jaxpg COMMAND ...
   resume RUN        go on with a run or sweep that was stopped, or make a run longer
   eval RUN          measure whole episodes under the policy that was learnt
   plot RUN...       draw learning curves into a PNG
+  report RUN...     write a page about runs, sweeps and comparisons, which opens offline
+  render RUN        draw episodes of the policy that was learnt, as GIF or MP4
   export RUN        write the policy that was learnt into one file
   list              agents, environments, and which go together
 
@@ -54,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     commands = {
         "compare": cli_experiments.compare,
+        "report": cli_experiments.report,
+        "render": cli_experiments.render,
         "resume": resume,
         "eval": evaluate,
         "plot": plot,

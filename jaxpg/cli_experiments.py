@@ -1,4 +1,5 @@
-"""The commands of `jaxpg` that are about many runs: sweep and compare."""
+"""The commands of `jaxpg` that are about many runs, or show what came of them: sweep, compare,
+report, render."""
 
 import json
 import math
@@ -136,6 +137,67 @@ def compare(
         episodes=episodes, progress=True, log=print,
     )  # fmt: skip
     return _sum_up(found)
+
+
+def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> int:
+    """Writes one HTML page about runs, sweeps and comparisons, which opens offline.
+
+    Args:
+        runs: their folders.
+        out: the page.
+    """
+    if not runs:
+        raise ValueError("`jaxpg report RUN...`: no RUN is given")
+    cli._set_up(1)
+    from jaxpg.experiment.report import report as write
+
+    print(f"{write(runs, out)}  {out.stat().st_size:,} bytes")
+    return 0
+
+
+def render(
+    run: Positional[Path],
+    out: Path,
+    episodes: int = 1,
+    sampled: bool = False,
+    seed: int = 0,
+    policy: int = 0,
+    config: int | None = None,
+    max_steps: int = 1000,
+    fps: float | None = None,
+) -> int:
+    """Plays episodes with the policy of a run's newest checkpoint, into a GIF or MP4.
+
+    Args:
+        run: the folder of a run, or of a sweep or comparison.
+        out: the file, whose ending says which: .gif or .mp4.
+        episodes: how many, one after the other.
+        sampled: draw actions from the policy, instead of its mode.
+        seed: of the random numbers.
+        policy: which, of a run of several seeds: 0, 1, ...
+        config: of a sweep: which of its configs, as scores.csv numbers them.
+        max_steps: where an episode is cut that has not ended.
+        fps: environment steps a second; None is what suits the environment.
+    """
+    cli._set_up(1)
+    import jaxpg
+    from jaxpg.experiment.results import RECORD
+
+    source = run
+    if (run / RECORD).is_file():
+        if config is None:
+            raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
+        source = jaxpg.sweep.result(run, config)
+    elif config is not None:
+        raise ValueError(f"config={config}: allowed is None for {run}, which is no sweep")
+    done = jaxpg.render(
+        source, out, episodes=episodes, seed=seed, policy=policy, greedy=not sampled,
+        max_steps=max_steps, fps=fps,
+    )  # fmt: skip
+    for i, (total, steps, ending) in enumerate(zip(*done[:3], strict=True), 1):
+        print(f"episode {i}: return {total:.4g} in {steps} steps, {ending}")
+    print(f"{out}  {done.frames} pictures, {out.stat().st_size:,} bytes")
+    return 0
 
 
 def resume(folder: Path) -> int:
