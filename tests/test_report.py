@@ -305,7 +305,7 @@ def test_solved():
 
 @pytest.mark.parametrize("name", ["GridWorld-jaxpg", "Cliff-jaxpg"])
 def test_tables_are_solved_near_their_optimum(name):
-    P, R, terminal, start = tabular.model(E.make(name))
+    P, R, _terminal, start = tabular.model(E.make(name))
     values = np.asarray(dp.value_iteration(P, R, gamma=1.0)).max(-1)
     best = float(np.asarray(start) @ values)
     assert 1.1 * best - 1e-4 <= SOLVED[name] <= best + 1e-4

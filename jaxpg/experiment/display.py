@@ -33,7 +33,8 @@ def display(parts: Sequence[dict], planned: float = 1.0) -> Callable[[int], Call
     work = [len(p["lanes"]) * p["iterations"] * s for p, s in zip(parts, steps, strict=True)]
     configs = [{point for point, _ in part["lanes"]} for part in parts]
     over = {i for i, part in enumerate(parts) if part["over"]}
-    whole, total = sum(work) / planned, round(len(set().union(*configs)) / planned)
+    every, whole = set().union(*configs), sum(work) / planned
+    total = round(len(every) / planned)
     tenths = int(10 * sum(work[i] for i in over) / whole)
     lived, spent, scores = 0, 0.0, {}
 
@@ -51,12 +52,9 @@ def display(parts: Sequence[dict], planned: float = 1.0) -> Callable[[int], Call
             clock = now
             done = np.where(still, event.iteration, event.num_iters)
             share = (sum(work[j] for j in over) + int(done.sum()) * steps[i]) / whole
-            ended = set().union(*(configs[j] for j in over))
-            waiting = set().union(*(configs[j] for j in range(len(parts)) if j not in {*over, i}))
-            ended = (
-                (ended | set(points[going[:, -1] == 0])) - set(points[going[:, -1] > 0]) - waiting
-            )
-            running = configs[i] - ended
+            running = set(points[still])
+            waiting = (configs[j] for j in range(len(parts)) if j not in over and j != i)
+            ended = every - running.union(*waiting)
             if "eval/greedy" in event.metrics:
                 values = event.metrics["eval/greedy"][: len(points)]
                 known = ~np.isnan(values)  # a lane that has ended is not measured

@@ -87,6 +87,9 @@ def random(
 
 
 def _values(name: str, values: Sequence) -> list:
+    if isinstance(values, Range):
+        text = f"{name}={values.low:g} .. {values.high:g}"
+        raise ValueError(f"{text}: a range can be drawn from or searched, here allowed is a list")
     if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
         raise ValueError(f"{name}={values!r}: allowed is a list of values")
     texts = list(map(repr, values))
