@@ -72,6 +72,10 @@ nav ul { padding-left: 1.2rem; margin: .4rem 0; }
   figure, table { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   pre { white-space: pre-wrap; }
+  .scroll { overflow: visible; }
+  table { font-size: 8pt; }
+  th, td { padding-right: .5rem; }
+  td.number { white-space: normal; }
   img, img:not(.map) { filter: none; max-height: 22cm; width: auto; }
 }
 </style>

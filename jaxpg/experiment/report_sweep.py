@@ -144,7 +144,7 @@ def _best(sweep, done) -> str:
     head = "config", *sweep.fields, "IQM [95 % interval]", "diverged"
     caption = f"The best of {len(rows)} configs by the IQM of the {done.what}."
     best = [(*row[:-2], said(row[-2]), row[-1]) for row in rows[:BEST]]
-    return page.table(caption, head, best)
+    return page.table(caption, head, best, "records")
 
 
 def _comparison(sweep) -> list[str]:
