@@ -167,6 +167,8 @@ def test_sweeps_comparisons_and_runs_mix(tmp_path):
     assert any("profiles" in x for x in alts)
     assert any("each pair of agents" in x for x in alts)
     assert any("as a map" in x for x in alts)
+    maps = [x["alt"] for x in page.all("img") if x.get("class") == "map"]
+    assert len(maps) == 2  # a heat map and parallel coordinates
     assert len(page.all("nav")) == 1
     assert "jaxpg compare ppo dqn --env CartPole-v1 Acrobot-v1" in text
 
@@ -305,7 +307,7 @@ def test_solved():
 
 @pytest.mark.parametrize("name", ["GridWorld-jaxpg", "Cliff-jaxpg"])
 def test_tables_are_solved_near_their_optimum(name):
-    P, R, _terminal, start = tabular.model(E.make(name))
+    P, R, _, start = tabular.model(E.make(name))
     values = np.asarray(dp.value_iteration(P, R, gamma=1.0)).max(-1)
     best = float(np.asarray(start) @ values)
     assert 1.1 * best - 1e-4 <= SOLVED[name] <= best + 1e-4

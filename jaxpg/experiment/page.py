@@ -57,7 +57,7 @@ summary { cursor: pointer; }
 a { color: inherit; }
 nav ul { padding-left: 1.2rem; margin: .4rem 0; }
 @media (prefers-color-scheme: dark) {
-  img { filter: invert(.93) hue-rotate(180deg); }
+  img:not(.map) { filter: invert(.93) hue-rotate(180deg); }
 }
 @media (max-width: 600px) {
   table.records thead { display: none; }
@@ -72,7 +72,11 @@ nav ul { padding-left: 1.2rem; margin: .4rem 0; }
   figure, table { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   pre { white-space: pre-wrap; }
-  img { filter: none; max-height: 22cm; width: auto; }
+  .scroll { overflow: visible; }
+  table { font-size: 8pt; }
+  th, td { padding-right: .5rem; }
+  td.number { white-space: normal; }
+  img, img:not(.map) { filter: none; max-height: 22cm; width: auto; }
 }
 </style>
 </head>
@@ -133,15 +137,19 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>\n{content}\n</details>"
 
 
-def picture(draw: Callable[[float], Any], text: str, caption: str = "") -> str:
-    """draw(width in inches) -> Figure. text: what is to be seen, for those who cannot."""
+def picture(draw: Callable[[float], Any], text: str, caption: str = "", kind: str = "") -> str:
+    """draw(width in inches) -> Figure. text: what is to be seen, for those who cannot.
+
+    kind: "map" keeps white paper where pages are dark, for colours that go from low to high.
+    """
     wide, narrow = draw(style.WIDE), draw(style.NARROW)
+    look = f' class="{kind}"' if kind else ""
     size, small = ('width="{:.0f}" height="{:.0f}"'.format(*(PIXELS * f.get_size_inches()))
                    for f in (wide, narrow))  # fmt: skip
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f'<figure><picture><source media="(max-width: 600px)" srcset="{_data(narrow)}" {small}>'
-        f'<img src="{_data(wide)}" {size} alt="{escape(text)}">'
+        f'<img src="{_data(wide)}" {size}{look} alt="{escape(text)}">'
         f"</picture>{below}</figure>"
     )
 

@@ -101,6 +101,7 @@ def _varied(sweep, done) -> list[str]:
         drawn.append(page.picture(
             lambda width, x=x, y=y: pictures.heat_map(sweep, x, y, width=width),
             f"The final score over {x} and {y}, as a map; the numbers are in the table below.",
+            kind="map",
         ))  # fmt: skip
     for x in fields[:DOSES]:
         drawn.append(page.picture(
@@ -111,6 +112,7 @@ def _varied(sweep, done) -> list[str]:
         drawn.append(page.picture(
             lambda width: pictures.parallel_coordinates(sweep, width),
             f"All configs as lines through the values of {listed(fields)}, to their final score.",
+            kind="map",
         ))  # fmt: skip
     drawn.append(page.picture(
         lambda width: pictures.curves(sweep, width=width), "Learning curves of the best configs."
@@ -142,14 +144,14 @@ def _best(sweep, done) -> str:
     head = "config", *sweep.fields, "IQM [95 % interval]", "diverged"
     caption = f"The best of {len(rows)} configs by the IQM of the {done.what}."
     best = [(*row[:-2], said(row[-2]), row[-1]) for row in rows[:BEST]]
-    return page.table(caption, head, best)
+    return page.table(caption, head, best, "records")
 
 
 def _comparison(sweep) -> list[str]:
     """Figures of a comparison."""
-    drawn = []
-    for name, part in _parts(sweep).items():
-        where = f" on {name}"
+    drawn, parts = [], _parts(sweep)
+    for env, part in parts.items():
+        where, name = f" on {env}", env if len(parts) > 1 else ""
         drawn.append(page.picture(
             lambda width, part=part: pictures.curves(part, "agent", width),
             f"Learning curves by agent{where}.", name,

@@ -46,10 +46,12 @@ def parallel_coordinates(sweep, width: float = style.WIDE):
         axes.set_xticks(range(len(own)), labels, fontsize=8)
         axes.set_yticks([])
         axes.set_xlim(-0.35, len(own) - 0.85)
+        axes.set_ylim(-0.04, 1.04)
     else:  # axes lie under each other, each with its name above it
         for i, label in enumerate(labels):
             axes.text(0, i - 0.12, label, fontsize=7.5, va="bottom", fontweight="bold", bbox=WHITE)
         axes.set_axis_off()
+        axes.set_xlim(-0.04, 1.04)
         axes.set_ylim(len(own) - 0.6, -0.6)
     axes.tick_params(length=0)
     style.title(
