@@ -35,7 +35,8 @@ def test_commands_run_in_their_order(tmp_path, monkeypatch, capsys):
     for line in COMMANDS.strip().splitlines():
         words = shlex.split(line)
         assert words[0] == "jaxpg"
-        short = ["--total-steps", "8192", "--evaluations", "1"] if words[1] == "train" else []
+        trains = words[1] in ("train", "sweep", "compare")
+        short = ["--total-steps", "8192", "--evaluations", "1"] if trains else []
         assert cli.main(words[1:] + short) == 0, line
     assert (tmp_path / "pendulum.png").stat().st_size > 10_000
     assert "ppo" in capsys.readouterr().out
