@@ -1,6 +1,7 @@
 """Sweeps: points, lanes, parts, tables; what was killed goes on to the byte."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ import pytest
 
 import jaxpg
 from jaxpg import sweep
+from jaxpg.core import env as E
+from jaxpg.core import run as loop
 from jaxpg.core.config import to_dict
-from jaxpg.core.env import with_params
 from jaxpg.core.lanes import GOING, lanes, stack
 from jaxpg.experiment import checkpoint, points, results
 from jaxpg.experiment.checkpoint import CheckpointError, read_json, write_json
@@ -92,10 +94,19 @@ def test_points_of_one_structure_are_one_group(cfg, env):
 
 def test_parameters_that_follow_from_others_follow():
     env = jaxpg.make("CartPole-v1", gravity=5.0)
-    heavy = with_params(env, masspole=0.7)
+    heavy = E.with_params(env, masspole=0.7)
     assert heavy.params.gravity == 5.0
     assert heavy.params.total_mass == pytest.approx(heavy.params.masscart + 0.7)
     assert heavy.core is env.core
+
+
+@pytest.mark.parametrize("name", ["Acrobot-v1", "DeepSea-bsuite", "FrozenLake-misc"])
+def test_an_environment_comes_back_from_json_with_its_arrays(name):
+    env = jaxpg.make(name)
+    back = E.from_dict(json.loads(json.dumps(E.to_dict(env))))
+    assert jax.tree.structure(back) == jax.tree.structure(env)
+    for a, b in zip(jax.tree.leaves(env), jax.tree.leaves(back), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_batch_of_points_is_for_vmap(cfg, env):
@@ -287,7 +298,7 @@ def test_slices_do_not_change_what_is_found(cfg, env, whole, tmp_path):
     sliced = go(cfg, env, every, out=tmp_path / "s", evaluations=2, lanes=2, log=said.append)
     assert [part["width"] for part in sliced.about["parts"]] == [2, 2, 2]
     assert sliced.about["compilations"] == 1
-    assert said[0].startswith("3 configs x 2 seeds in 3 parts of 2: ")
+    assert said[0].startswith("ppo on CartPole-v1: 3 configs x 2 seeds in 3 parts of 2: ")
     ours = whole.table[whole.table["hidden"] == "[4]"].reset_index(drop=True)
     assert sliced.table[["config", "seed", "iteration"]].equals(
         ours[["config", "seed", "iteration"]]
@@ -303,7 +314,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     planned = results.of_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
     planned.out.mkdir(exist_ok=True)
     _, agent, cfgs, envs, keys = planned.part(0)
-    need = jaxpg.core.run.memory(agent, cfgs, envs, keys, total_steps=STEPS)
+    need = loop.memory(agent, cfgs, envs, keys, total_steps=STEPS)
     limit = int(need * 0.6)
     cut = go(cfg, env, every, out=tmp_path / "cut", log=said.append, memory=limit)
     parts = len(cut.about["parts"])
@@ -311,7 +322,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     assert "4 configs x 2 seeds in 1 part of 8: " in said[0]
     assert f"4 configs x 2 seeds in {parts} parts of {8 // parts}: " in said[1]
     _, agent, cfgs, envs, keys = results.open_folder(tmp_path / "cut").part(0)
-    need = jaxpg.core.run.memory(agent, cfgs, envs, keys, total_steps=STEPS)
+    need = loop.memory(agent, cfgs, envs, keys, total_steps=STEPS)
     assert need <= limit, "by what XLA says of the program that was run"
     assert len(cut.scores) == len(whole.scores) == 8
 
@@ -517,6 +528,7 @@ def test_lanes_hold_every_agent(agent, tiny, env):
     cfgs, envs = stack([(cfg, env)] * 2)
     held = lanes(agent)
     keys = jax.random.split(jax.random.key(0))
+    loop.check(agent, cfgs, envs, keys, 100)
     state = jax.eval_shape(jax.vmap(held.init), cfgs, envs, keys)
     after, metrics = jax.eval_shape(jax.vmap(held.step), cfgs, envs, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)

@@ -214,6 +214,11 @@ def to_dict(env: Env) -> dict[str, Any]:
     return {"name": name, **dict(options), **{k: np.asarray(v).tolist() for k, v in params.items()}}
 
 
+def from_dict(values: dict[str, Any]) -> Env:
+    """The inverse of `to_dict`: JSON knows lists, environments want arrays. Raises as `make`."""
+    return make(**{k: np.asarray(v) if type(v) is list else v for k, v in values.items()})
+
+
 def _observe(env: Env, obs: Tree, info: dict | None = None) -> Tree:
     """Observations [N, ...] as agents see them. info: of the same states; None of first ones."""
     space, mask = env.core.observation_space(env.core.default_params), None

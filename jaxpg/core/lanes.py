@@ -41,8 +41,9 @@ def stack(pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
 
 
 def pick(tree: Tree, lane: int) -> Tree:
-    """One lane of a tree whose leaves are [lanes, ...]."""
-    return jax.tree.map(lambda x: x[lane], tree)
+    """One lane of a config and an environment, as NumPy numbers: an agent's `init` judges those
+    also inside a trace, where `jnp` would make tracers of them."""
+    return jax.tree.map(lambda x: np.asarray(x)[lane], tree)
 
 
 @functools.cache  # one object per agent: a new one would be a new key of every jit cache

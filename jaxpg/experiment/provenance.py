@@ -99,11 +99,9 @@ def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent,
             raise CheckpointError(
                 f"{path.parent}: was made with an {name} of your own: pass {name}=..."
             )
-    # JSON knows lists; environments want arrays.
-    arrays = {k: np.asarray(v) for k, v in record["environment"].items() if type(v) is list}
     try:
         agent = agent or agents.get(record["agent"])
-        env = env or E.make(**record["environment"] | arrays)
+        env = env or E.from_dict(record["environment"])
         cfg = from_dict(agent.Config, record["config"])
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -76,7 +76,7 @@ def of_comparison(out: Path, key: Key, record: dict[str, Any]) -> Open:
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
         agent = agents.get(point["agent"])
         cfg = from_dict(agent.Config, record["configs"][point["agent"]][point["env"]])
-        env = E.make(**record["environments"][point["env"]])
+        env = E.from_dict(record["environments"][point["env"]])
         return agent, with_horizon(cfg, record["total_steps"]), env
 
     return Open(out, record, jax.random.split(key, record["seeds"]), of_point)

@@ -238,7 +238,7 @@ def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, i
         most = max(1, min(size - 1, int(size * limit / need)))
     parts = math.ceil(count / size)
     log(
-        f"{configs} config{'s'[: configs > 1]} x {seeds} seeds in {parts} part{'s'[: parts > 1]} "
+        f"{agent.name} on {pairs[0][1].name}: {configs} config{'s'[: configs > 1]} x {seeds} seeds in {parts} part{'s'[: parts > 1]} "
         f"of {size}: {short(need)}B on each of {loop.seed_mesh(width).size} devices, "
         f"of {short(limit)}B allowed"
     )
