@@ -23,7 +23,7 @@ from jaxpg.core.config import to_dict
 from jaxpg.core.lanes import GOING, lanes, stack
 from jaxpg.experiment import checkpoint, points, results
 from jaxpg.experiment.checkpoint import CheckpointError, read_json, write_json
-from tests.conftest import TINY
+from tests.conftest import short_env
 from tests.test_contract import same_bytes
 
 SMALL = {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 1, "num_epochs": 1}
@@ -520,12 +520,12 @@ def test_a_comparison_is_a_sweep_over_agents(tmp_path):
         jaxpg.compare(["ppo", "ddpg"], ["CartPole-v1"], jax.random.key(0))
 
 
-def test_lanes_hold_every_agent(agent, tiny, env):
+def test_lanes_hold_every_agent(agent, tiny):
     """What lanes ask of an agent is traced for all of them: leaves that can be batched."""
     cfg = dataclasses.replace(
         tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
     )
-    cfgs, envs = stack([(cfg, env)] * 2)
+    cfgs, envs = stack([(cfg, short_env(agent, tiny))] * 2)
     held = lanes(agent)
     keys = jax.random.split(jax.random.key(0))
     loop.check(agent, cfgs, envs, keys, 100)
@@ -533,4 +533,3 @@ def test_lanes_hold_every_agent(agent, tiny, env):
     after, metrics = jax.eval_shape(jax.vmap(held.step), cfgs, envs, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert metrics[GOING].shape == (2,)
-    assert TINY[agent.name]

@@ -236,11 +236,11 @@ def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, i
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
-    parts = math.ceil(count / size)
+    parts, plural = math.ceil(count / size), lambda n, what: f"{n} {what}{'s'[: n > 1]}"
     log(
-        f"{agent.name} on {pairs[0][1].name}: {configs} config{'s'[: configs > 1]} x {seeds} seeds in {parts} part{'s'[: parts > 1]} "
-        f"of {size}: {short(need)}B on each of {loop.seed_mesh(width).size} devices, "
-        f"of {short(limit)}B allowed"
+        f"{agent.name} on {pairs[0][1].name}: {plural(configs, 'config')} x "
+        f"{plural(seeds, 'seed')} in {plural(parts, 'part')} of {size}: {short(need)}B on each of "
+        f"{plural(loop.seed_mesh(width).size, 'device')}, of {short(limit)}B allowed"
     )
     return size, width
 
