@@ -68,9 +68,9 @@ def divergence(log_prob: Callable, out: Array, other: Array, draw: Array, mean: 
     The mean of -log_ratio is unbiased, but its noise does not vanish as `other` nears `out`. Two
     functions of mean 0 take care of that: the score along other - out in the value, ratio - 1 in
     the derivatives. Their coefficient is near 1 for neighbours and 0 far away, where they would
-    add noise; each half has it from the other, so that the value stays unbiased, and the derivatives
-    too (but for ratios beyond e^10, which are cut). At other = out value and slope are 0, and the
-    Hessian is a Gauss-Newton matrix, as Fisher's is, which does not see kinks of a density's slope.
+    add noise; each half has it from the other, so that the value stays unbiased, and so do the
+    derivatives, but for ratios beyond e^10, which are cut. At other = out value and slope are 0,
+    and the Hessian is a Gauss-Newton matrix, as Fisher's is: it does not see kinks of a slope.
     """
     log_p, score = jax.jvp(lambda x: log_prob(x, draw), (out,), (other - out,))
     log_ratio = log_prob(other, draw) - log_p
