@@ -61,8 +61,9 @@ def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
     batch = ppo.Batch(
         t.obs, start=None, **t.extras, value=value, advantage=advantage, target=advantage + value
     )
-    ours = jax.grad(lambda p: ppo.loss(p, same, env, batch, 3.0)[0])(params)
-    theirs = jax.grad(lambda p: a2c.loss(p, cfg, env, t)[0])(params)
+    key = jax.random.key(1)  # of heads without closed forms: not of this one
+    ours = jax.grad(lambda p: ppo.loss(p, same, env, batch, 3.0, key)[0])(params)
+    theirs = jax.grad(lambda p: a2c.loss(p, cfg, env, t, key)[0])(params)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(theirs)) > 1e-2
     scale = optax.global_norm(theirs)
     assert_close(optax.tree.scale(1 / scale, ours), optax.tree.scale(1 / scale, theirs))
@@ -163,10 +164,11 @@ def test_impala_without_correction_ignores_the_ratios():
     mu, params = (net.init(jax.random.key(k), env.example_obs) for k in (0, 1))
     params = jax.tree.map(lambda x: 3 * x, params)
     t = collected(env, cfg, mu)
-    grad = jax.grad(lambda p, cfg: impala.loss(p, cfg, env, t)[0])
+    key = jax.random.key(1)
+    grad = jax.grad(lambda p, cfg: impala.loss(p, cfg, env, t, key)[0])
     plain = jaxpg.core.config.replace(cfg, correction="none")
     on_policy = jax.grad(
-        lambda p: a2c.loss(p, a2c.Config(**NET, gae_lambda=1.0, entropy_coef=0.01), env, t)[0]
+        lambda p: a2c.loss(p, a2c.Config(**NET, gae_lambda=1.0, entropy_coef=0.01), env, t, key)[0]
     )(params)
     assert_close(grad(params, plain), on_policy, 1e-5)
     gap = optax.global_norm(optax.tree.sub(grad(params, cfg), on_policy))

@@ -73,7 +73,7 @@ def test_reinforce_expects_the_gradient_of_the_return(weight, baseline):
         one = jax.tree.map(lambda x: x[:, i : i + 1], t)
         w, counts = reinforce.weights(cfg, one, value[:, i : i + 1], jnp.zeros((3, 1)))
         batch = reinforce.Batch(one.obs, one.extras["draw"], w, counts, jnp.ones((), int))
-        return jax.grad(lambda p: -reinforce.loss(p, cfg, env, batch)[0])(params)
+        return jax.grad(lambda p: -reinforce.loss(p, cfg, env, batch, jax.random.key(0))[0])(params)
 
     p = probabilities(params, cfg, env, t)
     grads = [of_one(i) for i in range(8)]
@@ -96,7 +96,8 @@ def test_a2c_expects_the_gradient_of_the_return_undiscounted():
 
     def of_one(i):
         one = jax.tree.map(lambda x: x[:, i : i + 1], t)
-        return jax.grad(lambda q: -3 * a2c.loss(q, cfg, env, one)[1]["loss/policy"])(params)
+        loss = lambda q: a2c.loss(q, cfg, env, one, jax.random.key(0))[1]["loss/policy"]  # noqa: E731
+        return jax.grad(lambda q: -3 * loss(q))(params)
 
     grads = [of_one(i) for i in range(8)]
     expected = jax.tree.map(lambda *g: sum(pi * x for pi, x in zip(p, g, strict=True)), *grads)

@@ -92,14 +92,19 @@ def test_what_is_illegal_has_no_part_in_entropy_or_gradient():
     logits, mask = jnp.array([0.3, -1.0, 2.0, 0.5]), jnp.array([True, False, True, False])
     masked = lambda x, mask: E.legal(x, E.Masked((), mask))  # noqa: E731
     p = np.exp([0.3, 2.0]) / np.exp([0.3, 2.0]).sum()
-    assert pi.entropy(masked(logits, mask)) == pytest.approx(-(p * np.log(p)).sum(), abs=1e-6)
+    expected = -(p * np.log(p)).sum()
+    assert pi.entropy(masked(logits, mask), KEY) == pytest.approx(expected, abs=1e-6)
     assert pi.log_prob(masked(logits, mask), 2) == pytest.approx(np.log(p[1]), abs=1e-6)
     slope = jax.grad(lambda x: pi.log_prob(masked(x, mask), 2))(logits)
     np.testing.assert_allclose(slope, [-p[0], 0, 1 - p[1], 0], atol=1e-6)
 
     # All but one are masked: nothing can be learnt, and nothing is NaN.
     alone = mask.at[0].set(False)
-    for f in (pi.entropy, lambda x: pi.log_prob(x, 2), lambda x: pi.kl(x, masked(-logits, alone))):
+    for f in (
+        lambda x: pi.entropy(x, KEY),
+        lambda x: pi.log_prob(x, 2),
+        lambda x: pi.kl(x, masked(-logits, alone), KEY),
+    ):
         value, slope = jax.value_and_grad(lambda x, f=f: f(masked(x, alone)))(logits)
         assert float(value) == pytest.approx(0, abs=1e-6)
         np.testing.assert_allclose(slope, 0, atol=1e-6)

@@ -17,6 +17,7 @@ from tests.tabular import Chain, make
 from tests.test_gradient import trajectories
 
 ENVS = ("CartPole-v1", "Pendulum-v1")
+KEY = jax.random.key(11)
 
 
 def policy(env, seed=0, **fields):
@@ -29,7 +30,8 @@ def policy(env, seed=0, **fields):
     params = unravel(flat + 0.5 * jax.random.normal(k_noise, flat.shape, flat.dtype))
     obs = jax.random.normal(k_obs, (32, *env.example_obs.shape))
     old = net.apply(params, obs, method="policy")
-    kl = lambda p: pi.kl(old, net.apply(p, obs, method="policy")).mean()  # noqa: E731
+    k_kl = jax.random.split(KEY)[1]  # what `improve` makes of KEY
+    kl = lambda p: pi.kl(old, net.apply(p, obs, method="policy"), k_kl).mean()  # noqa: E731
     return cfg, kl, params, (obs, pi.sample(old, k_draw)[0])
 
 
@@ -123,7 +125,7 @@ def test_trpo_stays_in_its_region_or_where_it_was(name):
     def go(seed, max_kl, scale):
         cfg, kl, params, (obs, draw) = policy(env, seed, max_kl=max_kl)
         advantage = scale * jax.random.normal(jax.random.fold_in(jax.random.key(9), seed), (32,))
-        new, info = trpo.improve(params, cfg, env, trpo.Batch(obs, draw, advantage))
+        new, info = trpo.improve(params, cfg, env, trpo.Batch(obs, draw, advantage), KEY)
         same = jax.tree.map(lambda a, b: (a == b).all(), params, new)
         return kl(new), info, jnp.stack(jax.tree.leaves(same)).all()
 
@@ -146,7 +148,7 @@ def test_trpo_without_an_improvement_is_unchanged_to_the_byte():
     cfg, _, params, (obs, draw) = policy(env, backtracks=0)
     for advantage in (jnp.zeros(32), jnp.full(32, jnp.nan)):
         new, info = jax.jit(partial(trpo.improve, cfg=cfg, env=env))(
-            params, b=trpo.Batch(obs, draw, advantage)
+            params, b=trpo.Batch(obs, draw, advantage), key=KEY
         )
         assert info["policy/step_fraction"] == 0
         for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(new), strict=True):
@@ -185,7 +187,8 @@ def test_npg_s_direction_on_a_tabular_softmax_mdp_is_the_advantage(double):
     batch = jax.tree.map(lambda x: x[:, columns], t)
     sums = (np.cumsum(actions, 1) - actions)[columns].T
     a = advantage[np.arange(3)[:, None], sums, actions[columns].T]
-    new, _ = npg.improve(params, cfg, env, npg.Batch(batch.obs, batch.extras["draw"], jnp.array(a)))
+    batch = npg.Batch(batch.obs, batch.extras["draw"], jnp.array(a))
+    new, _ = npg.improve(params, cfg, env, batch, KEY)
 
     change = net.apply(new, jnp.eye(9), method="policy") - bias
     change = np.asarray(change - (change @ jnp.array([0.25, 0.75]))[:, None])  # logits are relative

@@ -109,7 +109,7 @@ def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> A
     return n_step_return(t.reward, next_value, *ends, cfg.gamma, cfg.n_step) - value
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
+def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tuple[Array, Metrics]:
     """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
     net, pi = actor_critic(cfg, env)
     start = starts(t.terminated | t.truncated)
@@ -123,7 +123,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
 
     l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
     l_value = losses.value(value, target)
-    entropy = pi.entropy(out).mean()
+    entropy = pi.entropy(out, key).mean()
     return l_policy + l_value - cfg.entropy_coef * entropy, {
         "loss/policy": l_policy,
         "loss/value": l_value,
@@ -135,7 +135,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_rollout = jax.random.split(state.key)
+    key, k_rollout, k_loss = jax.random.split(state.key, 3)
 
     # Collect.
     def act(obs, carry, key):
@@ -154,7 +154,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     t = t._replace(obs=obs, next_obs=next_obs, reward=reward)
 
     # Learn: one update of both on the whole rollout.
-    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
+    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(running(net, state.params, t.obs), updates)
     state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)

@@ -95,7 +95,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
+def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tuple[Array, Metrics]:
     """Actor, critic and entropy bonus on one worker's rollout [T, N]."""
     net, pi = actor_critic(cfg, env)
     out, value, _ = net.apply(params, t.obs)
@@ -107,7 +107,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
     target = advantage + jax.lax.stop_gradient(value)
     l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
     l_value = losses.value(value, target)
-    entropy = pi.entropy(out).mean()
+    entropy = pi.entropy(out, key).mean()
     return l_policy + l_value - cfg.entropy_coef * entropy, {
         "loss/policy": l_policy,
         "loss/value": l_value,
@@ -125,7 +125,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def work(shared, own):
         params, history, opt_state, stats, of_rewards, key = shared
         env_state, returns = own
-        key, k_rollout = jax.random.split(key)
+        key, k_rollout, k_loss = jax.random.split(key, 3)
         copy = lag.oldest(history, params)
 
         def act(obs, carry, key):
@@ -142,7 +142,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
             reward=reward,
             next_obs=normalize.whiten(stats, t.next_obs),
         )
-        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, seen)
+        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, seen, k_loss)
         updates, opt_state = opt.update(grads, opt_state, params)
         history, params = lag.push(history, params), optax.apply_updates(params, updates)
         stats, (of_rewards, returns) = normalize.update_stats(stats, t.obs), scale or ((), ())

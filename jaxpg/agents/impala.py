@@ -94,7 +94,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, Metrics]:
+def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tuple[Array, Metrics]:
     """Policy, critic and entropy bonus on a rollout [T, N] of the actors' policy: sec. 4.2."""
     net, pi = actor_critic(cfg, env)
     out, value, _ = net.apply(params, t.obs)
@@ -108,7 +108,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
     )  # fmt: skip
     l_policy = losses.policy_gradient(log_prob, advantage)
     l_value = losses.value(value, target)
-    entropy = pi.entropy(out).mean()
+    entropy = pi.entropy(out, key).mean()
     return l_policy + l_value - cfg.entropy_coef * entropy, {
         "loss/policy": l_policy,
         "loss/value": l_value,
@@ -122,7 +122,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition) -> tuple[Array, M
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_rollout = jax.random.split(state.key)
+    key, k_rollout, k_loss = jax.random.split(state.key, 3)
 
     # Collect, with the parameters of `lag` iterations ago.
     behaviour = lag.oldest(state.history, state.params)
@@ -142,7 +142,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     t = t._replace(obs=obs, reward=reward, next_obs=next_obs)
 
     # Learn, from the parameters of now.
-    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t)
+    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     history = lag.push(state.history, state.params)

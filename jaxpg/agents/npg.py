@@ -100,14 +100,15 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metrics]:
+def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[Tree, Metrics]:
     """One step along the natural gradient."""
     net, pi = actor_critic(cfg, env)
     old = net.apply(actor, b.obs, method="policy")
+    k_entropy, k_kl = jax.random.split(key)
 
     def gain(actor):
         out = net.apply(actor, b.obs, method="policy")
-        entropy = pi.entropy(out).mean()
+        entropy = pi.entropy(out, k_entropy).mean()
         l_policy = losses.policy_gradient(pi.log_prob(out, b.draw), b.advantage)
         return cfg.entropy_coef * entropy - l_policy, {
             "loss/policy": l_policy,
@@ -115,7 +116,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metri
         }
 
     def kl(actor):
-        return pi.kl(old, net.apply(actor, b.obs, method="policy")).mean()
+        return pi.kl(old, net.apply(actor, b.obs, method="policy"), k_kl).mean()
 
     gradient, info = jax.grad(gain, has_aux=True)(actor)
     fisher = trust_region.fisher_vector_product(kl, actor, cfg.damping)
@@ -127,7 +128,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metri
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_rollout, k_critic = jax.random.split(state.key, 3)
+    key, k_rollout, k_critic, k_policy = jax.random.split(state.key, 4)
 
     # Collect.
     def act(obs, carry, key):
@@ -151,7 +152,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         advantage = normalize.standardize(advantage)
 
     # Learn: the policy on the whole batch, then the critic.
-    actor, info = improve(state.actor, cfg, env, Batch(obs, t.extras["draw"], advantage))
+    batch = Batch(obs, t.extras["draw"], advantage)
+    actor, info = improve(state.actor, cfg, env, batch, k_policy)
     flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
     critic, critic_opt, l_value = critics.fit(
         value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg

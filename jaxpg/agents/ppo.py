@@ -131,9 +131,12 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty) -> tuple[Array, Metrics]:
+def loss(
+    params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty, key: Key
+) -> tuple[Array, Metrics]:
     """Eq. 9: the surrogate, the critic's error and the entropy bonus, over a minibatch."""
     net, pi = actor_critic(cfg, env)
+    k_kl, k_entropy = jax.random.split(key)
     out, value, _ = net.apply(params, b.obs, b.carry, b.start)
     log_ratio = pi.log_prob(out, b.draw) - b.log_prob
     advantage = normalize.standardize(b.advantage) if cfg.normalize_advantage else b.advantage
@@ -142,14 +145,14 @@ def loss(params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty) -> tuple[A
         l_policy = losses.ppo_clip(log_ratio, advantage, cfg.clip_eps)
         kl = losses.approx_kl(log_ratio)
     else:
-        exact_kl = pi.kl(b.out, out)
+        exact_kl = pi.kl(b.out, out, k_kl)
         l_policy = losses.ppo_penalty(log_ratio, advantage, exact_kl, kl_penalty)
         kl = exact_kl.mean()
     if cfg.clip_value:
         l_value = losses.clipped_value(value, b.value, b.target, cfg.clip_eps)
     else:
         l_value = losses.value(value, b.target)
-    entropy = pi.entropy(out).mean()
+    entropy = pi.entropy(out, k_entropy).mean()
 
     total = l_policy + cfg.value_coef * l_value - cfg.entropy_coef * entropy
     return total, {
@@ -164,7 +167,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty) -> tuple[A
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_rollout, k_perm = jax.random.split(state.key, 3)
+    key, k_rollout, k_perm, k_loss, k_kl = jax.random.split(state.key, 5)
 
     # Collect.
     def act(obs, carry, key):
@@ -198,16 +201,19 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     opt = optimizer(cfg)
 
     def update(carry, minibatch):
-        params, opt_state = carry
-        grads, info = jax.grad(loss, has_aux=True)(params, cfg, env, minibatch, state.kl_penalty)
+        params, opt_state, key = carry
+        key, k_loss = jax.random.split(key)
+        grads, info = jax.grad(loss, has_aux=True)(
+            params, cfg, env, minibatch, state.kl_penalty, k_loss
+        )
         updates, opt_state = opt.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), info
+        return (optax.apply_updates(params, updates), opt_state, key), info
 
     def too_far(info):
         return info["policy/approx_kl"] > cfg.target_kl
 
-    (params, opt_state), info = epochs(
-        update, (state.params, state.opt_state), batch, k_perm,
+    (params, opt_state, _), info = epochs(
+        update, (state.params, state.opt_state, k_loss), batch, k_perm,
         num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(cfg.memory != "none"),
         stop=too_far if cfg.objective == "clip" and cfg.target_kl is not None else None,
     )  # fmt: skip
@@ -215,7 +221,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     penalty = state.kl_penalty
     if cfg.objective != "clip":
         out, _, _ = net.apply(params, batch.obs, batch.carry, batch.start)
-        kl = pi.kl(batch.out, out).mean()
+        kl = pi.kl(batch.out, out, k_kl).mean()
         if cfg.objective == "kl":
             penalty = losses.adapt_penalty(penalty, kl, cfg.target_kl)
         else:

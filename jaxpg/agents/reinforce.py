@@ -132,7 +132,7 @@ def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array
     return weight, counts
 
 
-def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Array, Metrics]:
+def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[Array, Metrics]:
     """Its gradient is minus the estimate above: sums over steps, a mean over episodes."""
     net, pi = actor_critic(cfg, env)
     out = net.apply(actor, b.obs, method="policy")
@@ -140,7 +140,7 @@ def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Array, Metrics
     l_policy = steps_per_episode * losses.policy_gradient(
         pi.log_prob(out, b.draw), b.weight, b.counts
     )
-    entropy = masked_mean(pi.entropy(out), b.counts)
+    entropy = masked_mean(pi.entropy(out, key), b.counts)
     total = l_policy - cfg.entropy_coef * steps_per_episode * entropy
     return total, {"loss/policy": l_policy, "policy/entropy": entropy}
 
@@ -148,7 +148,7 @@ def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Array, Metrics
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_env, k_rollout = jax.random.split(state.key, 3)
+    key, k_env, k_rollout, k_loss = jax.random.split(state.key, 4)
 
     # Collect whole episodes.
     def act(obs, carry, key):
@@ -176,7 +176,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     batch = Batch(t.obs, t.extras["draw"], weight, counts, episodes)
 
     # Learn.
-    grads, info = jax.grad(loss, has_aux=True)(state.actor, cfg, env, batch)
+    grads, info = jax.grad(loss, has_aux=True)(state.actor, cfg, env, batch, k_loss)
     updates, actor_opt = optax.adam(cfg.learning_rate).update(grads, state.actor_opt)
     state = state._replace(
         actor=optax.apply_updates(state.actor, updates),

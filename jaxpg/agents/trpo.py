@@ -102,17 +102,22 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metrics]:
-    """Solves eq. 14 approximately: a natural step, then a line search on the exact problem."""
+def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[Tree, Metrics]:
+    """Solves eq. 14 approximately: a natural step, then a line search on the exact problem.
+
+    Heads without closed forms estimate entropy and KL divergence, at the same points throughout.
+    """
     net, pi = actor_critic(cfg, env)
     old = net.apply(actor, b.obs, method="policy")
     old_log_prob = pi.log_prob(old, b.draw)
+    k_entropy, k_kl = jax.random.split(key)
 
     def surrogate_and_kl(actor):
         out = net.apply(actor, b.obs, method="policy")
         ratio = jnp.exp(pi.log_prob(out, b.draw) - old_log_prob)
-        surrogate = (ratio * b.advantage).mean() + cfg.entropy_coef * pi.entropy(out).mean()
-        return surrogate, pi.kl(old, out).mean()
+        entropy = pi.entropy(out, k_entropy).mean()
+        surrogate = (ratio * b.advantage).mean() + cfg.entropy_coef * entropy
+        return surrogate, pi.kl(old, out, k_kl).mean()
 
     def improves(actor):
         surrogate, kl = surrogate_and_kl(actor)
@@ -132,14 +137,14 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch) -> tuple[Tree, Metri
         "policy/improvement": after - before,
         "policy/kl": kl,
         "policy/step_fraction": fraction,  # of the natural step; 0: the line search failed
-        "policy/entropy": pi.entropy(old).mean(),
+        "policy/entropy": pi.entropy(old, k_entropy).mean(),
     }
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_rollout, k_critic = jax.random.split(state.key, 3)
+    key, k_rollout, k_critic, k_policy = jax.random.split(state.key, 4)
 
     # Collect.
     def act(obs, carry, key):
@@ -163,7 +168,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         advantage = normalize.standardize(advantage)
 
     # Learn: the policy on the whole batch, then the critic.
-    actor, info = improve(state.actor, cfg, env, Batch(obs, t.extras["draw"], advantage))
+    batch = Batch(obs, t.extras["draw"], advantage)
+    actor, info = improve(state.actor, cfg, env, batch, k_policy)
     flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
     critic, critic_opt, l_value = critics.fit(
         value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg

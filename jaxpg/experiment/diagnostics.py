@@ -353,18 +353,20 @@ def policy_kl(
 ) -> Array:
     """Mean KL(old || new) of two states' policies over observations [..., *obs], in nats.
 
-    Each sees the observations through its own running statistics, if it has any.
+    Each sees the observations through its own running statistics, if it has any. Heads without a
+    closed form estimate it (docs/policies.md), from a key that is always the same.
     """
     old, new = parts(cfg, env, old_state), parts(cfg, env, new_state)
-    kl = old.pi.kl(old.policy(old.actor, obs), new.policy(new.actor, obs))
+    outs = old.policy(old.actor, obs), new.policy(new.actor, obs)
+    kl = old.pi.kl(*outs, jax.random.key(0))
     return masked_mean(kl, mask)
 
 
 @jax.jit
 def policy_entropy(cfg, env: E.Env, state: Tree, obs: Tree, mask: Array | None = None) -> Array:
-    """Mean entropy of the policy over observations [..., *obs], in nats."""
+    """Mean entropy of the policy over observations [..., *obs], in nats; estimated as above."""
     pi, actor, policy, _ = parts(cfg, env, state)
-    return masked_mean(pi.entropy(policy(actor, obs)), mask)
+    return masked_mean(pi.entropy(policy(actor, obs), jax.random.key(0)), mask)
 
 
 class UpdateSize(NamedTuple):

@@ -30,7 +30,7 @@ def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
         draw, log_prob = dist(out).sample_and_log_prob(seed=key)
         return draw, log_prob - log_det(draw)
 
-    def entropy(out: Array) -> Array:
+    def entropy(out: Array, key: Key) -> Array:
         base = dist(out)
         if not squash:
             return base.entropy()
@@ -48,7 +48,8 @@ def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
         log_prob=lambda out, draw: dist(out).log_prob(draw) - log_det(draw),
         entropy=entropy,
         mode=lambda out: dist(out).mode(),
-        kl=lambda out, other: dist(out).kl_divergence(dist(other)),  # a bijection leaves it alone
+        # A bijection leaves it alone.
+        kl=lambda out, other, key: dist(out).kl_divergence(dist(other)),
         squash=jnp.tanh if squash else lambda draw: draw,
         expect=lambda f, out, key: f(*sample(out, key)),
     )
@@ -77,12 +78,12 @@ def beta(size: int) -> Policy:
         draw = log_gamma[0] - log_gamma[1]
         return draw, log_prob(out, draw)
 
-    def entropy(out: Array) -> Array:
+    def entropy(out: Array, key: Key) -> Array:
         a, b = parameters(out)
         mean = (a - 1) * digamma(a) + (b - 1) * digamma(b) - (a + b - 2) * digamma(a + b)
         return (betaln(a, b) - mean + jnp.log(2.0)).sum(-1)
 
-    def kl(out: Array, other: Array) -> Array:
+    def kl(out: Array, other: Array, key: Key) -> Array:
         (a, b), (c, d) = parameters(out), parameters(other)
         mean = (a - c) * digamma(a) + (b - d) * digamma(b) + (c - a + d - b) * digamma(a + b)
         return (betaln(c, d) - betaln(a, b) + mean).sum(-1)

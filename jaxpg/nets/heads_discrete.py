@@ -43,9 +43,9 @@ def _of(dist: Callable, outputs: int) -> Policy:
         free_outputs=0,
         sample=lambda out, key: dist(out).sample_and_log_prob(seed=key),
         log_prob=lambda out, draw: dist(out).log_prob(draw),
-        entropy=lambda out: dist(out).entropy(),
+        entropy=lambda out, key: dist(out).entropy(),
         mode=lambda out: dist(out).mode(),
-        kl=lambda out, other: dist(out).kl_divergence(dist(other)),
+        kl=lambda out, other, key: dist(out).kl_divergence(dist(other)),
     )
 
 
@@ -62,11 +62,11 @@ def bernoulli(size: int, temperature) -> Policy:
         draw = jax.random.bernoulli(key, nn.sigmoid(out / temperature)).astype(jnp.int32)
         return draw, log_prob(out, draw)
 
-    def entropy(out: Array) -> Array:
+    def entropy(out: Array, key: Key) -> Array:
         x = out / temperature
         return (nn.softplus(x) - x * nn.sigmoid(x)).sum(-1)
 
-    def kl(out: Array, other: Array) -> Array:
+    def kl(out: Array, other: Array, key: Key) -> Array:
         x, y = out / temperature, other / temperature
         return (nn.sigmoid(x) * (x - y) + nn.softplus(y) - nn.softplus(x)).sum(-1)
 

@@ -16,7 +16,14 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads import LOG_STD_RANGE, Policy, normal_points, spread, tanh_log_det
+from jaxpg.nets.heads import (
+    LOG_STD_RANGE,
+    Policy,
+    divergence,
+    normal_points,
+    spread,
+    tanh_log_det,
+)
 
 REACH = 3.0  # of the splines, in deviations
 FEATURES = 8  # of a coupling
@@ -77,51 +84,21 @@ def flow(size: int, bins: int) -> Policy:
         z, log_det = spline.inverse_and_log_det((x - mean) * jnp.exp(-log_std))
         return log_prob + (norm.logpdf(z) + log_det - log_std).sum(-1)
 
-    def points(out: Array, size: int) -> tuple[Array, Array]:
-        """Weights [N] and normal points [N, ..., size] beside a batch [...]."""
-        z, weight = (x.astype(out.dtype) for x in normal_points(size))
-        return weight, z.reshape(-1, *[1] * (out.ndim - 1), size)
-
     def sample(out: Array, key: Key) -> tuple[Array, Array]:
         draw, log_prob = forward(out, jax.random.normal(key, (*out.shape[:-1], size), out.dtype))
         return draw, log_prob - tanh_log_det(draw)
 
-    def entropy(out: Array) -> Array:
-        mean, log_std, spline = element(out)
+    def entropy(out: Array, key: Key) -> Array:
+        draw, log_prob = forward(out, normal_points(key, 8, out.shape[:-1], size, out.dtype))
+        return (tanh_log_det(draw) - log_prob).mean(0)
 
-        def elementwise(z):
-            y, log_det = spline.forward_and_log_det(z)
-            return mean + jnp.exp(log_std) * y, log_det
-
-        # Without couplings it is a sum over dimensions, and one-dimensional quadrature is better.
-        weight, z = points(out, 1)
-        y, log_det = elementwise(z)
-        change = tanh_log_det(y[..., None]) + log_det + log_std
-        alone = (jnp.tensordot(weight, change, 1) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)).sum(-1)
-        if not couplings:
-            return alone
-        weight, z = points(out, size)
-        y, _ = elementwise(z)
-        x, log_det = couple(out, y)
-        return alone + jnp.tensordot(weight, log_det + tanh_log_det(x) - tanh_log_det(y), 1)
-
-    def kl(out: Array, other: Array) -> Array:
-        weight, z = points(out, size)
-        draw, log_prob = forward(out, z)
-        log_ratio = log_base(other, draw) - log_prob
-        away = jnp.expm1(jnp.minimum(log_ratio, 10.0))  # of mean 0: a control variate
-        centred = away - jnp.tensordot(weight, away, 1)
-        share = jnp.tensordot(weight, centred * log_ratio, 1)
-        share = share / (jnp.tensordot(weight, centred**2, 1) + jnp.finfo(out.dtype).tiny)
-        # With all of it the derivatives are 0 at other = out, and the Hessian there is a
-        # Gauss-Newton matrix, as Fisher's is: the sum does not see kinks of the splines' slopes.
-        smooth = away - log_ratio
-        value = jax.lax.stop_gradient(share * away - log_ratio - smooth)
-        return jnp.tensordot(weight, value + smooth, 1)
+    def kl(out: Array, other: Array, key: Key) -> Array:
+        draw, _ = forward(out, normal_points(key, 8, (2, *out.shape[:-1]), size, out.dtype))
+        return divergence(log_base, out, other, draw, lambda x: x.mean(0))
 
     def mode(out: Array) -> Array:
         mean, log_std, spline = element(out)
-        _, z = points(out, 1)
+        z = jnp.linspace(-6, 6, 61, dtype=out.dtype).reshape(-1, *[1] * out.ndim)
         y, log_det = spline.forward_and_log_det(z)
         best = jnp.argmax(norm.logpdf(z) - log_det, 0, keepdims=True)
         return couple(out, mean + jnp.exp(log_std) * jnp.take_along_axis(y, best, 0)[0])[0]

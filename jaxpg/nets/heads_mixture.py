@@ -4,8 +4,8 @@
 
 Its choice of a component has no derivative, but an expectation is a sum over components:
 E[f(x)] = sum_k w_k E[f(mu_k + sigma_k z)], whose gradient holds that of the weights exactly. So
-`expect` draws once from every component. Entropy and KL divergence are such sums too, over the
-fixed points of `heads.normal_points` instead of a draw.
+`expect` draws once from every component. Entropy and KL divergence are such sums too, estimated at
+a few points of every component.
 """
 
 import jax
@@ -14,7 +14,14 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads import LOG_STD_RANGE, Policy, normal_points, spread, tanh_log_det
+from jaxpg.nets.heads import (
+    LOG_STD_RANGE,
+    Policy,
+    divergence,
+    normal_points,
+    spread,
+    tanh_log_det,
+)
 
 
 def mixture(size: int, components: int, squash: bool) -> Policy:
@@ -59,12 +66,17 @@ def mixture(size: int, components: int, squash: bool) -> Policy:
         values = jax.vmap(f)(draws, log_prob(out, draws))
         return jax.tree.map(lambda x: (weight * x).sum(0), values)
 
-    def integrate(f, out: Array) -> Array:
-        """E[f(draw)] by quadrature, f(draw [..., D]) -> [...]."""
-        z, point_weight = (x.astype(out.dtype) for x in normal_points(size))
-        z = z.reshape(-1, *[1] * out.ndim, size)  # [N, ..., K, D] of a batch [...]
-        draws, weight = jax.vmap(lambda z: of_all(out, z))(z)
-        return jnp.tensordot(point_weight, (weight * f(draws)).sum(1), 1)
+    def entropy(out: Array, key: Key) -> Array:
+        z = normal_points(key, 4, (*out.shape[:-1], components), size, out.dtype)
+        draws, weight = of_all(out, z)  # [K, N, ..., D], [K, ...]
+        return -(weight * log_prob(out, draws).mean(1)).sum(0)
+
+    def kl(out: Array, other: Array, key: Key) -> Array:
+        z = normal_points(key, 8, (2, *out.shape[:-1], components), size, out.dtype)
+        draws, weight = of_all(out, z)  # [K, N, 2, ..., D], [K, ...]
+        return divergence(
+            log_prob, out, other, draws, lambda x: (weight[:, None] * x.mean(1)).sum(0)
+        )
 
     def mode(out: Array) -> Array:
         log_weight, mean, _ = parts(out)
@@ -76,11 +88,9 @@ def mixture(size: int, components: int, squash: bool) -> Policy:
         free_outputs=0,
         sample=sample,
         log_prob=log_prob,
-        entropy=lambda out: integrate(lambda draw: -log_prob(out, draw), out),
+        entropy=entropy,
         mode=mode,
-        kl=lambda out, other: integrate(
-            lambda draw: log_prob(out, draw) - log_prob(other, draw), out
-        ),
+        kl=kl,
         squash=jnp.tanh if squash else lambda draw: draw,
         expect=expect,
     )
