@@ -33,11 +33,12 @@ def once(kind: str, total_steps: int) -> dict[str, float]:
     import jaxpg
     from jaxpg import sweep
 
+    if kind == "sweep":
+        jaxpg.use_all_cores()
     env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
     points = sweep.grid(learning_rate=list(RATES), gae_lambda=list(LAMBDAS))
     cfg = jaxpg.ppo.Config()
     if kind == "sweep":
-        jaxpg.use_all_cores()
         with tempfile.TemporaryDirectory() as folder:
             begun = time.perf_counter()
             found = sweep.run(

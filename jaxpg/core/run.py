@@ -166,7 +166,11 @@ def memory(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
     check(agent, cfg, env, key, total_steps)
     agent, cfg, chunk = _settled(agent, cfg, total_steps, None)
     mesh = seed_mesh(len(key))
-    state = _start(agent, cfg, env, _laid_over(mesh, key), mesh)
+    shapes = _start.lower(agent, cfg, env, _laid_over(mesh, key), mesh).out_info
+    sharding = NamedSharding(mesh, PartitionSpec("seed"))
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+    )  # nothing is allocated: it may be too much
     program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
     need = program.memory_analysis()
     whole = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
