@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -83,11 +84,13 @@ def evaluation(
         due = event.iteration // every > previous // every or event.iteration == event.num_iters
         previous = event.iteration
         args = cfg, env, event.state, key, np.int32(previous)
-        if compiled is None:  # while the first chunk runs, before anybody measures speed
-            compiled = _evaluate.lower(agent, *args, episodes).compile()
+        if compiled is None:  # while the first chunks run: XLA leaves Python alone meanwhile
+            pool = ThreadPoolExecutor(1)
+            compiled = pool.submit(_evaluate.lower(agent, *args, episodes).compile)
+            pool.shutdown(wait=False)
         if not due:
             return None
-        measured = compiled(*args)
+        measured = compiled.result()(*args)
         return measured | ({} if target is None else {STOP: measured["eval/greedy"] >= target})
 
     def write(event: Event) -> None:
