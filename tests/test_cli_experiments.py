@@ -1,5 +1,7 @@
 """The commands about many runs: what they print, write and answer; the display while they go on."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,14 @@ def test_the_display_counts_what_was_done(capsys, monkeypatch):
         "92%", "3/4 configs, 1 running", "1.3k steps/s", "best 35",
         f"ETA 0:00:0{round(0.075 * 8000 / rate)}",
     ]  # fmt: skip
+
+
+def test_experiments_can_be_imported_before_the_devices_are_chosen():
+    """`use_all_cores` has to come before anything of JAX, and after the imports of a script."""
+    program = """if True:
+        import jaxpg
+        from jaxpg import compare, pictures, render, report, search, statistics, sweep
+        jaxpg.use_all_cores(3)
+        import jax
+        assert jax.device_count() == 3"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -14,9 +14,9 @@ from jaxpg import cli, presets
 from jaxpg.core import env as E
 from jaxpg.core.config import to_dict
 from jaxpg.envs import tabular
-from jaxpg.envs.solved import SOLVED, solved, source
 from jaxpg.experiment import commands, provenance
 from jaxpg.experiment.report import report
+from jaxpg.experiment.solved import SOLVED, solved, source
 from jaxpg.ops import dynamic_programming as dp
 from tests.experiments import NAN, grid, run_folder, sweep
 

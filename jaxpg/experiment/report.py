@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxpg.core.run import Result
-from jaxpg.envs.solved import solved, source
 from jaxpg.experiment import page, phases, pictures, plots, records, scores
 from jaxpg.experiment.logging import short
 from jaxpg.experiment.records import Record
@@ -24,6 +23,7 @@ from jaxpg.experiment.report_parts import (
     share_solved,
 )
 from jaxpg.experiment.report_sweep import of_sweep
+from jaxpg.experiment.solved import solved, source
 
 SWEEP = "sweep.json"
 

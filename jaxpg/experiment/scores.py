@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core.config import unknown
-from jaxpg.envs.solved import solved
 from jaxpg.experiment import plots, statistics
+from jaxpg.experiment.solved import solved
 from jaxpg.experiment.statistics import Estimate
 
 LAST = 0.1  # of the steps, over which returns in training are a final score

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.core.run import Result
-from jaxpg.envs.solved import solved, source
 from jaxpg.experiment import phases, plots, records, style
 from jaxpg.experiment.logging import short
 from jaxpg.experiment.pictures.actions import Played, play
 from jaxpg.experiment.records import Record
+from jaxpg.experiment.solved import solved, source
 
 WINDOW = 20  # episodes of a moving average
 
