@@ -70,6 +70,11 @@ def test_scales():
     assert near.kind == "near 1"
     assert np.allclose([p for p, _ in near.ticks], [1, 2, 3])
     assert scales.of([1, 2, 5]).ticks == [(1, "1"), (2, "2"), (5, "5")]
+    zero = scales.of([0.0, 1e-3, 1e-2, 1e-1])
+    assert zero.kind == "log"
+    assert zero.ticks[0] == (-4.0, "0"), "one step to the left"
+    assert zero.place(1e-2) == pytest.approx(-2)
+    assert scales.of([0.0, 0.9, 0.99]).kind == "near 1"
     mixed = scales.of(["tanh", (64, 64), True])
     assert (mixed.kind, mixed.place((64, 64))) == ("category", 1)
     assert [label for _, label in mixed.ticks] == ["tanh", "64 x 64", "True"]

@@ -22,7 +22,8 @@ def of(values: Sequence) -> Scale:
     """The scale for a field's values.
 
     "log" if they are positive and a factor of ten apart, "near 1" (steps of log(1 - x), for
-    discounts) if their distances to one are, "category" for anything but numbers.
+    discounts) if their distances to one are, "category" for anything but numbers. A zero stands
+    one step to the left of a logarithmic scale.
     """
     values = list(dict.fromkeys(values))
     if not all(map(is_number, values)):
@@ -30,9 +31,14 @@ def of(values: Sequence) -> Scale:
         return Scale("category", at.__getitem__, [(i, text(v)) for v, i in at.items()])
     values = sorted(values)
     low, high = values[0], values[-1]
+    if low == 0 and len(values) > 2 and high / values[1] >= FAR:
+        inner = of(values[1:])
+        zero = inner.place(values[1]) - (math.log10(high / values[1])) / (len(values) - 2)
+        place = lambda x: inner.place(x) if x else zero  # noqa: E731
+        return Scale("log", place, [(zero, "0"), *inner.ticks])
     if low > 0 and high / low >= FAR:
         kind, place, back = "log", math.log10, lambda p: 10**p
-    elif low > 0 and high < 1 and (1 - low) / (1 - high) >= FAR:
+    elif low >= 0 and high < 1 and (1 - low) / (1 - high) >= FAR:
         kind, place, back = "near 1", lambda x: -math.log10(1 - x), lambda p: 1 - 10**-p
     else:
         kind, place, back = "linear", float, float
