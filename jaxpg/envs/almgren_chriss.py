@@ -37,6 +37,7 @@ from jaxpg.core.types import Array
 
 FRACTIONS = ("remaining", "initial")
 BASIS_POINT = 1e-4
+OF_EACH = "shares", "price", "volatility", "fixed_cost", "permanent_impact", "temporary_impact"
 
 
 @struct.dataclass
@@ -126,10 +127,11 @@ class AlmgrenChriss(environment.Environment):
         return jnp.broadcast_to(value, self.assets)
 
     def reset_env(self, key, params):
-        if not jnp.issubdtype(jnp.result_type(params.num_trades), jnp.integer):
-            raise ValueError(
-                f"{self.name} num_trades={params.num_trades!r}: allowed is an integer >= 1"
-            )
+        kind = jnp.result_type(params.num_trades)
+        if not jnp.issubdtype(kind, jnp.integer):
+            raise ValueError(f"{self.name} num_trades of type {kind}: allowed is an integer >= 1")
+        for field in OF_EACH:
+            self.each(params, field)
         state = State(
             inventory=jnp.ones(self.assets, float),
             price=self.each(params, "price"),
@@ -194,7 +196,7 @@ class AlmgrenChriss(environment.Environment):
         return jnp.concatenate([new[None], state.returns])[: self.returns]
 
     def observe(self, key, state, action, params):
-        left = 1 - state.time / params.num_trades
+        left = 1 - state.time.astype(float) / params.num_trades
         now = jnp.stack([2 * left - 1, volume(params, state.time) - 1, state.log_volatility])
         return jnp.concatenate([2 * state.inventory - 1, now, state.returns.ravel()])
 
@@ -242,12 +244,7 @@ def unit(core: AlmgrenChriss | Env, params: Params | None = None) -> Array:
     if isinstance(core, Env):
         core, params = core.core, core.params
     n, horizon = params.num_trades, params.horizon
-    shares, price, fixed, permanent, temporary, sigma = (
-        core.each(params, name)
-        for name in (
-            "shares", "price", "fixed_cost", "permanent_impact", "temporary_impact", "volatility",
-        )
-    )  # fmt: skip
+    shares, price, sigma, fixed, permanent, temporary = (core.each(params, f) for f in OF_EACH)
     per_share = fixed + permanent * shares * (n - 1) / (2 * n) + temporary * shares / horizon
     days = horizon / n * (n - 1) * (2 * n - 1) / (6 * n)  # tau sum (x_k / X)^2
     risk = days * variance(sigma * shares, params.correlation)

@@ -180,7 +180,7 @@ class Config:
 
 
 def _even(cfg: Config, env: Env, k: Array) -> Array:
-    return jnp.full(env.core.assets, 1 / (env.params.num_trades - k))
+    return jnp.ones(env.core.assets, float) / (env.params.num_trades - k)
 
 
 def _by_volume(cfg: Config, env: Env, k: Array) -> Array:
@@ -193,7 +193,7 @@ def _best(cfg: Config, env: Env, k: Array) -> Array:
     p = env.params
     if cfg.risk_aversion is not None:
         p = dataclasses.replace(p, risk_aversion=cfg.risk_aversion)
-    left = p.horizon * (1 - jnp.stack([k, k + 1]) / p.num_trades)
+    left = p.horizon * (1 - jnp.stack([k, k + 1]).astype(float) / p.num_trades)
     return 1 - _decay(kappa(dataclasses.replace(env, params=p)), left[1], left[0])
 
 
