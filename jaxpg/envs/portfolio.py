@@ -325,7 +325,8 @@ def best_weights(env: Env) -> np.ndarray:
 def kelly(p, odds=1.0) -> Array:
     """The fraction of wealth to stake on a bet that is won with probability p and then pays `odds`
     times the stake, p - (1 - p) / odds; 0 if that is negative (Kelly 1956)."""
-    return jnp.maximum(jnp.asarray(p) - (1 - jnp.asarray(p, float)) / jnp.asarray(odds), 0)
+    p, odds = jnp.asarray(p, float), jnp.asarray(odds, float)
+    return jnp.maximum(p - (1 - p) / odds, 0)
 
 
 @config
