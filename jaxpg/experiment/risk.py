@@ -145,6 +145,8 @@ def figure(
 
     unit: what gains are counted in, for the axes. options: of `measures`.
     """
+    from matplotlib.lines import Line2D
+
     from jaxpg.experiment.pictures import style
 
     rows = {n: measures(g, level=level, **options) for n, g in _some(of).items()}
@@ -165,7 +167,11 @@ def figure(
     top.set_xlabel(f"gain of an episode{unit and f', {unit}'}")
     top.set_yticks([])
     style.title(top, "How gains are spread", f"dotted: minus the {columns[3]}")
-    top.legend(frameon=False, fontsize=8)
+    lines = [
+        Line2D([], [], color=style.colour(i), linestyle=style.dash(i), label=name)
+        for i, name in enumerate(names)
+    ]
+    top.legend(handles=lines, frameon=False, fontsize=8)
     for j, column in enumerate(columns):
         axes = shown.add_subplot(parts[1 + j // 3, j % 3])
         for i, name in enumerate(names):
