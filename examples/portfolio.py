@@ -90,8 +90,10 @@ def compare(found: list[list]) -> tuple[Table, np.ndarray]:
 
 
 def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
-    figure, axes = style.panels(3, width=9.0, height=3.2)
-    left, middle, right = axes
+    figure = style.blank(10.0, 3.4)
+    left, middle, right = figure.subplots(1, 3)
+    for axes in (left, middle, right):
+        style.tidy(axes)
     most = rows.max() * 1.08
     left.plot([0, most], [0, most], color=style.GREY, linewidth=1)
     left.fill_between([0, most], [0, most * 0.95], [0, most * 1.05], color=style.GREY, alpha=0.15)
@@ -109,7 +111,7 @@ def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
     middle.set_xlabel("cost, % of what is traded")
     middle.set_ylabel("traded in a month, % of wealth")
     middle.set_ylim(0)
-    style.title(middle, "The dearer, the less is traded")
+    style.title(middle, "Costs make it trade less", "points are seeds")
 
     shown = {0: COSTS[0], len(COSTS) - 1: COSTS[-1]}
     for k, (i, cost) in enumerate(shown.items()):
@@ -124,7 +126,7 @@ def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
     right.plot(span, span, color=style.GREY, linewidth=1, linestyle=":")
     right.set_xlabel("weight that prices have left")
     right.set_ylabel("weight asked for")
-    style.title(right, "With costs it stays where it is", "line: Merton's weight; dotted: no trade")
+    style.title(right, "With costs it stays where it is", "solid: Merton; dotted: no trade")
     right.legend(frameon=False, fontsize=8)
     style.save(figure, path)
 

@@ -2,8 +2,8 @@
 
 import gymnax
 
-from jaxpg.envs import almgren_chriss, partial, portfolio, tabular
+from jaxpg.envs import almgren_chriss, liquidation_game, partial, portfolio, tabular
 
-for _module in (tabular, partial, almgren_chriss, portfolio):
+for _module in (tabular, partial, almgren_chriss, liquidation_game, portfolio):
     for _name, _factory in _module.ENVIRONMENTS.items():
         gymnax.register(_name, _factory)
