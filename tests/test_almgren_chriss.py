@@ -95,6 +95,9 @@ def shortfall(env, states, impact=None):
     return (q[0] * states.price[0]).sum(-1) - brought
 
 
+moments = jax.jit(lambda env, x: (eb.cost(env, x), eb.variance(env, x)))
+
+
 def agrees(sample, mean, variance):
     """Within three standard errors, of the mean and of the variance."""
     off = sample - sample.mean()
@@ -131,9 +134,10 @@ def test_simulated_costs_have_the_mean_and_variance_of_the_formulas(case, schedu
     x = getattr(eb, schedule)(make() if case == "permanent alone" else env)
     states, rewards = simulate(env, x)
     costs = shortfall(env, states)
-    agrees(costs, eb.cost(env, x), eb.variance(env, x))
+    mean, variance = map(float, moments(env, x))
+    agrees(costs, mean, variance)
     # To the last digits, path by path: the return is minus the shortfall and the penalty.
-    penalty = env.params.risk_aversion * eb.variance(env, x)
+    penalty = env.params.risk_aversion * variance
     np.testing.assert_allclose(
         -rewards.sum(0) * ac.unit(env), costs + penalty, rtol=1e-8, atol=1e-9 * ac.unit(env)
     )
@@ -343,34 +347,34 @@ def test_the_closed_form_refuses_what_it_does_not_hold_for():
 # Policies.
 
 
-@pytest.mark.parametrize("fraction_of", ac.FRACTIONS)
-def test_schedules_as_policies_reach_their_utility(fraction_of):
-    env = make(price_noise=0.0, fraction_of=fraction_of, volume=[2.0, 1.0, 3.0], num_trades=7)
-    for agent, schedule in [(eb.twap, eb.equal_slices), (eb.vwap, eb.with_volume)]:
-        got = jaxpg.evaluate(agent, agent.Config(), env, (), jax.random.key(0), episodes=2)
-        expected = -eb.utility(env, schedule(env)) / ac.unit(env)
-        np.testing.assert_allclose(got, expected, rtol=1e-9)
-    env = with_params(env, volume=1.0)
-    for cfg, aversion in [(eb.Config(), 1e-6), (eb.Config(risk_aversion=1e-5), 1e-5)]:
-        got = jaxpg.evaluate(eb.almgren_chriss, cfg, env, (), jax.random.key(0), episodes=2)
-        x = eb.trajectory(with_params(env, risk_aversion=aversion))
-        np.testing.assert_allclose(got, -eb.utility(env, x) / ac.unit(env), rtol=1e-9)
+POLICIES = {
+    "twap": (eb.twap, {}, "initial", eb.equal_slices),
+    "vwap": (eb.vwap, {"volume": [2.0, 1.0, 3.0]}, "remaining", eb.with_volume),
+    "almgren_chriss": (eb.almgren_chriss, {}, "initial", eb.trajectory),
+}
+
+
+@pytest.mark.parametrize("case", POLICIES)
+def test_schedules_as_policies_reach_their_utility(case):
+    agent, params, fraction_of, schedule = POLICIES[case]
+    env = make(price_noise=0.0, num_trades=7, fraction_of=fraction_of, **params)
+    got = jaxpg.evaluate(agent, agent.Config(), env, (), jax.random.key(0), episodes=2)
+    expected = -eb.utility(env, schedule(env)) / ac.unit(env)
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
 def test_parameters_are_leaves():
-    """One program for many markets; equal slices have the return -1 in each."""
+    """One program for many markets, and for a policy with a risk aversion of its own."""
     points = [{f"env.{k}": v for k, v in SETS[c].items()} for c in ("random 1", "random 2")]
-    cfg, env = sweep.batch(eb.Config(), make(price_noise=0.0), points)
+    cfg, env = sweep.batch(eb.Config(risk_aversion=1e-7), make(price_noise=0.0), points)
 
-    def play(agent, cfg, env):
-        return jaxpg.evaluate(agent, cfg, env, (), jax.random.key(0), episodes=2)
+    def play(cfg, env):
+        return jaxpg.evaluate(eb.almgren_chriss, cfg, env, (), jax.random.key(0), episodes=2)
 
-    for agent in (eb.twap, eb.almgren_chriss):
-        got = jax.vmap(functools.partial(play, agent))(cfg, env)
-        for i, lane in enumerate(got):
-            this = pick(env, i)
-            x = eb.equal_slices(this) if agent is eb.twap else eb.trajectory(this)
-            np.testing.assert_allclose(lane, -eb.utility(this, x) / ac.unit(this), rtol=1e-9)
+    for i, lane in enumerate(jax.jit(jax.vmap(play))(cfg, env)):
+        this = pick(env, i)
+        x = eb.trajectory(with_params(this, risk_aversion=1e-7))
+        np.testing.assert_allclose(lane, -eb.utility(this, x) / ac.unit(this), rtol=1e-9)
     assert jaxpg.make(**to_dict(make(assets=2, price=[1.0, 2.0]))).core.assets == 2
 
 

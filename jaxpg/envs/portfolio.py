@@ -20,12 +20,15 @@ left. The reward is an increase in utility, so that an episode's return is the u
 Without costs and in short periods the best weights of all three are constant (Merton):
 
     w* = Sigma^-1 (mu - r) / a       a = 1 for log, which is Kelly's; "mean_variance" has (mu - r)^2
-                                     dt beside Sigma, which is why short periods are needed
+                                     dt beside Sigma, which is nothing in short periods
 
-Returns of a few years say little about a weight: where it is 5 % too large, growth is lower by a
-millionth part of a year's variance. `price_noise` = 0 takes (W / W_0)^(1 - a) w (S' / S - E S' / S)
-off each reward, all but what a period's return has on its square. Weights are chosen before prices
-move, so that its mean is 0 and every policy keeps its expected return; what is learnt is the same.
+Returns of a few years say little about a weight. One that is 5 % off costs a ten-thousandth of
+wealth a year, whose deviation is 30 %. `price_noise` = 0 takes off each reward
+
+    (W / W_0)^(1 - a) w (S' / S - E S' / S)
+
+The weights are chosen before prices move, so that its mean is 0 and every policy keeps its expected
+return.
 
 Wealth that falls below a millionth of the first ends the episode: with a loan it can.
 """
