@@ -2,7 +2,8 @@
 
 import gymnax
 
-from jaxpg.envs import partial, tabular
+from jaxpg.envs import almgren_chriss, liquidation_game, partial, portfolio, tabular
 
-for _name, _factory in (tabular.ENVIRONMENTS | partial.ENVIRONMENTS).items():
-    gymnax.register(_name, _factory)
+for _module in (tabular, partial, almgren_chriss, liquidation_game, portfolio):
+    for _name, _factory in _module.ENVIRONMENTS.items():
+        gymnax.register(_name, _factory)
