@@ -21,8 +21,7 @@ from jaxpg.core.evaluate import actions
 from jaxpg.core.lanes import pick
 from jaxpg.envs import almgren_chriss as ac
 from jaxpg.envs import execution_baselines as eb
-from jaxpg.experiment import risk, sweep
-from jaxpg.experiment.pictures import style
+from jaxpg.experiment import risk, style, sweep
 
 NAME, AVERSIONS = "AlmgrenChriss-jaxpg", (0.0, 1e-7, 1e-6, 1e-5)
 CONFIGS = {  # agent -> what differs from its defaults, and environment steps

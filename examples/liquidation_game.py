@@ -18,7 +18,7 @@ import jaxpg
 from jaxpg.core.evaluate import actions
 from jaxpg.envs import execution_baselines as eb
 from jaxpg.envs import liquidation_game as lg
-from jaxpg.experiment.pictures import style
+from jaxpg.experiment import style
 from jaxpg.loops.independent import independent
 
 # A stock that nobody fears to hold, with a permanent impact ten times that of the paper's example.

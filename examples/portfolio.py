@@ -21,8 +21,7 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.lanes import pick
 from jaxpg.envs import portfolio as pf
-from jaxpg.experiment import risk, sweep
-from jaxpg.experiment.pictures import style
+from jaxpg.experiment import risk, style, sweep
 
 NAME, STEPS = "Portfolio-jaxpg", 12
 WEEKLY = {"price_noise": 0.0, "horizon": STEPS / 52, "num_steps": STEPS}

@@ -147,7 +147,7 @@ def figure(
     """
     from matplotlib.lines import Line2D
 
-    from jaxpg.experiment.pictures import style
+    from jaxpg.experiment import style
 
     rows = {n: measures(g, level=level, **options) for n, g in _some(of).items()}
     names, columns = list(rows), list(next(iter(rows.values())))
