@@ -41,9 +41,14 @@ def stack(pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
 
 
 def pick(tree: Tree, lane: int) -> Tree:
-    """One lane of a config and an environment, as NumPy numbers: an agent's `init` judges those
-    also inside a trace, where `jnp` would make tracers of them."""
-    return jax.tree.map(lambda x: np.asarray(x)[lane], tree)
+    """One lane of a tree [lanes, ...]. Numbers are NumPy's: an agent's `init` judges those of a
+    config also inside a trace, where `jnp` would make tracers of them."""
+
+    def leaf(x):
+        key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return (x if key else np.asarray(x))[lane]
+
+    return jax.tree.map(leaf, tree)
 
 
 @functools.cache  # one object per agent: a new one would be a new key of every jit cache
