@@ -23,6 +23,7 @@ from jaxpg.core.config import to_dict
 from jaxpg.core.lanes import GOING, lanes, stack
 from jaxpg.experiment import checkpoint, points, results
 from jaxpg.experiment.checkpoint import CheckpointError, read_json, write_json
+from jaxpg.nets.networks import MLP
 from tests.conftest import short_env
 from tests.test_contract import same_bytes
 
@@ -349,6 +350,19 @@ def test_a_seed_that_reaches_its_target_ends_there(cfg, env):
         assert row.ended == ("target" if reached else "done")
         assert row.env_steps == ends.loc[row.seed, "env_steps"]
     assert (some.evaluations.groupby("seed")["greedy"].apply(lambda x: (x >= 10).sum()) <= 1).all()
+
+
+def test_points_may_hold_classes_and_arrays(cfg, env, tmp_path):
+    """As they are written down they are text and numbers."""
+    this = results.of_sweep(
+        tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), go(cfg, env, [{}]).about
+    )
+    point = {"net": MLP, "gamma": np.float32(0.5), "hidden": (4,)}
+    planned = sweep.planned(this, [point], lambda text: None)
+    assert planned.record["points"][-1] == {
+        "net": "jaxpg.nets.networks:MLP", "gamma": 0.5, "hidden": [4],
+    }  # fmt: skip
+    assert read_json(tmp_path / "sweep.json")["points"] == planned.record["points"]
 
 
 def test_own_environments_are_swept(cfg):

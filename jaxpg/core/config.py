@@ -124,15 +124,16 @@ def _allowed(hint, limits) -> str:
 
 def to_dict(cfg) -> dict[str, Any]:
     """A config as plain JSON values; a class becomes "module:Name"."""
-
-    def plain(x):
-        if isinstance(x, type):
-            return f"{x.__module__}:{x.__qualname__}"
-        if isinstance(x, (jax.Array, np.ndarray, np.generic)):
-            return np.asarray(x).tolist()
-        return list(x) if isinstance(x, tuple) else x
-
     return {f.name: plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg)}
+
+
+def plain(value):
+    """A field's value as JSON has it."""
+    if isinstance(value, type):
+        return f"{value.__module__}:{value.__qualname__}"
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        return np.asarray(value).tolist()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:

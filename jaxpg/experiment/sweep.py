@@ -32,6 +32,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
+from jaxpg.core.config import plain
 from jaxpg.core.lanes import stack
 from jaxpg.core.run import Callback
 from jaxpg.core.train import iterations, start
@@ -189,8 +190,9 @@ def check(agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], tota
 
 def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> Open:
     """Adds points, and the parts that train them, to the record, and writes it."""
-    record = dict(this.record)
+    record, begun = dict(this.record), time.perf_counter()
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
+    points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.at(point) for point in points]
     pairs = [tuple(pair) for _, *pair in found]
     record["points"] = [*record["points"], *points]
@@ -208,6 +210,7 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
             slices = [lanes[i : i + size] for i in range(0, len(lanes), size)]
             record["parts"] = [*record["parts"], *({"lanes": x} | common for x in slices)]
     record["compilations"] += len(compiled)
+    record["seconds"] += time.perf_counter() - begun
     this.out.mkdir(parents=True, exist_ok=True)
     write_json(this.out / RECORD, record)
     return this._replace(record=record)
