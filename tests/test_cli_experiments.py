@@ -93,7 +93,7 @@ def test_a_sweep_ends_with_its_best_configs(jaxpg, swept):  # noqa: F811
     code, out, _ = jaxpg(f"{SWEEP}{GRID}")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert "4 configs x 2 seeds in 1 part of 8: " in out
+    assert "4 configs x 2 seeds, 1 part of 8, " in out
     assert "interquartile mean of 2 seeds" in out
     rows = [line.split() for line in out.splitlines()]
     for rate in ("0.001", "0.01"):

@@ -88,7 +88,7 @@ def run(
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
     bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
     part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep is
-    laid out.
+    laid out: parts, their lanes, the bytes that a device needs and has.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -242,8 +242,8 @@ def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, i
     parts, plural = math.ceil(count / size), lambda n, what: f"{n} {what}{'s'[: n > 1]}"
     log(
         f"{agent.name} on {pairs[0][1].name}: {plural(configs, 'config')} x "
-        f"{plural(seeds, 'seed')} in {plural(parts, 'part')} of {size}: {short(need)}B on each of "
-        f"{plural(loop.seed_mesh(width).size, 'device')}, of {short(limit)}B allowed"
+        f"{plural(seeds, 'seed')}, {plural(parts, 'part')} of {size}, "
+        f"{short(need)}B of {short(limit)}B"
     )
     return size, width
 
