@@ -124,7 +124,8 @@ def test_a3c_applies_gradients_of_lag_updates_ago_in_turn(delay, workers):
             return pi.action(draw), (), {"draw": draw, "carry": ()}
 
         env_state, _, t, _ = E.rollout(env, act, env_state, (), key, cfg.num_steps)
-        grads, _ = jax.grad(a2c.loss, has_aux=True)(copy, a2c.Config(**NET, gae_lambda=1.0), env, t)
+        own = a2c.Config(**NET, gae_lambda=1.0)
+        grads, _ = jax.grad(a2c.loss, has_aux=True)(copy, own, env, t, key)  # exact: no key used
         updates, opt_state = opt.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, env_state
 
