@@ -495,3 +495,17 @@ def test_two_passages_stay_open():
     spec.loader.exec_module(example)
     density = example.learnt_density("tanh_mixture", 1500, KEY)
     assert min(example.mass(*density)) > 0.25
+
+
+def test_categorical_is_distrax_s():
+    """The same draws from the same key, densities, entropies and divergences."""
+    pi = policies.make("auto", make(Copy(SPACES["discrete"])), 0.7)
+    out, other = (outputs(pi, jax.random.key(i), 3.0, 5) for i in (0, 1))
+    p, q = (distrax.Categorical(logits=x / 0.7, dtype=jnp.int32) for x in (out, other))
+    draw, log_prob = pi.sample(out, KEY)
+    np.testing.assert_array_equal(draw, p.sample(seed=KEY))
+    np.testing.assert_allclose(log_prob, p.log_prob(draw), rtol=1e-5)
+    np.testing.assert_allclose(pi.log_prob(other, draw), q.log_prob(draw), rtol=1e-5)
+    np.testing.assert_allclose(pi.entropy(out, KEY), p.entropy(), rtol=1e-5)
+    np.testing.assert_allclose(pi.kl(out, other, KEY), p.kl_divergence(q), rtol=1e-4)
+    np.testing.assert_array_equal(pi.mode(out), p.mode())

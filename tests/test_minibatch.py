@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from jaxpg.loops import minibatch
 
@@ -14,7 +15,7 @@ BATCH = {"id": jnp.arange(B), "x": jnp.stack([10 * jnp.arange(B), -jnp.arange(B)
 NEW = (jnp.int32(0), jnp.full((E * M, B // M), -1))  # updates so far, the ids that each one saw
 
 
-def update(carry, batch):
+def update(carry, batch, key):
     """Writes down what it is given; its metric is the number of updates before it."""
     count, seen = carry
     together = (batch["x"] == jnp.stack([10 * batch["id"], -batch["id"]], 1)).all()
@@ -89,7 +90,7 @@ def test_lanes_of_a_vmap_stop_on_their_own():
 def test_a_skipped_epoch_leaves_no_nan():
     """A lane that stops because its loss explodes must not be spoilt by what it then skips."""
 
-    def explode(carry, batch):
+    def explode(carry, batch, key):
         carry = carry + jnp.where(carry >= M, jnp.nan, 1)
         return carry, {"carry": carry}
 
@@ -117,7 +118,7 @@ def test_jit_changes_nothing():
 @pytest.mark.parametrize("minibatches", [1, B])
 def test_one_minibatch_or_one_sample_each(minibatches):
     total, metrics = minibatch.epochs(
-        lambda carry, x: (carry + x.sum(), {"size": jnp.float32(x.size)}),
+        lambda carry, x, key: (carry + x.sum(), {"size": jnp.float32(x.size)}),
         jnp.zeros(()),
         jnp.arange(B, dtype=float),
         jax.random.key(0),
@@ -131,8 +132,36 @@ def test_one_minibatch_or_one_sample_each(minibatches):
 def test_an_uneven_split_is_refused():
     """Samples would be dropped, or repeated, in silence."""
 
-    def accept(carry, batch):
+    def accept(carry, batch, key):
         return carry, {}
 
     with pytest.raises((TypeError, ValueError)):
         minibatch.epochs(accept, (), BATCH, jax.random.key(0), num_epochs=1, minibatches=5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 12, 512, 2**16 + 1])
+def test_permutations_are_permutations(size):
+    orders = minibatch.permutations(jax.random.key(0), 3, size)
+    assert orders.dtype == jnp.int32
+    np.testing.assert_array_equal(jnp.sort(orders), np.arange(size)[None].repeat(3, 0))
+
+
+def test_permutations_are_uniform():
+    """Every order of four equally often: chi-squared with 23 degrees of freedom."""
+    draws = 24_000
+    orders = np.asarray(minibatch.permutations(jax.random.key(0), draws, 4))
+    _, counts = np.unique(orders, axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert ((counts - draws / 24) ** 2 / (draws / 24)).sum() < scipy.stats.chi2.ppf(0.999, 23)
+
+
+def test_every_update_has_a_key_of_its_own():
+    def collect(carry, x, key):
+        count, seen = carry
+        return (count + 1, seen.at[count].set(jax.random.key_data(key))), {}
+
+    new = jnp.int32(0), jnp.zeros((E * M, 2), jnp.uint32)
+    (_, seen), _ = minibatch.epochs(
+        collect, new, jnp.arange(B), jax.random.key(0), num_epochs=E, minibatches=M
+    )
+    assert len(np.unique(seen, axis=0)) == E * M

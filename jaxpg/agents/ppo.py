@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
@@ -120,7 +121,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     env_state = E.reset(env, k_env, cfg.num_envs)
     return TrainState(
         params=params,
-        opt_state=optimizer(cfg).init(params),
+        opt_state=optimizer(cfg).init(ravel_pytree(params)[0]),
         env=env_state,
         carry=E.empty(jax.eval_shape(net.apply, params, env_state.obs)[2]),
         obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
@@ -167,7 +168,7 @@ def loss(
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     net, pi = actor_critic(cfg, env)
-    key, k_rollout, k_perm, k_loss, k_kl = jax.random.split(state.key, 5)
+    key, k_rollout, k_learn, k_kl = jax.random.split(state.key, 4)
 
     # Collect.
     def act(obs, carry, key):
@@ -197,28 +198,28 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     else:
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
 
-    # Learn.
+    # Learn. The parameters are one vector meanwhile: a norm and an Adam step, not one for each.
     opt = optimizer(cfg)
+    params, unravel = ravel_pytree(state.params)
 
-    def update(carry, minibatch):
-        params, opt_state, key = carry
-        key, k_loss = jax.random.split(key)
-        grads, info = jax.grad(loss, has_aux=True)(
-            params, cfg, env, minibatch, state.kl_penalty, k_loss
+    def update(carry, minibatch, key):
+        params, opt_state = carry
+        grads, info = jax.grad(lambda p, *args: loss(unravel(p), *args), has_aux=True)(
+            params, cfg, env, minibatch, state.kl_penalty, key
         )
         updates, opt_state = opt.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state, key), info
+        return (optax.apply_updates(params, updates), opt_state), info
 
     def too_far(info):
         return info["policy/approx_kl"] > cfg.target_kl
 
-    (params, opt_state, _), info = epochs(
-        update, (state.params, state.opt_state, k_loss), batch, k_perm,
+    (params, opt_state), info = epochs(
+        update, (params, state.opt_state), batch, k_learn,
         num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(cfg.memory != "none"),
         stop=too_far if cfg.objective == "clip" and cfg.target_kl is not None else None,
     )  # fmt: skip
 
-    penalty = state.kl_penalty
+    params, penalty = unravel(params), state.kl_penalty
     if cfg.objective != "clip":
         out, _, _ = net.apply(params, batch.obs, batch.carry, batch.start)
         kl = pi.kl(batch.out, out, k_kl).mean()

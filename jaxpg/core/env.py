@@ -123,6 +123,7 @@ _DERIVED = {
 }
 _DERIVED["CartPolePositions-jaxpg"] = _DERIVED["CartPole-v1"]
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
+LARGE = 2**26  # bytes of fresh states, of all steps of a rollout: above it they are not drawn ahead
 
 
 @functools.cache
@@ -135,9 +136,8 @@ def _core(name: str, options: tuple):
 
 def names() -> list[str]:
     """The environments that `make` knows: gymnax's, jaxpg's, and what users registered there."""
-    import gymnax
-
-    import jaxpg.envs  # noqa: F401  registers its own there
+    import jaxpg.envs  # noqa: F401  imports gymnax without plotting, and registers its own there
+    import gymnax  # isort: skip
 
     return [n for n in gymnax.registered_envs if n not in _NEEDS_DOWNLOAD]
 
@@ -306,23 +306,77 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     return EnvState(inner, _observe(env, obs), *zeros)
 
 
-def step(env: Env, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Transition]:
+def step(
+    env: Env, state: EnvState, action: Array, key: Key, reset: bool = True
+) -> tuple[EnvState, Transition]:
     """One step of every environment; those whose episode ends are reset.
 
-    action: [N, *action] in the units of the space. Returns a Transition [N, ...] without extras.
+    action: [N, *action] in the units of the space. reset: if False they may go on beyond their end
+    instead, for a caller that looks no further. Returns a Transition [N, ...] without extras.
     """
     keys = jax.random.split(key, action.shape[0])
-    obs, inner, reward, terminated, truncated, info = jax.vmap(
-        env.core.step, in_axes=(0, 0, 0, None)
-    )(keys, state.inner, action, env.params)
+    return _step(env, state, action, keys, None if reset or _own_step(env) else ())
+
+
+def _step(
+    env: Env, state: EnvState, action: Array, keys: Key, fresh: tuple | None
+) -> tuple[EnvState, Transition]:
+    """`step` with the keys [N] and, if they were drawn ahead, the observations and states [N, ...]
+    that follow episodes that end; (): none follow."""
+    move = env.core.step if fresh is None else functools.partial(_without_reset, env.core)
+    obs, inner, reward, terminated, truncated, info = jax.vmap(move, in_axes=(0, 0, 0, None))(
+        keys, state.inner, action, env.params
+    )
+    going = ~(terminated | truncated)
+    if fresh is not None:
+        info = info | {"final_observation": obs}
+    if fresh:
+        obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
     reward, next_obs = reward.astype(float), _observe(env, info["final_observation"], info)
     t = Transition(state.obs, action, reward, terminated, truncated, next_obs, {})
-    going = ~(terminated | truncated)
     if "action_mask" in info:  # of an episode's first state nothing is known
         info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
     episode_return = (state.episode_return + reward) * going
     length = (state.episode_length + 1) * going
     return EnvState(inner, _observe(env, obs, info), episode_return, length), t
+
+
+def _own_step(env: Env) -> bool:
+    """Whether the code of `step` is not gymnax's, of which the parts are known."""
+    import jaxpg.envs  # noqa: F401  as in `names`
+    from gymnax.environments.environment import Environment  # isort: skip
+
+    return getattr(type(env.core), "step", None) is not Environment.step
+
+
+def _without_reset(core, key: Key, state: Tree, action: Array, params):
+    """gymnax's `step` up to where it resets."""
+    obs, state, reward, terminated, info = core.step_env(key, state, action, params)
+    return obs, state, reward, terminated, core.is_truncated(state, params), info
+
+
+def _where(mask: Array, x: Array, y: Array) -> Array:
+    """x or y [N, ...] by the mask [N]."""
+    return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+
+def _ahead(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
+    """What T steps of N environments draw, drawn at once: keys [T, N] -> the keys of the steps
+    alone, and fresh observations and states [T, N, ...] for the episodes that will end there.
+
+    gymnax's `step` splits its key and resets, whether or not the episode ends. These are the same
+    keys and the same resets, hashed in one go and not T times: on a CPU a hash of a few numbers is
+    some eighty operations. Where the code of `step` is not gymnax's own, or where all the fresh
+    states together are large, every step resets for itself.
+    """
+    if _own_step(env):
+        return keys, None
+    reset = jax.vmap(jax.vmap(lambda key: env.core.reset_env(key, env.params)))
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))
+    if size > LARGE:
+        return keys, None
+    both = jax.vmap(jax.vmap(jax.random.split))(keys)
+    return both[..., 0], reset(both[..., 1])
 
 
 def empty(carry: Tree) -> Tree:
@@ -343,16 +397,17 @@ def rollout(
     episodes that ended: `episode/return` and `episode/length` (means; NaN if none ended, which
     is "no data") and `episode/count`.
     """
+    num_envs = len(state.episode_return)
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, num_steps))  # [T, 2]
+    k_policy, k_envs = keys[:, 0], jax.vmap(lambda k: jax.random.split(k, num_envs))(keys[:, 1])
 
-    def body(loop, key):
+    def body(loop, drawn):
         state, carry, (returns, lengths, count) = loop
-        k_policy, k_env = jax.random.split(key)
+        k_policy, k_envs, fresh = drawn
         action, carry, extras = policy(state.obs, carry, k_policy)
-        new, t = step(env, state, action, k_env)
+        new, t = _step(env, state, action, k_envs, fresh)
         ended = t.terminated | t.truncated
-        carry = jax.tree.map(
-            lambda c: jnp.where(ended.reshape(-1, *[1] * (c.ndim - 1)), jnp.zeros_like(c), c), carry
-        )
+        carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
         sums = (
             returns + ((state.episode_return + t.reward) * ended).sum(),
             lengths + ((state.episode_length + 1) * ended).sum(dtype=jnp.int32),
@@ -361,8 +416,9 @@ def rollout(
         return (new, carry, sums), t._replace(extras=extras)
 
     zero = jnp.zeros((), jnp.int32)
+    loop = (state, carry, (jnp.zeros((), float), zero, zero))
     (state, carry, (returns, lengths, count)), batch = jax.lax.scan(
-        body, (state, carry, (jnp.zeros((), float), zero, zero)), jax.random.split(key, num_steps)
+        body, loop, (k_policy, *_ahead(env, k_envs))
     )
     metrics = {  # 0 / 0 is NaN: before the first episode ends there is no mean
         "episode/return": returns / count,

@@ -41,11 +41,12 @@ def evaluate(
 
     def advance(loop):
         step, env_state, carry, key, returns = loop
-        key, k_step = jax.random.split(key)
+        key, k_policy, k_env = jax.random.split(key, 3)
+        action, carry, _ = policy(env_state.obs, carry, k_policy)
         so_far = env_state.episode_return
-        env_state, carry, t, _ = E.rollout(env, policy, env_state, carry, k_step, 1)
-        ended = (t.terminated | t.truncated)[0] & jnp.isnan(returns)
-        return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward[0], returns)
+        env_state, t = E.step(env, env_state, action, k_env, reset=False)
+        ended = (t.terminated | t.truncated) & jnp.isnan(returns)
+        return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward, returns)
 
     loop = (0, env_state, carry, key, jnp.full(episodes, jnp.nan, float))
     return jax.lax.while_loop(running, advance, loop)[-1]

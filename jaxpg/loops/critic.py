@@ -31,7 +31,7 @@ def fit(
     """
     adam = optax.adam(cfg.critic_learning_rate)
 
-    def update(carry, minibatch):
+    def update(carry, minibatch, _):
         critic, opt_state = carry
         obs, target = minibatch
         loss, grads = jax.value_and_grad(lambda c: losses.value(value(c, obs), target))(critic)

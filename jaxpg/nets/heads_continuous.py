@@ -1,6 +1,5 @@
 """Heads over a Box with one mode: Gaussian, beta, and the point mass."""
 
-import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,9 @@ def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
     state_std: the log-std is the network's, else learnt and the same for every observation.
     """
 
-    def dist(out: Array) -> distrax.Independent:
+    import distrax  # takes a while, and most runs need none of it
+
+    def dist(out: Array):
         mean, log_std = jnp.split(out, 2, -1)
         return distrax.Independent(
             distrax.Normal(mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))), 1

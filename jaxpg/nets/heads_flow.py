@@ -10,7 +10,6 @@ Those functions are sums of fixed tanh features of that half, weighted by the ne
 Both directions are exact, and where outputs are zero the whole is the identity.
 """
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
@@ -33,11 +32,13 @@ MAX_LOG_SCALE = 2.0  # of a coupling
 def flow(size: int, bins: int) -> Policy:
     """A flow whose splines have `bins` bins. Outputs: mean, log-std, widths, heights and inner
     slopes of every dimension, then the couplings' weights, two for each feature and dimension."""
+    import distrax  # takes a while, and most runs need none of it
+
     head, half = size * (3 * bins + 1), size // 2
     ends = slice(0, half), slice(half, size)
     couplings = [ends, ends[::-1]] if size > 1 else []  # what is read, what is moved
 
-    def element(out: Array) -> tuple[Array, Array, distrax.RationalQuadraticSpline]:
+    def element(out: Array) -> tuple[Array, Array, object]:
         x = out[..., :head].reshape(*out.shape[:-1], size, 3 * bins + 1)
         slopes = jnp.pad(x[..., 2 + 2 * bins :], [(0, 0)] * (x.ndim - 1) + [(1, 1)])
         spline = distrax.RationalQuadraticSpline(

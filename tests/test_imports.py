@@ -1,0 +1,51 @@
+"""What an import costs, by what it loads; each in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+CASES = {
+    "jaxpg alone": ("import jaxpg", "jax gymnax flax optax distrax matplotlib.pyplot seaborn"),
+    "an environment": (
+        "import jaxpg; jaxpg.make('CartPole-v1')",
+        "matplotlib.figure matplotlib.axes scipy.stats distrax",
+    ),
+    "a discrete policy": (
+        "import jaxpg; jaxpg.make('CartPole-v1'); jaxpg.ppo",
+        "matplotlib.figure scipy.stats distrax tensorflow_probability",
+    ),
+}
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_loaded_that_is_not_needed(name):
+    code, unwanted = CASES[name]
+    done = python(f"{code}\nimport sys\nprint(*set({unwanted.split()!r}) & set(sys.modules))")
+    loaded = set(done.stdout.split())
+    assert done.returncode == 0, done.stderr
+    assert not loaded
+
+
+def test_what_waits_is_there_when_it_is_asked_for():
+    """Also for whoever imports it again, or a part of it, or was given it by gymnax."""
+    code = """
+import jaxpg, sys
+jaxpg.make("CartPole-v1")
+import matplotlib.pyplot as plt
+import seaborn
+from gymnax.environments.bsuite import catch
+assert "matplotlib.figure" not in sys.modules
+assert not hasattr(plt, "__warningregistry__") and "matplotlib.figure" not in sys.modules
+fig, ax = plt.subplots()
+assert sys.modules["matplotlib.pyplot"].gcf() is fig is catch.plt.gcf() is plt.gcf()
+import seaborn.utils
+from seaborn import color_palette
+assert len(seaborn.color_palette()) == len(color_palette())
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
