@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -499,7 +500,7 @@ def test_two_passages_stay_open():
 
 def test_categorical_is_distrax_s():
     """The same draws from the same key, densities, entropies and divergences."""
-    pi = policies.make("auto", make(Copy(SPACES["discrete"])), 0.7)
+    pi = policies.make("auto", E.make("Acrobot-v1"), 0.7)
     out, other = (outputs(pi, jax.random.key(i), 3.0, 5) for i in (0, 1))
     p, q = (distrax.Categorical(logits=x / 0.7, dtype=jnp.int32) for x in (out, other))
     draw, log_prob = pi.sample(out, KEY)
