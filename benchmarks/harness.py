@@ -77,7 +77,9 @@ def peak_memory() -> float:
 def medians(runs: Sequence[dict]) -> dict:
     """The median of every number over runs with the same names; None where one has none."""
     return {
-        name: None if any(r[name] is None for r in runs) else statistics.median(r[name] for r in runs)
+        name: None
+        if any(r[name] is None for r in runs)
+        else statistics.median(r[name] for r in runs)
         for name in runs[0]
     }
 
@@ -120,6 +122,7 @@ def machine() -> dict:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {}
     for package in ("jax", "jaxlib", "gymnax", "flax", "optax", "distrax", "numpy"):
         try:
@@ -128,7 +131,7 @@ def machine() -> dict:
             versions[package] = None
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores,
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         **versions,

@@ -102,8 +102,10 @@ def purejaxrl(steps: int, seeds: int, seed: int, checkout: Path) -> dict:
 
     if seeds > 1:
         # An orthogonal [n, m] of gain g has entries of variance g**2 / max(n, m).
-        nn.initializers.orthogonal = lambda gain: lambda key, shape, dtype=float: (
-            gain / max(shape) ** 0.5 * jax.random.normal(key, shape, dtype)
+        nn.initializers.orthogonal = lambda gain: (
+            lambda key, shape, dtype=float: (
+                gain / max(shape) ** 0.5 * jax.random.normal(key, shape, dtype)
+            )
         )
     import ppo
 
