@@ -13,8 +13,8 @@ its own. Seeds are laid over all cores. A row warms up until the agent learns, t
     init, loop   seconds to trace, lower and compile `start`, and the loop over iterations
     MB           the process at its peak, compiler included (in the JSON also what XLA says that the
                  loop needs on a device)
-    peak         operations of matrix products, counted as in flops.py, over the rate of large float32
-                 ones in the same process; of a search, at full length of its episodes, as its steps
+    peak         operations of matrix products, counted as in flops.py, over the rate of large
+                 float32 ones in the same process; of a search, at full length of its episodes
 
 --compile trains nothing and says where the time to compile goes: trace, lower and compile apart,
 how many equations the jaxpr has, how many instructions the compiled program, and how many of these
