@@ -11,8 +11,9 @@ python benchmarks/check.py --rejax PYTHON --purejaxrl CHECKOUT --sb3 PYTHON
 
 The bars are for a machine with two cores and nothing else to do; it takes about 25 minutes there.
 Where the libraries are is said as to peers.py, whose `--setup` makes and remembers their
-interpreters. --quick is a trial of the command: its figures mean nothing. Ends with a table, a count
-and, in benchmarks/check.json, everything that was measured; exits with 1 if a bar is missed.
+interpreters. --quick is a trial of the command: its figures mean nothing. Ends with a table and a
+count, writes everything that was measured to benchmarks/check.json, and exits with 1 if a bar is
+missed.
 """
 
 import argparse
@@ -182,7 +183,7 @@ def memory(scale: Scale, runs: dict[int, dict], record: dict) -> Iterator[Line]:
 
 
 SECTIONS = {1: speed, 2: solving, 3: starting, 4: devices, 5: memory}
-NEEDS = {1: {1, 16}, 3: {1}, 4: {16}}  # the runs beside peers: with one seed, with 16
+NEEDS = {1: (1, 16), 3: (1,), 4: (16,)}  # the runs beside peers: with one seed, with 16
 
 
 def main() -> int:
@@ -193,8 +194,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a trial, whose figures mean nothing")
     args = parser.parse_args()
     scale = QUICK if args.quick else Scale(args.rounds)
-    found = {k: x for k, x in peers.places(args).items() if k not in ("sbx", "cleanrl")}
-    lines, record, runs = [], {}, {}
+    found, lines, record, runs = peers.places(args), [], {}, {}
 
     def say(number: int, line: Line) -> None:
         lines.append((number, line))
@@ -206,7 +206,9 @@ def main() -> int:
             for seeds in NEEDS.get(number, ()):
                 seeds = 1 if seeds == 1 else scale.seeds
                 if seeds not in runs:
-                    every = peers.commands(found, seeds, scale.steps, scale.slow_steps)
+                    every = peers.commands(
+                        found, seeds, scale.steps, scale.slow_steps, (*JAX_PEERS, "sb3")
+                    )
                     runs[seeds] = peers.compare(every, scale.rounds)
             for line in SECTIONS[number](scale, runs, record):
                 say(number, line)

@@ -2,9 +2,9 @@
 
 python benchmarks/evaluation.py [--rounds 5] [--steps 500224]
 
-With the evaluations that `jaxpg train` makes by default (10, of 128 greedy and 128 sampled episodes)
-and with none, in turn, in one process in which everything was compiled before. Folder, metrics and
-checkpoints are the same. Writes benchmarks/evaluation.json.
+With the evaluations that `jaxpg train` makes by default (10, of 128 greedy and 128 sampled
+episodes) and with none, in turn, in one process in which everything was compiled before. Folder,
+metrics and checkpoints are the same. Writes benchmarks/evaluation.json.
 """
 
 import argparse

@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import harness
@@ -75,13 +76,15 @@ def setup(folder: Path, found: dict[str, str]) -> None:
     print(f"written down in {KNOWN}")
 
 
-def commands(found: dict[str, str], seeds: int, steps: int, slow_steps: int) -> dict[str, list]:
-    """The command of every library that can be run, without its seed."""
+def commands(
+    found: dict[str, str], seeds: int, steps: int, slow_steps: int, names: Sequence[str] = PEERS
+) -> dict[str, list[str]]:
+    """The command of jaxpg and of every library named that can be run, without its seed."""
     args = ["--seeds", seeds, "--steps"]
     every = {"jaxpg": own("peer_programs.py", "jaxpg", *args, steps)}
     if seeds > 1:
         every["jaxpg-1"] = [*every["jaxpg"], "--devices", "1"]
-    for name in PEERS:
+    for name in names:
         python = found.get(f"{name}_python" if name in CHECKOUTS else name)
         if seeds > 1 and name not in VMAPPED:
             continue
@@ -157,9 +160,7 @@ def main() -> int:
         except (harness.Failed, subprocess.SubprocessError) as error:
             parser.exit(1, f"{error}\n")
         return 0
-    every = commands(found, args.seeds, args.steps, args.slow_steps)
-    if args.only:
-        every = {k: x for k, x in every.items() if k in args.only or k.startswith("jaxpg")}
+    every = commands(found, args.seeds, args.steps, args.slow_steps, args.only or PEERS)
     runs = compare(every, args.rounds)
     if not runs.get("jaxpg"):
         return 1
