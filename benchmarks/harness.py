@@ -21,7 +21,7 @@ UNWANTED = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE", "XLA_FL
 
 
 class Failed(RuntimeError):
-    """A process that ended with an error or was killed at its timeout; the text says which."""
+    """A process ended with an error, whose last line is the text, or was killed at its timeout."""
 
 
 def fresh(
@@ -40,7 +40,7 @@ def fresh(
         try:
             out, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            raise Failed(f"killed after {timeout:.0f} s: {' '.join(command[1:])}") from None
+            raise Failed(f"killed after {timeout:.0f} s") from None
         finally:
             if process.poll() is None:  # a hung XLA ignores SIGTERM; so might its children
                 os.killpg(process.pid, signal.SIGKILL)
@@ -48,7 +48,7 @@ def fresh(
         if process.returncode:
             errors.seek(0)
             lines = errors.read().strip().splitlines() or [f"exit code {process.returncode}"]
-            raise Failed(f"{Path(command[1]).name}: {lines[-1]}")
+            raise Failed(lines[-1])
     return out
 
 
