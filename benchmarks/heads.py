@@ -33,10 +33,9 @@ BARS = {  # (agent, head) -> the greedy return that every seed has to reach, env
 def measure(name: str, head: str, steps: int, seeds: int) -> dict:
     agent, env = agents.get(name), jaxpg.make(ENV)
     cfg = replace(jaxpg.preset(name, ENV), head=head)
-    keys = jax.random.split(jax.random.key(2026), seeds)
+    keys, k_eval = jax.random.split(jax.random.key(2026), (2, seeds))
     total = min(steps, presets.table(name)[ENV]["total_steps"])
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total)
-    k_eval = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval, episodes=128)
     return {
         "env_steps": result.env_steps,

@@ -76,9 +76,8 @@ def measure(name: str, task: str, memory: str, seeds: int) -> dict:
     env_name, params, *_ = TASKS[task]
     agent, env = agents.get(name), jaxpg.make(env_name, **params)
     cfg = agent.Config(**fields, memory=memory)
-    keys = jax.random.split(jax.random.key(2026), seeds)
+    keys, k_eval = jax.random.split(jax.random.key(2026), (2, seeds))
     result = jaxpg.run(agent, cfg, env, keys, total_steps=steps)
-    k_eval = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
     greedy = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval).mean(-1)
     returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
     parts = np.array_split(np.arange(returns.shape[-1]), 25)

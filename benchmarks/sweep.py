@@ -55,12 +55,11 @@ def once(kind: str, total_steps: int) -> dict[str, float]:
     begun, greedy = time.perf_counter(), []
     with sweep.compilations() as compiled:
         for point in points:
-            for k in jax.random.split(key, SEEDS):
+            for k, *k_eval in zip(*jax.random.split(key, (3, SEEDS)), strict=True):
                 own = jaxpg.core.config.replace(cfg, **point)
                 result = jaxpg.run(jaxpg.ppo, own, env, k, total_steps=total_steps)
-                for i, mode in enumerate((True, False)):
-                    k_eval = jax.random.fold_in(k, i)
-                    args = result.cfg, result.env, result.state, k_eval
+                for k_mode, mode in zip(k_eval, (True, False), strict=True):
+                    args = result.cfg, result.env, result.state, k_mode
                     returns = np.asarray(jaxpg.evaluate(jaxpg.ppo, *args, greedy=mode))
                     greedy += [returns.mean()] if mode else []
     seconds = time.perf_counter() - begun

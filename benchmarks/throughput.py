@@ -1,112 +1,242 @@
-"""Env steps/s, compile seconds and peak memory of PPO on CartPole with the common default.
+"""How fast agents train: a table over agents, environments, numbers of environments and of seeds.
 
-python benchmarks/throughput.py [--steps 500000] [--rounds 3] [--seeds 1] [--rejax PYTHON]
+python benchmarks/throughput.py [--agents ppo sac] [--envs ENV ...] [--num-envs N ...]
+                                [--seeds N ...] [--seconds 3] [--quick] [--compile]
 
-The common default is 4 environments x 128 steps, 4 epochs of 4 minibatches, tanh 64 x 64. With
-the path of a Python interpreter that has rejax (it needs gymnax < 1, so an environment of its
-own) both are measured in turn, each run a fresh process, with rejax's periodic evaluation off.
-Prints every run, the medians and their ratio, and the return that was reached (sampled actions).
+Every row is a fresh process with the agent's preset for the environment, or its defaults. Left
+to themselves the rows are every agent in the environment of its shortest preset, and PPO in all of
+its own. Seeds are laid over all cores. A row warms up until the agent learns, then runs for
+--seconds, whole iterations, and tells
+
+    steps/s      environment steps of all seeds together
+    updates/s    steps of the optimiser that steps most often; a dash where there is none
+    init, loop   seconds to trace, lower and compile `start`, and the loop over iterations
+    MB           the process at its peak, compiler included (in the JSON also what XLA says that the
+                 loop needs on a device)
+    peak         operations of matrix products, counted as in flops.py, over the rate of large
+                 float32 ones in the same process; of a search, at full length of its episodes
+
+--compile trains nothing and says where the time to compile goes: trace, lower and compile apart,
+how many equations the jaxpr has, how many instructions the compiled program, and how many of these
+are matrix products and loops: many products mean a network that is inlined often. Writes
+benchmarks/throughput.json (or throughput_compile.json). PPO beside other libraries: peers.py.
 """
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
+import re
 import sys
 import time
+from pathlib import Path
+
+from harness import Failed, own, peak_memory, save, short, table, worker
+
+TIMEOUT = 900  # seconds for one row
+LENGTH = 500  # iterations of a call, at most
 
 
-def jaxpg_program(steps: int):
-    """(train(key) -> state, returns(state, key) -> [episodes]) of jaxpg."""
+def measure(name: str, env_name: str, num_envs: int | None, seeds: int, seconds: float) -> dict:
+    """One row, in a process of its own. seconds: 0 only compiles."""
     from functools import partial
 
-    import jaxpg
-
-    env, cfg = jaxpg.make("CartPole-v1"), jaxpg.ppo.Config()
-
-    def train(key):
-        return jaxpg.train(jaxpg.ppo, cfg, env, key, total_steps=steps)[0]
-
-    return train, partial(jaxpg.evaluate, jaxpg.ppo, cfg, env, greedy=False)
-
-
-def rejax_program(steps: int):
-    """The same of rejax, with what it calls the same things."""
-    import rejax
-    from rejax.evaluate import evaluate
-
-    algo = rejax.get_algo("ppo").create(
-        env="CartPole-v1", num_envs=4, num_steps=128, num_epochs=4, num_minibatches=4,
-        learning_rate=2.5e-4, max_grad_norm=0.5, total_timesteps=steps, eval_freq=steps,
-        skip_initial_evaluation=True, agent_kwargs={"activation": "tanh"},
-    )  # fmt: skip
-    algo = algo.replace(eval_callback=lambda algo, state, key: ())
-
-    def returns(state, key):
-        return evaluate(algo.make_act(state), key, algo.env, algo.env_params, 128, 500)[1]
-
-    return lambda key: algo.train(key)[0], returns
-
-
-def work(library: str, steps: int, seeds: int) -> dict:
-    """One process: compiles, trains once, and tells what that took."""
     import jax
+    import numpy as np
+    from flops import flops, matmul_rate
 
-    train, returns = {"jaxpg": jaxpg_program, "rejax": rejax_program}[library](steps)
-    keys = jax.random.split(jax.random.PRNGKey(0), (2, seeds))
-    if library == "jaxpg":
-        keys = jax.random.wrap_key_data(keys)
+    import jaxpg
+    from jaxpg import agents, presets
+    from jaxpg.core.seeds import over_seeds, seed_mesh
+    from jaxpg.core.train import iterate, start, with_horizon
+
+    if seeds > 1:
+        jaxpg.use_all_cores()
+    agent, env = agents.get(name), jaxpg.make(env_name)
+    more = {} if num_envs is None else {"num_envs": num_envs}
+    total = presets.table(name).get(env_name, {}).get("total_steps", 500_000)
+    cfg = with_horizon(jaxpg.preset(name, env_name, **more), total)
+    mesh, key = seed_mesh(seeds), jax.random.key(0)
+    keys = jax.random.split(key, seeds) if seeds > 1 else key
+
+    def wide(f):
+        return over_seeds(f, mesh) if seeds > 1 else lambda shared, *own: f(*shared, *own)
+
+    def loop(count, cfg, env, state):
+        return iterate(agent, cfg, env, state, LENGTH, count)
+
+    begin, init = _compile(jax.jit(wide(partial(start, agent))), (cfg, env), keys)
+    state = begin((cfg, env), keys)
+    one = jax.eval_shape(partial(start, agent), cfg, env, key)
+    count = np.int32(1)
+    run, body = _compile(jax.jit(wide(loop), donate_argnums=1), (count, cfg, env), state)
+    need = run.memory_analysis()
+    row = {
+        "agent": name, "env": env_name, "num_envs": getattr(cfg, "num_envs", None), "seeds": seeds,
+        "devices": mesh.size, "init": init, "loop": body,
+        "loop MB": (need.argument_size_in_bytes + need.output_size_in_bytes
+                    + need.temp_size_in_bytes - need.alias_size_in_bytes) / 2**20,
+    }  # fmt: skip
+    if seconds:
+        per_iter = agent.steps_per_iter(cfg)
+        rate, updates = _timed(run, (cfg, env), state, seconds, cfg, per_iter)
+        trips = updates if updates and hasattr(cfg, "updates_per_step") else 1
+        if hasattr(cfg, "population") or hasattr(cfg, "episodes"):
+            trips = cfg.num_steps
+        work = flops(agent.step, cfg, env, one, trips=trips)
+        row |= {
+            "steps/s": seeds * per_iter * rate,
+            "updates/s": seeds * updates * rate if updates else None,
+            "flops of an iteration": work,
+            "peak": seeds * rate * work / matmul_rate(),
+        }
+    return row | {"memory MB": peak_memory()}
+
+
+def _compile(f, *args):
+    """The compiled program, and what it took and came to."""
     begun = time.perf_counter()
-    program = jax.jit(jax.vmap(train) if seeds > 1 else train)
-    inputs = keys[0] if seeds > 1 else keys[0, 0]
-    program = program.lower(inputs).compile()
-    compiled = time.perf_counter()
-    state = jax.block_until_ready(program(inputs))
-    done = time.perf_counter()
-    evaluate = jax.jit(jax.vmap(returns) if seeds > 1 else returns)
-    reached = evaluate(state, keys[1] if seeds > 1 else keys[1, 0])
-    return {
-        "steps/s": steps * seeds / (done - compiled),
-        "compile s": compiled - begun,
-        "memory MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "return": float(reached.mean()),
+    traced = f.trace(*args)
+    at = [begun, time.perf_counter()]
+    lowered = traced.lower()
+    at.append(time.perf_counter())
+    compiled = lowered.compile()
+    at.append(time.perf_counter())
+    text = compiled.as_text()
+    return compiled, {
+        **{name: at[i + 1] - at[i] for i, name in enumerate(("trace", "lower", "compile"))},
+        "equations": _equations(traced.jaxpr),
+        "instructions": len(re.findall(r"^\s+(?:ROOT )?%?[\w.\-]+ = ", text, re.M)),
+        "products": len(re.findall(r"\b(?:dot|convolution)\(", text)),
+        "loops": len(re.findall(r"\bwhile\(", text)),
     }
+
+
+def _equations(closed) -> int:
+    from flops import _inside
+
+    jaxpr = getattr(closed, "jaxpr", closed)
+    return sum(1 + sum(_equations(j) for j in _inside(eqn)) for eqn in jaxpr.eqns)
+
+
+def _timed(run, shared, state, seconds, cfg, per_iter) -> tuple[float, float]:
+    """Iterations a second, and updates an iteration (0: there is no optimiser)."""
+    import jax
+    import numpy as np
+
+    def go(count, state):
+        return jax.block_until_ready(run((np.int32(count), *shared), state)[0])
+
+    warm = -(-getattr(cfg, "learning_starts", 0) // per_iter) + 2
+    while warm > 0:
+        state = go(min(warm, LENGTH), state)
+        warm -= LENGTH
+    begun = time.perf_counter()
+    state = go(2, state)
+    few = time.perf_counter() - begun
+    count = max(2, min(LENGTH, round(2 * seconds / 5 / few)))
+    before, done, begun = _counts(state), 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        state, done = go(count, state), done + count
+    took = time.perf_counter() - begun
+    made = [b - a for a, b in zip(before, _counts(state), strict=True)]
+    return done / took, max(made, default=0) / done
+
+
+def _counts(state) -> list[int]:
+    """How many steps every optimiser in a state has made, a number for each (of the first seed)."""
+    import jax
+    import numpy as np
+
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    found = [x for path, x in leaves if path and getattr(path[-1], "name", "") == "count"]
+    return [int(np.ravel(x)[0]) for x in found if np.issubdtype(x.dtype, np.integer)]
+
+
+def rows(args: argparse.Namespace) -> list[tuple[str, str, int | None, int]]:
+    """What to measure: (agent, environment, num_envs or None for its own, seeds)."""
+    from importlib.util import find_spec
+
+    from jaxpg import agents, presets
+
+    pairs = []
+    for name in args.agents or agents.NAMES:
+        if name == "evosax" and not find_spec("evosax"):
+            print("evosax is left out: it is not installed")
+            continue
+        own = presets.table(name)
+        cheapest = min(own, key=lambda env: own[env]["total_steps"])
+        wide = name == "ppo" and not args.quick and not args.agents
+        pairs += [(name, env) for env in args.envs or (own if wide else [cheapest])]
+    return [(*pair, n, s) for pair in pairs for n in args.num_envs or [None] for s in args.seeds]
+
+
+def show(found: list[dict]) -> None:
+    table(
+        "training",
+        ("agent", "env", "envs", "seeds", "steps/s", "upd/s", "init", "loop", "MB", "peak"),
+        (
+            (
+                r["agent"], r["env"], r["num_envs"] or "-", r["seeds"], short(r["steps/s"]),
+                short(r["updates/s"]), *(f"{_whole(r[part]):.1f}" for part in ("init", "loop")),
+                f"{r['memory MB']:.0f}",
+                short(100 * r["peak"]) + "%",
+            )
+            for r in found
+        ),
+        text=2,
+    )  # fmt: skip
+
+
+def show_compile(found: list[dict]) -> None:
+    table(
+        "compiling, seconds",
+        ("agent", "", "trace", "lower", "compile", "equations", "instr.", "products", "loops"),
+        (
+            (
+                r["agent"] if part == "init" else "", part,
+                *(f"{r[part][x]:.2f}" for x in ("trace", "lower", "compile")),
+                *(r[part][x] for x in ("equations", "instructions", "products", "loops")),
+            )
+            for r in sorted(found, key=lambda r: -_whole(r["init"]) - _whole(r["loop"]))
+            for part in ("init", "loop")
+        ),
+        text=2,
+    )  # fmt: skip
+
+
+def _whole(part: dict) -> float:
+    return part["trace"] + part["lower"] + part["compile"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=500_224, help="whole iterations of 512")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=1, help="vmapped, on one device")
-    parser.add_argument("--rejax", metavar="PYTHON", help="an interpreter that has rejax")
-    parser.add_argument("--work", choices=("jaxpg", "rejax"), help=argparse.SUPPRESS)
+    parser.add_argument("--agents", nargs="+")
+    parser.add_argument("--envs", nargs="+")
+    parser.add_argument("--num-envs", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--seconds", type=float, default=3.0, help="that a row trains")
+    parser.add_argument("--quick", action="store_true", help="a fifth of a second for each row")
+    parser.add_argument("--compile", action="store_true", help="trains nothing")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.work:
-        print(json.dumps(work(args.work, args.steps, args.seeds)))
+    if args.row:
+        print(json.dumps(measure(*json.loads(args.row))))
         return 0
-
-    pythons = {"jaxpg": sys.executable} | ({"rejax": args.rejax} if args.rejax else {})
-    runs = {library: [] for library in pythons}
-    for _ in range(args.rounds):
-        for library, python in pythons.items():
-            command = [python, __file__, "--work", library]
-            command += ["--steps", str(args.steps), "--seeds", str(args.seeds)]
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            run = json.loads(out.splitlines()[-1])
-            runs[library].append(run)
-            figures = "  ".join(f"{name} {value:,.1f}" for name, value in run.items())
-            print(f"{library:6} {figures}", flush=True)
-    median = {
-        library: {name: statistics.median(run[name] for run in rows) for name in rows[0]}
-        for library, rows in runs.items()
-    }
-    for library, row in median.items():
-        print(f"median {library:6} " + "  ".join(f"{n} {x:,.1f}" for n, x in row.items()))
-    if args.rejax:
-        ratio = median["jaxpg"]["steps/s"] / median["rejax"]["steps/s"]
-        print(f"jaxpg / rejax: {ratio:.2f} {'pass' if ratio >= 0.9 else 'shortfall'}")
-    return 0
+    seconds = 0.0 if args.compile else 0.2 if args.quick else args.seconds
+    found, failed = [], 0
+    for row in rows(args):
+        try:
+            found.append(
+                worker(own("throughput.py", "--row", json.dumps([*row, seconds])), TIMEOUT)
+            )
+        except Failed as error:
+            failed += 1
+            print(f"{row[0]} on {row[1]}: {error}", flush=True)
+            continue
+        print(f"{row[0]} on {row[1]}: done", file=sys.stderr, flush=True)
+    (show_compile if args.compile else show)(found)
+    path = Path(__file__).with_name("throughput_compile.json") if args.compile else None
+    save(__file__, {"rows": found}, path)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
