@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxpg.core import spaces
 from jaxpg.core.config import unknown
+from jaxpg.core.devices import spread
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 
 
@@ -360,7 +361,7 @@ def rollout(
         )
         return (new, carry, sums), t._replace(extras=extras)
 
-    zero = jnp.zeros((), jnp.int32)
+    zero, (state, carry) = jnp.zeros((), jnp.int32), spread((state, carry), 0)
     (state, carry, (returns, lengths, count)), batch = jax.lax.scan(
         body, (state, carry, (jnp.zeros((), float), zero, zero)), jax.random.split(key, num_steps)
     )
@@ -369,7 +370,7 @@ def rollout(
         "episode/length": lengths / count,
         "episode/count": count,
     }
-    return state, carry, batch, metrics
+    return state, carry, spread(batch, 1), metrics
 
 
 def merge_metrics(metrics: Metrics) -> Metrics:

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
+from jaxpg.core.processes import first, from_first, whole
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 
@@ -94,10 +95,12 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(state: Tree) -> Snapshot:
-    """Copies a state to the host. Waits for the device."""
+    """Copies a state to the host, to that of every process. Waits for the device."""
     leaves = _leaves(state)
     keys = {name: str(jax.random.key_impl(x)) for name, x in leaves.items() if _is_key(x)}
     raw = [jax.random.key_data(x) if name in keys else x for name, x in leaves.items()]
+    if jax.process_count() > 1:  # leaf by leaf: all of them may be too much for a device
+        raw = [jax.device_get(whole(x)) for x in raw]
     # `device_get` may return views of the device's memory, which the next chunk is given.
     arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
     return Snapshot(arrays, _kinds(state), keys)
@@ -209,12 +212,15 @@ def checkpoints(
     A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:
     give this after the callbacks that write files, and a checkpoint has all of its rows in them.
-    Raises CheckpointError, after the first chunk, if the folder has checkpoints of another run.
+    Of several processes process 0 writes. Raises CheckpointError, after the first chunk, if the
+    folder has checkpoints of another run.
     """
     about, folder = describe(agent, cfg, env), Path(folder)
-    last, handed, waiting = newest(folder) or 0, 0, {}
+    last, handed, waiting = from_first(lambda: newest(folder)) or 0, 0, {}
 
     def write(snap: Snapshot, iteration: int) -> None:
+        if not first():
+            return
         for name, x in snap.arrays.items():
             if jnp.issubdtype(x.dtype, jnp.inexact) and not np.isfinite(x).all():
                 where = f"{folder}: iteration {iteration} is not saved"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.devices import spread
 from jaxpg.core.types import Key, Metrics, Tree
 
 
@@ -38,7 +39,7 @@ def epochs(
 
     def epoch(carry, key):
         order = jax.random.permutation(key, size)
-        shuffled = jax.tree.map(lambda x: cut(x, order), batch)
+        shuffled = spread(jax.tree.map(lambda x: cut(x, order), batch), axis + 1)
         carry, metrics = jax.lax.scan(update, carry, shuffled)
         return carry, jax.tree.map(lambda m: m.mean(0), metrics)
 
