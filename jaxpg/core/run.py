@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxpg.core.config import validate
 from jaxpg.core.devices import ambient, laid_over, layout, pinned, run_mesh

@@ -140,7 +140,9 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
     for step in folder.iterdir():  # "40", or "40." and what Orbax calls a draft
         if step.name.partition(".")[0].isdigit() and not (step / MANIFEST).is_file():
             shutil.rmtree(step)
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=False, multiprocessing_options=_alone(), create=False
+    )
     with ocp.CheckpointManager(folder, options=options) as manager:
         # Orbax refuses arrays without elements; their kind says all about them.
         arrays = {name: x for name, x in snap.arrays.items() if x.size}
@@ -151,6 +153,16 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
         write_json(step / MANIFEST, manifest)
         for old in sorted(manager.all_steps())[:-keep]:  # not sooner: one is whole at all times
             manager.delete(old)
+
+
+def _alone():
+    """For Orbax: this process saves or restores without waiting for others."""
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
 
 
 def newest(folder: str | Path) -> int | None:
@@ -184,7 +196,7 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
         if differs := difference(manifest[part], value, part):
             raise CheckpointError(f"{step}: {differs}")
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
         arrays = checkpointer.restore((step / "default").resolve())
 
     def leaf(name: str, x):

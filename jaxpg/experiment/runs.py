@@ -132,7 +132,8 @@ def resume(
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
     now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
-    `load`. Several processes go on together; each has to see the folder. Raises CheckpointError for a damaged, missing or foreign folder.
+    `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
+    for a damaged, missing or foreign folder.
     """
     this = _open(Path(out), agent, env)
     provenance.warn_if_elsewhere(this.out, this.record["made_with"])
