@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-CLUSTERS = (None, "slurm", "local", "debug")
+CLUSTERS = (None, "slurm", "local")
 DAY = 24 * 60  # minutes; submitit's own limit is 5
+RULE = "\n" + "-" * 22 + "\n"
 
 
 def fan_out(
@@ -23,10 +24,10 @@ def fan_out(
     """Calls function(argument) for each argument in a job of its own; the results, in order.
 
     It waits for all jobs. folder: for logs and pickled results; every job has to see it. cluster:
-    "slurm", "local" (processes of this machine), "debug" (this process), or None for SLURM where
-    there is one and else local. at_once: how many jobs may run at a time; None is no limit.
-    resources: as submitit names them, such as timeout_min=60, cpus_per_task=4, gpus_per_node=1,
-    slurm_partition="..."; a job ends after a day if nothing else is said.
+    "slurm", "local" (processes of this machine), or None for SLURM where there is one, else local.
+    at_once: how many jobs may run at a time; None is no limit. resources: as submitit names them,
+    such as timeout_min=60, cpus_per_task=4, gpus_per_node=1, slurm_partition="..."; a job ends
+    after a day if nothing else is said.
 
     Raises ImportError without submitit, ValueError for a cluster or number that is not allowed, and
     RuntimeError, when all jobs have ended, if some failed: which, why, and where the logs are.
@@ -56,8 +57,15 @@ def fan_out(
 
     failed = {i: error for i, job in enumerate(jobs) if (error := job.exception()) is not None}
     if failed:
-        why = [f"{arguments[i]!r}: {str(e).strip().splitlines()[-1]}" for i, e in failed.items()]
+        why = [f"{arguments[i]!r}: {_reason(e)}" for i, e in failed.items()]
         raise RuntimeError(
             f"{len(failed)} of {len(jobs)} jobs failed, logs are in {folder}: " + "; ".join(why)
         )
     return [job.result() for job in jobs]
+
+
+def _reason(error: Exception) -> str:
+    """The last line of the traceback that submitit has between two rules; or, where a job left
+    none, what it says of that."""
+    before, *trace = str(error).split(RULE)
+    return (trace[0].splitlines()[-1] if trace else before.splitlines()[0]).strip()
