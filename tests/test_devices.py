@@ -88,8 +88,9 @@ def found(folder):
     """What two devices did. They also went on with the run of one."""
     whole_run("ppo", "CartPole-v1", PPO, 5, data_parallel=True, out=folder / "one", **RUN)
     command = [sys.executable, "-c", CODE, str(folder)]
-    out = subprocess.run(command, check=True, timeout=1400, capture_output=True, text=True).stdout
-    return json.loads(out.splitlines()[-1])
+    done = subprocess.run(command, timeout=1400, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", ["ppo", "sac"])

@@ -61,15 +61,17 @@ def from_first(f: Callable[[], Any]) -> Any:
     from jax.experimental import multihost_utils
 
     agreed(False)
-    answer = b""
+    mine = None, None
     if first():
         try:
-            answer = pickle.dumps((f(), None))
+            mine = f(), None
         except Exception as error:
-            answer = pickle.dumps((None, error))
+            mine = None, error
+    answer = pickle.dumps(mine)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(answer))))
-    raw = np.frombuffer(answer.ljust(size, b"\0"), np.uint8)
-    value, error = pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(raw)).tobytes())
+    raw = np.frombuffer(answer[:size].ljust(size, b"\0"), np.uint8)
+    sent = np.asarray(multihost_utils.broadcast_one_to_all(raw)).tobytes()
+    value, error = mine if first() else pickle.loads(sent)
     if error is not None:
         raise error
     return value

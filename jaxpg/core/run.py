@@ -223,12 +223,14 @@ def run(
         return ended or any(answer is True for answer in answers)
 
     try:
-        with _Interrupt() as interrupt, ambient(mesh):
+        with _Interrupt() as interrupt:
             if state is None:
-                state = _start(agent, cfg, env, key, mesh)
+                with ambient(mesh):
+                    state = _start(agent, cfg, env, key, mesh)
             while iteration < num_iters:
                 count = min(chunk, num_iters - iteration)
-                state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
+                with ambient(mesh):
+                    state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
                 if count < chunk:
                     metrics = {name: m[..., :count] for name, m in metrics.items()}
                 metrics = whole(metrics)
