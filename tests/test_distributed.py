@@ -71,7 +71,7 @@ if processes > 1:  # what one of them does or meets, all know of
 def go(process, processes, address, folder) -> subprocess.CompletedProcess:
     arguments = [str(process), str(processes), address, str(folder)]
     command = [sys.executable, "-c", CODE, *arguments]  # a timeout kills: SIGTERM may be ignored
-    return subprocess.run(command, timeout=1400, capture_output=True, text=True)
+    return subprocess.run(command, timeout=600, capture_output=True, text=True)
 
 
 def free_port() -> int:
