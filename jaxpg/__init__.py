@@ -22,6 +22,8 @@ _HOME = {
     "train": "core.train",
     "evaluate": "core.evaluate",
     "use_all_cores": "core.seeds",
+    "distributed": "core.processes",
+    "fan_out": "experiment.fan_out",
     "Callback": "core.run",
     "Event": "core.run",
     "Result": "core.run",

@@ -105,6 +105,11 @@ def train(argv: list[str]) -> int:
         evaluations: int = 10,
         target: float | None = None,
         tensorboard: bool = False,
+        data_parallel: bool = False,
+        distributed: bool = False,
+        coordinator: str | None = None,
+        processes: int | None = None,
+        process: int | None = None,
     ) -> int:
         """Trains an agent and writes a run folder: config, metrics, checkpoints, learning curve.
 
@@ -117,25 +122,36 @@ def train(argv: list[str]) -> int:
             evaluations: how many times to evaluate, spread evenly over the run.
             target: stop when the greedy evaluation of every seed reaches this return.
             tensorboard: write TensorBoard files too.
+            data_parallel: lay the environments of one seed over all devices.
+            distributed: one of several processes that train together, as a scheduler says (SLURM);
+                without one give the next three.
+            coordinator: HOST:PORT, a free port of the machine of process 0.
+            processes: how many there are.
+            process: which of them this is: 0, 1, ...
         """
         if env_name is None:
             raise ValueError(f"`jaxpg train {agent.name} ENV`: no ENV is given, see `jaxpg list`")
         if seeds < 1:
             raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
         cfg = from_dict(agent.Config, vars(config))
-        _set_up(seeds)
+        job = distributed, coordinator, processes, process
+        # Of several processes each is one device to them: only JAX knows how many there are.
+        shares = 1 if _several(*job) else getattr(cfg, "num_envs", 1)
+        _set_up(shares if data_parallel else seeds)
+        _join(*job)
         import jax
 
         import jaxpg
+        from jaxpg.core.processes import first, from_first
         from jaxpg.experiment import logging
 
         env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _key(seed)
         key = jax.random.split(key, seeds) if seeds > 1 else key
-        folder = out or _new(Path("runs", f"{agent.name}-{env_name}"))
+        folder = out or from_first(lambda: _new(Path("runs", f"{agent.name}-{env_name}")))
         if target is not None and evaluations == 0:
             raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
         callbacks = [] if target is None else [logging.stop_at(target)]
-        if tensorboard:
+        if tensorboard and first():
             callbacks.append(logging.tensorboard(folder / "tensorboard"))
         if not preset:
             print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
@@ -145,7 +161,7 @@ def train(argv: list[str]) -> int:
         def go(watch):
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-                callbacks=[*callbacks, *watch], out=folder,
+                callbacks=[*callbacks, *watch], out=folder, data_parallel=data_parallel,
             )  # fmt: skip
 
         return _watch(go, folder)
@@ -153,20 +169,39 @@ def train(argv: list[str]) -> int:
     return tyro.cli(command, prog=" ".join(["jaxpg train", *names]), args=argv[len(names) :])
 
 
-def resume(run: Positional[Path], total_steps: int | None = None) -> int:
+def resume(
+    run: Positional[Path],
+    total_steps: int | None = None,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> int:
     """Goes on with a run, or a sweep, from its newest checkpoint, as if it had never been stopped.
 
     Args:
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
+        distributed: one of several processes that go on together, as `jaxpg train` says it.
+        coordinator: HOST:PORT, a free port of the machine of process 0.
+        processes: how many there are.
+        process: which of them this is: 0, 1, ...
     """
+    job = distributed, coordinator, processes, process
     if (run / "sweep.json").is_file():
         if total_steps is not None:
             raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+        if _several(*job):
+            raise ValueError("distributed: a sweep goes on in one process")
         from jaxpg import cli_experiments
 
         return cli_experiments.resume(run)
-    _set_up(math.prod(_seeds(run)))
+    from jaxpg.experiment.checkpoint import read_json
+
+    record = read_json(run / "run.json")
+    shares = 1 if _several(*job) else record["config"].get("num_envs", 1)
+    _set_up(shares if record.get("data_parallel") else math.prod(_seeds(run)))
+    _join(*job)
     import jaxpg
 
     print(f"going on with {run} ...")
@@ -327,6 +362,23 @@ def _seeds(run: Path) -> tuple[int, ...]:
     return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 
 
+def _several(distributed: bool, *by_hand) -> bool:
+    """Whether this is one of several processes, by the options that say so."""
+    return distributed or any(x is not None for x in by_hand)
+
+
+def _join(*job) -> None:
+    """Joins the other processes of a job, of which the first one prints for all."""
+    if not _several(*job):
+        return
+    import jaxpg
+    from jaxpg.core.processes import first
+
+    jaxpg.distributed(*job[1:])
+    if not first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives
+
+
 def _set_up(seeds: int) -> None:
     """Chooses JAX's devices and its compilation cache, before it starts."""
     import jax
@@ -344,6 +396,7 @@ def _set_up(seeds: int) -> None:
 
 def _watch(go: Callable, folder: Path) -> int:
     """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
+    from jaxpg.core.processes import first
     from jaxpg.core.run import Callback
     from jaxpg.experiment import logging
     from jaxpg.experiment.checkpoint import newest, read_json
@@ -351,7 +404,7 @@ def _watch(go: Callable, folder: Path) -> int:
     clock = []
     tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
     try:
-        result = go([logging.progress(), tick])
+        result = go([logging.progress(), tick] if first() else [])
     except logging.NonFiniteError as error:
         last = newest(folder / "checkpoints")
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
@@ -364,6 +417,8 @@ def _watch(go: Callable, folder: Path) -> int:
         _say(f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}")
         return 130
 
+    if not first():
+        return 0
     if result.stopped == "callback":
         print("the target is reached")
     returns = result.metrics["episode/return"]

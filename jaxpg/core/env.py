@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxpg.core import spaces
 from jaxpg.core.config import unknown
+from jaxpg.core.devices import spread
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 
 
@@ -416,16 +417,16 @@ def rollout(
         return (new, carry, sums), t._replace(extras=extras)
 
     zero = jnp.zeros((), jnp.int32)
-    loop = (state, carry, (jnp.zeros((), float), zero, zero))
+    loop = (*spread((state, carry), 0), (jnp.zeros((), float), zero, zero))
     (state, carry, (returns, lengths, count)), batch = jax.lax.scan(
-        body, loop, (k_policy, *_ahead(env, k_envs))
+        body, loop, (k_policy, *spread(_ahead(env, k_envs), 1))
     )
     metrics = {  # 0 / 0 is NaN: before the first episode ends there is no mean
         "episode/return": returns / count,
         "episode/length": lengths / count,
         "episode/count": count,
     }
-    return state, carry, batch, metrics
+    return state, carry, spread(batch, 1), metrics
 
 
 def merge_metrics(metrics: Metrics) -> Metrics:

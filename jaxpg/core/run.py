@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpg.core.config import validate
+from jaxpg.core.devices import ambient, laid_over, layout, pinned, run_mesh
 from jaxpg.core.env import Env
 from jaxpg.core.lanes import GOING, Lanes, apart, lanes, pick, stand_still
+from jaxpg.core.processes import agreed, whole
 from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import iterate, iterations, start, with_horizon
 from jaxpg.core.types import Agent, Key, Tree
@@ -74,8 +75,8 @@ class Result(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("agent", "mesh"))
 def _start(agent, cfg, env, key, mesh):
-    if mesh is None:
-        return start(agent, cfg, env, key)
+    if key.ndim == 0:
+        return pinned(mesh, start(agent, cfg, env, key))
     shared, own = shared_and_own(cfg, env)
     return over_seeds(functools.partial(start, agent), mesh)(shared, *own, key)
 
@@ -85,8 +86,9 @@ def _chunk(agent, cfg, env, state, count, length, mesh):
     def one(count, cfg, env, state):
         return iterate(agent, cfg, env, state, length, count)
 
-    if mesh is None:
-        return one(count, cfg, env, state)
+    if mesh is None or "env" in mesh.axis_names:
+        state, metrics = one(count, cfg, env, state)
+        return pinned(mesh, state), metrics
     if not isinstance(state, Lanes):
         return over_seeds(one, mesh)((count, cfg, env), state)
     count = jnp.where(state.going.any(), count, 0)
@@ -98,7 +100,7 @@ def _measured(event: Event, answer: dict[str, Any]) -> Event:
     state = event.state
     if STOP in answer:
         state = state._replace(going=state.going & ~answer[STOP])
-    measured = {name: x for name, x in answer.items() if name != STOP}
+    measured = whole({name: x for name, x in answer.items() if name != STOP})
     return event._replace(metrics=event.metrics | measured, state=state)
 
 
@@ -123,7 +125,9 @@ class _Interrupt:
             signal.signal(signal.SIGINT, self.previous)
 
 
-def check(agent: Agent, cfg, env: Env, key: Key, total_steps: int) -> int:
+def check(
+    agent: Agent, cfg, env: Env, key: Key, total_steps: int, data_parallel: bool = False
+) -> int:
     """Raises ValueError for what cannot work, before anything compiles; returns the iterations."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key={key!r}: allowed is jax.random.key(seed), or an array of them")
@@ -138,6 +142,7 @@ def check(agent: Agent, cfg, env: Env, key: Key, total_steps: int) -> int:
                 f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
             )
         cfg, env = pick((cfg, env), 0)
+    run_mesh(agent, cfg, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     one = key if key.ndim == 0 else key[0]
     jax.eval_shape(lambda k: agent.init(cfg, env, k), one)
@@ -151,13 +156,6 @@ def _settled(agent: Agent, cfg, total_steps: int, chunk: int | None) -> tuple[Ag
     return lanes(agent) if apart(cfg) else agent, cfg, chunk
 
 
-def _laid_over(mesh: Mesh | None, tree: Tree) -> Tree:
-    """Leaves [seeds, ...] on the devices that will have them."""
-    if mesh is None:
-        return tree
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("seed")))
-
-
 def memory(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
     """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
 
@@ -166,15 +164,15 @@ def memory(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
     check(agent, cfg, env, key, total_steps)
     agent, cfg, chunk = _settled(agent, cfg, total_steps, None)
     mesh = seed_mesh(len(key))
-    shapes = _start.lower(agent, cfg, env, _laid_over(mesh, key), mesh).out_info
-    sharding = NamedSharding(mesh, PartitionSpec("seed"))
+    shapes = _start.lower(agent, cfg, env, laid_over(mesh, key), mesh).out_info
     state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-    )  # nothing is allocated: it may be too much
+        lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
+        shapes, layout(mesh, shapes),
+    )  # fmt: skip  # nothing is allocated: it may be too much
     program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
     need = program.memory_analysis()
-    whole = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
-    return whole - need.alias_size_in_bytes
+    total = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
+    return total - need.alias_size_in_bytes
 
 
 def run(
@@ -188,6 +186,7 @@ def run(
     chunk: int | None = None,
     state: Tree | None = None,
     iteration: int = 0,
+    data_parallel: bool = False,
 ) -> Result:
     """Trains with host callbacks between jitted chunks of iterations.
 
@@ -195,17 +194,21 @@ def run(
     devices as divide their number, and every array gets a leading [seeds]. chunk: iterations
     between callbacks; the result does not depend on it, to the byte. state, iteration: go on
     from there (the state is donated). A config of lanes (see core/lanes.py) has one of its own, and
-    one environment, for every key; the run ends when none of them is going.
+    one environment, for every key; the run ends when none of them is going. data_parallel: lay
+    the environments of one key over all devices, which have to divide `num_envs`.
+
+    Of several processes (see core/processes.py) each calls this with the same arguments. All
+    callbacks run on each, and see the same metrics; if one stops the run, on any, all stop.
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
-    num_iters = check(agent, cfg, env, key, total_steps)
+    num_iters = check(agent, cfg, env, key, total_steps, data_parallel)
     if chunk is not None and (type(chunk) is not int or chunk < 1):
         raise ValueError(f"chunk={chunk!r}: allowed is an integer >= 1")
     agent, cfg, chunk = _settled(agent, cfg, total_steps, chunk)
     callbacks = [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in callbacks]
-    mesh = seed_mesh(len(key)) if key.ndim else None
-    key, state = _laid_over(mesh, (key, state))
+    mesh = run_mesh(agent, cfg, key, data_parallel)
+    key, state = laid_over(mesh, (key, state))
 
     begun, ending, stopped, late, history = time.perf_counter(), "done", "error", None, []
 
@@ -222,12 +225,15 @@ def run(
     try:
         with _Interrupt() as interrupt:
             if state is None:
-                state = _start(agent, cfg, env, key, mesh)
+                with ambient(mesh):
+                    state = _start(agent, cfg, env, key, mesh)
             while iteration < num_iters:
                 count = min(chunk, num_iters - iteration)
-                state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
+                with ambient(mesh):
+                    state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
                 if count < chunk:
                     metrics = {name: m[..., :count] for name, m in metrics.items()}
+                metrics = whole(metrics)
                 names, iteration = list(metrics), iteration + count
                 event = Event(
                     iteration, num_iters, iteration * agent.steps_per_iter(cfg),
@@ -242,8 +248,9 @@ def run(
                 state = event.state
                 waiting, late = late, event
                 stop |= hand_over(waiting)
-                if interrupt.asked or stop:
-                    ending = "interrupt" if interrupt.asked else "callback"
+                asked, stop = agreed(interrupt.asked, stop)
+                if asked or stop:
+                    ending = "interrupt" if asked else "callback"
                     break
             waiting, late = late, None
             hand_over(waiting)

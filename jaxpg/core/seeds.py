@@ -20,10 +20,22 @@ def use_all_cores(count: int | None = None) -> None:
 
 
 def seed_mesh(num_seeds: int) -> Mesh:
-    """The most devices that divide `num_seeds` evenly, as a mesh with the axis "seed"."""
-    devices = jax.devices()
-    count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
-    return Mesh(np.array(devices[:count]), ("seed",))
+    """The most devices that divide `num_seeds` evenly, as a mesh with the axis "seed"; of several
+    processes as many of each. Raises ValueError if these do not divide it."""
+    processes = jax.process_count()
+    if num_seeds % processes:
+        raise ValueError(f"{num_seeds} seeds: allowed is a multiple of {processes}, the processes")
+    each = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+    most = min(map(len, each))
+    count = max(n for n in range(1, most + 1) if num_seeds % (n * processes) == 0)
+    return Mesh(np.array([own[:count] for own in each]).ravel(), ("seed",))
+
+
+def seeds_here(num_seeds: int) -> list[int]:
+    """Which seeds this process's devices have."""
+    mesh = seed_mesh(num_seeds)
+    owners = [d.process_index for d in mesh.devices for _ in range(num_seeds // mesh.size)]
+    return [seed for seed, owner in enumerate(owners) if owner == jax.process_index()]
 
 
 def shared_and_own(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:

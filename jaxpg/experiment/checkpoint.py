@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
+from jaxpg.core.processes import first, from_first, whole
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 
@@ -94,10 +95,12 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(state: Tree) -> Snapshot:
-    """Copies a state to the host. Waits for the device."""
+    """Copies a state to the host, to that of every process. Waits for the device."""
     leaves = _leaves(state)
     keys = {name: str(jax.random.key_impl(x)) for name, x in leaves.items() if _is_key(x)}
     raw = [jax.random.key_data(x) if name in keys else x for name, x in leaves.items()]
+    if jax.process_count() > 1:  # leaf by leaf: all of them may be too much for a device
+        raw = [jax.device_get(whole(x)) for x in raw]
     # `device_get` may return views of the device's memory, which the next chunk is given.
     arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
     return Snapshot(arrays, _kinds(state), keys)
@@ -137,7 +140,9 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
     for step in folder.iterdir():  # "40", or "40." and what Orbax calls a draft
         if step.name.partition(".")[0].isdigit() and not (step / MANIFEST).is_file():
             shutil.rmtree(step)
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=False, multiprocessing_options=_alone(), create=False
+    )
     with ocp.CheckpointManager(folder, options=options) as manager:
         # Orbax refuses arrays without elements; their kind says all about them.
         arrays = {name: x for name, x in snap.arrays.items() if x.size}
@@ -148,6 +153,16 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
         write_json(step / MANIFEST, manifest)
         for old in sorted(manager.all_steps())[:-keep]:  # not sooner: one is whole at all times
             manager.delete(old)
+
+
+def _alone():
+    """For Orbax: this process saves or restores without waiting for others."""
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
 
 
 def newest(folder: str | Path) -> int | None:
@@ -181,7 +196,7 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
         if differs := difference(manifest[part], value, part):
             raise CheckpointError(f"{step}: {differs}")
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
         arrays = checkpointer.restore((step / "default").resolve())
 
     def leaf(name: str, x):
@@ -209,12 +224,15 @@ def checkpoints(
     A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:
     give this after the callbacks that write files, and a checkpoint has all of its rows in them.
-    Raises CheckpointError, after the first chunk, if the folder has checkpoints of another run.
+    Of several processes process 0 writes. Raises CheckpointError, after the first chunk, if the
+    folder has checkpoints of another run.
     """
     about, folder = describe(agent, cfg, env), Path(folder)
-    last, handed, waiting = newest(folder) or 0, 0, {}
+    last, handed, waiting = from_first(lambda: newest(folder)) or 0, 0, {}
 
     def write(snap: Snapshot, iteration: int) -> None:
+        if not first():
+            return
         for name, x in snap.arrays.items():
             if jnp.issubdtype(x.dtype, jnp.inexact) and not np.isfinite(x).all():
                 where = f"{folder}: iteration {iteration} is not saved"

@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
 from jaxpg.core.evaluate import evaluate
 from jaxpg.core.lanes import Lanes
+from jaxpg.core.processes import whole
 from jaxpg.core.run import STOP, Callback, Event
 from jaxpg.core.types import Agent, Key
 
@@ -33,18 +34,20 @@ class NonFiniteError(FloatingPointError):
     """A leaf of the training state holds a NaN or an infinity."""
 
 
-def metrics_files(folder: str | Path, iteration: int = 0) -> Callback:
+def metrics_files(
+    folder: str | Path, iteration: int = 0, only: Sequence[int] | None = None
+) -> Callback:
     """Writes `metrics.csv` and `metrics.jsonl`: the agent's metrics, a row per iteration and seed.
 
     NaN ("no data": no episode ended) is an empty cell and a null. iteration: where the run goes
-    on; rows after it are cut off from files that are there.
+    on; rows after it are cut off from files that are there. only: these seeds, of all.
     """
     table, lines = Path(folder, "metrics.csv"), Path(folder, "metrics.jsonl")
     _cut(table, iteration)
     _cut(lines, iteration)
 
     def write(event: Event) -> None:
-        header, rows = _rows(event, _split(event)[0])
+        header, rows = _rows(event, _split(event)[0], only)
         _append_csv(table, header, rows)
         line = "{" + ", ".join(f"{json.dumps(name)}: %s" for name in header) + "}\n"
         no_number = {"": "null", "inf": "null", "-inf": "null"}  # JSON cannot say infinity
@@ -130,7 +133,7 @@ def nan_guard() -> Callback:
 
     def look(event: Event) -> None:
         seeded = max(m.ndim for m in event.metrics.values()) == 2
-        finite = np.asarray(_finite(event.state, seeded))
+        finite = np.asarray(whole(_finite(event.state, seeded)))
         if finite.all():
             return
         paths = [p for p, x in jax.tree_util.tree_leaves_with_path(event.state) if _floating(x)]
@@ -284,16 +287,20 @@ def _mean(series: dict[str, np.ndarray], name: str, axis: int | None = -1) -> np
         return total.sum(axis) / weight.sum(axis)
 
 
-def _rows(event: Event, series: dict[str, np.ndarray]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and rows of series [seeds, k] whose last iteration is the event's.
+def _rows(
+    event: Event, series: dict[str, np.ndarray], only: Sequence[int] | None = None
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Header and rows of series [seeds, k] whose last iteration is the event's; of all seeds, or
+    `only` these.
 
     Floats are the shortest text that gives them again in their own precision.
     """
     seeds, k = next(iter(series.values())).shape
-    iteration = np.repeat(np.arange(event.iteration - k + 1, event.iteration + 1), seeds)
+    shown = np.arange(seeds) if only is None else np.asarray(only)
+    iteration = np.repeat(np.arange(event.iteration - k + 1, event.iteration + 1), len(shown))
     steps = iteration * (event.env_steps // event.iteration)
-    columns = {"seed": np.tile(np.arange(seeds), k), "iteration": iteration, "env_steps": steps}
-    columns |= {name: values.T.ravel() for name, values in series.items()}
+    columns = {"seed": np.tile(shown, k), "iteration": iteration, "env_steps": steps}
+    columns |= {name: values[shown].T.ravel() for name, values in series.items()}
     texts = [["" if x == "nan" else x for x in map(str, column)] for column in columns.values()]
     return list(columns), list(zip(*texts, strict=True))
 

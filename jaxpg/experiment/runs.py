@@ -21,7 +21,9 @@ import numpy as np
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
 from jaxpg.core.lanes import apart, lanes, pick
+from jaxpg.core.processes import first, from_first
 from jaxpg.core.run import Callback, Result
+from jaxpg.core.seeds import seeds_here
 from jaxpg.core.train import iterations, start, with_horizon
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment import checkpoint, logging, provenance
@@ -60,6 +62,7 @@ def run(
     checkpoints: int = 5,
     keep: int = 3,
     target: float | None = None,
+    data_parallel: bool = False,
 ) -> Result:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -68,6 +71,9 @@ def run(
     or infinity in the state ends it with logging.NonFiniteError. `resume` goes on with a run that
     was stopped, in whatever way. Of lanes (see core/lanes.py) one that is not finite stands still
     instead, and so does one whose greedy evaluation reaches `target`.
+
+    Of several processes process 0 writes the folder; of several seeds each process writes the
+    metrics of its own into process-0/, process-1/, ... beside.
 
     Raises ValueError before anything is compiled or written for what cannot work, and for an
     `out` that is not a new or empty folder.
@@ -88,23 +94,29 @@ def run(
         raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
     if out is None:
         return loop.run(
-            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=chunk
-        )
-    loop.check(agent, cfg, env, key, total_steps)
-    out = Path(out)
-    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
-        what = "a run (`resume` goes on with it)" if (out / "run.json").exists() else "files"
-        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
-
+            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=chunk,
+            data_parallel=data_parallel,
+        )  # fmt: skip
+    loop.check(agent, cfg, env, key, total_steps, data_parallel)
     record = {
         **provenance.record(agent, cfg, env, key),
         "total_steps": int(total_steps),
         **asked,
         "target": target,
+        "data_parallel": data_parallel,
     }
+    out = Path(out)
+    from_first(lambda: _begin(out, record))
+    return _train(_Run(out, agent, cfg, env, key, record), callbacks, None)
+
+
+def _begin(out: Path, record: dict) -> None:
+    """Makes the folder of a run, with its record. Raises ValueError if it holds something."""
+    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
+        what = "a run (`resume` goes on with it)" if (out / "run.json").exists() else "files"
+        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "run.json", record)
-    return _train(_Run(out, agent, cfg, env, key, record), callbacks, None)
 
 
 def resume(
@@ -120,26 +132,31 @@ def resume(
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
     now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
-    `load`. Raises CheckpointError for a damaged, missing or foreign folder.
+    `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
+    for a damaged, missing or foreign folder.
     """
     this = _open(Path(out), agent, env)
     provenance.warn_if_elsewhere(this.out, this.record["made_with"])
-    done = checkpoint.newest(this.out / "checkpoints")
+    done = from_first(lambda: checkpoint.newest(this.out / "checkpoints"))
     if total_steps is not None:
         if iterations(this.agent, this.cfg, total_steps) < (done or 0):
             least = done * this.agent.steps_per_iter(this.cfg)
             raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
         this = this._replace(record={**this.record, "total_steps": int(total_steps)})
     before = None if done is None else _load(this)
-    if total_steps is not None:
-        write_json(this.out / "run.json", this.record)
-    summary = this.out / "summary.json"
-    if done == this.num_iters:
-        if not summary.exists():  # killed at the very end
+    complete = done == this.num_iters
+
+    def begin() -> None:
+        if total_steps is not None:
+            write_json(this.out / "run.json", this.record)
+        summary = this.out / "summary.json"
+        if not complete:
+            summary.unlink(missing_ok=True)
+        elif not summary.exists():  # killed at the very end
             _finish(this, before)
-        return before
-    summary.unlink(missing_ok=True)
-    return _train(this, callbacks, before)
+
+    from_first(begin)
+    return before if complete else _train(this, callbacks, before)
 
 
 def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
@@ -214,13 +231,18 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if apart(cfg) else [logging.nan_guard()]
-    watch += [logging.metrics_files(out, begun)]
+    if first():
+        watch += [logging.metrics_files(out, begun)]
+    if jax.process_count() > 1 and key.ndim:
+        own = out / f"process-{jax.process_index()}"
+        own.mkdir(parents=True, exist_ok=True)
+        watch += [logging.metrics_files(own, begun, seeds_here(len(key)))]
     if times := asked["evaluations"]:
         acting = lanes(agent) if apart(cfg) else agent
         watch += [
             logging.evaluation(
-                acting, cfg, env, key, every(times), asked["episodes"], out, begun,
-                asked.get("target"),
+                acting, cfg, env, key, every(times), asked["episodes"],
+                out if first() else None, begun, asked.get("target"),
             )
         ]  # fmt: skip
     save = checkpoint.checkpoints(
@@ -233,11 +255,12 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
         chunk=asked["chunk"],
         state=before and before.state,
         iteration=begun,
+        data_parallel=asked.get("data_parallel", False),
     )  # fmt: skip
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
-    _finish(this, result)
+    from_first(lambda: _finish(this, result))
     return result
 
 

@@ -1,0 +1,102 @@
+"""A job of several processes, on one machine or many, that run the same program side by side.
+
+Every process calls every function here, in the same order, or the others wait for it. With one
+process they cost nothing.
+"""
+
+import functools
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxpg.core.types import Tree
+
+
+def distributed(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Joins the processes of a job into one JAX that has all of their devices.
+
+    Under SLURM, Open MPI, Kubernetes and on cloud TPUs nothing need be said. By hand: coordinator
+    is HOST:PORT, a free port of the machine of process 0; process is which of `processes` this is:
+    0, 1, ... Call it before anything touches JAX's devices.
+
+    Raises ValueError for arguments that are not allowed or, without any, where no scheduler says
+    what they are; RuntimeError if JAX has started.
+    """
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    if coordinator is None and processes is None and process is None:
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            text = ", ".join(f"{name}=None" for name in given)
+            raise ValueError(
+                f"{text}: allowed is that only under a scheduler that JAX knows; none is found "
+                f"({error})"
+            ) from error
+        return
+    host, _, port = (coordinator or "").rpartition(":")
+    if not (host and port.isdigit()):
+        raise ValueError(f"coordinator={coordinator!r}: allowed is HOST:PORT")
+    if type(processes) is not int or processes < 1:
+        raise ValueError(f"processes={processes!r}: allowed is an integer >= 1")
+    if type(process) is not int or not 0 <= process < processes:
+        raise ValueError(f"process={process!r}: allowed is an integer >= 0 and < {processes}")
+    jax.distributed.initialize(coordinator, processes, process)
+
+
+def first() -> bool:
+    """Whether this is process 0, which writes and prints for all."""
+    return jax.process_index() == 0
+
+
+def from_first(f: Callable[[], Any]) -> Any:
+    """What f() returns, or raises, on process 0: called there alone, once all have come here."""
+    if jax.process_count() == 1:
+        return f()
+    from jax.experimental import multihost_utils
+
+    agreed(False)
+    mine = None, None
+    if first():
+        try:
+            mine = f(), None
+        except Exception as error:
+            mine = None, error
+    answer = pickle.dumps(mine)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(answer))))
+    raw = np.frombuffer(answer[:size].ljust(size, b"\0"), np.uint8)
+    sent = np.asarray(multihost_utils.broadcast_one_to_all(raw)).tobytes()
+    value, error = mine if first() else pickle.loads(sent)
+    if error is not None:
+        raise error
+    return value
+
+
+def agreed(*flags: bool) -> tuple[bool, ...]:
+    """Each flag as any of the processes has it."""
+    if jax.process_count() == 1:
+        return flags
+    from jax.experimental import multihost_utils
+
+    return tuple(multihost_utils.process_allgather(np.array(flags)).any(0).tolist())
+
+
+@functools.cache  # one function per mesh: a new one would be compiled again
+def _to_all(mesh: Mesh) -> Callable:
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def whole(tree: Tree) -> Tree:
+    """The tree with the arrays that lie on several processes' devices on all of those, so that
+    every process can read them whole."""
+
+    def leaf(x):
+        apart = isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
+        return _to_all(x.sharding.mesh)(x) if apart else x
+
+    return tree if jax.process_count() == 1 else jax.tree.map(leaf, tree)

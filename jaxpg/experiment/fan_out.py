@@ -1,0 +1,71 @@
+"""Experiments that share nothing, each as a job of its own: on a SLURM cluster or on this machine.
+
+The jobs are submitit's (extra `submitit`): it pickles the function, and writes logs and results.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+CLUSTERS = (None, "slurm", "local")
+DAY = 24 * 60  # minutes; submitit's own limit is 5
+RULE = "\n" + "-" * 22 + "\n"
+
+
+def fan_out(
+    function: Callable[[Any], Any],
+    arguments: Iterable[Any],
+    folder: str | Path,
+    *,
+    cluster: str | None = None,
+    at_once: int | None = None,
+    **resources,
+) -> list[Any]:
+    """Calls function(argument) for each argument in a job of its own; the results, in order.
+
+    It waits for all jobs. folder: for logs and pickled results; every job has to see it. cluster:
+    "slurm", "local" (processes of this machine), or None for SLURM where there is one, else local.
+    at_once: how many jobs may run at a time; None is no limit. resources: as submitit names them,
+    such as timeout_min=60, cpus_per_task=4, gpus_per_node=1, slurm_partition="..."; a job ends
+    after a day if nothing else is said.
+
+    Raises ImportError without submitit, ValueError for a cluster or number that is not allowed, and
+    RuntimeError, when all jobs have ended, if some failed: which, why, and where the logs are.
+    """
+    if cluster not in CLUSTERS:
+        raise ValueError(f"cluster={cluster!r}: allowed is one of {CLUSTERS}")
+    if at_once is not None and (type(at_once) is not int or at_once < 1):
+        raise ValueError(f"at_once={at_once!r}: allowed is None or an integer >= 1")
+    try:
+        import submitit
+    except ImportError as error:
+        hint = "submitit is not installed: pip install 'jaxpg[submitit]'"
+        raise ImportError(hint) from error
+
+    executor = submitit.AutoExecutor(folder, cluster=cluster)
+    if at_once and executor.cluster == "slurm":
+        resources["slurm_array_parallelism"] = at_once
+    executor.update_parameters(**{"timeout_min": DAY, **resources})
+    arguments, jobs = list(arguments), []
+    if executor.cluster == "slurm":
+        jobs = executor.map_array(function, arguments)
+    else:
+        for argument in arguments:
+            if at_once and len(jobs) >= at_once:
+                jobs[-at_once].wait()
+            jobs.append(executor.submit(function, argument))
+
+    failed = {i: error for i, job in enumerate(jobs) if (error := job.exception()) is not None}
+    if failed:
+        why = [f"{arguments[i]!r}: {_reason(e)}" for i, e in failed.items()]
+        raise RuntimeError(
+            f"{len(failed)} of {len(jobs)} jobs failed, logs are in {folder}: " + "; ".join(why)
+        )
+    return [job.result() for job in jobs]
+
+
+def _reason(error: Exception) -> str:
+    """The last line of the traceback that submitit has between two rules; or, where a job left
+    none, what it says of that."""
+    before, *trace = str(error).split(RULE)
+    return (trace[0].splitlines()[-1] if trace else before.splitlines()[0]).strip()

@@ -1,0 +1,204 @@
+"""Two processes on this machine, one device each, against one process."""
+
+import filecmp
+import json
+import pickle
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+
+import jaxpg
+
+CODE = """
+import os, pickle, signal, sys
+from pathlib import Path
+import jax, numpy as np
+import jaxpg
+process, processes, address, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+folder = Path(folder)
+jaxpg.use_all_cores(2 // processes)
+if processes > 1:
+    jaxpg.distributed(address, processes, process)
+from jaxpg.core.processes import from_first, whole
+
+env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
+cfg = jaxpg.ppo.Config(num_envs=4, num_steps=16, hidden=(8,), normalize_obs=True,
+                       normalize_reward=True, learning_rate_schedule="constant")
+
+def run(out, iterations=10, key=key, **options):
+    options = {"chunk": 4, "evaluations": 2, "episodes": 4, "checkpoints": 2} | options
+    return jaxpg.run(jaxpg.ppo, cfg, env, key, total_steps=64 * iterations,
+                     out=out and folder / out, **options)
+
+found = {}
+result = run("parallel", data_parallel=True)
+found["params"] = jax.device_get(result.state.params)
+result = run("seeds", 4, jax.random.split(key, 4))
+result = jaxpg.resume(folder / "seeds", total_steps=64 * 10)
+found["metrics"] = result.metrics
+found["seeds"] = jax.device_get(whole(result.state.params))
+
+if processes > 1:  # what one of them does or meets, all know of
+    def stop(event):
+        return process == 1 and event.iteration >= 4
+
+    def interrupt(event):
+        if process == 1 and event.iteration == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for name, callback in {"callback": stop, "interrupt": interrupt}.items():
+        result = run(None, key=key, data_parallel=True, callbacks=[callback])
+        found[name] = result.stopped, result.iteration
+    for name, options in {
+        "occupied": {"out": "seeds", "data_parallel": True},
+        "one key": {"out": "new"},
+        "3 seeds": {"out": "new", "key": jax.random.split(key, 3)},
+    }.items():
+        try:
+            run(**options)
+        except ValueError as error:
+            found[name] = str(error)
+    found["from first"] = from_first(lambda: f"process {process}")
+(folder / f"found-{process}").write_bytes(pickle.dumps(found))
+"""
+
+
+def go(process, processes, address, folder) -> subprocess.CompletedProcess:
+    arguments = [str(process), str(processes), address, str(folder)]
+    command = [sys.executable, "-c", CODE, *arguments]  # a timeout kills: SIGTERM may be ignored
+    return subprocess.run(command, timeout=600, capture_output=True, text=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What one process with two devices wrote, and two with one each."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    address = f"127.0.0.1:{free_port()}"
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(go, i, 2, address, two) for i in (0, 1)]
+        jobs += [pool.submit(go, 0, 1, address, one)]
+        for job in jobs:
+            done = job.result()
+            assert done.returncode == 0, done.stderr[-3000:]
+    return one, two
+
+
+@pytest.fixture(scope="module")
+def found(folders):
+    """Of one process, and of both of two."""
+    one, two = folders
+    paths = one / "found-0", two / "found-0", two / "found-1"
+    return [pickle.loads(path.read_bytes()) for path in paths]
+
+
+@pytest.mark.parametrize("what", ["params", "seeds", "metrics"])
+def test_two_processes_have_the_same_and_what_one_has(what, found):
+    one, first, second = (jax.tree.leaves(f[what]) for f in found)
+    for x, y, z in zip(one, first, second, strict=True):
+        np.testing.assert_array_equal(y, z)
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+
+
+def test_the_run_folder_is_that_of_one_process(folders):
+    """With seeds over the devices nothing is added up across them: to the byte."""
+    one, two = (folder / "seeds" for folder in folders)
+    files = ("run.json", "metrics.csv", "metrics.jsonl", "evaluations.csv")
+    assert filecmp.cmpfiles(one, two, files, shallow=False) == (list(files), [], [])
+    assert json.loads((two / "summary.json").read_text())["iteration"] == 10
+    a, b = jaxpg.load(one), jaxpg.load(two)  # in this one process, with one device
+    assert a.iteration == b.iteration == 10
+    for x, y in zip(jax.tree.leaves(a.state.params), jax.tree.leaves(b.state.params), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert not any((two / "parallel").glob("process-*"))  # every process has all of it
+
+
+def test_each_process_writes_the_metrics_of_its_own_seeds(folders):
+    two = folders[1] / "seeds"
+    header, *rows = (two / "metrics.csv").read_text().splitlines()
+    for process, seeds in enumerate((("0", "1"), ("2", "3"))):
+        own = (two / f"process-{process}" / "metrics.csv").read_text().splitlines()
+        assert own == [header, *(row for row in rows if row.split(",")[0] in seeds)]
+        assert len(own) == 1 + 10 * 2
+
+
+@pytest.mark.parametrize("how", ["callback", "interrupt"])
+def test_processes_stop_together(how, found):
+    """Though only the second one was told to."""
+    assert found[1][how] == found[2][how]
+    assert found[1][how][0] == how
+    assert found[1][how][1] < 10
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("occupied", "holds a run"),
+        ("one key", "one key on 2 processes: allowed is data_parallel=True"),
+        ("3 seeds", "3 seeds: allowed is a multiple of 2, the processes"),
+    ],
+)
+def test_processes_fail_together(case, words, found):
+    assert words in found[1][case]
+    assert found[1][case] == found[2][case]
+
+
+def test_what_the_first_says_all_hear(found):
+    assert found[1]["from first"] == found[2]["from first"] == "process 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("127.0.0.1", 2, 0), "coordinator='127.0.0.1': allowed is HOST:PORT"),
+        ((None, 2, 0), "coordinator=None: allowed is HOST:PORT"),
+        (("127.0.0.1:1", 0, 0), "processes=0: allowed is an integer >= 1"),
+        (("127.0.0.1:1", None, 0), "processes=None: allowed is an integer >= 1"),
+        (("127.0.0.1:1", 2, 2), "process=2: allowed is an integer >= 0 and < 2"),
+        (("127.0.0.1:1", 2, None), "process=None: allowed is an integer >= 0 and < 2"),
+    ],
+)
+def test_what_cannot_be_joined(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        jaxpg.distributed(*arguments)
+
+
+def test_experiments_that_share_nothing(tmp_path):
+    """Each in a process of its own, in order; a failure does not keep the others from ending."""
+    pytest.importorskip("submitit")
+    done = tmp_path / "done"
+    done.mkdir()
+
+    def square(x: int) -> int:
+        if x == 2:
+            raise ValueError("two is not liked")
+        (done / str(x)).touch()
+        return x * x
+
+    options = {"cluster": "local", "timeout_min": 5, "at_once": 2}
+    assert jaxpg.fan_out(square, [3, 1], tmp_path / "good", **options) == [9, 1]
+    with pytest.raises(RuntimeError, match=r"1 of 3 jobs failed.*2: ValueError: two is not liked"):
+        jaxpg.fan_out(square, [1, 2, 4], tmp_path / "bad", **options)
+    assert {path.name for path in done.iterdir()} == {"1", "3", "4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cluster": "slrum"}, "cluster='slrum': allowed is one of"),
+        ({"at_once": 0}, "at_once=0: allowed is None or an integer >= 1"),
+    ],
+)
+def test_what_cannot_be_fanned_out(options, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        jaxpg.fan_out(abs, [1], tmp_path, **options)
