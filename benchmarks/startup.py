@@ -101,8 +101,6 @@ def _fresh(count: int, total_steps: int) -> dict:
 
 def _first() -> dict:
     """As a user's script does it: the cache of the command, in its folder."""
-    import os
-
     import distrax  # noqa: F401
     import flax  # noqa: F401
     import gymnax  # noqa: F401
@@ -112,8 +110,7 @@ def _first() -> dict:
     import jaxpg
 
     begun = time.perf_counter()
-    jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jaxpg.use_cache()
     env, cfg = jaxpg.make("CartPole-v1"), jaxpg.preset("ppo", "CartPole-v1")
 
     def stop(event):

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(argv: list[str]) -> int:
     """`jaxpg train AGENT ENV ...`: these two decide what else there is to say."""
     from jaxpg import agents, presets
-    from jaxpg.core.config import from_dict
+    from jaxpg.core.config import from_dict, to_dict
 
     names = [word for word in argv[:2] if not word.startswith("-")]
     if not names:
@@ -137,7 +137,7 @@ def train(argv: list[str]) -> int:
         job = distributed, coordinator, processes, process
         # Of several processes each is one device to them: only JAX knows how many there are.
         shares = 1 if _several(*job) else getattr(cfg, "num_envs", 1)
-        _set_up(shares if data_parallel else seeds)
+        _set_up(shares if data_parallel else seeds, to_dict(cfg))
         _join(*job)
         import jax
 
@@ -200,7 +200,7 @@ def resume(
 
     record = read_json(run / "run.json")
     shares = 1 if _several(*job) else record["config"].get("num_envs", 1)
-    _set_up(shares if record.get("data_parallel") else math.prod(_seeds(run)))
+    _set_up(shares if record.get("data_parallel") else math.prod(_seeds(run)), record["config"])
     _join(*job)
     import jaxpg
 
@@ -379,19 +379,22 @@ def _join(*job) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives
 
 
-def _set_up(seeds: int) -> None:
-    """Chooses JAX's devices and its compilation cache, before it starts."""
-    import jax
-
-    from jaxpg.core.seeds import use_all_cores
+def _set_up(seeds: int, config: dict | None = None) -> None:
+    """Chooses JAX's devices, threads and cache, before it starts. config: of an agent, as JSON."""
+    from jaxpg.core import machine
 
     cores = len(os.sched_getaffinity(0))
     with contextlib.suppress(RuntimeError):  # JAX has started: called from a program
-        use_all_cores(max(n for n in range(1, cores + 1) if seeds % n == 0))
-    if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxpg")
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        machine.use_all_cores(max(n for n in range(1, cores + 1) if seeds % n == 0))
+    if config is not None and _narrow(config):
+        machine.use_one_thread()
+    machine.use_cache()
+
+
+def _narrow(config: dict) -> bool:
+    """Whether an agent's networks are small enough for one thread, see `machine`."""
+    plain = config.get("net", "").endswith(":MLP") or "net" not in config
+    return plain and max(config.get("hidden", [0]), default=0) <= 128
 
 
 def _watch(go: Callable, folder: Path) -> int:

@@ -26,7 +26,7 @@ def elsewhere(tmp_path, monkeypatch):
     """An empty folder to work in, with JAX's own settings left as the other tests have them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(cli, "_set_up", lambda seeds: None)
+    monkeypatch.setattr(cli, "_set_up", lambda *_: None)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def trained(tmp_path_factory):
     """A run folder of two seeds."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_set_up", lambda seeds: None)
+        patch.setattr(cli, "_set_up", lambda *_: None)
         line = f"{TRAIN} --seeds 2 --evaluations 2 --config.target-kl 0.5 --out {folder}"
         assert cli.main(line.split()) == 0
     return folder

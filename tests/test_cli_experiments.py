@@ -22,7 +22,7 @@ def swept(tmp_path_factory):
     """A sweep's folder."""
     folder = tmp_path_factory.mktemp("swept") / "sweep"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_set_up", lambda seeds: None)
+        patch.setattr(cli, "_set_up", lambda *_: None)
         assert cli.main(f"{SWEEP}{GRID} --out {folder}".split()) == 0
     return folder
 

@@ -49,3 +49,19 @@ assert len(seaborn.color_palette()) == len(color_palette())
 """
     done = python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_call_keeps_compiled_programs(tmp_path):
+    code = f"""
+import jaxpg, jax
+jaxpg.use_cache({str(tmp_path)!r})
+env = jaxpg.make("CartPole-v1")
+cfg = jaxpg.a2c.Config(num_envs=2, hidden=(4,))
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+jaxpg.run(jaxpg.a2c, cfg, env, jax.random.key(0), total_steps=1)
+print(sum(name.endswith("cache_hits") for name in hits))
+"""
+    hits = [int(python(code).stdout) for _ in range(2)]
+    assert hits[0] == 0
+    assert hits[1] >= 2  # the state's beginning and the chunk

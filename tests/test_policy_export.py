@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_trusted(folder, tmp_path):
 
 
 def test_command(folder, tmp_path, made, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_set_up", lambda seeds: None)
+    monkeypatch.setattr(cli, "_set_up", lambda *_: None)
     out, _ = folder
     file = tmp_path / "cartpole.jaxpolicy"
     assert cli.main(["export", str(out), "--out", str(file), "--seed", "1"]) == 0

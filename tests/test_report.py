@@ -220,7 +220,7 @@ def asked_for(monkeypatch):
             raise ValueError("enough")
 
         monkeypatch.setattr(jaxpg, "run", run)
-        monkeypatch.setattr(cli, "_set_up", lambda seeds: None)
+        monkeypatch.setattr(cli, "_set_up", lambda *_: None)
         assert cli.main(shlex.split(command)[1:]) == 2
         return found
 

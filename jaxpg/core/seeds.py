@@ -1,6 +1,5 @@
 """Many seeds as one program: vmapped, and laid over the devices."""
 
-import os
 from collections.abc import Callable
 
 import jax
@@ -9,14 +8,6 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxpg.core.lanes import apart
 from jaxpg.core.types import Tree
-
-
-def use_all_cores(count: int | None = None) -> None:
-    """Makes one JAX device of every CPU core (or `count`), for seeds to be laid over.
-
-    Call it before anything touches JAX's devices. Raises RuntimeError if that has happened.
-    """
-    jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
 
 
 def seed_mesh(num_seeds: int) -> Mesh:
