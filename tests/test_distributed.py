@@ -38,7 +38,7 @@ def run(out, iterations=10, key=key, **options):
 found = {}
 result = run("parallel", data_parallel=True)
 found["params"] = jax.device_get(result.state.params)
-result = run("seeds", 4, jax.random.split(key, 4))
+result = run("seeds", 4, jax.random.split(key, 4), chunk=1)  # many collectives, close together
 result = jaxpg.resume(folder / "seeds", total_steps=64 * 10)
 found["metrics"] = result.metrics
 found["seeds"] = jax.device_get(whole(result.state.params))

@@ -93,10 +93,16 @@ def _to_all(mesh: Mesh) -> Callable:
 
 def whole(tree: Tree) -> Tree:
     """The tree with the arrays that lie on several processes' devices on all of those, so that
-    every process can read them whole."""
+    every process can read them whole.
+
+    Of several processes each waits here for its devices, before and after: on CPUs two programs
+    that do not need each other may run in either order, and their collectives would mix.
+    """
+    if jax.process_count() == 1:
+        return tree
 
     def leaf(x):
         apart = isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
-        return _to_all(x.sharding.mesh)(x) if apart else x
+        return jax.block_until_ready(_to_all(x.sharding.mesh)(x)) if apart else x
 
-    return tree if jax.process_count() == 1 else jax.tree.map(leaf, tree)
+    return jax.tree.map(leaf, jax.block_until_ready(tree))
