@@ -51,13 +51,14 @@ class Scale(NamedTuple):
     steps: int = 977 * EVERY
     slow_steps: int = 100 * EVERY
     seeds: int = 16
+    seed_steps: int = 200 * EVERY  # of each of these
     solving: int | None = None  # env steps of `jaxpg train`: the preset's
     fresh: int = 50
     iterations: int = 10_000
     chunks: int = 1_000
 
 
-QUICK = Scale(1, 10 * EVERY, 5 * EVERY, 2, 10 * EVERY, 4, 100, 100)
+QUICK = Scale(1, 10 * EVERY, 5 * EVERY, 2, 10 * EVERY, 10 * EVERY, 4, 100, 100)
 
 
 def missing(what: str, bar: str, why: str) -> Line:
@@ -206,8 +207,9 @@ def main() -> int:
             for seeds in NEEDS.get(number, ()):
                 seeds = 1 if seeds == 1 else scale.seeds
                 if seeds not in runs:
+                    steps = scale.steps if seeds == 1 else scale.seed_steps
                     every = peers.commands(
-                        found, seeds, scale.steps, scale.slow_steps, (*JAX_PEERS, "sb3")
+                        found, seeds, steps, scale.slow_steps, (*JAX_PEERS, "sb3")
                     )
                     runs[seeds] = peers.compare(every, scale.rounds)
             for line in SECTIONS[number](scale, runs, record):

@@ -32,7 +32,8 @@ EVERY = 512  # environment steps of an iteration
 
 
 def jaxpg(steps: int, seeds: int, seed: int, devices: int | None) -> dict:
-    """One seed: jit of `train`. Several: `run`, which lays them over the devices."""
+    """One seed: jit of `train`. Several: `run`, which lays them over the devices. Both on one thread
+    a device, as the command chooses for networks of this size."""
     from functools import partial
 
     import jax
@@ -40,6 +41,7 @@ def jaxpg(steps: int, seeds: int, seed: int, devices: int | None) -> dict:
 
     import jaxpg
 
+    jaxpg.use_one_thread()
     if seeds > 1 and devices != 1:
         jaxpg.use_all_cores(devices)
     agent, cfg, env = jaxpg.ppo, jaxpg.ppo.Config(), jaxpg.make("CartPole-v1")

@@ -23,6 +23,7 @@ _HOME = {
     "evaluate": "core.evaluate",
     "use_all_cores": "core.machine",
     "use_cache": "core.machine",
+    "use_one_thread": "core.machine",
     "distributed": "core.processes",
     "fan_out": "experiment.fan_out",
     "Callback": "core.run",
