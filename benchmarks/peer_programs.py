@@ -32,8 +32,8 @@ EVERY = 512  # environment steps of an iteration
 
 
 def jaxpg(steps: int, seeds: int, seed: int, devices: int | None) -> dict:
-    """One seed: jit of `train`. Several: `run`, which lays them over the devices. Both on one thread
-    a device, as the command chooses for networks of this size."""
+    """One seed: jit of `train`. Several: `run`, which lays them over the devices. Both with one
+    thread a device, as the command chooses for networks of this size."""
     from functools import partial
 
     import jax

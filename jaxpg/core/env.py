@@ -350,6 +350,16 @@ def _own_step(env: Env) -> bool:
     return getattr(type(env.core), "step", None) is not Environment.step
 
 
+# As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.
+_jitted = functools.partial(jax.jit, static_argnames="core", inline=True)
+
+
+@_jitted
+def _fresh(core, key: Key, params) -> tuple[Tree, Tree]:
+    return core.reset_env(key, params)
+
+
+@_jitted
 def _without_reset(core, key: Key, state: Tree, action: Array, params):
     """gymnax's `step` up to where it resets."""
     obs, state, reward, terminated, info = core.step_env(key, state, action, params)
@@ -372,7 +382,7 @@ def _ahead(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
     """
     if _own_step(env):
         return keys, None
-    reset = jax.vmap(jax.vmap(lambda key: env.core.reset_env(key, env.params)))
+    reset = jax.vmap(jax.vmap(lambda key: _fresh(env.core, key, env.params)))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))
     if size > LARGE:
         return keys, None
