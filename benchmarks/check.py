@@ -118,8 +118,10 @@ def solving(scale: Scale, runs: dict[int, dict], record: dict) -> Iterator[Line]
         f"{what}: seconds, warm cache", f"{warm['seconds']:.1f} (empty {cold['seconds']:.1f})",
         "<= 10, aim 8", warm["seconds"] <= 10,
     )  # fmt: skip
-    training = warm["training"]
-    yield Line("of which training, seconds", f"{training:.1f}", "<= 3", training <= 3)
+    record["training"] = startup.training(scale.rounds, 8, scale.solving)
+    training = statistics.median(record["training"])
+    whole = f"{training:.1f} ({warm['training']:.1f} with tracing, loading, evaluations)"
+    yield Line("of which training, seconds", whole, "<= 3", training <= 3)
     yield Line("its lowest greedy return", f"{lowest:.1f}", ">= 475", lowest >= startup.SOLVED)
     record["fresh"] = startup.fresh_seeds(scale.fresh, scale.solving)
     greedy = record["fresh"]["greedy"]

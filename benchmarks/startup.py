@@ -99,6 +99,27 @@ def _fresh(count: int, total_steps: int) -> dict:
     return {"greedy": [float(x) for x in returns.mean(-1)], "seconds": result.seconds}
 
 
+def training(rounds: int, seeds: int, total_steps: int | None = None) -> list[float]:
+    """Seconds that the same run trains, [rounds]: once compiled, without evaluations or folder."""
+    number = total_steps or 0
+    return worker(own("startup.py", "--work", "again", rounds, seeds, number), TIMEOUT)["seconds"]
+
+
+def _again(rounds: int, seeds: int, total_steps: int) -> dict:
+    import jax
+
+    import jaxpg
+    from jaxpg import presets
+
+    jaxpg.use_all_cores()
+    name, agent = "CartPole-v1", jaxpg.ppo
+    env, cfg = jaxpg.make(name), jaxpg.preset(agent.name, name)
+    total = total_steps or presets.table("ppo")[name]["total_steps"]
+    keys = jax.random.split(jax.random.key(0), seeds)
+    runs = [jaxpg.run(agent, cfg, env, keys, total_steps=total) for _ in range(1 + rounds)]
+    return {"seconds": [result.seconds for result in runs[1:]]}
+
+
 def _first() -> dict:
     """As a user's script does it: the cache of the command, in its folder."""
     import distrax  # noqa: F401
@@ -132,7 +153,11 @@ def main() -> int:
     args = parser.parse_args()
     if args.work:
         name, *numbers = args.work
-        print(json.dumps({"fresh": _fresh, "first": _first}[name](*map(int, numbers))))
+        print(
+            json.dumps(
+                {"fresh": _fresh, "again": _again, "first": _first}[name](*map(int, numbers))
+            )
+        )
         return 0
     rounds, steps = (1, 5_120) if args.quick else (args.rounds, None)
     found = {

@@ -152,7 +152,7 @@ def check(
 def _settled(agent: Agent, cfg, total_steps: int, chunk: int | None) -> tuple[Agent, Any, int]:
     """Agent, config and chunk as a run has them."""
     cfg = with_horizon(cfg, total_steps)
-    chunk = chunk or max(1, min(100, iterations(agent, cfg, total_steps) // 50))
+    chunk = chunk or max(1, min(100, iterations(agent, cfg, total_steps) // 30))
     return lanes(agent) if apart(cfg) else agent, cfg, chunk
 
 
