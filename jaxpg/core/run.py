@@ -216,7 +216,9 @@ def run(
         """Brings a chunk's metrics to the host and to the callbacks that wait for them there."""
         if event is None:
             return False
-        event = event._replace(metrics=jax.device_get(event.metrics), state=None)
+        # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
+        metrics = jax.tree.map(np.array, jax.device_get(event.metrics))
+        event = event._replace(metrics=metrics, state=None)
         history.append({name: event.metrics[name] for name in names})
         answers = [c.on_metrics(event) for c in callbacks]
         ended = GOING in names and not event.metrics[GOING].any()
