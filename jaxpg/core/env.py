@@ -376,9 +376,9 @@ def _ahead(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
     alone, and fresh observations and states [T, N, ...] for the episodes that will end there.
 
     gymnax's `step` splits its key and resets, whether or not the episode ends. These are the same
-    keys and the same resets, hashed in one go and not T times: on a CPU a hash of a few numbers is
-    some eighty operations. Where the code of `step` is not gymnax's own, or where all the fresh
-    states together are large, every step resets for itself.
+    keys and the same resets, in a few large operations and not in many small ones at every step.
+    Where the code of `step` is not gymnax's own, or where all the fresh states together are large,
+    every step resets for itself.
     """
     if _own_step(env):
         return keys, None
