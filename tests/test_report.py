@@ -99,7 +99,8 @@ def test_a_run_has_its_result_first(tmp_path):
     assert value == 480
     assert 470 <= low < value < high <= 490
     text = page.text()
-    assert "learning_rate 0.5 0.00025 0.001" in " ".join(page.rows())  # here, default, preset
+    preset = presets.table("ppo")["CartPole-v1"]["config"]["learning_rate"]
+    assert f"learning_rate 0.5 0.00025 {preset}" in " ".join(page.rows())  # here, default, preset
     assert "CartPole-v1 has its default parameters." in text
     assert "There is no policy to act with" in text  # there is no checkpoint
     assert f"jax {jax.__version__}" in text

@@ -23,7 +23,7 @@ def categorical(n: int, temperature) -> Policy:
         return nn.log_softmax(out / temperature)
 
     def at(log_p: Array, draw: Array) -> Array:  # a gather costs more than a few products
-        return jnp.where(draw[..., None] == np.arange(n), log_p, 0).sum(-1)
+        return jnp.where(jnp.asarray(draw)[..., None] == np.arange(n), log_p, 0).sum(-1)
 
     def sample(out: Array, key: Key) -> tuple[Array, Array]:
         log_p = log_probs(out)
