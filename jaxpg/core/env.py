@@ -409,8 +409,9 @@ def rollout(
     is "no data") and `episode/count`.
     """
     num_envs = len(state.episode_return)
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, num_steps))  # [T, 2]
-    k_policy, k_envs = keys[:, 0], jax.vmap(lambda k: jax.random.split(k, num_envs))(keys[:, 1])
+    k_policy, k_envs = jax.random.split(key)
+    k_policy = jax.random.split(k_policy, num_steps)
+    k_envs = jax.random.split(k_envs, (num_steps, num_envs))
 
     def body(loop, drawn):
         state, carry, (returns, lengths, count) = loop

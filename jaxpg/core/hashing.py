@@ -9,27 +9,54 @@ numbers are the same to the bit.
 
 import jax
 import numpy as np
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core.primitives import threefry2x32_p
 from jax.interpreters import mlir
 
 from jaxpg.core.types import Array
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+HALF = np.uint64(32)
 
 
 def threefry(key_1: Array, key_2: Array, x: Array, y: Array) -> tuple[Array, Array]:
     """Two words from two words under a key of two words, each [...] uint32."""
+
+    def rotate(x, r):
+        return lax.bitwise_or(
+            lax.shift_left(x, np.uint32(r)), lax.shift_right_logical(x, np.uint32(32 - r))
+        )
+
     schedule = key_1, key_2, key_1 ^ key_2 ^ np.uint32(0x1BD11BDA)
-    x, y = x + schedule[0], y + schedule[1]
+    x, y = lax.add(x, schedule[0]), lax.add(y, schedule[1])
     for i in range(5):
         for r in ROTATIONS[i % 2]:
-            x = x + y
-            y = (y << np.uint32(r) | y >> np.uint32(32 - r)) ^ x
-        x, y = x + schedule[(i + 1) % 3], y + schedule[(i + 2) % 3] + np.uint32(i + 1)
-    # Without a barrier XLA would put the whole hash into everything that reads it, again and again.
-    return jax.lax.optimization_barrier((x, y))
+            x = lax.add(x, y)
+            y = lax.bitwise_xor(rotate(y, r), x)
+        x = lax.add(x, schedule[(i + 1) % 3])
+        y = lax.add(lax.add(y, schedule[(i + 2) % 3]), np.uint32(i + 1))
+    return x, y
 
 
-mlir.register_lowering(
-    threefry2x32_p, mlir.lower_fun(threefry, multiple_results=True), platform="cpu"
-)
+@jax.jit
+def _packed(*words: Array) -> Array:
+    """The two words as one [...] uint64."""
+    x, y = threefry(*words)
+    return x.astype(np.uint64) << HALF | y.astype(np.uint64)
+
+
+def _once(*words: Array) -> tuple[Array, Array]:
+    """`threefry`, worked out once for all that read either word.
+
+    XLA would put the hash into every operation that reads it: a chain of `split`s into itself,
+    which takes seconds to compile, and each of two words its own whole hash. A function that may
+    not be inlined, with one result, stays apart.
+    """
+    with jax.enable_x64(True):
+        with set_xla_metadata(inlineable="false"):
+            both = _packed(*words)
+        return (both >> HALF).astype(np.uint32), both.astype(np.uint32)
+
+
+mlir.register_lowering(threefry2x32_p, mlir.lower_fun(_once, multiple_results=True), platform="cpu")

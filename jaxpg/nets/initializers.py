@@ -1,5 +1,6 @@
 """How weights begin."""
 
+import functools
 import math
 
 import jax
@@ -18,13 +19,24 @@ def orthogonal(scale: float = 1.0):
     """
 
     def init(key: Key, shape: tuple[int, int], dtype=jnp.float32) -> Array:
-        rows, cols = shape
-        x = jax.random.normal(key, (max(shape), min(shape)), dtype)
-        x = x / jnp.linalg.norm(x)  # singular values below 1, where the iteration converges
-        x = jax.lax.fori_loop(0, 40, lambda _, w: 1.5 * w - 0.5 * w @ (w.T @ w), x)
-        return scale * (x if rows >= cols else x.T)
+        return scale * _orthonormal(key, shape, dtype)
 
     return init
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
+def _orthonormal(key: Key, shape: tuple[int, int], dtype) -> Array:
+    # Jitted, because flax traces an initialiser again in every `apply`.
+    rows, cols = shape
+    x = jax.random.normal(key, (max(shape), min(shape)), dtype)
+    if min(shape) == 1:
+        x = x / jnp.linalg.norm(x)
+    else:
+        # The largest singular value is below sqrt(rows) + sqrt(columns) + t but for a chance of
+        # exp(-t^2 / 2); the iteration converges from values below sqrt(3).
+        x = x / (math.sqrt(rows) + math.sqrt(cols) + 3)
+        x = jax.lax.fori_loop(0, 40, lambda _, w: 1.5 * w - 0.5 * w @ (w.T @ w), x)
+    return x if rows >= cols else x.T
 
 
 def initializer(name: str, scale: float):

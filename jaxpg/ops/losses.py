@@ -84,9 +84,11 @@ def explained_variance(value: Array, target: Array, mask: Array | None = None) -
     0 where the target does not vary by more than its rounding.
     """
 
-    def variance(x):
-        return masked_mean(jnp.square(x - masked_mean(x, mask)), mask)
+    def moments(x):
+        mean = masked_mean(x, mask)
+        return mean, masked_mean(jnp.square(x - mean), mask)
 
-    total = variance(target)
-    varies = total > 1e-10 * masked_mean(jnp.square(target), mask)
-    return jnp.where(varies, 1 - variance(target - value) / jnp.where(varies, total, 1), 0)
+    mean, total = moments(target)
+    _, left = moments(target - value)
+    varies = total > 1e-10 * (total + jnp.square(mean))
+    return jnp.where(varies, 1 - left / jnp.where(varies, total, 1), 0)

@@ -24,10 +24,10 @@ def standardize(x: Array, mask: Array | None = None) -> Array:
     A batch whose entries are all alike carries no signal and becomes zeros: its standard
     deviation is rounding error, and dividing by it would turn that error into a gradient.
     """
-    size = masked_mean(jnp.square(x), mask)
-    x = x - masked_mean(x, mask)
+    mean = masked_mean(x, mask)
+    x = x - mean
     var = masked_mean(jnp.square(x), mask)
-    alike = var <= 1e-10 * size
+    alike = var <= 1e-10 * (var + jnp.square(mean))
     return jnp.where(alike, 0, x / jnp.sqrt(jnp.where(alike, 1, var)))
 
 
