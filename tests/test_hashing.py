@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core.primitives import threefry2x32_p
 
-from jaxpg.core.hashing import threefry
+import jaxpg.core.hashing  # noqa: F401
 
 # Threefry-2x32 with 20 rounds, from the authors' known-answer file: key, counter, result.
 KNOWN = {
@@ -15,19 +16,31 @@ KNOWN = {
 }
 
 
+hash_of = jax.jit(threefry2x32_p.bind)
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_it_is_threefry(name):
     key, counter, result = (
         np.array([int(w, 16) for w in x.split()], np.uint32) for x in KNOWN[name]
     )
-    np.testing.assert_array_equal(threefry(*key[:, None], *counter[:, None]), result[:, None])
+    np.testing.assert_array_equal(hash_of(*key[:, None], *counter[:, None]), result[:, None])
 
 
 def test_jax_draws_by_it():
     """Bits of a key are the two words of the hash of (0, i), exclusive or."""
     key, count = jax.random.key(3), jnp.arange(20, dtype=jnp.uint32)
-    x, y = threefry(*jax.random.key_data(key), jnp.zeros_like(count), count)
+    x, y = hash_of(*jax.random.key_data(key), jnp.zeros_like(count), count)
     np.testing.assert_array_equal(jax.jit(lambda k: jax.random.bits(k, (20,)))(key), x ^ y)
+
+
+def test_words_of_other_shapes_are_broadcast():
+    """Under `vmap` over keys [4, 1], of counters [1, 3]."""
+    rng = np.random.default_rng(0)
+    keys, x, y = rng.integers(2**32, size=(2, 4, 1)), *rng.integers(2**32, size=(2, 1, 3))
+    words = [w.astype(np.uint32) for w in (*keys, x, y)]
+    each = [hash_of(*(w[i : i + 1] for w in words[:2]), *words[2:]) for i in range(4)]
+    np.testing.assert_array_equal(hash_of(*words), np.concatenate(each, 1))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's programs")
@@ -36,3 +49,17 @@ def test_there_is_no_loop():
         return jax.random.normal(key, (1000,)), jax.random.split(key)
 
     assert "while" not in jax.jit(draw).lower(jax.random.key(0)).compile().as_text()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's programs")
+def test_a_hash_is_worked_out_once():
+    """Twenty rounds have twenty shifts to the left, whoever reads what follows; one more packs."""
+
+    def chain(key):
+        for _ in range(3):
+            key, _ = jax.random.split(key)
+        draw = jax.random.uniform(key, (4, 8))
+        return [draw, *draw.T]
+
+    program = jax.jit(chain).lower(jax.random.key(0)).compile().as_text()
+    assert program.count("shift-left(") == 4 * 21
