@@ -130,18 +130,18 @@ def _first() -> dict:
     import jax
     import optax  # noqa: F401
 
-    import jaxpg
+    from jaxpg import make, ppo, preset, run, use_cache
 
     begun = time.perf_counter()
-    jaxpg.use_cache()
-    env, cfg = jaxpg.make("CartPole-v1"), jaxpg.preset("ppo", "CartPole-v1")
+    use_cache()
+    env, cfg = make("CartPole-v1"), preset("ppo", "CartPole-v1")
 
     def stop(event):
         jax.block_until_ready(event.state)
         return True
 
     key = jax.random.key(0)
-    jaxpg.run(jaxpg.ppo, cfg, env, key, total_steps=200_000, callbacks=[stop])
+    run(ppo, cfg, env, key, total_steps=200_000, callbacks=[stop])
     return {"seconds": time.perf_counter() - begun}
 
 

@@ -25,7 +25,15 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import optimizers
 from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic, learning, running
+from jaxpg.nets.networks import (
+    ACTIVATIONS,
+    INITS,
+    MLP,
+    actor_critic,
+    empty_carry,
+    learning,
+    running,
+)
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, n_step_return, starts
@@ -93,7 +101,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         params=params,
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=env_state,
-        carry=E.empty(jax.eval_shape(net.apply, params, env_state.obs)[2]),
+        carry=empty_carry(net, params, env_state.obs),
         obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
         reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
         iteration=jnp.zeros((), jnp.int32),

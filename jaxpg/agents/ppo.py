@@ -23,7 +23,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops.minibatch import epochs
 from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic, empty_carry
 from jaxpg.nets.policies import HEADS
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
@@ -123,7 +123,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         params=params,
         opt_state=optimizer(cfg).init(ravel_pytree(params)[0]),
         env=env_state,
-        carry=E.empty(jax.eval_shape(net.apply, params, env_state.obs)[2]),
+        carry=empty_carry(net, params, env_state.obs),
         obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
         reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
         kl_penalty=jnp.ones((), float),

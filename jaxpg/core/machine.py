@@ -1,6 +1,9 @@
-"""What a process asks of its machine before JAX starts: devices, threads, compiled programs."""
+"""What a process asks of its machine: devices, threads, compiled programs, Python's collector."""
 
+import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -38,3 +41,19 @@ def use_cache(folder: str | Path | None = None) -> None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(folder or Path(home, "jaxpg")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python looks for no cyclic garbage meanwhile.
+
+    Tracing makes objects by the hundred thousand, few of them garbage, and to look through them
+    again and again takes a third of the time.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()

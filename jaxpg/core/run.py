@@ -16,6 +16,7 @@ from jaxpg.core.config import validate
 from jaxpg.core.devices import ambient, laid_over, layout, pinned, run_mesh
 from jaxpg.core.env import Env
 from jaxpg.core.lanes import GOING, Lanes, apart, lanes, pick, stand_still
+from jaxpg.core.machine import collector_paused
 from jaxpg.core.processes import agreed, whole
 from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import iterate, iterations, start, with_horizon
@@ -145,7 +146,8 @@ def check(
     run_mesh(agent, cfg, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     one = key if key.ndim == 0 else key[0]
-    jax.eval_shape(lambda k: agent.init(cfg, env, k), one)
+    with collector_paused():
+        jax.eval_shape(lambda k: agent.init(cfg, env, k), one)
     return num_iters
 
 
@@ -227,11 +229,11 @@ def run(
     try:
         with _Interrupt() as interrupt:
             if state is None:
-                with ambient(mesh):
+                with ambient(mesh), collector_paused():
                     state = _start(agent, cfg, env, key, mesh)
             while iteration < num_iters:
                 count = min(chunk, num_iters - iteration)
-                with ambient(mesh):
+                with ambient(mesh), collector_paused():
                     state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
                 if count < chunk:
                     metrics = {name: m[..., :count] for name, m in metrics.items()}

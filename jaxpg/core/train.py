@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core.config import replace, validate
+from jaxpg.core.machine import collector_paused
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 
 
@@ -62,6 +63,7 @@ def iterate(
     return jax.lax.fori_loop(0, length if count is None else count, body, (state, metrics))
 
 
+@collector_paused()
 def train(agent: Agent, cfg, env, key: Key, total_steps: int) -> tuple[Tree, Metrics]:
     """A whole run of at least `total_steps` environment steps (whole iterations).
 

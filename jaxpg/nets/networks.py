@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 from jaxpg.core.config import label
-from jaxpg.core.env import Env, leaves, legal
+from jaxpg.core.env import Env, empty, leaves, legal
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets import memories, policies
 from jaxpg.nets.initializers import initializer
@@ -269,6 +269,13 @@ class ActorCritic(nn.Module):
             free = jnp.broadcast_to(self.actor_free, (*out.shape[:-1], self.free_outputs))
             out = jnp.concatenate([out, free], -1)
         return out
+
+
+def empty_carry(net: ActorCritic, params: Tree, obs: Tree) -> Tree:
+    """What the network remembers before an episode: zeros, for observations [N, *obs]."""
+    if net.make_memory is memories.Nothing:
+        return ()
+    return empty(jax.eval_shape(net.apply, params, obs)[2])
 
 
 def actor_critic(cfg, env: Env) -> tuple[ActorCritic, policies.Policy]:
