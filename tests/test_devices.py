@@ -20,7 +20,7 @@ PPO = SCALED | {"num_envs": 8, "num_steps": 20, "hidden": (24,)}
 SAC = SCALED | {
     "num_envs": 4,
     "num_steps": 4,
-    "hidden": (8,),
+    "hidden": (24,),
     "buffer_size": 128,
     "learning_starts": 16,
     "batch_size": 8,
@@ -48,13 +48,14 @@ for name, env, settings in (("ppo", "CartPole-v1", PPO), ("sac", "Pendulum-v1", 
 whole_run("ppo", "CartPole-v1", PPO, 5, data_parallel=True, out=folder + "/two", **RUN)
 jaxpg.resume(folder + "/one", total_steps=10 * 160)
 
-agent, env = jaxpg.ppo, jaxpg.make("CartPole-v1")
-cfg = agent.Config(**PPO, learning_rate_schedule="constant")
-mesh = run_mesh(agent, cfg, jax.random.key(0), True)
-with ambient(mesh):
-    state = loop._start(agent, cfg, env, laid_over(mesh, jax.random.key(0)), mesh)
-    program = loop._chunk.lower(agent, cfg, env, state, np.int32(5), 5, mesh).compile()
-found["hlo"] = program.as_text()
+for name, env, settings in (("ppo", "CartPole-v1", PPO), ("sac", "Pendulum-v1", SAC)):
+    agent, env = getattr(jaxpg, name), jaxpg.make(env)
+    cfg = agent.Config(**settings, learning_rate_schedule="constant", total_steps=1e3)
+    mesh = run_mesh(agent, cfg, jax.random.key(0), True)
+    with ambient(mesh):
+        state = loop._start(agent, cfg, env, laid_over(mesh, jax.random.key(0)), mesh)
+        program = loop._chunk.lower(agent, cfg, env, state, np.int32(5), 5, mesh).compile()
+    found[name + " hlo"] = program.as_text()
 print(json.dumps(found))
 """
 
@@ -103,13 +104,19 @@ def test_two_devices_equal_one(name, found):
 
 def test_the_update_is_split(found):
     """Of a minibatch of 40 each device has 20; the gradients are added up in one collective."""
-    products = {int(n) for n in re.findall(r"= f32\[(\d+),24\]\S* dot\(", found["hlo"])}
+    products = {int(n) for n in re.findall(r"= f32\[(\d+),24\]\S* dot\(", found["ppo hlo"])}
     assert 20 in products
     assert 40 not in products
     assert 4 in products  # of 8 environments, in the rollout
-    sums = re.findall(r"= \((.*?)\) all-reduce\(", found["hlo"])
+    sums = re.findall(r"= \((.*?)\) all-reduce\(", found["ppo hlo"])
     gradients = ("f32[24,4]", "f32[24]", "f32[2,24]", "f32[2]", "f32[1,24]", "f32[1]")
     assert any(all(shape in group for shape in gradients) for group in sums)
+
+
+def test_the_update_from_a_buffer_is_split(found):
+    """Of a batch of 8 each device has 4; of 4 environments 2. Two critics are one of twice 24."""
+    products = {int(n) for n in re.findall(r"= f32\[(\d+),(?:24|48)\]\S* dot\(", found["sac hlo"])}
+    assert products == {2, 4}
 
 
 @pytest.mark.filterwarnings("ignore:.*was made with devices")

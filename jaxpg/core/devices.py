@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpg.core.seeds import seed_mesh
-from jaxpg.core.types import Agent, Key, Tree
+from jaxpg.core.types import Agent, EnvState, Key, Tree
 
 
 def run_mesh(agent: Agent, cfg, key: Key, data_parallel: bool) -> Mesh | None:
@@ -58,12 +58,6 @@ def env_mesh(agent: Agent, cfg) -> Mesh:
     return Mesh(np.array(devices), ("env",))
 
 
-def _is_env(x) -> bool:
-    from jaxpg.core.env import EnvState  # which needs this file
-
-    return isinstance(x, EnvState)
-
-
 def ambient(mesh: Mesh | None):
     """A context in which the hints speak of this mesh, if it is one for environments."""
     ours = mesh is not None and mesh.axis_names == ("env",)
@@ -89,12 +83,15 @@ def layout(mesh: Mesh, state: Tree) -> Tree:
     if mesh.axis_names == ("seed",):
         return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec("seed")), state)
 
+    def is_env(x):
+        return isinstance(x, EnvState)
+
     def of(x):
-        axis = x.episode_length.ndim - 1 if _is_env(x) else None  # workers may stand before it
+        axis = x.episode_length.ndim - 1 if is_env(x) else None  # workers may stand before it
         spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "env")
         return jax.tree.map(lambda _: NamedSharding(mesh, spec), x)
 
-    return jax.tree.map(of, state, is_leaf=_is_env)
+    return jax.tree.map(of, state, is_leaf=is_env)
 
 
 def laid_over(mesh: Mesh | None, tree: Tree) -> Tree:

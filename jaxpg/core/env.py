@@ -19,7 +19,7 @@ import numpy as np
 from jaxpg.core import spaces
 from jaxpg.core.config import unknown
 from jaxpg.core.devices import spread
-from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
+from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
 @jax.tree_util.register_dataclass
@@ -104,15 +104,6 @@ def random_discrete(key: Key, shape: tuple[int, ...], n: int, legal: Array | Non
     if legal is None:
         return jax.random.randint(key, shape, 0, n, jnp.int32)
     return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
-
-
-class EnvState(NamedTuple):
-    """N environments in the middle of their episodes."""
-
-    inner: Tree  # [N, ...] the environments' own state
-    obs: Tree  # [N, *obs]
-    episode_return: Array  # [N] float: undiscounted, of the running episode
-    episode_length: Array  # [N] int32: 0 at the start of an episode
 
 
 # gymnax keeps these beside the parameters they follow from, and does not recompute them.

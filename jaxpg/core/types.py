@@ -11,6 +11,15 @@ Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]  # scalars of one iteration, keyed "group/name"
 
 
+class EnvState(NamedTuple):
+    """N environments in the middle of their episodes."""
+
+    inner: Tree  # [N, ...] the environments' own state
+    obs: Tree  # [N, *obs]
+    episode_return: Array  # [N] float: undiscounted, of the running episode
+    episode_length: Array  # [N] int32: 0 at the start of an episode
+
+
 class Transition(NamedTuple):
     """One step of every environment; `rollout` stacks them to leading axes [T, N].
 

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label
+from jaxpg.core.devices import spread
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
@@ -276,7 +277,7 @@ def sample(
     )  # fmt: skip
     obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])
     obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
-    return index, Batch(obs, action, reward, discount, next_obs, weight)
+    return index, spread(Batch(obs, action, reward, discount, next_obs, weight), 0)
 
 
 def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tuple[Array, Batch]:
@@ -290,13 +291,15 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
     obs, next_obs = (normalize.whiten(stats, x) for x in (t.obs, t.next_obs))
     reward, discount = normalize.divide_reward(scale, t.reward), cfg.gamma * ~t.terminated
     learnt = obs, t.action, reward, discount, next_obs
-    return first, Batch(
+    batch = Batch(
         *jax.tree.map(lambda x: x[burn_in:], learnt),
-        weight=jnp.ones(cfg.batch_size, float),
+        weight=jnp.ones((1, cfg.batch_size), float),
         before=jax.tree.map(lambda x: x[:burn_in], obs),
         carry=jax.tree.map(lambda x: x[first][None], buffer.data.extras["carry"]),
         start=starts(t.terminated | t.truncated),
     )
+    batch = spread(batch, 1)
+    return first, batch._replace(weight=batch.weight[0])
 
 
 def _random_like(action: Array, env: E.Env, obs: Tree, key: Key) -> Array:
