@@ -6,6 +6,7 @@ seconds to import, so they are imported where they are needed.
 
 import contextlib
 import dataclasses
+import gc
 import itertools
 import json
 import math
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 130 if
     it was interrupted. Raises SystemExit after --help and for what tyro cannot parse (0 and 2).
     """
+    if argv is None:  # the process is ours. To start makes objects by the million, little garbage
+        gc.set_threshold(100_000, 20, 20)
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")

@@ -22,6 +22,7 @@ from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
 from jaxpg.core.evaluate import evaluate
 from jaxpg.core.lanes import Lanes
+from jaxpg.core.machine import collector_paused
 from jaxpg.core.processes import whole
 from jaxpg.core.run import STOP, Callback, Event
 from jaxpg.core.types import Agent, Key
@@ -89,7 +90,8 @@ def evaluation(
         args = cfg, env, event.state, key, np.int32(previous)
         if compiled is None:  # while the first chunks run: XLA leaves Python alone meanwhile
             pool = ThreadPoolExecutor(1)
-            compiled = pool.submit(_evaluate.lower(agent, *args, episodes).compile)
+            with collector_paused():
+                compiled = pool.submit(_evaluate.lower(agent, *args, episodes).compile)
             pool.shutdown(wait=False)
         if not due:
             return None
