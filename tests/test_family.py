@@ -194,17 +194,20 @@ def test_dual_ascent_finds_the_multiplier_of_the_constrained_bandit():
 
 
 def test_ppo_s_multiplier_brings_the_divergence_to_its_target():
-    """Without a constraint these updates go about four times as far."""
-    env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
+    """In the mean of four seeds. Without a constraint updates go about four times as far."""
+    env, keys = jaxpg.make("CartPole-v1"), jax.random.split(jax.random.key(0), 4)
     cfg = ppo.Config(
         hidden=(8,), num_envs=8, num_steps=32, minibatches=1, num_epochs=8, learning_rate=5e-3,
         learning_rate_schedule="constant", objective="lagrangian", target_kl=5e-4,
         dual_learning_rate=0.3,
     )  # fmt: skip
-    train = jax.jit(functools.partial(jaxpg.train, jaxpg.ppo, total_steps=256 * 200))
-    _, m = train(cfg, env, key)
-    assert m["policy/approx_kl"][-100:].mean() == pytest.approx(5e-4, rel=0.25)
+    train = functools.partial(jaxpg.train, jaxpg.ppo, total_steps=256 * 400)
+    train = jax.jit(jax.vmap(train, (None, None, 0)))
+    _, m = train(cfg, env, keys)
+    assert m["policy/approx_kl"][:, -100:].mean() == pytest.approx(5e-4, rel=0.15)
     assert m["policy/kl_penalty"].min() >= 0
-    _, free = train(jaxpg.core.config.replace(cfg, dual_learning_rate=0.0, target_kl=1e6), env, key)
-    assert float(free["policy/kl_penalty"][-1]) == 1.0  # no dual step: the multiplier stays
-    assert free["policy/approx_kl"][-100:].mean() > 1e-3
+    _, free = train(
+        jaxpg.core.config.replace(cfg, dual_learning_rate=0.0, target_kl=1e6), env, keys
+    )
+    assert (free["policy/kl_penalty"] == 1).all()  # no dual step: the multiplier stays
+    assert free["policy/approx_kl"][:, -100:].mean() > 1e-3

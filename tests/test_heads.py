@@ -494,7 +494,7 @@ def test_two_passages_stay_open():
     spec = importlib.util.spec_from_file_location("two_passages", path)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    density = example.learnt_density("tanh_mixture", 1500, KEY)
+    density = example.learnt_density("tanh_mixture", 2500, KEY)
     assert min(example.mass(*density)) > 0.25
 
 

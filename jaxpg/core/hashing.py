@@ -11,10 +11,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import Primitive
 from jax.extend.core.primitives import threefry2x32_p
-from jax.extend.mlir import ir
-from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import mlir
 
 from jaxpg.core.types import Array
@@ -22,48 +19,33 @@ from jaxpg.core.types import Array
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 HALF = np.uint64(32)
 
-threefry_p = Primitive("threefry")  # key_1, key_2, x, y: of one shape, uint32
-threefry_p.multiple_results = True
-threefry_p.def_abstract_eval(lambda key_1, key_2, x, y: (x, y))
 
-
-def _threefry(ctx, key_1, key_2, x, y):
-    """Two words from two words under a key of two words.
-
-    In the compiler's own operations: JAX takes seven times as long to trace and lower a hundred of
-    its own, for every draw of a program.
-    """
-    words = x.type
-
-    def number(n):
-        return hlo.constant(
-            ir.DenseElementsAttr.get_splat(words, ir.IntegerAttr.get(words.element_type, n))
-        )
+def threefry(key_1: Array, key_2: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Two words from two words under a key of two words, each [...] uint32."""
 
     def rotated(x, r):
-        return hlo.or_(hlo.shift_left(x, number(r)), hlo.shift_right_logical(x, number(32 - r)))
+        high = lax.shift_left(x, np.uint32(r))
+        return lax.bitwise_or(high, lax.shift_right_logical(x, np.uint32(32 - r)))
 
-    schedule = key_1, key_2, hlo.xor(hlo.xor(key_1, key_2), number(0x1BD11BDA))
-    x, y = hlo.add(x, schedule[0]), hlo.add(y, schedule[1])
+    parity = lax.bitwise_xor(lax.bitwise_xor(key_1, key_2), np.uint32(0x1BD11BDA))
+    schedule = key_1, key_2, parity
+    x, y = lax.add(x, schedule[0]), lax.add(y, schedule[1])
     for i in range(5):
         for r in ROTATIONS[i % 2]:
-            x = hlo.add(x, y)
-            y = hlo.xor(rotated(y, r), x)
-        x = hlo.add(x, schedule[(i + 1) % 3])
-        y = hlo.add(y, hlo.add(schedule[(i + 2) % 3], number(i + 1)))
+            x = lax.add(x, y)
+            y = lax.bitwise_xor(rotated(y, r), x)
+        x = lax.add(x, schedule[(i + 1) % 3])
+        y = lax.add(y, lax.add(schedule[(i + 2) % 3], np.uint32(i + 1)))
     return x, y
-
-
-mlir.register_lowering(threefry_p, _threefry, platform="cpu")
 
 
 @jax.jit
 def _packed(*words: Array) -> Array:
     """The two words as one [...] uint64."""
-    shape = np.broadcast_shapes(*(x.shape for x in words))
+    shape = lax.broadcast_shapes(*(x.shape for x in words))
     rank = len(shape)
     words = (lax.broadcast_in_dim(x, shape, range(rank - x.ndim, rank)) for x in words)
-    x, y = (lax.convert_element_type(x, np.uint64) for x in threefry_p.bind(*words))
+    x, y = (lax.convert_element_type(x, np.uint64) for x in threefry(*words))
     return lax.bitwise_or(lax.shift_left(x, HALF), y)
 
 
