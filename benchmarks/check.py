@@ -169,7 +169,7 @@ def two_processes() -> Line:
 def _tests(file: str, what: str, bar: str) -> Line:
     """Whether a file of the test suite, which says so to the digit, passes."""
     try:
-        out = fresh([sys.executable, "-m", "pytest", "-q", f"tests/{file}"], 900, cwd=ROOT)
+        out = fresh([sys.executable, "-m", "pytest", f"tests/{file}"], 900, cwd=ROOT)
     except Failed as error:
         return Line(what, f"tests/{file}: {error}", bar, False)
     return Line(what, f"tests/{file}: {out.strip().splitlines()[-1]}", bar, True)
