@@ -85,17 +85,24 @@ def second_start(rounds: int) -> list[dict]:
         ]
 
 
-def _fresh(count: int, total_steps: int) -> dict:
-    import jax
-
+def _preset_of(total_steps: int) -> tuple:
+    """Agent, environment, config and steps of what `jaxpg train ppo CartPole-v1` runs."""
     import jaxpg
     from jaxpg import presets
 
     jaxpg.use_all_cores()
-    name = "CartPole-v1"
-    agent, env, cfg = jaxpg.ppo, jaxpg.make(name), jaxpg.preset("ppo", name)
+    name, agent = "CartPole-v1", jaxpg.ppo
+    env, cfg = jaxpg.make(name), jaxpg.preset(agent.name, name)
+    return agent, env, cfg, total_steps or presets.table(agent.name)[name]["total_steps"]
+
+
+def _fresh(count: int, total_steps: int) -> dict:
+    import jax
+
+    import jaxpg
+
+    agent, env, cfg, total = _preset_of(total_steps)
     k_train, k_eval = jax.random.split(jax.random.key(719_885_386), (2, count))
-    total = total_steps or presets.table("ppo")[name]["total_steps"]
     result = jaxpg.run(agent, cfg, env, k_train, total_steps=total)
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval)
     return {"greedy": [float(x) for x in returns.mean(-1)], "seconds": result.seconds}
@@ -111,12 +118,8 @@ def _again(rounds: int, seeds: int, total_steps: int) -> dict:
     import jax
 
     import jaxpg
-    from jaxpg import presets
 
-    jaxpg.use_all_cores()
-    name, agent = "CartPole-v1", jaxpg.ppo
-    env, cfg = jaxpg.make(name), jaxpg.preset(agent.name, name)
-    total = total_steps or presets.table("ppo")[name]["total_steps"]
+    agent, env, cfg, total = _preset_of(total_steps)
     keys = jax.random.split(jax.random.key(0), seeds)
     runs = [jaxpg.run(agent, cfg, env, keys, total_steps=total) for _ in range(1 + rounds)]
     return {"seconds": [result.seconds for result in runs[1:]]}
@@ -155,11 +158,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.work:
         name, *numbers = args.work
-        print(
-            json.dumps(
-                {"fresh": _fresh, "again": _again, "first": _first}[name](*map(int, numbers))
-            )
-        )
+        work = {"fresh": _fresh, "again": _again, "first": _first}[name]
+        print(json.dumps(work(*map(int, numbers))))
         return 0
     rounds, steps = (1, 5_120) if args.quick else (args.rounds, None)
     found = {
