@@ -132,6 +132,7 @@ def few_mappings():
         jax.clear_caches()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
 def pytest_collection_modifyitems(config, items):
     """Tests that share programs go to one process, with `pytest -n 2 --dist loadgroup`: those of a
     file, or, where every agent is tested, of an agent. Otherwise both would trace them all."""
