@@ -1,8 +1,11 @@
 """Two processes on this machine, one device each, against one process."""
 
+import contextlib
 import filecmp
 import json
+import os
 import pickle
+import random
 import socket
 import subprocess
 import sys
@@ -74,10 +77,13 @@ def go(process, processes, address, folder) -> subprocess.CompletedProcess:
     return subprocess.run(command, timeout=600, capture_output=True, text=True)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port(first: int = 0, count: int = 1) -> int:
+    """One of `count` ports from `first` on; any at all of port 0."""
+    for port in random.sample(range(first, first + count), count):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return probe.getsockname()[1]
+    raise OSError(f"none of {count} ports from {first} on is free")
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +177,30 @@ def test_what_the_first_says_all_hear(found):
 def test_what_cannot_be_joined(arguments, words):
     with pytest.raises(ValueError, match=words):
         jaxpg.distributed(*arguments)
+
+
+JOIN = """
+import jax, jaxpg
+jaxpg.distributed()
+print(jax.process_index(), jax.process_count(), len(jax.devices()), flush=True)
+jax.distributed.shutdown()
+"""
+
+
+def test_slurm_says_who_takes_part():
+    """JAX makes the coordinator's port of the job's number: one of the 4096 from 61440 on."""
+    job = {"JOB_ID": free_port(61440, 4096) - 61440, "STEP_NODELIST": "localhost", "NTASKS": 2}
+
+    def task(process: int) -> str:
+        own = job | {"PROCID": process, "LOCALID": process}
+        env = os.environ | {f"SLURM_{name}": str(value) for name, value in own.items()}
+        command = [sys.executable, "-c", JOIN]
+        done = subprocess.run(command, env=env, timeout=120, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.splitlines()[-1]
+
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(task, range(2))) == ["0 2 2", "1 2 2"]
 
 
 def test_experiments_that_share_nothing(tmp_path):
