@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 from jaxpg.core.config import label
+from jaxpg.core.devices import spread
 from jaxpg.core.env import Env, empty, leaves, legal
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets import memories, policies
@@ -189,7 +190,8 @@ def features(
     parts, torsos = [], [torsos] if isinstance(torsos, nn.Module) else torsos
     for torso, shape, x in zip(torsos, shapes, leaves(obs), strict=True):
         lead = x.shape[: x.ndim - len(shape)]
-        y = torso(x.reshape(-1, *shape))
+        flat = spread(x.reshape(-1, *shape), 0)  # [T, N] merged cannot be split as N was
+        y = torso(flat)
         parts.append(y.reshape(*lead, y.shape[-1]))
     return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
 
