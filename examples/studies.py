@@ -28,13 +28,13 @@ class Study(NamedTuple):
 
 STUDIES = {
     "learning_rate": Study(
-        "CartPole-v1", 50_000, {"learning_rate": [1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]}
+        "CartPole-v1", 40_000, {"learning_rate": [1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]}
     ),
-    "gamma": Study("CartPole-v1", 50_000, {"gamma": [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999]}),
+    "gamma": Study("CartPole-v1", 40_000, {"gamma": [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999]}),
     "network": Study(
-        "CartPole-v1", 50_000, {"hidden": [[], [4], [16], [64], [64, 64], [128, 128, 128]]}
+        "CartPole-v1", 40_000, {"hidden": [[], [4], [16], [64], [64, 64], [128, 128, 128]]}
     ),
-    "batch": Study("CartPole-v1", 50_000, {"num_steps": [8, 16, 32, 64, 128, 256, 512]}),
+    "batch": Study("CartPole-v1", 40_000, {"num_steps": [8, 16, 32, 64, 128, 256, 512]}),
     "reward_scale": Study("Pendulum-v1", 300_000, {"normalize_reward": [False, True]}, curves=True),
     "entropy": Study(
         "Acrobot-v1", 200_000, {"entropy_coef": [0.0, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0]}

@@ -42,7 +42,8 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 
 def measure(episodes: int, seed: int) -> tuple[dict[str, diagnostics.GradientStats], str]:
     """The statistics of every estimator, and a line on the policy that they are of."""
-    agent, env, cfg = jaxpg.ppo, jaxpg.make("CartPole-v1"), jaxpg.preset("ppo", "CartPole-v1")
+    agent, env = jaxpg.ppo, jaxpg.make("CartPole-v1")
+    cfg = agent.Config(num_envs=8, num_steps=32, learning_rate=2e-3, gamma=0.98, clip_value=False)
     k_train, k_other, k_fit, k_batch = jax.random.split(jax.random.key(seed), 4)
     trained = jaxpg.run(agent, cfg, env, k_train, total_steps=STEPS)
     of = trained.cfg, env, trained.state
