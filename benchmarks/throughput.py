@@ -172,17 +172,16 @@ def rows(args: argparse.Namespace) -> list[tuple[str, str, int | None, int]]:
 def show(found: list[dict]) -> None:
     table(
         "training",
-        ("agent", "env", "envs", "seeds", "steps/s", "upd/s", "init", "loop", "MB", "peak"),
+        ("agent, environment", "envs", "seeds", "steps/s", "upd/s", "init", "loop", "MB", "peak"),
         (
             (
-                r["agent"], r["env"], r["num_envs"] or "-", r["seeds"], short(r["steps/s"]),
+                f"{r['agent']}, {r['env']}", r["num_envs"] or "-", r["seeds"], short(r["steps/s"]),
                 short(r["updates/s"]), *(f"{_whole(r[part]):.1f}" for part in ("init", "loop")),
                 f"{r['memory MB']:.0f}",
                 short(100 * r["peak"]) + "%",
             )
             for r in found
         ),
-        text=2,
     )  # fmt: skip
 
 
