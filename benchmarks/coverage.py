@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from jaxpg.experiment import statistics as S
+from jaxpg.experiment.analysis import statistics as S
 
 RUNS = (3, 4, 5, 8, 10, 20)
 SCORES = {  # (rng, shape) -> scores

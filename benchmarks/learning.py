@@ -20,8 +20,8 @@ import jax
 import jaxpg
 from jaxpg import agents, presets
 from jaxpg.core.train import iterations, with_horizon
-from jaxpg.experiment import logging
-from jaxpg.experiment.solved import solved
+from jaxpg.experiment.analysis.thresholds import solved
+from jaxpg.experiment.callbacks.evaluation import evaluation
 
 # (agent, environment) -> the greedy return to reach, and by which seeds
 BARS = {
@@ -83,7 +83,7 @@ def measure(name: str, env_name: str, seeds: int) -> dict:
     if threshold is not None:
         every = -(-iterations(agent, cfg, total) // 20)
         callbacks = [
-            logging.evaluation(agent, with_horizon(cfg, total), env, keys, every),
+            evaluation(agent, with_horizon(cfg, total), env, keys, every),
             watch(threshold, found),
         ]
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks)

@@ -151,7 +151,7 @@ def measure(library: str, work: Work, seeds: int) -> dict:
         inputs = keys[0]
         program = jax.vmap(train)
         if library == "jaxpg":
-            from jaxpg.core.seeds import over_seeds, seed_mesh
+            from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 
             mesh = seed_mesh(seeds)
             inputs = jax.device_put(

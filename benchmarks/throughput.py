@@ -45,7 +45,7 @@ def measure(name: str, env_name: str, num_envs: int | None, seeds: int, seconds:
 
     import jaxpg
     from jaxpg import agents, presets
-    from jaxpg.core.seeds import over_seeds, seed_mesh
+    from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
     from jaxpg.core.train import iterate, start, with_horizon
 
     if seeds > 1:

@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxpg
-from jaxpg.core.evaluate import actions
-from jaxpg.core.lanes import pick
-from jaxpg.envs import almgren_chriss as ac
-from jaxpg.envs import execution_baselines as eb
-from jaxpg.experiment import risk, style, sweep
+from jaxpg.core.episodes import actions
+from jaxpg.core.parallel.lanes import pick
+from jaxpg.envs.finance import almgren_chriss as ac
+from jaxpg.envs.finance import baselines as eb
+from jaxpg.experiment.analysis import risk
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.sweeps import sweep
 
 NAME, AVERSIONS = "AlmgrenChriss-jaxpg", (0.0, 1e-7, 1e-6, 1e-5)
 CONFIGS = {  # agent -> what differs from its defaults, and environment steps

@@ -19,8 +19,8 @@ from rich.table import Table
 
 import jaxpg
 from jaxpg.envs import tabular
-from jaxpg.experiment.logging import short
-from jaxpg.experiment.plots import COLOURS, interval, smooth
+from jaxpg.experiment.figures.learning_curve import COLOURS, interval, smooth
+from jaxpg.experiment.text import format_count
 from jaxpg.ops import dynamic_programming as dp
 
 AGENTS = dict(zip(("q_learning", "sarsa", "expected_sarsa"), COLOURS, strict=False))
@@ -107,7 +107,7 @@ def draw(learnt: dict[str, Learnt], path: str) -> None:
     curves.set(
         xlabel="environment steps", ylabel=f"return (last {WINDOW} episodes)", ylim=(-100, 0)
     )
-    curves.xaxis.set_major_formatter(lambda x, _: short(x))
+    curves.xaxis.set_major_formatter(lambda x, _: format_count(x))
     curves.grid(alpha=0.25, linewidth=0.6)
     curves.spines[["top", "right"]].set_visible(False)
     curves.legend(frameon=False, loc="lower right")

@@ -17,8 +17,8 @@ from rich.table import Table
 import jaxpg
 from jaxpg import presets
 from jaxpg.core.run import Result
-from jaxpg.experiment.logging import short
-from jaxpg.experiment.plots import learning_curve, smooth
+from jaxpg.experiment.figures.learning_curve import learning_curve, smooth
+from jaxpg.experiment.text import format_count
 
 AGENTS = ("reinforce", "a2c", "ppo", "dqn", "q_learning")
 ENV, WELL, WINDOW = "CartPole-v1", 400, 50  # a return of so much, over so many episodes
@@ -29,12 +29,12 @@ def row(result: Result, greedy: np.ndarray) -> list[str]:
     returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
     well = np.flatnonzero(smooth(returns, counts, WINDOW).mean(0) >= WELL)
     steps = result.agent.steps_per_iter(result.cfg)
-    first = short((well[0] + 1) * steps) if len(well) else "-"
+    first = format_count((well[0] + 1) * steps) if len(well) else "-"
     seeds = greedy.mean(1)
     rate = len(seeds) * result.env_steps / result.seconds
     return [
-        result.agent.name, short(result.env_steps), first, f"{seeds.mean():.0f}",
-        f"{seeds.min():.0f}", f"{result.seconds:.0f} s", f"{short(rate)}/s",
+        result.agent.name, format_count(result.env_steps), first, f"{seeds.mean():.0f}",
+        f"{seeds.min():.0f}", f"{result.seconds:.0f} s", f"{format_count(rate)}/s",
     ]  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     for name in args.agents:
         agent = jaxpg.agents.get(name)
         total = presets.table(name)[ENV]["total_steps"]
-        console.print(f"{name}, {args.seeds} x {short(total)} steps ...", highlight=False)
+        console.print(f"{name}, {args.seeds} x {format_count(total)} steps ...", highlight=False)
         result = jaxpg.run(agent, jaxpg.preset(name, ENV), env, keys, total_steps=total)
         greedy = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval)
         table.add_row(*row(result, np.asarray(greedy)))

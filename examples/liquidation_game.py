@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxpg
-from jaxpg.core.evaluate import actions
-from jaxpg.envs import execution_baselines as eb
-from jaxpg.envs import liquidation_game as lg
-from jaxpg.experiment import style
+from jaxpg.core.episodes import actions
+from jaxpg.envs.finance import baselines as eb
+from jaxpg.envs.finance import liquidation_game as lg
+from jaxpg.experiment.figures import style
 from jaxpg.loops.independent import independent
 
 # A stock that nobody fears to hold, with a permanent impact ten times that of the paper's example.

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxpg
-from jaxpg.experiment.plots import COLOURS, interval
+from jaxpg.experiment.figures.learning_curve import COLOURS, interval
 from jaxpg.loops import population
 
 SEARCHES = {  # name -> (iterations, fields)

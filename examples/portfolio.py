@@ -19,9 +19,11 @@ from rich.table import Table
 
 import jaxpg
 from jaxpg.core import env as E
-from jaxpg.core.lanes import pick
-from jaxpg.envs import portfolio as pf
-from jaxpg.experiment import risk, style, sweep
+from jaxpg.core.parallel.lanes import pick
+from jaxpg.envs.finance import portfolio as pf
+from jaxpg.experiment.analysis import risk
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.sweeps import sweep
 
 NAME, STEPS = "Portfolio-jaxpg", 12
 WEEKLY = {"price_noise": 0.0, "horizon": STEPS / 52, "num_steps": STEPS}

@@ -17,7 +17,7 @@ from rich.table import Table
 
 import jaxpg
 from jaxpg.experiment import diagnostics
-from jaxpg.experiment.logging import short
+from jaxpg.experiment.text import format_count
 
 STEPS, GAMMA = 5_000, 1.0  # of training; of the return whose gradient is estimated
 CRITICS = {"good": 256, "rough": 8}  # how many episodes each is fitted to
@@ -79,7 +79,7 @@ def table(stats: dict[str, diagnostics.GradientStats]) -> Table:
     most = stats["total return"].variance
     for name, s in stats.items():
         needed = f"{1 / s.snr:.1f}" if s.snr > 0 else "-"
-        numbers = short(s.variance), f"{most / s.variance:.1f}", f"{s.snr:.3f}", needed
+        numbers = format_count(s.variance), f"{most / s.variance:.1f}", f"{s.snr:.3f}", needed
         out.add_row(name, *numbers, f"{s.cosine:.3f}")
     return out
 
@@ -94,9 +94,11 @@ def draw(stats: dict[str, diagnostics.GradientStats], path: str) -> None:
     bars.barh(list(BARS), variances, color=colours, height=0.7)
     for row, variance in enumerate(variances):
         less = f"  {variances[0] / variance:.1f} times less" if row else ""
-        bars.text(variance * 1.08, row, f"{short(variance)}{less}", va="center", fontsize=8.5)
+        bars.text(
+            variance * 1.08, row, f"{format_count(variance)}{less}", va="center", fontsize=8.5
+        )
     bars.set_xscale("log")
-    bars.xaxis.set_major_formatter(lambda x, _: short(x))
+    bars.xaxis.set_major_formatter(lambda x, _: format_count(x))
     bars.set_xlim(min(variances) / 2, max(variances) * 4)
     bars.invert_yaxis()
     bars.set_xlabel("variance of the estimate from one episode")
@@ -110,7 +112,7 @@ def draw(stats: dict[str, diagnostics.GradientStats], path: str) -> None:
     top.set_yscale("log")
     top.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for ticks in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
-        ticks(lambda x, _: short(x))
+        ticks(lambda x, _: format_count(x))
     top.set_ylabel("variance")
     top.set_title("GAE: variance against bias", fontsize=10.5, loc="left")
     top.legend(frameon=False, fontsize=8.5)

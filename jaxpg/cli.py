@@ -145,20 +145,22 @@ def train(argv: list[str]) -> int:
         import jax
 
         import jaxpg
-        from jaxpg.core.processes import first, from_first
-        from jaxpg.experiment import logging
+        from jaxpg.core.parallel.processes import first, from_first
+        from jaxpg.experiment.callbacks.guards import stop_at
+        from jaxpg.experiment.callbacks.tensorboard import tensorboard
+        from jaxpg.experiment.text import format_count
 
         env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _key(seed)
         key = jax.random.split(key, seeds) if seeds > 1 else key
         folder = out or from_first(lambda: _new(Path("runs", f"{agent.name}-{env_name}")))
         if target is not None and evaluations == 0:
             raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
-        callbacks = [] if target is None else [logging.stop_at(target)]
+        callbacks = [] if target is None else [stop_at(target)]
         if tensorboard and first():
-            callbacks.append(logging.tensorboard(folder / "tensorboard"))
+            callbacks.append(tensorboard(folder / "tensorboard"))
         if not preset:
             print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
-        size = f"{seeds} x " * (seeds > 1) + logging.short(total_steps)
+        size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
         print(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
 
         def go(watch):
@@ -199,7 +201,7 @@ def resume(
         from jaxpg import cli_experiments
 
         return cli_experiments.resume(run)
-    from jaxpg.experiment.checkpoint import read_json
+    from jaxpg.experiment.run.checkpoint import read_json
 
     record = read_json(run / "run.json")
     shares = 1 if _several(*job) else record["config"].get("num_envs", 1)
@@ -251,7 +253,7 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: in
     """
     if not runs:
         raise ValueError("`jaxpg plot RUN...`: no RUN is given")
-    from jaxpg.experiment.plots import learning_curve
+    from jaxpg.experiment.figures.learning_curve import learning_curve
 
     out = out or (runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png"))
     learning_curve(runs, out, window)
@@ -286,11 +288,11 @@ def overview() -> int:
     from rich.table import Table
 
     from jaxpg import agents, presets
-    from jaxpg.core import env as E
+    from jaxpg.envs import registry
 
     def fits(agent, env_name: str) -> bool:
         try:
-            env, cfg = E.make(env_name), presets.preset(agent, env_name)
+            env, cfg = registry.make(env_name), presets.preset(agent, env_name)
             jax.eval_shape(lambda key: agent.init(cfg, env, key), jax.random.key(0))
         except ValueError:
             return False
@@ -304,7 +306,11 @@ def overview() -> int:
         table.add_row(agent.name, title, "\n".join(actions), "\n".join(presets.table(agent)))
     envs = Table("actions", "environments", show_lines=True)
     for kind in probes:
-        names = [name for name in E.names() if E.make(name).discrete == (kind == "discrete")]
+        names = [
+            name
+            for name in registry.names()
+            if registry.make(name).discrete == (kind == "discrete")
+        ]
         envs.add_row(kind, ", ".join(names))
     Console().print(table, envs)
     return 0
@@ -360,7 +366,7 @@ def _seeds(run: Path) -> tuple[int, ...]:
     """The shape of a run's key: () or (seeds,)."""
     import numpy as np
 
-    from jaxpg.experiment.checkpoint import read_json
+    from jaxpg.experiment.run.checkpoint import read_json
 
     return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 
@@ -375,7 +381,7 @@ def _join(*job) -> None:
     if not _several(*job):
         return
     import jaxpg
-    from jaxpg.core.processes import first
+    from jaxpg.core.parallel.processes import first
 
     jaxpg.distributed(*job[1:])
     if not first():
@@ -402,16 +408,18 @@ def _narrow(config: dict) -> bool:
 
 def _watch(go: Callable, folder: Path) -> int:
     """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
-    from jaxpg.core.processes import first
+    from jaxpg.core.parallel.processes import first
     from jaxpg.core.run import Callback
-    from jaxpg.experiment import logging
-    from jaxpg.experiment.checkpoint import newest, read_json
+    from jaxpg.experiment.callbacks.guards import NonFiniteError
+    from jaxpg.experiment.callbacks.progress import progress
+    from jaxpg.experiment.run.checkpoint import newest, read_json
+    from jaxpg.experiment.text import format_count
 
     clock = []
     tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
     try:
-        result = go([logging.progress(), tick] if first() else [])
-    except logging.NonFiniteError as error:
+        result = go([progress(), tick] if first() else [])
+    except NonFiniteError as error:
         last = newest(folder / "checkpoints")
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
         _say(f"error: {error}; {good if last else 'there is no checkpoint from before that'}")
@@ -439,7 +447,7 @@ def _watch(go: Callable, folder: Path) -> int:
     if len(clock) > 1:  # from the end of the first chunk
         (begin, before), (end, after) = clock[0], clock[-1]
         rate = seeds * (after - before) / (end - begin)
-        took += f", {logging.short(rate)}/s once compiled"
+        took += f", {format_count(rate)}/s once compiled"
         took += " (with evaluations)" * bool(evaluation)
     print(f"{took}\nrun folder      {folder}\nlearning curve  {folder / 'curve.png'}")
     return 0

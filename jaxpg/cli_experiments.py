@@ -78,9 +78,9 @@ def sweep(argv: list[str]) -> int:
         cfg = from_dict(agent.Config, vars(config))
         cli._set_up(len(os.sched_getaffinity(0)))
         import jaxpg
-        from jaxpg.experiment import points as P
-        from jaxpg.experiment import search as optuna
-        from jaxpg.experiment import sweep as S
+        from jaxpg.experiment.sweeps import points as P
+        from jaxpg.experiment.sweeps import search as optuna
+        from jaxpg.experiment.sweeps import sweep as S
 
         env, key = jaxpg.make(env_name, **dict(map(cli._parameter, param))), cli._key(seed)
         folder = out or cli._new(Path("sweeps", f"{agent.name}-{env_name}"))
@@ -127,7 +127,7 @@ def compare(
     if not agents:
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
     cli._set_up(len(os.sched_getaffinity(0)))
-    from jaxpg.experiment.compare import compare as go
+    from jaxpg.experiment.sweeps.compare import compare as go
 
     folder = out or cli._new(Path("comparisons", "-".join(env)))
     print(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
@@ -149,7 +149,7 @@ def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) 
     if not runs:
         raise ValueError("`jaxpg report RUN...`: no RUN is given")
     cli._set_up(1)
-    from jaxpg.experiment.report import report as write
+    from jaxpg.experiment.report.build import report as write
 
     print(f"{write(runs, out)}  {out.stat().st_size:,} bytes")
     return 0
@@ -181,7 +181,7 @@ def render(
     """
     cli._set_up(1)
     import jaxpg
-    from jaxpg.experiment.results import RECORD
+    from jaxpg.experiment.sweeps.tables import RECORD
 
     source = run
     if (run / RECORD).is_file():
@@ -203,7 +203,7 @@ def render(
 def resume(folder: Path) -> int:
     """`jaxpg resume` of a sweep or a comparison."""
     cli._set_up(len(os.sched_getaffinity(0)))
-    from jaxpg.experiment import sweep as S
+    from jaxpg.experiment.sweeps import sweep as S
 
     print(f"going on with {folder} ...")
     return _sum_up(S.resume(folder, progress=True))
@@ -211,7 +211,7 @@ def resume(folder: Path) -> int:
 
 def _values(text: str):
     """A field and its values: "a=1,2", "hidden=[64],[64,64]", or a Range: "a=1e-4:1e-2:log"."""
-    from jaxpg.experiment import points as P
+    from jaxpg.experiment.sweeps import points as P
 
     name, sign, rest = text.partition("=")
     if not (name and sign):
@@ -255,8 +255,8 @@ def _sum_up(found) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from jaxpg.experiment import scores
-    from jaxpg.experiment.logging import short
+    from jaxpg.experiment.analysis import scores
+    from jaxpg.experiment.text import format_count
 
     about, folder = found.about, found.folder
     if not all(part["over"] for part in about["parts"]):
@@ -280,7 +280,7 @@ def _sum_up(found) -> int:
         print(f"and {len(ranked) - BEST} more configs in scores.csv")
     lived, count = int(found.scores["env_steps"].sum()), about["compilations"]
     print(
-        f"{len(found.scores)} runs, {short(lived)} env steps in {about['seconds']:.1f} s "
+        f"{len(found.scores)} runs, {format_count(lived)} env steps in {about['seconds']:.1f} s "
         f"and {count} compilation{'s'[: count != 1]} of a training program"
     )
     print(f"folder  {folder}\ntables  results.csv, evaluations.csv, scores.csv")

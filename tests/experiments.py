@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 import jaxpg
-from jaxpg.core import env as E
 from jaxpg.core.config import to_dict
-from jaxpg.experiment import provenance
-from jaxpg.experiment.checkpoint import write_json
+from jaxpg.envs import registry
+from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run.checkpoint import write_json
 
 NAN = np.nan
 
@@ -38,7 +38,7 @@ def run_folder(path, returns, *, about=True, env="CartPole-v1", greedy=None, sum
             "format": 1,
             "agent": "ppo",
             "config": to_dict(jaxpg.ppo.Config(learning_rate=0.5)),
-            "environment": E.to_dict(E.make(env)),
+            "environment": registry.to_dict(registry.make(env)),
             "own": [],
             "key": {"generator": "threefry2x32", "words": words if len(words) > 1 else words[0]},
             "total_steps": returns.shape[1] * 10,
@@ -92,7 +92,7 @@ def sweep(points, scores, curve=None, ended=None, kind="sweep", seeds=None, **ab
         record |= {"environment": environment}
     else:
         envs = list(dict.fromkeys(p.get("env", "CartPole-v1") for p in points))
-        record["environments"] = {name: E.to_dict(E.make(name)) for name in envs}
+        record["environments"] = {name: registry.to_dict(registry.make(name)) for name in envs}
         record["configs"] = {
             p["agent"]: {name: to_dict(jaxpg.preset(p["agent"], name)) for name in envs}
             for p in points

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxpg
-from jaxpg.core.env import to_dict, with_params
-from jaxpg.core.lanes import pick
-from jaxpg.envs import almgren_chriss as ac
-from jaxpg.envs import execution_baselines as eb
-from jaxpg.experiment import sweep
+from jaxpg.core.parallel.lanes import pick
+from jaxpg.envs.finance import almgren_chriss as ac
+from jaxpg.envs.finance import baselines as eb
+from jaxpg.envs.registry import to_dict, with_params
+from jaxpg.experiment.sweeps import sweep
 
 NAME, PATHS = "AlmgrenChriss-jaxpg", 100_000
 

@@ -13,7 +13,7 @@ import jaxpg
 from jaxpg.core.config import replace
 from jaxpg.core.run import run
 from jaxpg.core.train import start, with_horizon
-from jaxpg.experiment.checkpoint import (
+from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,
     checkpoints,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxpg import cli
-from jaxpg.experiment.checkpoint import read_json
+from jaxpg.experiment.run.checkpoint import read_json
 
 TINY = (
     "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 1 "

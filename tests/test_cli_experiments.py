@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxpg import cli
-from jaxpg.core.lanes import GOING
+from jaxpg.core.parallel.lanes import GOING
 from jaxpg.core.run import Event, Result
-from jaxpg.experiment.display import display
+from jaxpg.experiment.sweeps.progress import display
 from tests.test_cli import TINY, elsewhere, jaxpg  # noqa: F401  fixtures
 
 SWEEP = f"sweep ppo CartPole-v1 {TINY} --total-steps 64 --seeds 2 --episodes 4"

@@ -15,7 +15,7 @@ from jaxpg.core import env as E
 from jaxpg.core.run import run
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.core.train import iterate, start, with_horizon
-from jaxpg.experiment.logging import NonFiniteError, nan_guard
+from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
 from tests.conftest import CONTINUOUS, DISCRETE, RATE, RUIN, TINY, short_env
 from tests.tabular import Odd, make
 

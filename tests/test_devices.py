@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.core import devices
+from jaxpg.core.parallel import devices
 
 SCALED = {"normalize_obs": True, "normalize_reward": True}
 PPO = SCALED | {"num_envs": 8, "num_steps": 20, "hidden": (24,)}

@@ -14,7 +14,7 @@ from jaxpg import agents
 from jaxpg.agents import ppo, reinforce
 from jaxpg.core.run import Callback, _start, run
 from jaxpg.experiment import diagnostics
-from jaxpg.nets.networks import actor_critic
+from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import normalize
 from tests.conftest import ACTOR_CRITIC, INSTALLED, TINY
 from tests.tabular import Chain, Constant, make

@@ -12,7 +12,7 @@ import jaxpg
 from jaxpg.agents import a2c, a3c, impala, ppo
 from jaxpg.core import env as E
 from jaxpg.loops import lag
-from jaxpg.nets.networks import actor_critic
+from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import importance, losses
 from jaxpg.ops.returns import gae, n_step_return
 

@@ -11,7 +11,7 @@ import pytest
 import jaxpg
 from jaxpg.agents import a2c, reinforce
 from jaxpg.core.types import Transition
-from jaxpg.nets.networks import actor_critic
+from jaxpg.nets.actor_critic import actor_critic
 from tests.tabular import Chain, Constant, make
 
 ACTIONS = np.array(list(itertools.product((0, 1), repeat=3)))  # every trajectory [8, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.core.primitives import threefry2x32_p
 
-import jaxpg.core.hashing  # noqa: F401
+import jaxpg.core.random_cpu  # noqa: F401
 
 # Threefry-2x32 with 20 rounds, from the authors' known-answer file: key, counter, result.
 KNOWN = {

@@ -17,7 +17,8 @@ from gymnax.environments import spaces as gymnax_spaces
 import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.spaces import MultiBinary, MultiDiscrete
-from jaxpg.nets import policies
+from jaxpg.envs import registry
+from jaxpg.nets import heads
 from tests.conftest import ACTOR_CRITIC, TINY
 from tests.tabular import make
 
@@ -84,7 +85,7 @@ SPACES = {"multi": MultiDiscrete(NVEC), "binary": MultiBinary((2, 2))}
 
 
 def head(name, *shape):
-    return policies.make(name, box(*shape) if shape else make(Copy(SPACES[name])))
+    return heads.make(name, box(*shape) if shape else make(Copy(SPACES[name])))
 
 
 def outputs(pi, key, scale, *shape):
@@ -102,7 +103,7 @@ def every_action(name):
 @pytest.mark.parametrize("name", SPACES)
 def test_heads_over_integers_are_their_enumeration(name):
     temperature = 0.7
-    pi = policies.make("auto", make(Copy(SPACES[name])), temperature)
+    pi = heads.make("auto", make(Copy(SPACES[name])), temperature)
     out, other = outputs(pi, KEY, 1.5, 2)
     actions = every_action(name)
 
@@ -235,7 +236,7 @@ def test_everything_is_finite_up_to_50(name):
     """Values and slopes, of everything that a loss could hold."""
     pi = head(name, 2) if name in BOXES else head("auto", 2)
     if name in SPACES:
-        pi = policies.make("auto", make(Copy(SPACES[name])))
+        pi = heads.make("auto", make(Copy(SPACES[name])))
     size = pi.outputs + pi.free_outputs
     k_out, k_other, k_draw = jax.random.split(KEY, 3)
     out, other = (
@@ -347,7 +348,7 @@ def test_one_dimension_can_have_two_modes():
 @pytest.mark.parametrize("name", [*NEW, *SPACES])
 def test_x64_gives_doubles(name):
     with jax.enable_x64(True):
-        pi = head(name, 2) if name in BOXES else policies.make("auto", make(Copy(SPACES[name])))
+        pi = head(name, 2) if name in BOXES else heads.make("auto", make(Copy(SPACES[name])))
 
         def go(key):
             out = jax.random.normal(key, (5, pi.outputs))
@@ -425,7 +426,7 @@ def test_boxes_of_any_shape(name, shape):
     state = jax.eval_shape(lambda k: agent.init(cfg, env, k), KEY)
     act = lambda s, k: agent.act(cfg, env, s, jnp.zeros((5, 2)), (), k, False)[0]  # noqa: E731
     assert jax.eval_shape(act, state, KEY).shape == (5, *shape)
-    pi = policies.make("tanh_gaussian", env)
+    pi = heads.make("tanh_gaussian", env)
     draw = jnp.linspace(-30, 30, 5)[:, None] * jnp.ones(max(1, int(np.prod(shape))))
     found = pi.action(draw)
     assert found.shape == (5, *shape)
@@ -500,7 +501,7 @@ def test_two_passages_stay_open():
 
 def test_categorical_is_distrax_s():
     """The same draws from the same key, densities, entropies and divergences."""
-    pi = policies.make("auto", E.make("Acrobot-v1"), 0.7)
+    pi = heads.make("auto", registry.make("Acrobot-v1"), 0.7)
     out, other = (outputs(pi, jax.random.key(i), 3.0, 5) for i in (0, 1))
     p, q = (distrax.Categorical(logits=x / 0.7, dtype=jnp.int32) for x in (out, other))
     draw, log_prob = pi.sample(out, KEY)

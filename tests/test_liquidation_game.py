@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.core.evaluate import actions
-from jaxpg.envs import almgren_chriss as ac
-from jaxpg.envs import execution_baselines as eb
-from jaxpg.envs import liquidation_game as lg
+from jaxpg.core.episodes import actions
+from jaxpg.envs.finance import almgren_chriss as ac
+from jaxpg.envs.finance import baselines as eb
+from jaxpg.envs.finance import liquidation_game as lg
 from jaxpg.loops.independent import independent
 
 NAME = "LiquidationGame-jaxpg"

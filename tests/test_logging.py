@@ -12,7 +12,13 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback, Event, run
-from jaxpg.experiment import logging
+from jaxpg.experiment.callbacks import progress as progress_bar
+from jaxpg.experiment.callbacks.evaluation import evaluation
+from jaxpg.experiment.callbacks.guards import NonFiniteError, _finite, nan_guard, stop_at
+from jaxpg.experiment.callbacks.metrics import metrics_files
+from jaxpg.experiment.callbacks.progress import progress
+from jaxpg.experiment.callbacks.tensorboard import tensorboard
+from jaxpg.experiment.text import format_count
 
 NAN = np.nan
 STEPS = 10  # environment steps of an iteration, in the made-up events
@@ -37,7 +43,7 @@ def read(folder):
 
 
 def test_a_row_per_iteration_and_seed(tmp_path):
-    write = logging.metrics_files(tmp_path).on_metrics
+    write = metrics_files(tmp_path).on_metrics
     write(episodes(2, [[NAN, 0.1], [1e-5, 1e20]], [[0, 3], [1, 2]]))
     write(episodes(3, [[7], [np.inf]], [[1], [1]], measured={"eval/greedy": np.ones(2)}))
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -54,7 +60,7 @@ def test_a_row_per_iteration_and_seed(tmp_path):
 
 
 def test_without_seeds_there_is_seed_0(tmp_path):
-    logging.metrics_files(tmp_path).on_metrics(episodes(2, [1, 2], [1, 1]))
+    metrics_files(tmp_path).on_metrics(episodes(2, [1, 2], [1, 1]))
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert rows[1:] == ["0,1,10,1,1.0", "0,2,20,1,2.0"]
 
@@ -63,7 +69,7 @@ def test_the_text_of_a_float_gives_it_again(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2**32, 2000, np.uint32)
     values = bits.view(np.float32)
     values = values[np.isfinite(values)]
-    logging.metrics_files(tmp_path).on_metrics(episodes(len(values), values, values * 0))
+    metrics_files(tmp_path).on_metrics(episodes(len(values), values, values * 0))
     rows = (tmp_path / "metrics.csv").read_text().splitlines()[1:]
     texts = [row.split(",")[-1] for row in rows]
     assert np.array_equal(np.array(texts, np.float32), values)
@@ -75,7 +81,7 @@ def test_files_do_not_depend_on_the_chunk(tmp_path):
     for chunks in ([4], [1, 3], [2, 1, 1]):
         folder, end = tmp_path / str(chunks), 0
         folder.mkdir()
-        write = logging.metrics_files(folder).on_metrics
+        write = metrics_files(folder).on_metrics
         for chunk in chunks:
             end += chunk
             write(episodes(end, returns[:, end - chunk : end], counts[:, end - chunk : end]))
@@ -91,8 +97,8 @@ def test_a_run_goes_on_where_its_files_are_cut_off(tmp_path, torn):
     parts = [part._replace(metrics=part.metrics | measured) for part in parts]
 
     def write(parts, iteration):
-        files = logging.metrics_files(tmp_path, iteration)
-        rows = logging.evaluation(None, None, None, None, 2, folder=tmp_path, iteration=iteration)
+        files = metrics_files(tmp_path, iteration)
+        rows = evaluation(None, None, None, None, 2, folder=tmp_path, iteration=iteration)
         for part in parts:
             files.on_metrics(part)
             rows.on_metrics(part)
@@ -117,7 +123,7 @@ def test_writing_is_cheap(tmp_path):
     import time
 
     wide = {f"loss_{i}": np.ones((16, 1000), np.float32) / 3 for i in range(10)}
-    write = logging.metrics_files(tmp_path).on_metrics
+    write = metrics_files(tmp_path).on_metrics
     begun = time.process_time()
     write(event(1000, num_iters=1000, **wide))
     assert time.process_time() - begun < 2  # measured: 0.25 s
@@ -145,8 +151,8 @@ def go(*callbacks, cfg=CFG, iterations=13, **more):
     )  # fmt: skip
 
 
-def evaluation(folder, iteration=0, every=5):
-    return logging.evaluation(
+def evaluations(folder, iteration=0, every=5):
+    return evaluation(
         jaxpg.ppo, CFG, environment(), keys(), every, 64, folder, iteration
     )  # fmt: skip
 
@@ -156,7 +162,7 @@ def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_sa
     whole.mkdir()
     resumed.mkdir()
     plain = go()
-    full = go(logging.metrics_files(whole), evaluation(whole))
+    full = go(metrics_files(whole), evaluations(whole))
     table = np.genfromtxt(whole / "evaluations.csv", delimiter=",", names=True)
     assert table.dtype.names == (
         "seed", "iteration", "env_steps", "greedy", "greedy_std", "sampled", "sampled_std",
@@ -170,18 +176,16 @@ def test_evaluations_are_due_by_absolute_iterations_and_a_resumed_run_has_the_sa
     for name, values in plain.metrics.items():  # evaluation takes no key from training
         np.testing.assert_array_equal(values, full.metrics[name])
 
-    half = go(
-        logging.metrics_files(resumed), evaluation(resumed), lambda event: event.iteration == 6
-    )
+    half = go(metrics_files(resumed), evaluations(resumed), lambda event: event.iteration == 6)
     assert half.iteration == 6
-    later = logging.metrics_files(resumed, 6), evaluation(resumed, 6)
+    later = metrics_files(resumed, 6), evaluations(resumed, 6)
     go(*later, state=half.state, iteration=6)
     assert read(resumed) == read(whole)
 
 
 def test_greedy_and_sampled_are_what_they_say():
     seen = []
-    result = go(evaluation(None, every=100), Callback(on_metrics=seen.append))
+    result = go(evaluations(None, every=100), Callback(on_metrics=seen.append))
     last = seen[-1].metrics
     assert all("eval/greedy" not in e.metrics for e in seen[:-1])
     assert last["eval/greedy"].shape == last["eval/sampled_std"].shape == (2,)
@@ -212,63 +216,63 @@ def state_of(bad=(), seeds=3):
 
 
 def test_nan_guard_names_the_leaf_the_seeds_and_the_iterations():
-    look = logging.nan_guard().on_chunk
+    look = nan_guard().on_chunk
     good = episodes(4, np.full((3, 2), NAN), np.zeros((3, 2)), state=state_of())
     look(good)  # no finished episode is no failure
-    with pytest.raises(logging.NonFiniteError, match=r"^params\['w'\] is .* in seed 1;.* 3-4$"):
+    with pytest.raises(NonFiniteError, match=r"^params\['w'\] is .* in seed 1;.* 3-4$"):
         look(good._replace(state=state_of([1])))
     both = state_of([0, 2])
     both = both._replace(params={**both.params, "b": both.params["b"] / 0})
     with pytest.raises(FloatingPointError, match=r"^params\['b'\] and 1 other.* seeds 0, 1, 2;"):
         look(good._replace(state=both))
     one = jax.tree.map(lambda x: x[1], state_of([1]))
-    with pytest.raises(logging.NonFiniteError, match=r"^params\['w'\] is not finite; .* 4-4$"):
+    with pytest.raises(NonFiniteError, match=r"^params\['w'\] is not finite; .* 4-4$"):
         look(episodes(4, [NAN], [0], state=one))
 
 
 def test_nan_guard_compiles_once():
-    look = logging.nan_guard().on_chunk
+    look = nan_guard().on_chunk
     look(episodes(2, np.ones((5, 2)), np.ones((5, 2)), state=state_of(seeds=5)))
-    before = logging._finite._cache_size()
+    before = _finite._cache_size()
     for end in range(3, 6):
         look(episodes(end, np.ones((5, 1)), np.ones((5, 1)), state=state_of(seeds=5)))
-    assert logging._finite._cache_size() == before
+    assert _finite._cache_size() == before
 
 
 def test_nan_guard_fires_when_the_learning_rate_is_absurd():
     absurd = CFG.__class__(**{**vars(CFG), "learning_rate": 1e30})
-    with pytest.raises(logging.NonFiniteError, match=r"params.*seeds 0, 1;.* iterations 1-3"):
-        go(logging.nan_guard(), cfg=absurd)
-    assert go(logging.nan_guard()).stopped == "done"
+    with pytest.raises(NonFiniteError, match=r"params.*seeds 0, 1;.* iterations 1-3"):
+        go(nan_guard(), cfg=absurd)
+    assert go(nan_guard()).stopped == "done"
 
 
 def test_stop_at_a_mean_over_the_episodes_of_a_chunk():
     chunk = episodes(3, [10, NAN, 2], [3, 0, 1])  # four episodes: 10, 10, 10, 2
 
     def stops(target):
-        return logging.stop_at(target, "episode/return").on_metrics(chunk)
+        return stop_at(target, "episode/return").on_metrics(chunk)
 
     assert stops(8.0) is True
     assert stops(8.01) is False
     none = episodes(3, [NAN] * 3, [0] * 3)
-    assert logging.stop_at(-1e9, "episode/return").on_metrics(none) is False
+    assert stop_at(-1e9, "episode/return").on_metrics(none) is False
 
 
 def test_stop_at_in_all_seeds_or_any():
     seen = episodes(1, np.ones((2, 1)), np.ones((2, 1)), measured={"eval/greedy": np.array([5, 9])})
-    assert logging.stop_at(5).on_metrics(seen) is True
-    assert logging.stop_at(6).on_metrics(seen) is False
-    assert logging.stop_at(6, all_seeds=False).on_metrics(seen) is True
-    assert logging.stop_at(10, all_seeds=False).on_metrics(seen) is False
-    assert logging.stop_at(0).on_metrics(episodes(1, [1], [1])) is False  # nothing was measured
+    assert stop_at(5).on_metrics(seen) is True
+    assert stop_at(6).on_metrics(seen) is False
+    assert stop_at(6, all_seeds=False).on_metrics(seen) is True
+    assert stop_at(10, all_seeds=False).on_metrics(seen) is False
+    assert stop_at(0).on_metrics(episodes(1, [1], [1])) is False  # nothing was measured
     with pytest.raises(ValueError, match="target=nan: allowed is a finite number"):
-        logging.stop_at(NAN)
+        stop_at(NAN)
     with pytest.raises(ValueError, match="did you mean 'episode/return'"):
-        logging.stop_at(6, "episode/returns").on_metrics(seen)
+        stop_at(6, "episode/returns").on_metrics(seen)
 
 
 def test_stop_at_ends_a_run():
-    result = go(logging.stop_at(-1, "episode/return"), iterations=30)
+    result = go(stop_at(-1, "episode/return"), iterations=30)
     assert result.stopped == "callback"
     ended = result.metrics["episode/count"].reshape(2, -1, CHUNK).sum(-1)
     first = np.flatnonzero((ended > 0).all(0))[0]  # chunk with an episode in every seed
@@ -281,7 +285,7 @@ def test_stop_at_ends_a_run():
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(logging.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(progress_bar.time, "perf_counter", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "80")
     return now
 
@@ -300,7 +304,7 @@ def show(bar, clock, seeds, iterations=20):
 
 
 def test_progress_adds_the_seeds_up(clock, capsys):
-    show(logging.progress("ppo"), clock, seeds=16)
+    show(progress("ppo"), clock, seeds=16)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == [f"{p}%" for p in range(10, 101, 10)]
     # 10 steps an iteration and seed, 2 iterations a second: 320 steps/s, from the first chunk on.
@@ -309,7 +313,7 @@ def test_progress_adds_the_seeds_up(clock, capsys):
 
 
 def test_progress_counts_from_where_a_run_goes_on(clock, capsys):
-    bar = logging.progress()
+    bar = progress()
     for end in (15, 16, 17, 18):
         bar.on_metrics(episodes(end, [NAN], [0])._replace(num_iters=20))
         clock[0] += 1
@@ -321,7 +325,7 @@ def test_progress_bar_fits_80_columns(clock, capsys, monkeypatch):
     import re
 
     monkeypatch.setenv("FORCE_COLOR", "1")
-    show(logging.progress("reinforce on a long name"), clock, seeds=16)
+    show(progress("reinforce on a long name"), clock, seeds=16)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n")
     last = [line for line in lines.splitlines() if line.strip()][-1]
     assert "100%  320 steps/s  return 80  eval 5  ETA 0:00:00" in last
@@ -333,7 +337,7 @@ def test_progress_bar_fits_80_columns(clock, capsys, monkeypatch):
     [(0, "0"), (950, "950"), (1500, "1.5k"), (999_999, "1M"), (123_456, "123k"), (5e9, "5G")],
 )
 def test_short(number, text):
-    assert logging.short(number) == text
+    assert format_count(number) == text
 
 
 # TensorBoard.
@@ -354,7 +358,7 @@ def scalars(folder):
 
 def test_tensorboard_has_a_point_per_chunk_and_seed(tmp_path):
     pytest.importorskip("tensorboardX")
-    write = logging.tensorboard(tmp_path)
+    write = tensorboard(tmp_path)
     write.on_metrics(episodes(2, [[10, 20], [NAN, NAN]], [[3, 1], [0, 0]]))
     write.on_metrics(
         episodes(3, [[1], [2]], [[1], [1]], measured={"eval/greedy": np.array([7, 8])})
@@ -371,4 +375,4 @@ def test_tensorboard_has_a_point_per_chunk_and_seed(tmp_path):
 def test_without_tensorboardx_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxpg\[tensorboard\]'"):
-        logging.tensorboard(tmp_path)
+        tensorboard(tmp_path)

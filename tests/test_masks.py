@@ -9,8 +9,9 @@ import pytest
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.core.observations import Masked, array_leaves, mask_illegal
 from jaxpg.core.run import run
-from jaxpg.nets import policies
+from jaxpg.nets import heads
 from jaxpg.ops import dynamic_programming as dp
 from tests.conftest import CONTINUOUS, INSTALLED, TINY
 from tests.tabular import Picky, make
@@ -40,7 +41,7 @@ def test_no_agent_takes_an_illegal_action(name):
     def actions(key):
         obs = E.reset(env, key, 64).obs
         mask = obs.mask & (jnp.arange(64)[:, None] % 4 != jnp.arange(4))  # of info it is all True
-        obs = E.Masked(obs.obs, mask.at[:, 0].set(~mask[:, 1:].any(-1)))
+        obs = Masked(obs.obs, mask.at[:, 0].set(~mask[:, 1:].any(-1)))
         both = [agent.act(cfg, env, state, obs, (), key, greedy)[0] for greedy in (0, 1)]
         return jnp.stack([jnp.take_along_axis(obs.mask, a[:, None], -1) for a in both])
 
@@ -57,9 +58,9 @@ def test_an_agent_that_sees_the_mask_finds_the_first_legal_action():
 def test_an_observation_is_floats_and_a_mask():
     env = make(Picky())
     obs = E.reset(env, KEY, 5).obs
-    assert isinstance(obs, E.Masked)
+    assert isinstance(obs, Masked)
     assert obs.mask.dtype == bool
-    assert {x.dtype for x in E.leaves(obs)} == {jnp.dtype("float32")}
+    assert {x.dtype for x in array_leaves(obs)} == {jnp.dtype("float32")}
     assert env.obs_shapes == ((3,), (1,), (4, 4, 1))  # the integer is one-hot
     with pytest.raises(ValueError, match=r"q_learning|Discrete and Box"):
         jaxpg.q_learning.init(jaxpg.q_learning.Config(), env, KEY)
@@ -80,17 +81,17 @@ def test_a_mask_in_info_is_of_the_state_that_was_reached():
 
 def test_of_a_million_samples_none_is_illegal():
     mask = jax.random.bernoulli(KEY, 0.3, (1000, 4)).at[:, 0].set(True)
-    out = E.legal(10 * jax.random.normal(KEY, (1000, 4)), E.Masked((), mask))
-    pi = policies.make("categorical", make(Picky()), temperature=3.0)
+    out = mask_illegal(10 * jax.random.normal(KEY, (1000, 4)), Masked((), mask))
+    pi = heads.make("categorical", make(Picky()), temperature=3.0)
     draws = jax.vmap(lambda k: pi.sample(out, k)[0])(jax.random.split(KEY, 1000))
     assert mask[jnp.arange(1000), draws].all()
     assert mask[jnp.arange(1000), pi.mode(out)].all()
 
 
 def test_what_is_illegal_has_no_part_in_entropy_or_gradient():
-    pi = policies.make("categorical", make(Picky()))
+    pi = heads.make("categorical", make(Picky()))
     logits, mask = jnp.array([0.3, -1.0, 2.0, 0.5]), jnp.array([True, False, True, False])
-    masked = lambda x, mask: E.legal(x, E.Masked((), mask))  # noqa: E731
+    masked = lambda x, mask: mask_illegal(x, Masked((), mask))  # noqa: E731
     p = np.exp([0.3, 2.0]) / np.exp([0.3, 2.0]).sum()
     expected = -(p * np.log(p)).sum()
     assert pi.entropy(masked(logits, mask), KEY) == pytest.approx(expected, abs=1e-6)

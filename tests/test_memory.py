@@ -16,7 +16,7 @@ from jaxpg.core.run import Result, run
 from jaxpg.core.train import iterate, start
 from jaxpg.loops import replay
 from jaxpg.nets import memories
-from jaxpg.nets.networks import actor_critic
+from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops.returns import starts
 from jaxpg.replay import uniform
 

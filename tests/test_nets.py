@@ -10,15 +10,15 @@ import pytest
 from flax import linen as nn
 
 import jaxpg
-from jaxpg.nets import policies
+from jaxpg.nets import heads
 from jaxpg.nets.initializers import orthogonal
 
-GAUSSIANS = [head for head in policies.HEADS if "gaussian" in head]
+GAUSSIANS = [head for head in heads.HEADS if "gaussian" in head]
 OUT = jnp.array([0.7, -0.4])  # mean and log-std of one dimension
 
 
 def pendulum(head):
-    return policies.make(head, jaxpg.make("Pendulum-v1"))
+    return heads.make(head, jaxpg.make("Pendulum-v1"))
 
 
 @pytest.mark.parametrize("head", GAUSSIANS)
@@ -59,7 +59,7 @@ def test_entropy_and_divergence_match_samples(head, log_std):
 
 def test_temperature_divides_logits_everywhere():
     env = jaxpg.make("CartPole-v1")
-    cold, out = policies.make("auto", env, 0.5), jnp.array([1.0, 0.0])
+    cold, out = heads.make("auto", env, 0.5), jnp.array([1.0, 0.0])
     expected = jax.nn.log_softmax(out / 0.5)
     np.testing.assert_allclose(
         jax.vmap(cold.log_prob, (None, 0))(out, jnp.arange(2)), expected, rtol=1e-5
@@ -75,7 +75,7 @@ def test_actions_lie_in_the_space(head):
     draws = jnp.array([[-1e3], [0.0], [1e3]])
 
     def bounds(torque):
-        return policies.make(head, jaxpg.make("Pendulum-v1", max_torque=torque)).action(draws)
+        return heads.make(head, jaxpg.make("Pendulum-v1", max_torque=torque)).action(draws)
 
     np.testing.assert_allclose(bounds(5.0)[:, 0], [-5, 0, 5], atol=1e-5)
 

@@ -17,17 +17,16 @@ from jaxpg import agents
 from jaxpg.core.train import start
 from jaxpg.loops import replay
 from jaxpg.nets import values
-from jaxpg.nets.networks import (
+from jaxpg.nets.actor_critic import ActorCritic, actor_critic
+from jaxpg.nets.networks import (  # fmt: skip
     ACTIVATIONS,
     CNN,
     MLP,
     STATISTICS,
-    ActorCritic,
     Conv,
-    actor_critic,
     learning,
     running,
-)  # fmt: skip
+)
 from tests.conftest import CONTINUOUS, INSTALLED, TINY, short_env
 
 KEY = jax.random.key(3)

@@ -7,6 +7,7 @@ import pytest
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.envs import registry
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_part_is_the_whole_s(name, whole, keep, size):
 def test_its_parameters_are_the_whole_s():
     env = jaxpg.make("CartPolePositions-jaxpg", masspole=0.3)
     assert float(env.params.total_mass) == pytest.approx(1.3)
-    recipe = E.to_dict(env)
+    recipe = registry.to_dict(env)
     again = jaxpg.make(recipe.pop("name"), **recipe)
     assert again.params == env.params
     assert again.core is env.core

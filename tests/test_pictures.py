@@ -12,9 +12,10 @@ from matplotlib.collections import PolyCollection
 import jaxpg
 from jaxpg.core.run import Result
 from jaxpg.core.train import start
-from jaxpg.experiment import phases, pictures, plots, scores, statistics, style
-from jaxpg.experiment.pictures import scales
-from jaxpg.experiment.pictures.actions import Played
+from jaxpg.experiment import figures
+from jaxpg.experiment.analysis import phases, scores, statistics
+from jaxpg.experiment.figures import learning_curve, scales, style
+from jaxpg.experiment.figures.actions import Played
 from tests.experiments import NAN, grid, run_folder, sweep
 
 WIDTHS = (style.WIDE, style.NARROW)
@@ -86,7 +87,7 @@ def test_scales():
 def test_the_four_panels(tmp_path, width):
     returns = np.stack([TEN, TEN + 50])
     path = run_folder(tmp_path / "a", returns, greedy=[450, 500])
-    figure = pictures.training_report(path, width)
+    figure = figures.training_report(path, width)
     heads = [axes.get_title("left") for axes in figure.axes]
     panels = "Return", "Losses and other metrics of learning", "Episode lengths"
     assert {*panels, "Phases of learning"} <= set(heads)
@@ -105,7 +106,7 @@ def test_the_four_panels(tmp_path, width):
 def test_the_share_of_seeds_that_solved_it(tmp_path):
     returns = np.full((4, 40), 500.0)
     returns[:2, :20] = 0  # two seeds come to it late; the mean of 20 episodes is 475 19 later
-    figure = pictures.training_report(run_folder(tmp_path / "a", returns))
+    figure = figures.training_report(run_folder(tmp_path / "a", returns))
     right = next(a for a in figure.axes if a.get_ylabel().startswith("share of seeds"))
     share = right.lines[0].get_ydata()
     assert share.tolist() == [0.5] * 38 + [1.0] * 2
@@ -114,7 +115,7 @@ def test_the_share_of_seeds_that_solved_it(tmp_path):
 def test_lengths_under_the_last_policy(tmp_path):
     path = run_folder(tmp_path / "a", TEN)
     lengths = {"greedy": np.array([100] * 3 + [500]), "sampled": np.array([20, 30, 40, 50])}
-    figure = pictures.training_report(path, played=Played(lengths, {}, None))
+    figure = figures.training_report(path, played=Played(lengths, {}, None))
     (axes,) = (a for a in figure.axes if a.get_title("left") == "Episode lengths")
     assert "4 whole episodes each" in said(figure)
     assert "greedy, median 100" in said(figure)
@@ -138,16 +139,16 @@ ODD = {
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_runs_have_a_picture(tmp_path, kind, width):
-    pictures.save(pictures.training_report(ODD[kind](tmp_path / "a"), width), tmp_path / "a.png")
+    figures.save(figures.training_report(ODD[kind](tmp_path / "a"), width), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_without_metrics_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match=r"a/metrics\.csv: found no rows"):
-        pictures.training_report(tmp_path / "a")
+        figures.training_report(tmp_path / "a")
     with pytest.raises(jaxpg.CheckpointError, match="expected the folder of a run"):
-        pictures.action_distribution(run_folder(tmp_path / "b", TEN, about=False))
+        figures.action_distribution(run_folder(tmp_path / "b", TEN, about=False))
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +167,13 @@ def _untrained(agent, cfg, name, key):
 
 
 def test_actions_of_whole_episodes(discrete):
-    played = pictures.play(discrete)
+    played = figures.play(discrete)
     for kind in ("greedy", "sampled"):
         assert len(played.actions[kind]) == 2  # seeds
         assert sum(map(len, played.actions[kind])) == played.lengths[kind].sum()
         assert len(played.lengths[kind]) == 2 * 64
         assert 8 <= played.lengths[kind].min() <= played.lengths[kind].max() <= 30
-    figure = pictures.action_distribution(discrete, played=played)
+    figure = figures.action_distribution(discrete, played=played)
     bars = np.array([p.get_height() for p in figure.axes[0].patches]).reshape(2, 2)
     first = np.mean([(x == 0).mean() for x in played.actions["greedy"]])
     np.testing.assert_allclose(bars[0], [first, 1 - first])
@@ -188,18 +189,18 @@ def test_actions_of_whole_episodes(discrete):
 def test_continuous_actions_are_a_density():
     cfg = jaxpg.sac.Config(num_envs=2, num_steps=4, hidden=(4,), buffer_size=16, learning_starts=5)
     result = _untrained(jaxpg.sac, cfg, "Pendulum-v1", jax.random.key(0))
-    figure = pictures.action_distribution(result)
+    figure = figures.action_distribution(result)
     (axes,) = figure.axes
     bars = axes.patches[:40]
     assert np.isclose(sum(p.get_height() * p.get_width() for p in bars), 1)
     assert axes.get_xlabel() == "action"
     with pytest.raises(ValueError, match="has no state"):
-        pictures.play(result._replace(state=None))
+        figures.play(result._replace(state=None))
 
 
 def test_a_heat_map_has_the_iqm_and_the_runs_of_each_cell():
     points, values = grid()
-    figure = pictures.heat_map(sweep(points, values), "learning_rate", "gae_lambda")
+    figure = figures.heat_map(sweep(points, values), "learning_rate", "gae_lambda")
     cells = {tuple(t.get_position()): t.get_text() for t in figure.axes[0].texts}
     assert cells[(0.5, 0.5)] == "20\n(n=3)"
     assert cells[(0.5, 1.5)] == "50\n(n=3)"
@@ -216,7 +217,7 @@ def test_a_dose_is_the_best_or_all_of_the_others(others, expected):
     points, values = grid()
     values[3] = [71, 72, 73]
     expected = [50, 80] if others == "best" else [35, statistics.iqm([values[2], values[3]])]
-    figure = pictures.heat_map(sweep(points, values), "learning_rate", others=others)
+    figure = figures.heat_map(sweep(points, values), "learning_rate", others=others)
     (axes,) = figure.axes
     line = axes.lines[0]
     np.testing.assert_allclose(line.get_xdata(), [-4, -3])
@@ -237,7 +238,7 @@ def test_a_random_search_is_points():
     rng = np.random.default_rng(0)
     points = [{"learning_rate": 10**x, "gamma": 1 - 10**y} for x, y in rng.uniform(-4, -1, (20, 2))]
     values = rng.normal(size=(20, 2))
-    figure = pictures.heat_map(sweep(points, values), "learning_rate", "gamma")
+    figure = figures.heat_map(sweep(points, values), "learning_rate", "gamma")
     offsets = figure.axes[0].collections[0].get_offsets()
     assert sorted(offsets[:, 0]) == sorted(np.log10([p["learning_rate"] for p in points]))
     colours = figure.axes[0].collections[0].get_array()
@@ -250,7 +251,7 @@ def test_parallel_coordinates(width):
         {"learning_rate": lr, "activation": a, "hidden": h}
         for lr, a, h in [(1e-4, "tanh", [64, 64]), (1e-2, "relu", [8]), (1e-3, "tanh", [8])]
     ]
-    figure = pictures.parallel_coordinates(sweep(points, [[1, 1], [3, 3], [2, 2]]), width)
+    figure = figures.parallel_coordinates(sweep(points, [[1, 1], [3, 3], [2, 2]]), width)
     lines = [x for x in figure.axes[0].lines if len(x.get_xdata()) == 4]
     assert len(lines) == 3
     heights = [x.get_ydata() if width == style.WIDE else x.get_xdata() for x in lines]
@@ -263,15 +264,15 @@ def test_curves_are_the_iqm_of_the_runs():
     points, values = grid()
     values[3] = [101, 102, 103]
     found = sweep(points, values)
-    figure = pictures.curves(found, "learning_rate")
+    figure = figures.curves(found, "learning_rate")
     named = {x.get_label(): x for x in figure.axes[0].lines}
     last = named["learning_rate = 0.0001  (6 runs)"].get_ydata()[-1]
     assert np.isclose(last, statistics.iqm(values[:2]))
     assert "solved: 475" in named
-    each = pictures.curves(found)
+    each = figures.curves(found)
     assert sum("3 runs" in x.get_label() for x in each.axes[0].lines) == 4
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
-        pictures.curves(found, "learning_rat")
+        figures.curves(found, "learning_rat")
 
 
 def test_a_run_that_diverged_ends_at_the_worst_and_one_that_stopped_stays():
@@ -297,12 +298,12 @@ def test_the_pictures_of_a_comparison():
     compared, what = scores.by_agent(sweep(COMPARED, values, kind="comparison"))
     assert list(compared) == ["ppo", "a2c", "dqn"]  # in their order
     assert what == "greedy return at the end"
-    figure = pictures.profiles(compared, what)
+    figure = figures.profiles(compared, what)
     line = next(x for x in figure.axes[0].lines if x.get_label().startswith("ppo"))
     at = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
     for threshold, share in at.items():
         assert share == np.mean(np.array(values[0]) > threshold)
-    forest = pictures.improvement(compared)
+    forest = figures.improvement(compared)
     labels = [t.get_text() for t in forest.axes[0].get_yticklabels()]
     assert set(labels) == {"ppo > a2c", "dqn > ppo", "dqn > a2c"}
     dots = {labels[int(x.get_ydata()[0])]: x.get_xdata()[0]
@@ -310,7 +311,7 @@ def test_the_pictures_of_a_comparison():
     assert dots["dqn > ppo"] == 1
     assert np.isclose(dots["ppo > a2c"], 14.5 / 16)  # of 16 pairs: one tie, one lost
     with pytest.raises(ValueError, match="allowed are two names or more"):
-        pictures.improvement({"ppo": np.ones((1, 3))})
+        figures.improvement({"ppo": np.ones((1, 3))})
 
 
 def test_scores_of_several_environments_have_one_scale():
@@ -326,7 +327,7 @@ def test_efficiency_counts_those_that_never_get_there():
     steps = np.arange(1, 6) * 100.0
     curves = {"a": (steps, np.array([[0, 5, 9, 9, 9], [0, 0, 9, 9, 9]])),
               "b": (steps, np.array([[0, 0, 0, 0, 9], [0, 0, 0, 0, NAN]]))}  # fmt: skip
-    figure = pictures.efficiency(curves, 5)
+    figure = figures.efficiency(curves, 5)
     named = {x.get_label(): x for x in figure.axes[0].lines}
     a = named["a: 2 of 2, median 250"]
     assert a.get_xdata().tolist() == [0, 200, 300, 500]
@@ -354,10 +355,10 @@ def _under_way():
 @pytest.mark.parametrize("kind", ODD_SWEEPS)
 def test_odd_sweeps_have_pictures(tmp_path, kind, width):
     found = ODD_SWEEPS[kind]()
-    draw = pictures.heat_map, pictures.parallel_coordinates, pictures.curves
+    draw = figures.heat_map, figures.parallel_coordinates, figures.curves
     for i, f in enumerate(draw):
-        more = ["learning_rate"] if f == pictures.heat_map else []
-        pictures.save(f(found, *more, width=width), tmp_path / f"{i}.svg")
+        more = ["learning_rate"] if f == figures.heat_map else []
+        figures.save(f(found, *more, width=width), tmp_path / f"{i}.svg")
         assert "<svg" in (tmp_path / f"{i}.svg").read_text()
 
 
@@ -369,21 +370,21 @@ def test_before_there_are_evaluations_the_score_is_that_of_training():
 
 def test_a_sweep_without_rows_is_named():
     empty = sweep([], np.zeros((0, 2)))
-    for f in (pictures.parallel_coordinates, pictures.curves):
+    for f in (figures.parallel_coordinates, figures.curves):
         with pytest.raises(ValueError, match="has no rows yet: allowed is one that has begun"):
             f(empty)
     with pytest.raises(ValueError, match="unknown others 'worst'"):
-        pictures.heat_map(sweep(*grid()), "learning_rate", others="worst")
+        figures.heat_map(sweep(*grid()), "learning_rate", others="worst")
 
 
 def test_saving(tmp_path):
-    figure = plots.curves([run_folder(tmp_path / "a", TEN)])
-    pictures.save(figure, tmp_path / "a.svg")
+    figure = learning_curve.curves([run_folder(tmp_path / "a", TEN)])
+    figures.save(figure, tmp_path / "a.svg")
     first = (tmp_path / "a.svg").read_bytes()
-    pictures.save(figure, tmp_path / "a.svg")
+    figures.save(figure, tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_bytes() == first
     with pytest.raises(ValueError, match=r"allowed is a name that ends in \.png or \.svg"):
-        pictures.save(figure, tmp_path / "a.pdf")
+        figures.save(figure, tmp_path / "a.pdf")
 
 
 def test_a_result_has_the_panels_of_its_folder(tmp_path):
@@ -393,7 +394,7 @@ def test_a_result_has_the_panels_of_its_folder(tmp_path):
     result = Result(
         jaxpg.ppo, cfg, jaxpg.make("CartPole-v1"), None, metrics, 10, 10, "done", 1.0
     )  # fmt: skip
-    ours, theirs = (pictures.training_report(x).axes[0].lines[2:]
+    ours, theirs = (figures.training_report(x).axes[0].lines[2:]
                     for x in (result, run_folder(tmp_path / "a", returns)))  # fmt: skip
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a.get_xydata(), b.get_xydata())

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 import jaxpg
 from jaxpg.core.run import Result
-from jaxpg.experiment import plots
+from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
+from jaxpg.experiment.figures import learning_curve
 
 NAN = np.nan
 
@@ -39,7 +40,7 @@ def draw(monkeypatch, tmp_path):
 
     def draw(*runs, **more):
         path = tmp_path / "figure.png"
-        plots.learning_curve(runs, path, **more)
+        learning_curve.learning_curve(runs, path, **more)
         assert path.read_bytes().startswith(b"\x89PNG")
         assert not _pylab_helpers.Gcf.figs  # nothing is left in pyplot's global state
         (axes,) = figures[-1].axes
@@ -58,7 +59,7 @@ def test_smoothing_is_the_mean_of_the_last_episodes(window):
     counts = rng.integers(0, 4, (3, 40)) * rng.integers(0, 2, (3, 40))
     counts[:, :2] = 0
     returns = np.where(counts > 0, rng.normal(size=counts.shape), NAN)
-    smoothed = plots.smooth(returns, counts, window)
+    smoothed = moving_mean(returns, counts, window)
     for seed, i in np.ndindex(counts.shape):
         total = episodes = 0
         for j in range(i, -1, -1):  # backwards, until there are enough
@@ -73,11 +74,11 @@ def test_smoothing_is_the_mean_of_the_last_episodes(window):
 
 def test_the_interval_is_of_the_mean():
     values = np.random.default_rng(0).normal(3, 2, (100, 5))
-    low, high = plots.interval(values)
+    low, high = pointwise_interval(values)
     mean, error = values.mean(0), values.std(0) / 10
     np.testing.assert_allclose(low, mean - 1.96 * error, atol=0.1)
     np.testing.assert_allclose(high, mean + 1.96 * error, atol=0.1)
-    np.testing.assert_allclose(plots.interval(np.full((4, 2), 500.0)), 500)  # stays in bounds
+    np.testing.assert_allclose(pointwise_interval(np.full((4, 2), 500.0)), 500)  # stays in bounds
 
 
 def test_a_curve_is_the_mean_over_seeds_from_the_first_episodes_on(draw, tmp_path):
@@ -161,5 +162,5 @@ def test_a_folder_without_metrics_is_an_error(tmp_path, text):
     if text is not None:
         (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(ValueError, match=r"metrics\.csv: found no rows"):
-        plots.learning_curve([tmp_path], tmp_path / "x.png")
+        learning_curve.learning_curve([tmp_path], tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()

@@ -16,7 +16,7 @@ import jaxpg
 from jaxpg import agents, cli
 from jaxpg.core.run import Result
 from jaxpg.core.train import start
-from jaxpg.experiment.checkpoint import CheckpointError, write_json
+from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
 from tests.conftest import INSTALLED, TINY, short_env
 
 # Agent and environment: one of every kind of action, state and normalisation.

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import jaxpg
 from jaxpg.core import env as E
-from jaxpg.core.lanes import pick
-from jaxpg.envs import portfolio as pf
-from jaxpg.experiment import sweep
+from jaxpg.core.parallel.lanes import pick
+from jaxpg.envs import registry
+from jaxpg.envs.finance import portfolio as pf
+from jaxpg.experiment.sweeps import sweep
 
 NAME = "Portfolio-jaxpg"
 TWO = {"assets": 2, "drift": [0.08, 0.05], "volatility": [0.25, 0.2], "correlation": 0.3}
@@ -72,7 +73,9 @@ def test_a_constant_mix_grows_as_it_should():
         sem = returns.std() / len(returns) ** 0.5
         assert abs(returns.mean() - expected) < 3 * sem
         # Less noise, the same mean, with an error so small that dt shows.
-        quiet = play(E.with_params(env, price_noise=0.0), jax.random.key(1), 50_000, hold(*w))
+        quiet = play(
+            registry.with_params(env, price_noise=0.0), jax.random.key(1), 50_000, hold(*w)
+        )
         quiet = np.asarray(quiet.reward.sum(0))
         assert quiet.std() < returns.std() / 5
         np.testing.assert_allclose(quiet.mean(), expected, atol=3 * quiet.std() / 220 + 2e-4)
@@ -149,7 +152,7 @@ def test_data_are_drawn_with_their_frequencies(tmp_path):
         expected = len(drawn) / 50
         assert ((counts - expected) ** 2 / expected).sum() < 85  # chi-squared, 49 degrees: 0.1 %
         np.testing.assert_allclose(t.reward, np.log1p(drawn[:, 0].reshape(12, -1)), atol=1e-6)
-    again = E.make(**E.to_dict(named))
+    again = registry.make(**registry.to_dict(named))
     np.testing.assert_allclose(again.core.data, rows)
 
 

@@ -12,8 +12,8 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.run import Result
 from jaxpg.core.spaces import MultiDiscrete
-from jaxpg.experiment import frames, render, scenes
-from jaxpg.experiment.checkpoint import CheckpointError, write_json
+from jaxpg.experiment.render import frames, scenes, video
+from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
 from tests.conftest import TINY
 from tests.tabular import Odd, Picky, make
 
@@ -54,7 +54,7 @@ def result_of(agent, env):
 
 
 def play(agent, env, key=0, **more):
-    return render.play(agent, None, env, jnp.zeros(1), jax.random.key(key), **more)
+    return video.play(agent, None, env, jnp.zeros(1), jax.random.key(key), **more)
 
 
 def near(image, at, colour, tolerance=12):
@@ -149,8 +149,8 @@ def folder(tmp_path_factory):
 
 def test_a_run_s_policy_plays(folder, tmp_path):
     result, out = jaxpg.load(folder), tmp_path / "a.gif"
-    done = render.render(folder, out, policy=1, episodes=2, seed=5)
-    again = render.render(result, tmp_path / "b.gif", policy=1, episodes=2, seed=5)
+    done = video.render(folder, out, policy=1, episodes=2, seed=5)
+    again = video.render(result, tmp_path / "b.gif", policy=1, episodes=2, seed=5)
     assert out.read_bytes() == (tmp_path / "b.gif").read_bytes()
     np.testing.assert_array_equal(done.returns, again.returns)
     np.testing.assert_array_equal(done.returns, done.lengths)  # a reward of 1 each step
@@ -158,7 +158,7 @@ def test_a_run_s_policy_plays(folder, tmp_path):
 
     agent, cfg, env, state = result[:4]
     both = [jax.tree.map(lambda x: x[i], state) for i in (0, 1)]  # noqa: B023
-    episode = render.play(agent, cfg, env, both[1], jax.random.key(7))
+    episode = video.play(agent, cfg, env, both[1], jax.random.key(7))
     actions = [
         agent.act(cfg, env, s, episode.obs[:-1], (), jax.random.key(0), True)[0] for s in both
     ]
@@ -185,7 +185,7 @@ def durations(path):
 def test_a_gif_has_every_step_for_its_time(tmp_path, fallen, fps, every, each):
     out = tmp_path / "a.GIF"
     env = fallen.env
-    done = render.render(result_of(RIGHT, env), out, fps=fps)
+    done = video.render(result_of(RIGHT, env), out, fps=fps)
     length = int(done.lengths[0])
     times = durations(out)
     if every == 1:
@@ -205,23 +205,23 @@ def test_a_gif_has_every_step_for_its_time(tmp_path, fallen, fps, every, each):
 @pytest.mark.parametrize("lengths", [[1], [9], [500], [999, 3], [5] * 20, [1000] * 5])
 @pytest.mark.parametrize("fps", [1, 24, 50, 1000])
 def test_the_timetable(lengths, fps, movie):
-    shown = render.timetable(lengths, fps, movie)
+    shown = video.timetable(lengths, fps, movie)
     assert sum(s for _, _, s in shown) == pytest.approx(
-        sum(lengths) / fps + render.HOLD * len(lengths)
+        sum(lengths) / fps + video.HOLD * len(lengths)
     )
-    rate = render.MP4_RATE if movie else render.GIF_RATE
+    rate = video.MP4_RATE if movie else video.GIF_RATE
     for i, length in enumerate(lengths):
         times = [t for e, t, _ in shown if e == i]
         seconds = [s for e, _, s in shown if e == i]
         assert times[0] == 0
         assert times[-1] == length
         assert (np.diff(times) > 0).all()
-        assert seconds[-1] == render.HOLD
+        assert seconds[-1] == video.HOLD
         assert len(times) == 2 or min(seconds) > 0.49 / rate
-        if fps <= rate and (movie or sum(lengths) <= render.PICTURES):
+        if fps <= rate and (movie or sum(lengths) <= video.PICTURES):
             assert times == list(range(length + 1))
     if not movie:
-        assert len(shown) <= render.PICTURES + 2 * len(lengths)
+        assert len(shown) <= video.PICTURES + 2 * len(lengths)
 
 
 def test_colours_are_exact(tmp_path, fallen):
@@ -240,7 +240,7 @@ def test_colours_are_exact(tmp_path, fallen):
     ]:
         out, times = tmp_path / "a.gif", range(len(episode.obs))
         pictures = (frames.frame(scenes.scene(episode.env), episode, t) for t in times)
-        render._write_gif(out, pictures, [0.1] * len(episode.obs))
+        video._write_gif(out, pictures, [0.1] * len(episode.obs))
         with Image.open(out) as image:
             for place, colour in at.items():
                 assert near(image, place, colour, 0)
@@ -252,7 +252,7 @@ def test_an_mp4_has_every_step(tmp_path, fallen):
     import imageio_ffmpeg
 
     out = tmp_path / "a.mp4"
-    done = render.render(result_of(RIGHT, fallen.env), out, fps=20)
+    done = video.render(result_of(RIGHT, fallen.env), out, fps=20)
     assert list(tmp_path.iterdir()) == [out]
     reader = imageio_ffmpeg.read_frames(str(out))
     about = next(reader)
@@ -373,10 +373,10 @@ def test_environments_of_one_s_own(env, tmp_path):
     out = tmp_path / "a.gif"
     if env.core.name == "Picky":  # punishes what is not legal
         legal = lambda env, obs, carry, key: (obs.mask.argmax(-1).astype(jnp.int32), carry)  # noqa: E731
-        done = render.render(result_of(agent_of(legal), env), out, fps=10)
+        done = video.render(result_of(agent_of(legal), env), out, fps=10)
         assert done.returns == [6]
     else:
-        done = render.render(result_of(RANDOM, env), out, fps=10)
+        done = video.render(result_of(RANDOM, env), out, fps=10)
     assert len(durations(out)) == done.lengths[0] + 1 in (7, 9)
 
 
@@ -404,7 +404,7 @@ def test_bad_input_is_an_error_before_anything_is_played(folder, tmp_path, monke
     def never(*args, **kwargs):
         raise AssertionError("played")
 
-    monkeypatch.setattr(render, "play", never)
+    monkeypatch.setattr(video, "play", never)
     out = tmp_path / "a.gif"
     out.write_text("mine")
     other = tmp_path / "empty"
@@ -424,13 +424,13 @@ def test_bad_input_is_an_error_before_anything_is_played(folder, tmp_path, monke
         ("found no such folder", tmp_path / "not there", "a.gif", {}),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=words):
-            render.render(run, tmp_path / where, **more)
-    write_json(other / "run.json", jaxpg.experiment.checkpoint.read_json(folder / "run.json"))
+            video.render(run, tmp_path / where, **more)
+    write_json(other / "run.json", jaxpg.experiment.run.checkpoint.read_json(folder / "run.json"))
     with pytest.raises(CheckpointError, match="found no finished checkpoint"):
-        render.render(other, out)
+        video.render(other, out)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"MP4 needs the extra: pip install 'jaxpg\[video\]'"):
-        render.render(folder, tmp_path / "a.mp4")
+        video.render(folder, tmp_path / "a.mp4")
     assert out.read_text() == "mine"
     assert set(tmp_path.iterdir()) == {out, other}
 
@@ -443,8 +443,8 @@ def test_a_file_stays_until_the_new_one_is_whole(fallen, tmp_path, monkeypatch):
         path.write_text("half")
         raise OSError("no space")
 
-    monkeypatch.setattr(render, "_write_gif", fail)
+    monkeypatch.setattr(video, "_write_gif", fail)
     with pytest.raises(OSError, match="no space"):
-        render.render(result_of(RIGHT, fallen.env), out)
+        video.render(result_of(RIGHT, fallen.env), out)
     assert out.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [out]

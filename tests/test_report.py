@@ -11,12 +11,12 @@ import pytest
 
 import jaxpg
 from jaxpg import cli, presets
-from jaxpg.core import env as E
 from jaxpg.core.config import to_dict
-from jaxpg.envs import tabular
-from jaxpg.experiment import commands, provenance
-from jaxpg.experiment.report import report
-from jaxpg.experiment.solved import SOLVED, solved, source
+from jaxpg.envs import registry, tabular
+from jaxpg.experiment.analysis.thresholds import SOLVED, solved, source
+from jaxpg.experiment.report import reproduce
+from jaxpg.experiment.report.build import report
+from jaxpg.experiment.run import provenance
 from jaxpg.ops import dynamic_programming as dp
 from tests.experiments import NAN, grid, run_folder, sweep
 
@@ -201,7 +201,7 @@ def test_bad_input_is_named(tmp_path):
 
 def about(agent="ppo", cfg=None, env=None, key=None, **more):
     agent = getattr(jaxpg, agent)
-    env = E.make("CartPole-v1") if env is None else env
+    env = registry.make("CartPole-v1") if env is None else env
     cfg = presets.preset(agent, env.name) if cfg is None else cfg
     key = jax.random.key(0) if key is None else key
     asked = {"total_steps": 1000, "chunk": None, "evaluations": 10, "episodes": 128,
@@ -232,11 +232,11 @@ CASES = {
     "its preset": lambda: about(),
     "settings": lambda: about(cfg=jaxpg.ppo.Config(
         hidden=(8,), learning_rate=1.5e-3, clip_value=False, shared=True, target_kl=0.01)),
-    "no preset": lambda: about("a2c", env=E.make("Catch-bsuite")),
+    "no preset": lambda: about("a2c", env=registry.make("Catch-bsuite")),
     "seeds": lambda: about(key=jax.random.split(jax.random.key(3), 4), evaluations=2),
     "a seed": lambda: about(key=jax.random.key(12)),
-    "parameters": lambda: about(env=E.make("CartPole-v1", length=1.0, masspole=0.3)),
-    "text": lambda: about(env=E.make("GridWorld-jaxpg", map="S.#/..G", slip=0.25)),
+    "parameters": lambda: about(env=registry.make("CartPole-v1", length=1.0, masspole=0.3)),
+    "text": lambda: about(env=registry.make("GridWorld-jaxpg", map="S.#/..G", slip=0.25)),
     "negative numbers": lambda: about("q_learning", cfg=jaxpg.q_learning.Config(
         bins=(3,) * 4, low=(-1.0, -2.5, -1.0, -1.0), high=(1.0,) * 4)),
 }  # fmt: skip
@@ -245,7 +245,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_command_gives_the_run_again(case, asked_for):
     record = CASES[case]()
-    command = commands.again(record, f"runs/{NASTY}")
+    command = reproduce.again(record, f"runs/{NASTY}")
     assert command.startswith("jaxpg train ")
     found = asked_for(command)
     assert found["out"] == f"runs/{NASTY}"
@@ -256,7 +256,7 @@ def test_the_command_gives_the_run_again(case, asked_for):
 def test_what_the_command_line_cannot_say_is_python(monkeypatch):
     key = jax.random.fold_in(jax.random.key(0), 5)  # of no seed
     record = about(cfg=jaxpg.ppo.Config(hidden=(8,)), key=key, keep=1)
-    command = commands.again(record, "x")
+    command = reproduce.again(record, "x")
     head, *lines, end = command.split("\n")
     assert (head, end) == ("python - <<'EOF'", "EOF")
     found = {}
@@ -272,10 +272,10 @@ def test_what_the_command_line_cannot_say_is_python(monkeypatch):
 
 
 def test_a_sweep_again(monkeypatch):
-    from jaxpg.experiment import sweep as sweeps
+    from jaxpg.experiment.sweeps import sweep as sweeps
 
     record = about() | {"kind": "sweep", "points": grid()[0], "seeds": 5, "target": 400.0}
-    command = commands.again(record, "x")
+    command = reproduce.again(record, "x")
     found = {}
 
     def run(agent, cfg, env, key, points, **more):
@@ -288,27 +288,27 @@ def test_a_sweep_again(monkeypatch):
 
 
 def test_no_command_for_what_has_no_name():
-    assert commands.again(about() | {"own": ["env"]}, "x") is None
+    assert reproduce.again(about() | {"own": ["env"]}, "x") is None
     changed = sweep([{"agent": "ppo"}], [[1, 2]], kind="comparison").about
-    assert commands.again(changed, "x").startswith("jaxpg compare ppo --env CartPole-v1")
+    assert reproduce.again(changed, "x").startswith("jaxpg compare ppo --env CartPole-v1")
     changed["configs"]["ppo"]["CartPole-v1"]["gamma"] = 0.5  # the preset was another one then
-    assert commands.again(changed, "x") is None
+    assert reproduce.again(changed, "x") is None
 
 
 def test_solved():
     assert solved("CartPole-v1") == 475
     assert solved("Breakout-MinAtar") is None
-    assert solved(E.to_dict(E.make("CartPole-v1"))) == 475
-    assert solved(E.to_dict(E.make("CartPole-v1", max_steps_in_episode=200))) is None
+    assert solved(registry.to_dict(registry.make("CartPole-v1"))) == 475
+    assert solved(registry.to_dict(registry.make("CartPole-v1", max_steps_in_episode=200))) is None
     assert solved({}) is None
-    assert set(SOLVED) <= set(E.names())
+    assert set(SOLVED) <= set(registry.names())
     assert source("CartPolePositions-jaxpg") == source("CartPole-v1") == "Gymnasium's threshold"
     assert source("Pendulum-v1") == "jaxpg's convention"
 
 
 @pytest.mark.parametrize("name", ["GridWorld-jaxpg", "Cliff-jaxpg"])
 def test_tables_are_solved_near_their_optimum(name):
-    P, R, _, start = tabular.model(E.make(name))
+    P, R, _, start = tabular.model(registry.make(name))
     values = np.asarray(dp.value_iteration(P, R, gamma=1.0)).max(-1)
     best = float(np.asarray(start) @ values)
     assert 1.1 * best - 1e-4 <= SOLVED[name] <= best + 1e-4

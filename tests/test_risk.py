@@ -7,9 +7,9 @@ from rich.console import Console
 from scipy import stats
 
 import jaxpg
-from jaxpg.envs import almgren_chriss as ac
-from jaxpg.envs import execution_baselines as eb
-from jaxpg.experiment import risk
+from jaxpg.envs.finance import almgren_chriss as ac
+from jaxpg.envs.finance import baselines as eb
+from jaxpg.experiment.analysis import risk
 
 
 def test_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.core import env as E
+from jaxpg.envs import registry
 
 KEY = jax.random.key(0)
 ENVS = {
@@ -32,7 +33,7 @@ def episodes(env, key):
 
 @pytest.mark.parametrize("name", ENVS)
 def test_resets_drawn_ahead_change_nothing(name, monkeypatch):
-    env = E.make(name, **ENVS[name])
+    env = registry.make(name, **ENVS[name])
     ahead = jax.jit(episodes)(env, KEY)
     monkeypatch.setattr(E, "LARGE", -1)  # now every step goes through gymnax's `step`
     alone = jax.jit(lambda *args: episodes(*args))(env, KEY)
@@ -42,7 +43,7 @@ def test_resets_drawn_ahead_change_nothing(name, monkeypatch):
 
 def test_what_is_drawn_ahead_is_not_drawn_at_every_step(monkeypatch):
     def loop():
-        jaxpr = jax.make_jaxpr(lambda *args: episodes(*args))(E.make("CartPole-v1"), KEY)
+        jaxpr = jax.make_jaxpr(lambda *args: episodes(*args))(registry.make("CartPole-v1"), KEY)
         (scan,) = [e for e in jaxpr.eqns if e.primitive.name == "scan" and e.params["length"] == 20]
         return str(scan.params["jaxpr"])
 
@@ -53,7 +54,7 @@ def test_what_is_drawn_ahead_is_not_drawn_at_every_step(monkeypatch):
 
 def test_episodes_begin_as_resets_do():
     """Uniform in [-0.05, 0.05], each time anew."""
-    env = E.make("CartPole-v1", max_steps_in_episode=2)
+    env = registry.make("CartPole-v1", max_steps_in_episode=2)
 
     def policy(obs, carry, key):
         return jnp.zeros(64, jnp.int32), carry, {}

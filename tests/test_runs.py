@@ -18,8 +18,8 @@ import pytest
 import jaxpg
 from jaxpg.core.run import Callback
 from jaxpg.core.run import run as core_run
-from jaxpg.experiment.checkpoint import CheckpointError, newest
-from jaxpg.experiment.logging import NonFiniteError
+from jaxpg.experiment.callbacks.guards import NonFiniteError
+from jaxpg.experiment.run.checkpoint import CheckpointError, newest
 
 ITERATIONS = 12
 ASKED = {
@@ -300,7 +300,7 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(folder):
 
 
 def test_another_version_is_a_warning(folder, monkeypatch):
-    monkeypatch.setattr("jaxpg.experiment.checkpoint.versions", lambda: {"jax": "9.9"})
+    monkeypatch.setattr("jaxpg.experiment.run.checkpoint.versions", lambda: {"jax": "9.9"})
     with pytest.warns(UserWarning, match=rf"was made with jax {jax.__version__}, this is 9\.9"):
         jaxpg.resume(folder)
 

@@ -7,14 +7,14 @@ import pytest
 
 import jaxpg
 from jaxpg.agents import sac
-from jaxpg.nets import policies
+from jaxpg.nets import heads
 
 HEAD = "tanh_gaussian_state_std"
 
 
 def head(name=HEAD):
     """Of one dimension by its environment; the functions take any number."""
-    return policies.make(name, jaxpg.make("Pendulum-v1"))
+    return heads.make(name, jaxpg.make("Pendulum-v1"))
 
 
 @pytest.mark.parametrize("mean", [-3.0, 0.0, 0.4, 8.0])

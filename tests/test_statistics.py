@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from jaxpg.experiment import statistics as S
-from jaxpg.experiment.bootstrap import METHODS, SLICE
+from jaxpg.experiment.analysis import statistics as S
+from jaxpg.experiment.analysis.bootstrap import METHODS, SLICE
 
 NAN, INF = np.nan, np.inf
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
@@ -360,5 +360,7 @@ def test_errors_name_the_field_the_value_and_what_is_allowed(message):
 
 
 def test_pandas_is_not_imported_until_a_table_is_asked_for():
-    code = "import sys; import jaxpg.experiment.statistics; sys.exit('pandas' in sys.modules)"
+    code = (
+        "import sys; import jaxpg.experiment.analysis.statistics; sys.exit('pandas' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

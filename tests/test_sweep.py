@@ -17,12 +17,13 @@ import pytest
 
 import jaxpg
 from jaxpg import sweep
-from jaxpg.core import env as E
 from jaxpg.core import run as loop
 from jaxpg.core.config import to_dict
-from jaxpg.core.lanes import GOING, lanes, stack
-from jaxpg.experiment import checkpoint, points, results
-from jaxpg.experiment.checkpoint import CheckpointError, read_json, write_json
+from jaxpg.core.parallel.lanes import GOING, lanes, stack
+from jaxpg.envs import registry
+from jaxpg.experiment.run import checkpoint
+from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
+from jaxpg.experiment.sweeps import points, tables
 from jaxpg.nets.networks import MLP
 from tests.conftest import short_env
 from tests.test_contract import same_bytes
@@ -95,7 +96,7 @@ def test_points_of_one_structure_are_one_group(cfg, env):
 
 def test_parameters_that_follow_from_others_follow():
     env = jaxpg.make("CartPole-v1", gravity=5.0)
-    heavy = E.with_params(env, masspole=0.7)
+    heavy = registry.with_params(env, masspole=0.7)
     assert heavy.params.gravity == 5.0
     assert heavy.params.total_mass == pytest.approx(heavy.params.masscart + 0.7)
     assert heavy.core is env.core
@@ -104,7 +105,7 @@ def test_parameters_that_follow_from_others_follow():
 @pytest.mark.parametrize("name", ["Acrobot-v1", "DeepSea-bsuite", "FrozenLake-misc"])
 def test_an_environment_comes_back_from_json_with_its_arrays(name):
     env = jaxpg.make(name)
-    back = E.from_dict(json.loads(json.dumps(E.to_dict(env))))
+    back = registry.from_dict(json.loads(json.dumps(registry.to_dict(env))))
     assert jax.tree.structure(back) == jax.tree.structure(env)
     for a, b in zip(jax.tree.leaves(env), jax.tree.leaves(back), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -271,7 +272,7 @@ def test_tables_are_tidy(whole):
 
 def test_what_is_loaded_is_what_was_returned(whole):
     again = jaxpg.load(whole.folder)
-    for name in results.TABLES:
+    for name in tables.TABLES:
         pd.testing.assert_frame_equal(getattr(again, name), getattr(whole, name), check_dtype=False)
     assert again.about == whole.about
 
@@ -312,7 +313,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     said, every = [], sweep.grid(gamma=[0.1, 0.2, 0.3, 0.4])
     whole = go(cfg, env, every, log=said.append)
     assert len(whole.about["parts"]) == 1
-    planned = results.of_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
+    planned = tables.of_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
     planned.out.mkdir(exist_ok=True)
     _, agent, cfgs, envs, keys = planned.part(0)
     need = loop.memory(agent, cfgs, envs, keys, total_steps=STEPS)
@@ -322,7 +323,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     assert parts in (2, 4)
     assert "4 configs x 2 seeds, 1 part of 8, " in said[0]
     assert f"4 configs x 2 seeds, {parts} parts of {8 // parts}, " in said[1]
-    _, agent, cfgs, envs, keys = results.open_folder(tmp_path / "cut").part(0)
+    _, agent, cfgs, envs, keys = tables.open_folder(tmp_path / "cut").part(0)
     need = loop.memory(agent, cfgs, envs, keys, total_steps=STEPS)
     assert need <= limit, "by what XLA says of the program that was run"
     assert len(cut.scores) == len(whole.scores) == 8
@@ -354,7 +355,7 @@ def test_a_seed_that_reaches_its_target_ends_there(cfg, env):
 
 def test_points_may_hold_classes_and_arrays(cfg, env, tmp_path):
     """As they are written down they are text and numbers."""
-    this = results.of_sweep(
+    this = tables.of_sweep(
         tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), go(cfg, env, [{}]).about
     )
     point = {"net": MLP, "gamma": np.float32(0.5), "hidden": (4,)}
@@ -433,7 +434,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_byte(tmp_path):
     assert len(under_way.table) > 0
     assert "running" in set(under_way.scores["ended"])
     subprocess.run(call(tmp_path / "killed", "resume"), check=True, timeout=300, **there)
-    for name in results.TABLES.values():
+    for name in tables.TABLES.values():
         ours, theirs = (tmp_path / f / f"{name}.csv" for f in ("whole", "killed"))
         assert ours.read_bytes() == theirs.read_bytes(), name
 
@@ -469,7 +470,7 @@ def test_a_search_is_batches_of_one_program(cfg, env, tmp_path):
 def test_a_search_moves_to_where_returns_are_high(monkeypatch):
     """The tables say how far each point is from the best one; later batches are nearer to it."""
     pytest.importorskip("optuna")
-    from jaxpg.experiment import search
+    from jaxpg.experiment.sweeps import search
 
     fields = ("gamma", "gae_lambda", "entropy_coef")
     one = {"low": 0.0, "high": 1.0, "log": False}
@@ -486,7 +487,7 @@ def test_a_search_moves_to_where_returns_are_high(monkeypatch):
     monkeypatch.setattr(search, "tables", lambda out, record: record)
     monkeypatch.setattr(search.scores, "final", lambda record: Final(record["points"]))
     for _ in range(8):
-        points = search._ask(results.Open(Path(), record, None, None))
+        points = search._ask(tables.Open(Path(), record, None, None))
         record = record | {"points": record["points"] + points}
     errors = [far(point) for point in record["points"]]
     assert np.mean(errors[-32:]) < 0.8 * np.mean(errors[:16])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import jaxpg
 from jaxpg.core import env as E
-from jaxpg.envs import tabular
+from jaxpg.envs import registry, tabular
 from jaxpg.ops import dynamic_programming as dp
 
 GAMMA = 0.9
@@ -281,10 +281,10 @@ def test_a_time_limit_truncates_and_a_goal_terminates():
 
 
 def test_they_go_by_name_and_come_back_from_their_recipe():
-    assert set(tabular.ENVIRONMENTS) <= set(E.names())
+    assert set(tabular.ENVIRONMENTS) <= set(registry.names())
     for name, params in CASES.items():
         env = jaxpg.make(name, **params)
-        again = E.make(**E.to_dict(env))
+        again = registry.make(**registry.to_dict(env))
         assert again.name == name
         assert again.core is env.core
         for a, b in zip(tabular.model(env), tabular.model(again), strict=True):

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxpg
 from jaxpg.agents import npg, trpo
-from jaxpg.nets.networks import actor_critic
+from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import trust_region as tr
 from tests.tabular import Chain, make
 from tests.test_gradient import trajectories

@@ -24,17 +24,10 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import optimizers
+from jaxpg.nets.actor_critic import actor_critic, empty_carry
+from jaxpg.nets.heads import HEADS
 from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import (
-    ACTIVATIONS,
-    INITS,
-    MLP,
-    actor_critic,
-    empty_carry,
-    learning,
-    running,
-)
-from jaxpg.nets.policies import HEADS
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, learning, running
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, n_step_return, starts
 

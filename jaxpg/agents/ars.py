@@ -21,8 +21,8 @@ from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import population
+from jaxpg.nets.heads import POINT_HEADS
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
-from jaxpg.nets.policies import POINT_HEADS
 from jaxpg.ops.normalize import RunningStats, init_stats, standardize
 
 

@@ -32,7 +32,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import parts, replay
+from jaxpg.loops import descent, replay
 from jaxpg.nets import continuous
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping, learning, running
 from jaxpg.nets.values import critics
@@ -106,7 +106,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
         critics(cfg, env, 1).init(k_critic, obs, action),
     )
-    target, opt_state = jax.tree.map(jnp.copy, params), parts.init(optimizers(cfg), params)
+    target, opt_state = jax.tree.map(jnp.copy, params), descent.init(optimizers(cfg), params)
     zero = jnp.zeros((), jnp.int32)
     noise = {
         "gaussian": lambda: (),
@@ -163,7 +163,7 @@ def update(
     """
     params, target, opt_state, updates = learner
     pi, q = continuous.actor(cfg, env), critics(cfg, env, 1)
-    descend, rngs = functools.partial(parts.descend, optimizers(cfg)), dropping(cfg, key, 1)
+    descend, rngs = functools.partial(descent.descend, optimizers(cfg)), dropping(cfg, key, 1)
     y = critic_target(cfg, env, target, b, key)
 
     def critic_loss(critic):

@@ -28,6 +28,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import replay
@@ -180,7 +181,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     def policy(obs, carry, key):
         values, carry = q.apply(state.learner.params, obs, carry, method="remember")
-        return explore(values, epsilon, key, E.mask_of(obs)), carry
+        return explore(values, epsilon, key, action_mask(obs)), carry
 
     memory, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
@@ -196,7 +197,7 @@ def explore(q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
     """The best action of each row of Q(s, .) [B, actions], or with probability epsilon any legal
     one ([B, actions] bool; by default all)."""
     k_whether, k_action = jax.random.split(key)
-    anything = E.random_discrete(k_action, q.shape[:-1], q.shape[-1], legal)
+    anything = random_discrete(k_action, q.shape[:-1], q.shape[-1], legal)
     whether = jax.random.uniform(k_whether, q.shape[:-1]) < epsilon
     return jnp.where(whether, anything, q.argmax(-1).astype(jnp.int32))
 
@@ -207,7 +208,7 @@ def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy
     q, carry = net.apply(state.learner.params, obs, carry, method="remember")
     if greedy:
         return q.argmax(-1).astype(jnp.int32), carry
-    return explore(q, state.epsilon, key, E.mask_of(obs)), carry
+    return explore(q, state.epsilon, key, action_mask(obs)), carry
 
 
 dqn = Agent("dqn", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

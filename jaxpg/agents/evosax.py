@@ -20,8 +20,8 @@ from jaxpg.core.config import config, number, static, unknown
 from jaxpg.core.env import Env
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
+from jaxpg.nets.heads import POINT_HEADS
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
-from jaxpg.nets.policies import POINT_HEADS
 from jaxpg.ops.normalize import RunningStats, init_stats
 
 

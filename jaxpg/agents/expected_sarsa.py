@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static
+from jaxpg.core.observations import action_mask, mask_illegal
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import tabular
@@ -73,10 +74,10 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def one(tables, env_state, key):
         Q, k_act, k_env = tables.Q, *jax.random.split(key)
         s = tabular.state_of(cfg, env, env_state.obs)
-        action = tabular.explore(Q[s], cfg.epsilon, k_act, E.mask_of(env_state.obs))
+        action = tabular.explore(Q[s], cfg.epsilon, k_act, action_mask(env_state.obs))
         env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
 
-        next_s, may = tabular.state_of(cfg, env, t.next_obs), E.mask_of(t.next_obs)
+        next_s, may = tabular.state_of(cfg, env, t.next_obs), action_mask(t.next_obs)
         next_value = soft_value(Q[next_s], expected, may)
         error = t.reward + cfg.gamma * ~t.terminated * next_value - Q[s, action]
         metrics["loss/q"] = (error**2).mean() / 2
@@ -92,8 +93,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     Q = state.params[tabular.state_of(cfg, env, obs)]
     if greedy:
-        return E.legal(Q, obs).argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key, E.mask_of(obs)), carry
+        return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key, action_mask(obs)), carry
 
 
 expected_sarsa = Agent(

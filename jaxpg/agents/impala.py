@@ -27,8 +27,9 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import lag, optimizers
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
-from jaxpg.nets.policies import HEADS
+from jaxpg.nets.actor_critic import actor_critic
+from jaxpg.nets.heads import HEADS
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.importance import effective_sample_size, vtrace
 

@@ -22,9 +22,10 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops.minibatch import epochs
+from jaxpg.nets.actor_critic import actor_critic, empty_carry
+from jaxpg.nets.heads import HEADS
 from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic, empty_carry
-from jaxpg.nets.policies import HEADS
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static
+from jaxpg.core.observations import action_mask, mask_illegal
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import tabular
@@ -74,14 +75,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def one(tables, env_state, key):
         Q, k_act, k_env, k_table = tables.Q, *jax.random.split(key, 3)
         s = tabular.state_of(cfg, env, env_state.obs)
-        action = tabular.explore(Q[:, s].mean(0), cfg.epsilon, k_act, E.mask_of(env_state.obs))
+        action = tabular.explore(Q[:, s].mean(0), cfg.epsilon, k_act, action_mask(env_state.obs))
         env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
 
         # With one table, the one that learns and the one that is asked are the same.
         mine = jax.random.randint(k_table, s.shape, 0, len(Q), jnp.int32)
         other = (mine + 1) % len(Q)
         next_s = tabular.state_of(cfg, env, t.next_obs)
-        best = E.legal(Q[mine, next_s], t.next_obs).argmax(-1)
+        best = mask_illegal(Q[mine, next_s], t.next_obs).argmax(-1)
         target = t.reward + cfg.gamma * ~t.terminated * Q[other, next_s, best]
         error = target - Q[mine, s, action]
         metrics["loss/q"] = (error**2).mean() / 2
@@ -97,8 +98,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     Q = state.params[:, tabular.state_of(cfg, env, obs)].mean(0)
     if greedy:
-        return E.legal(Q, obs).argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key, E.mask_of(obs)), carry
+        return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key, action_mask(obs)), carry
 
 
 q_learning = Agent("q_learning", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

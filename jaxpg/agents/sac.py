@@ -31,9 +31,10 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import parts, replay
-from jaxpg.nets import continuous, policies
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic, dropping
+from jaxpg.loops import descent, replay
+from jaxpg.nets import continuous, heads
+from jaxpg.nets.actor_critic import ActorCritic
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
 
@@ -101,11 +102,11 @@ def optimizers(cfg: Config) -> Params:
     )
 
 
-def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, policies.Policy]:
+def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, heads.Policy]:
     """The network and the distribution of the draw, which is squashed to the action."""
     continuous.dimensions(cfg, env)  # what cannot be is refused by the agent's name
     head = "tanh_gaussian_state_std" if cfg.head == "auto" else cfg.head
-    pi = policies.make(head, env, components=cfg.components)
+    pi = heads.make(head, env, components=cfg.components)
     return continuous.actor(cfg, env, pi.outputs), pi
 
 
@@ -122,7 +123,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
     target = jax.tree.map(jnp.copy, params.value if cfg.value_network else params.critic)
     return TrainState(
-        learner=Learner(params, target, parts.init(optimizers(cfg), params)),
+        learner=Learner(params, target, descent.init(optimizers(cfg), params)),
         replay=replay.init(cfg, env, k_env),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -177,7 +178,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     """One update of everything. Returns TD errors [B] and metrics."""
     params, target, opt_state = learner
     k_target, k_value, k_policy = jax.random.split(key, 3)
-    descend = functools.partial(parts.descend, optimizers(cfg))
+    descend = functools.partial(descent.descend, optimizers(cfg))
     info = {}
 
     # The critics.

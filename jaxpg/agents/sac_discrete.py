@@ -24,8 +24,9 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import parts, replay
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, ActorCritic, torso
+from jaxpg.loops import descent, replay
+from jaxpg.nets.actor_critic import ActorCritic
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, torso
 from jaxpg.nets.values import discrete_q
 
 
@@ -98,7 +99,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
     target = jax.tree.map(jnp.copy, params.critic)
     return TrainState(
-        learner=Learner(params, target, parts.init(optimizers(cfg), params)),
+        learner=Learner(params, target, descent.init(optimizers(cfg), params)),
         replay=replay.init(cfg, env, k_env),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -143,7 +144,7 @@ def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, entropy: Array) ->
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
     """One update of everything. Returns TD errors [B] and metrics."""
     params, target, opt_state = learner
-    descend = functools.partial(parts.descend, optimizers(cfg))
+    descend = functools.partial(descent.descend, optimizers(cfg))
     info = {}
 
     # The critics.

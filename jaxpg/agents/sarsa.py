@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static
+from jaxpg.core.observations import action_mask, mask_illegal
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import tabular
@@ -74,12 +75,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         env_state, action = loop
         Q, k_first, k_env, k_next = tables.Q, *jax.random.split(key, 3)
         s = tabular.state_of(cfg, env, env_state.obs)
-        first = tabular.explore(Q[s], cfg.epsilon, k_first, E.mask_of(env_state.obs))
+        first = tabular.explore(Q[s], cfg.epsilon, k_first, action_mask(env_state.obs))
         action = jnp.where(env_state.episode_length == 0, first, action)
         env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
 
         next_s = tabular.state_of(cfg, env, t.next_obs)
-        next_action = tabular.explore(Q[next_s], cfg.epsilon, k_next, E.mask_of(t.next_obs))
+        next_action = tabular.explore(Q[next_s], cfg.epsilon, k_next, action_mask(t.next_obs))
         target = t.reward + cfg.gamma * ~t.terminated * Q[next_s, next_action]
         error = target - Q[s, action]
         metrics["loss/q"] = (error**2).mean() / 2
@@ -96,8 +97,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
     Q = state.params[tabular.state_of(cfg, env, obs)]
     if greedy:
-        return E.legal(Q, obs).argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key, E.mask_of(obs)), carry
+        return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry
+    return tabular.explore(Q, state.epsilon, key, action_mask(obs)), carry
 
 
 sarsa = Agent("sarsa", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -24,7 +24,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, replace, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import parts, replay
+from jaxpg.loops import descent, replay
 from jaxpg.nets import continuous
 from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
 from jaxpg.nets.values import critics
@@ -99,7 +99,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
         critics(cfg, env).init(k_critic, obs, action),
     )
-    target, opt_state = jax.tree.map(jnp.copy, params), parts.init(optimizers(cfg), params)
+    target, opt_state = jax.tree.map(jnp.copy, params), descent.init(optimizers(cfg), params)
     return TrainState(
         learner=Learner(params, target, opt_state),
         replay=replay.init(grouped(cfg), env, k_env),
@@ -128,7 +128,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     b: leaves [policy_delay * B, ...]. Returns TD errors [policy_delay * B] and metrics.
     """
     params, target, opt_state = learner
-    q, descend = critics(cfg, env), functools.partial(parts.descend, optimizers(cfg))
+    q, descend = critics(cfg, env), functools.partial(descent.descend, optimizers(cfg))
     batches = jax.tree.map(lambda x: x.reshape(cfg.policy_delay, -1, *x.shape[1:]), b)
 
     def update_critic(carry, x):

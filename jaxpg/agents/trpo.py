@@ -24,9 +24,10 @@ from jaxpg.core import env as E
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import critic as critics
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, actor_critic
-from jaxpg.nets.policies import HEADS
+from jaxpg.loops import fit_value as critics
+from jaxpg.nets.actor_critic import actor_critic
+from jaxpg.nets.heads import HEADS
+from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
 from jaxpg.ops import losses, normalize, trust_region
 from jaxpg.ops.returns import gae
 

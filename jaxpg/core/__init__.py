@@ -1,1 +1,1 @@
-from jaxpg.core import hashing  # noqa: F401  before anything is compiled
+from jaxpg.core import random_cpu  # noqa: F401  before anything is compiled

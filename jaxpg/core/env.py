@@ -7,18 +7,17 @@ actions clipped to the space. Where only some actions are legal, observations co
 
 import dataclasses
 import functools
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import spaces
-from jaxpg.core.config import unknown
-from jaxpg.core.devices import spread
+from jaxpg.core.observations import Masked, array_leaves
+from jaxpg.core.parallel.devices import spread
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
@@ -57,7 +56,7 @@ class Env:
     @property
     def obs_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of every leaf of an observation, its mask left out."""
-        return tuple(x.shape for x in leaves(self.example_obs))
+        return tuple(x.shape for x in array_leaves(self.example_obs))
 
     @property
     def example_obs(self) -> Tree:
@@ -66,149 +65,7 @@ class Env:
         return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), obs)
 
 
-ILLEGAL = -1e9  # finite, so that gradients and 0 * log 0 are
-
-
-class Masked(NamedTuple):
-    """An observation in which not every action is legal.
-
-    The environment says so by an entry `action_mask` of a Dict observation, or of `info`; there it
-    is of the state that was reached, and an episode's first state has every action.
-
-    Of a MultiDiscrete space the masks of all entries stand one after the other, sum(nvec) in all;
-    of a MultiBinary one the mask says which entries, flattened, may be 1.
-    """
-
-    obs: Tree  # [..., *obs]
-    mask: Array  # [..., actions] bool: True is legal
-
-
-def leaves(obs: Tree) -> list[Array]:
-    """The arrays of an observation that a network looks at."""
-    return jax.tree.leaves(obs.obs if isinstance(obs, Masked) else obs)
-
-
-def mask_of(obs: Tree) -> Array | None:
-    """Which actions are legal: [..., actions] bool; None if all are."""
-    return obs.mask if isinstance(obs, Masked) else None
-
-
-def legal(out: Array, obs: Tree) -> Array:
-    """Logits or values [..., actions], with those of illegal actions far below all others."""
-    mask = mask_of(obs)
-    return out if mask is None else jnp.where(mask, out, ILLEGAL)
-
-
-def random_discrete(key: Key, shape: tuple[int, ...], n: int, legal: Array | None) -> Array:
-    """Actions [*shape] int32, uniform over 0 .. n-1 or over what is legal ([*shape, n] bool)."""
-    if legal is None:
-        return jax.random.randint(key, shape, 0, n, jnp.int32)
-    return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
-
-
-# gymnax keeps these beside the parameters they follow from, and does not recompute them.
-_DERIVED = {
-    "CartPole-v1": {
-        "total_mass": lambda p: p.masscart + p.masspole,
-        "polemass_length": lambda p: p.masspole * p.length,
-    }
-}
-_DERIVED["CartPolePositions-jaxpg"] = _DERIVED["CartPole-v1"]
-_NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
 LARGE = 2**26  # bytes of fresh states, of all steps of a rollout: above it they are not drawn ahead
-
-
-@functools.cache
-def _core(name: str, options: tuple):
-    """One object per environment: a new one would be a new key of every jit cache."""
-    import gymnax
-
-    return gymnax.make(name, **dict(options))
-
-
-def names() -> list[str]:
-    """The environments that `make` knows: gymnax's, jaxpg's, and what users registered there."""
-    import jaxpg.envs  # noqa: F401  imports gymnax without plotting, and registers its own there
-    import gymnax  # isort: skip
-
-    return [n for n in gymnax.registered_envs if n not in _NEEDS_DOWNLOAD]
-
-
-def make(name: str, **params) -> Env:
-    """An environment by name; keywords override its parameters or constructor arguments.
-
-    Raises ValueError for an unknown name or parameter (with the nearest one), a value that is
-    not a finite number (text, if the default is text), or out of the environment's `limits`, or
-    an environment that would need a download.
-    """
-    if name in _NEEDS_DOWNLOAD:
-        raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
-    if name not in names():
-        raise unknown("environment", name, names())
-    factory = arguments(name)
-    defaults = {f.name for f in dataclasses.fields(_core(name, ())[1])}
-    for key, value in params.items():
-        if key not in defaults and key not in factory:
-            raise unknown(f"{name} parameter", key, {*defaults, *factory})
-        if key in factory and isinstance(factory[key].default, str):
-            if not isinstance(value, str):
-                raise ValueError(f"{name} {key}={value!r}: allowed is a string")
-            continue
-        kind = np.asarray(value).dtype.kind
-        if kind not in "biuf" or not np.isfinite(value).all():
-            raise ValueError(f"{name} {key}={value!r}: allowed is a finite number")
-    if np.any(np.asarray(params.get("max_steps_in_episode", 1)) < 1):
-        value = params["max_steps_in_episode"]
-        raise ValueError(f"{name} max_steps_in_episode={value!r}: allowed is an integer >= 1")
-    options = tuple(sorted((k, v) for k, v in params.items() if k not in defaults))
-    core, default = _core(name, options)
-    own = default.replace(**{k: v for k, v in params.items() if k in defaults})
-    for key, (least, most) in getattr(core, "limits", {}).items():
-        value = np.asarray(getattr(own, key))
-        if np.any((value < least) | (value > most)):
-            raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
-    derived = {k: f(own) for k, f in _DERIVED.get(name, {}).items() if k not in params}
-    return Env(own.replace(**derived), core, (name, options))
-
-
-def arguments(name: str) -> Mapping[str, inspect.Parameter]:
-    """What the constructor of a registered environment takes: parameters that are static."""
-    from gymnax import registration
-
-    return inspect.signature(registration._registry[name]).parameters
-
-
-def with_params(env: Env, **params) -> Env:
-    """The same environment with other parameters; what follows from them follows them.
-
-    Raises ValueError for an unknown parameter or a value that is not allowed, as `make` does.
-    """
-    own = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
-    if env.made_of:
-        name, options = env.made_of
-        kept = {k: v for k, v in own.items() if k not in _DERIVED.get(name, {})}
-        return make(name, **{**dict(options), **kept, **params})
-    for key in params:
-        if key not in own:
-            raise unknown(f"{env.name} parameter", key, own)
-    return dataclasses.replace(env, params=dataclasses.replace(env.params, **params))
-
-
-def to_dict(env: Env) -> dict[str, Any]:
-    """The keywords of `make` that give this environment again, as plain JSON values.
-
-    Raises ValueError for an environment that `make` did not make.
-    """
-    if not env.made_of:
-        raise ValueError(f"environment {env.name!r} was not made by jaxpg.make: it has no recipe")
-    name, options = env.made_of
-    params = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
-    return {"name": name, **dict(options), **{k: np.asarray(v).tolist() for k, v in params.items()}}
-
-
-def from_dict(values: dict[str, Any]) -> Env:
-    """The inverse of `to_dict`: JSON knows lists, environments want arrays. Raises as `make`."""
-    return make(**{k: np.asarray(v) if type(v) is list else v for k, v in values.items()})
 
 
 def _observe(env: Env, obs: Tree, info: dict | None = None) -> Tree:
@@ -335,10 +192,9 @@ def _step(
 
 def _own_step(env: Env) -> bool:
     """Whether the code of `step` is not gymnax's, of which the parts are known."""
-    import jaxpg.envs  # noqa: F401  as in `names`
-    from gymnax.environments.environment import Environment  # isort: skip
+    from jaxpg.core.gymnax_import import environment_class
 
-    return getattr(type(env.core), "step", None) is not Environment.step
+    return getattr(type(env.core), "step", None) is not environment_class().step
 
 
 # As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.config import validate
-from jaxpg.core.devices import ambient, laid_over, layout, pinned, run_mesh
 from jaxpg.core.env import Env
-from jaxpg.core.lanes import GOING, Lanes, apart, lanes, pick, stand_still
 from jaxpg.core.machine import collector_paused
-from jaxpg.core.processes import agreed, whole
-from jaxpg.core.seeds import over_seeds, seed_mesh, shared_and_own
+from jaxpg.core.parallel.devices import ambient, laid_over, layout, pinned, run_mesh
+from jaxpg.core.parallel.lanes import GOING, Lanes, apart, lanes, pick, stand_still
+from jaxpg.core.parallel.processes import agreed, whole
+from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, shared_and_own
 from jaxpg.core.train import iterate, iterations, start, with_horizon
 from jaxpg.core.types import Agent, Key, Tree
 
@@ -195,12 +195,12 @@ def run(
     key: one key, or [seeds] of them: then all seeds are one vmapped program, laid over as many
     devices as divide their number, and every array gets a leading [seeds]. chunk: iterations
     between callbacks; the result does not depend on it, to the byte. state, iteration: go on
-    from there (the state is donated). A config of lanes (see core/lanes.py) has one of its own, and
-    one environment, for every key; the run ends when none of them is going. data_parallel: lay
-    the environments of one key over all devices, which have to divide `num_envs`.
+    from there (the state is donated). A config of lanes (see core/parallel/lanes.py) has one of its
+    own, and one environment, for every key; the run ends when none of them is going. data_parallel:
+    lay the environments of one key over all devices, which have to divide `num_envs`.
 
-    Of several processes (see core/processes.py) each calls this with the same arguments. All
-    callbacks run on each, and see the same metrics; if one stops the run, on any, all stop.
+    Of several processes (see core/parallel/processes.py) each calls this with the same arguments.
+    All callbacks run on each, and see the same metrics; if one stops the run, on any, all stop.
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """

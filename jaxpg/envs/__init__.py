@@ -1,18 +1,3 @@
-"""Environments that no suite has; importing this registers them with gymnax, by name."""
+"""Environments: by name (`registry`), jaxpg's own, and adapters of other protocols."""
 
-from jaxpg.core.lazy import import_later
-
-import_later("matplotlib.pyplot", "seaborn")  # before the first import of gymnax
-import gymnax  # noqa: E402
-
-from jaxpg.envs import (  # noqa: E402
-    almgren_chriss,
-    liquidation_game,
-    partial,
-    portfolio,
-    tabular,
-)
-
-for _module in (tabular, partial, almgren_chriss, liquidation_game, portfolio):
-    for _name, _factory in _module.ENVIRONMENTS.items():
-        gymnax.register(_name, _factory)
+from jaxpg.core import gymnax_import  # noqa: F401  before any other import of gymnax

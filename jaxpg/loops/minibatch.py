@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.devices import spread
+from jaxpg.core.parallel.devices import spread
 from jaxpg.core.types import Array, Key, Metrics, Tree
 
 

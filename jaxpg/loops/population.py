@@ -23,7 +23,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
 from jaxpg.core.train import strong
 from jaxpg.core.types import Array, Key, Metrics, Tree
-from jaxpg.nets.networks import actor_critic
+from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops.normalize import RunningStats, masked_mean, whiten
 
 

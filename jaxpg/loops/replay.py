@@ -32,7 +32,8 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label
-from jaxpg.core.devices import spread
+from jaxpg.core.observations import action_mask, random_discrete
+from jaxpg.core.parallel.devices import spread
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
@@ -305,5 +306,5 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
 def _random_like(action: Array, env: E.Env, obs: Tree, key: Key) -> Array:
     """Uniform over the action space, or what is legal of it, as policies speak of it."""
     if env.discrete:
-        return E.random_discrete(key, action.shape, env.action_space.n, E.mask_of(obs))
+        return random_discrete(key, action.shape, env.action_space.n, action_mask(obs))
     return jax.random.uniform(key, action.shape, action.dtype, -1, 1)

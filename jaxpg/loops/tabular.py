@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
+from jaxpg.core.observations import array_leaves
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.ops.dynamic_programming import greedy_policy
 
@@ -77,7 +78,7 @@ def num_states(cfg, env: E.Env) -> int:
 
 def state_of(cfg, env: E.Env, obs: Tree) -> Array:
     """The row of each observation [B, *obs], as agents see it: [B] int32."""
-    (obs,) = E.leaves(obs)
+    (obs,) = array_leaves(obs)
     space = env.core.observation_space(env.params)
     if hasattr(space, "n"):
         return obs.argmax(-1).astype(jnp.int32)

@@ -4,7 +4,8 @@ import jax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label
-from jaxpg.nets.networks import ActorCritic, torso
+from jaxpg.nets.actor_critic import ActorCritic
+from jaxpg.nets.networks import torso
 
 
 def actor(cfg, env: E.Env, outputs: int | None = None) -> ActorCritic:

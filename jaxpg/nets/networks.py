@@ -10,19 +10,23 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 from jaxpg.core.config import label
-from jaxpg.core.devices import spread
-from jaxpg.core.env import Env, empty, leaves, legal
+from jaxpg.core.observations import array_leaves
+from jaxpg.core.parallel.devices import spread
 from jaxpg.core.types import Array, Key, Tree
-from jaxpg.nets import memories, policies
 from jaxpg.nets.initializers import initializer
 
 ACTIVATIONS = (
     "tanh", "relu", "elu", "gelu", "silu", "leaky_relu",
     "selu", "celu", "softplus", "sigmoid", "soft_sign", "hard_tanh", "relu6",
 )  # fmt: skip
+
+
 INITS = ("orthogonal", "lecun", "he")
 
+
 STATISTICS = "batch_stats"  # flax's name for what batch norm remembers
+
+
 _DROPOUT = 0xD0000000  # folded into an update's key: far from the numbers that `split` counts with
 
 
@@ -188,109 +192,9 @@ def features(
     torsos: one for each leaf; or the one, of an observation that is an array.
     """
     parts, torsos = [], [torsos] if isinstance(torsos, nn.Module) else torsos
-    for torso, shape, x in zip(torsos, shapes, leaves(obs), strict=True):
+    for torso, shape, x in zip(torsos, shapes, array_leaves(obs), strict=True):
         lead = x.shape[: x.ndim - len(shape)]
         flat = spread(x.reshape(-1, *shape), 0)  # [T, N] merged cannot be split as N was
         y = torso(flat)
         parts.append(y.reshape(*lead, y.shape[-1]))
     return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
-
-
-class ActorCritic(nn.Module):
-    """A policy's outputs and a value, on one shared torso or on one each.
-
-    Any flax module can be the torso: `torso()` maps [B, *obs] to features [B, F]; an observation
-    that is a pytree has one for every leaf. A memory stands between torso and heads, and with two
-    torsos there are two. Parameters are named `torso`, `actor*` and `critic*`, so that optimisers
-    can tell them apart. Without `critic_gradient` the value's gradient stops where its head
-    meets the shared torso, or its memory.
-    """
-
-    obs_shapes: tuple[tuple[int, ...], ...]
-    outputs: int  # what the policy head asks of the network
-    free_outputs: int  # further ones, learnt but independent of the observation
-    make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64))
-    kernel_init: str = "orthogonal"
-    shared: bool = False
-    make_memory: Callable[[], nn.Module] = memories.Nothing
-    critic_gradient: bool = True
-
-    def setup(self):
-        def torsos():
-            each = [self.make_torso() for _ in self.obs_shapes]
-            return each if len(each) > 1 else each[0]
-
-        if self.shared:
-            self.torso, self.torso_memory = torsos(), self.make_memory()
-        else:
-            self.actor_torso, self.critic_torso = torsos(), torsos()
-            self.actor_memory, self.critic_memory = self.make_memory(), self.make_memory()
-        self.actor = nn.Dense(self.outputs, kernel_init=initializer(self.kernel_init, 0.01))
-        self.critic = nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0))
-        if self.free_outputs:
-            self.actor_free = self.param("actor_free", nn.initializers.zeros, (self.free_outputs,))
-
-    def __call__(
-        self, obs: Tree, carry: Tree = (), start: Array | None = None
-    ) -> tuple[Array, Array, Tree]:
-        """The policy head's inputs [..., outputs + free_outputs], the value [...], and the carry.
-
-        obs: [..., *obs] single steps with what is remembered at each; or, with `start`, sequences
-        [T, B, *obs], see `memories`. A carry of () begins an episode.
-        """
-        if self.shared:
-            x = features(self.torso, self.obs_shapes, obs)
-            x, carry = self.torso_memory(x, carry, start)
-            return self._outputs(x, obs), self._value(x), carry
-        of_actor, of_critic = carry or ((), ())
-        x = features(self.actor_torso, self.obs_shapes, obs)
-        y = features(self.critic_torso, self.obs_shapes, obs)
-        x, of_actor = self.actor_memory(x, of_actor, start)
-        y, of_critic = self.critic_memory(y, of_critic, start)
-        carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
-        return self._outputs(x, obs), self._value(y), carry
-
-    def policy(self, obs: Tree) -> Array:
-        """The policy head's inputs alone, of a network without memory."""
-        return self._outputs(
-            features(self.torso if self.shared else self.actor_torso, self.obs_shapes, obs), obs
-        )
-
-    def value(self, obs: Tree) -> Array:
-        """The value alone, of a network without memory: obs [..., *obs] -> [...]."""
-        torso = self.torso if self.shared else self.critic_torso
-        return self._value(features(torso, self.obs_shapes, obs))
-
-    def _value(self, x: Array) -> Array:
-        stops = self.shared and not self.critic_gradient
-        return self.critic(jax.lax.stop_gradient(x) if stops else x)[..., 0]
-
-    def _outputs(self, x: Array, obs: Tree) -> Array:
-        out = legal(self.actor(x), obs)
-        if self.free_outputs:
-            free = jnp.broadcast_to(self.actor_free, (*out.shape[:-1], self.free_outputs))
-            out = jnp.concatenate([out, free], -1)
-        return out
-
-
-def empty_carry(net: ActorCritic, params: Tree, obs: Tree) -> Tree:
-    """What the network remembers before an episode: zeros, for observations [N, *obs]."""
-    if net.make_memory is memories.Nothing:
-        return ()
-    return empty(jax.eval_shape(net.apply, params, obs)[2])
-
-
-def actor_critic(cfg, env: Env) -> tuple[ActorCritic, policies.Policy]:
-    """The network and the policy head that a config asks for.
-
-    Reads the fields `head, temperature, shared`, `critic_gradient` where it is there, and what
-    `torso` and `memories.make` read. Raises ValueError for a head that does not fit the
-    environment's actions.
-    """
-    pi = policies.make(cfg.head, env, cfg.temperature)
-    net = ActorCritic(
-        env.obs_shapes, pi.outputs, pi.free_outputs,
-        torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
-        getattr(cfg, "critic_gradient", True),
-    )  # fmt: skip
-    return net, pi

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxpg.core.config import label
-from jaxpg.core.env import Env, leaves, legal
+from jaxpg.core.env import Env
+from jaxpg.core.observations import array_leaves, mask_illegal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import memories
 from jaxpg.nets.networks import MLP, features, initializer, torso
@@ -41,9 +42,9 @@ class DiscreteQ(nn.Module):
         init = initializer(self.kernel_init, 1.0)
         advantage = nn.Dense(self.actions, kernel_init=init, name="q")(x)
         if not self.dueling:
-            return legal(advantage, obs), carry
+            return mask_illegal(advantage, obs), carry
         value = nn.Dense(1, kernel_init=init, name="value")(x)
-        return legal(value + advantage - advantage.mean(-1, keepdims=True), obs), carry
+        return mask_illegal(value + advantage - advantage.mean(-1, keepdims=True), obs), carry
 
     def __call__(self, obs: Tree) -> Array:
         return self.remember(obs)[0]
@@ -78,7 +79,7 @@ class Critics(nn.Module):
     @nn.compact
     def __call__(self, obs: Tree, action: Array) -> Array:
         lead = action.shape[:-1]
-        x = jnp.concatenate([*(x.reshape(*lead, -1) for x in leaves(obs)), action], -1)
+        x = jnp.concatenate([*(x.reshape(*lead, -1) for x in array_leaves(obs)), action], -1)
         critic = nn.vmap(
             _Critic, in_axes=None, axis_size=self.count,
             variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},

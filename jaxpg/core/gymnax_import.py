@@ -1,0 +1,42 @@
+"""The first import of gymnax: what it could draw episodes with loads when it is asked for."""
+
+import importlib
+import importlib.util
+import sys
+import types
+
+
+class _Later(types.ModuleType):
+    """A module until it is looked into. (`importlib.util.LazyLoader` loads at the next import.)"""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") and name not in ("__path__", "__all__"):
+            raise AttributeError(name)  # what only looks around in `sys.modules`
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        module = importlib.import_module(self.__name__)
+        self.__dict__.update(vars(module))
+        return getattr(module, name)
+
+
+def import_later(*names: str) -> None:
+    """Puts modules into `sys.modules` that load when something of theirs is first asked for.
+
+    For the sake of others' imports: gymnax imports all that an episode could be drawn with, which
+    takes three times as long as the rest of it. Modules that are there already are left alone.
+    """
+    for name in names:
+        if name not in sys.modules and importlib.util.find_spec(name) is not None:
+            module = _Later(name)
+            module.__spec__ = importlib.util.spec_from_loader(name, None)
+            sys.modules[name] = module
+
+
+import_later("matplotlib.pyplot", "seaborn")
+
+
+def environment_class() -> type:
+    """gymnax's `Environment`, the base of its environments."""
+    from gymnax.environments.environment import Environment
+
+    return Environment

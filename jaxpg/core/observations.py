@@ -1,0 +1,47 @@
+"""Observations as agents see them: pytrees of floats, and masks of actions that are not legal."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.types import Array, Key, Tree
+
+ILLEGAL = -1e9  # finite, so that gradients and 0 * log 0 are
+
+
+class Masked(NamedTuple):
+    """An observation in which not every action is legal.
+
+    The environment says so by an entry `action_mask` of a Dict observation, or of `info`; there it
+    is of the state that was reached, and an episode's first state has every action.
+
+    Of a MultiDiscrete space the masks of all entries stand one after the other, sum(nvec) in all;
+    of a MultiBinary one the mask says which entries, flattened, may be 1.
+    """
+
+    obs: Tree  # [..., *obs]
+    mask: Array  # [..., actions] bool: True is legal
+
+
+def array_leaves(obs: Tree) -> list[Array]:
+    """The arrays of an observation that a network looks at."""
+    return jax.tree.leaves(obs.obs if isinstance(obs, Masked) else obs)
+
+
+def action_mask(obs: Tree) -> Array | None:
+    """Which actions are legal: [..., actions] bool; None if all are."""
+    return obs.mask if isinstance(obs, Masked) else None
+
+
+def mask_illegal(out: Array, obs: Tree) -> Array:
+    """Logits or values [..., actions], with those of illegal actions far below all others."""
+    mask = action_mask(obs)
+    return out if mask is None else jnp.where(mask, out, ILLEGAL)
+
+
+def random_discrete(key: Key, shape: tuple[int, ...], n: int, legal: Array | None) -> Array:
+    """Actions [*shape] int32, uniform over 0 .. n-1 or over what is legal ([*shape, n] bool)."""
+    if legal is None:
+        return jax.random.randint(key, shape, 0, n, jnp.int32)
+    return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)

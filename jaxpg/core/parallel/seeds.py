@@ -1,0 +1,57 @@
+"""Many seeds as one program: vmapped, and laid over the devices."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxpg.core.parallel.lanes import apart
+from jaxpg.core.types import Tree
+
+
+def seed_mesh(num_seeds: int) -> Mesh:
+    """The most devices that divide `num_seeds` evenly, as a mesh with the axis "seed"; of several
+    processes as many of each. Raises ValueError if these do not divide it."""
+    processes = jax.process_count()
+    if num_seeds % processes:
+        raise ValueError(f"{num_seeds} seeds: allowed is a multiple of {processes}, the processes")
+    each = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+    most = min(map(len, each))
+    count = max(n for n in range(1, most + 1) if num_seeds % (n * processes) == 0)
+    return Mesh(np.array([own[:count] for own in each]).ravel(), ("seed",))
+
+
+def seeds_here(num_seeds: int) -> list[int]:
+    """Which seeds this process's devices have."""
+    mesh = seed_mesh(num_seeds)
+    owners = [d.process_index for d in mesh.devices for _ in range(num_seeds // mesh.size)]
+    return [seed for seed, owner in enumerate(owners) if owner == jax.process_index()]
+
+
+def shared_and_own(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:
+    """What all seeds share and what each has of its own, for f(*shared, cfg, env, ...): config and
+    environment are shared, unless they are those of lanes."""
+    return (shared, (cfg, env)) if apart(cfg) else ((*shared, cfg, env), ())
+
+
+def over_seeds(f: Callable, mesh: Mesh) -> Callable:
+    """f(*shared, *own) for every seed: call it as g(shared: tuple, *own), own leaves [seeds, ...].
+
+    Each device runs its share of the seeds on its own: a `while_loop` on one never waits for
+    another, which a sharding left to the compiler would make it do.
+    """
+    seeds = PartitionSpec("seed")
+
+    def mapped(shared: tuple, *own: Tree) -> Tree:
+        def local(shared, *own):
+            return jax.vmap(lambda *own: f(*shared, *own))(*own)
+
+        if mesh.size == 1:
+            return local(shared, *own)
+        specs = (PartitionSpec(), *[seeds] * len(own))
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=seeds, check_vma=False)(
+            shared, *own
+        )
+
+    return mapped

@@ -1,0 +1,213 @@
+"""How a policy's gains are spread over episodes, and not only their mean: for money.
+
+    gains = risk.gains(ppo, cfg, env, state, key, episodes=2000, num_steps=12)
+    print(risk.table({"PPO": gains, ...})); risk.figure({...}, "risk.png")
+
+A gain is the reward of a step, in whatever unit; `scale` makes dollars of it. What is measured is
+an environment's reward: for the risk of the shortfall itself set `risk_aversion` to 0, for that of
+wealth take utility="log", whose gains are log-returns. Losses count as positive in VaR, CVaR and
+drawdown. Intervals are those of `bootstrap.interval`, episodes resampled.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.core import env as E
+from jaxpg.core.types import Agent, Array, Key, Tree
+from jaxpg.experiment.analysis.bootstrap import finite, interval
+
+RESAMPLES = 1000
+
+
+class Estimate(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "episodes", "num_steps", "greedy"))
+def gains(
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    state: Tree,
+    key: Key,
+    episodes: int,
+    num_steps: int,
+    greedy: bool = True,
+) -> Array:
+    """The rewards [num_steps, episodes] of one episode in each of so many environments; zeros after
+    its end."""
+    k_env, key = jax.random.split(key)
+    begin = E.reset(env, k_env, episodes)
+
+    def policy(obs, carry, key):
+        action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
+        return action, carry, {}
+
+    carry = E.empty(jax.eval_shape(lambda: policy(begin.obs, (), key)[1]))
+    _, _, t, _ = E.rollout(env, policy, begin, carry, key, num_steps)
+    ended = (t.terminated | t.truncated).astype(jnp.int32)
+    return jnp.where(jnp.cumsum(ended, 0) - ended == 0, t.reward, 0)
+
+
+def value_at_risk(totals: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """The loss [...] that so large a share of the episodes [..., n] stays below."""
+    return -np.quantile(totals, 1 - level, axis=-1)
+
+
+def expected_shortfall(totals: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """CVaR [...]: the mean loss of the worst 1 - level of the episodes [..., n], Rockafellar &
+    Uryasev (2000); of an episode that lies on the edge the share that belongs to them."""
+    count = (1 - level) * totals.shape[-1]
+    weight = np.clip(count - np.arange(totals.shape[-1]), 0, 1)
+    return -(np.sort(totals, -1) * weight).sum(-1) / count
+
+
+def sharpe(totals: np.ndarray) -> np.ndarray:
+    """Mean over standard deviation [...] of an episode's gain; 0 where nothing varies."""
+    std = totals.std(-1, ddof=1)
+    return np.where(std > 0, totals.mean(-1) / np.where(std > 0, std, 1), 0)
+
+
+def drawdown(gains: np.ndarray) -> np.ndarray:
+    """The deepest fall [episodes] of the sum of gains [T, episodes] from its highest so far, which
+    begins at 0."""
+    path = np.concatenate([np.zeros((1, gains.shape[1])), np.cumsum(gains, 0)])
+    return (np.maximum.accumulate(path, 0) - path).max(0)
+
+
+def measures(
+    gains: np.ndarray,
+    *,
+    scale: float = 1.0,
+    level: float = 0.95,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Mean, standard deviation, Sharpe ratio, VaR and CVaR at `level`, and mean drawdown of
+    episodes, from gains [T, episodes], with bootstrap intervals.
+
+    Raises ValueError for gains that are not finite, fewer than two episodes, or an option that is
+    not allowed.
+    """
+    gains, totals = _checked(gains, scale, level)
+    share = f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}"
+    asked = {
+        "mean": (lambda x: x.mean((-2, -1)), totals),
+        "std": (lambda x: x.std(-1, ddof=1)[..., 0], totals),
+        "Sharpe": (lambda x: sharpe(x)[..., 0], totals),
+        f"VaR {share}": (lambda x: value_at_risk(x, level)[..., 0], totals),
+        f"CVaR {share}": (lambda x: expected_shortfall(x, level)[..., 0], totals),
+        "drawdown": (lambda x: x.mean((-2, -1)), drawdown(gains)),
+    }
+    options = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    return {
+        name: Estimate(float(f(x[None])), *interval(f, x[None], **options))
+        for name, (f, x) in asked.items()
+    }
+
+
+def table(of: Mapping[str, np.ndarray], **options):
+    """A rich Table: a row for each policy's gains [T, episodes], a column for each measure.
+
+    options: of `measures`.
+    """
+    from rich.table import Table
+
+    rows = {name: measures(gains, **options) for name, gains in _some(of).items()}
+    found = Table("policy", box=None)
+    for column in next(iter(rows.values())):
+        found.add_column(column, justify="right")
+    for name, row in rows.items():
+        found.add_row(name, *(f"{_digits(e.value)}\n{_span(e)}" for e in row.values()))
+    return found
+
+
+def figure(
+    of: Mapping[str, np.ndarray],
+    path: str | Path,
+    *,
+    unit: str = "",
+    level: float = 0.95,
+    **options,
+) -> None:
+    """Draws how the gains [T, episodes] of each policy are spread, and every measure with its
+    interval, into a PNG or SVG.
+
+    unit: what gains are counted in, for the axes. options: of `measures`.
+    """
+    from matplotlib.lines import Line2D
+
+    from jaxpg.experiment.figures import style
+
+    rows = {n: measures(g, level=level, **options) for n, g in _some(of).items()}
+    names, columns = list(rows), list(next(iter(rows.values())))
+    height = 2.6 + 0.9 + 0.24 * len(names)
+    shown = style.blank(style.WIDE, height + 1.2)
+    parts = shown.add_gridspec(3, 3, height_ratios=(2.4, *[0.5 + 0.22 * len(names)] * 2))
+    top = shown.add_subplot(parts[0, :])
+    totals = {n: _checked(g, options.get("scale", 1.0), level)[1] for n, g in of.items()}
+    low = min(np.quantile(x, 0.001) for x in totals.values())
+    high = max(np.quantile(x, 0.999) for x in totals.values())
+    bins = np.linspace(low, high, 60) if high > low else 10
+    for i, (name, x) in enumerate(totals.items()):
+        look = {"color": style.colour(i), "linewidth": 1.5, "linestyle": style.dash(i)}
+        top.hist(np.clip(x, low, high), bins, density=True, histtype="step", label=name, **look)
+        top.axvline(-value_at_risk(x, level), **look | {"linewidth": 0.9, "linestyle": ":"})
+    style.tidy(top)
+    top.set_xlabel(f"gain of an episode{unit and f', {unit}'}")
+    top.set_yticks([])
+    style.title(top, "How gains are spread", f"dotted: minus the {columns[3]}")
+    lines = [
+        Line2D([], [], color=style.colour(i), linestyle=style.dash(i), label=name)
+        for i, name in enumerate(names)
+    ]
+    top.legend(handles=lines, frameon=False, fontsize=8)
+    for j, column in enumerate(columns):
+        axes = shown.add_subplot(parts[1 + j // 3, j % 3])
+        for i, name in enumerate(names):
+            e = rows[name][column]
+            axes.plot([e.low, e.high], [i, i], color=style.colour(i), linewidth=2)
+            axes.plot(e.value, i, "o", color=style.colour(i), markersize=4)
+        style.tidy(axes)
+        axes.set_yticks(range(len(names)), names if j % 3 == 0 else [""] * len(names), fontsize=8)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=4)
+        style.title(axes, column)
+    style.save(shown, path)
+
+
+def _some(of: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    if not of:
+        raise ValueError("of={}: allowed is at least one policy's gains")
+    return of
+
+
+def _checked(gains, scale: float, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gains [T, episodes], scaled, and their sums [episodes]."""
+    gains = np.asarray(gains, float)
+    if gains.ndim != 2 or gains.shape[1] < 2:
+        raise ValueError(f"gains of shape {gains.shape}: allowed is [steps, episodes >= 2]")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r}: allowed is a number between 0 and 1")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale={scale!r}: allowed is a number > 0")
+    gains = finite(gains, name="gains") * scale
+    return gains, gains.sum(0)
+
+
+def _digits(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
+def _span(e: Estimate) -> str:
+    return f"{_digits(e.low)} .. {_digits(e.high)}"

@@ -1,0 +1,97 @@
+"""Metrics in files: a row per iteration and seed, in CSV and JSON lines.
+
+The rows are in the order of the iterations and have no wall clock, so they do not depend on the
+chunk, and those of a resumed run are byte-identical to those of a run that was never stopped.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxpg.core.run import Callback, Event
+
+_ROW = re.compile(rb'(?:{"seed": )?\d+, ?(?:"iteration": )?(\d+)')  # of either kind of file
+
+
+def metrics_files(
+    folder: str | Path, iteration: int = 0, only: Sequence[int] | None = None
+) -> Callback:
+    """Writes `metrics.csv` and `metrics.jsonl`: the agent's metrics, a row per iteration and seed.
+
+    NaN ("no data": no episode ended) is an empty cell and a null. iteration: where the run goes
+    on; rows after it are cut off from files that are there. only: these seeds, of all.
+    """
+    table, lines = Path(folder, "metrics.csv"), Path(folder, "metrics.jsonl")
+    truncate_rows(table, iteration)
+    truncate_rows(lines, iteration)
+
+    def write(event: Event) -> None:
+        header, rows = metric_rows(event, _split(event)[0], only)
+        append_rows(table, header, rows)
+        line = "{" + ", ".join(f"{json.dumps(name)}: %s" for name in header) + "}\n"
+        no_number = {"": "null", "inf": "null", "-inf": "null"}  # JSON cannot say infinity
+        with lines.open("a") as file:
+            file.writelines(line % tuple(no_number.get(x, x) for x in row) for row in rows)
+
+    return Callback(on_metrics=write)
+
+
+def _split(event: Event) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The agent's metrics [seeds, chunk], and what callbacks measured [seeds]; sorted by name."""
+    metrics = dict(sorted(event.metrics.items()))
+    rank = max(np.ndim(m) for m in metrics.values())
+    series = {n: np.atleast_2d(m) for n, m in metrics.items() if np.ndim(m) == rank}
+    return series, {n: np.atleast_1d(m) for n, m in metrics.items() if n not in series}
+
+
+def _mean(series: dict[str, np.ndarray], name: str, axis: int | None = -1) -> np.ndarray:
+    """The mean of what there is, per episode where a metric is one of episodes; NaN if nothing."""
+    values = series[name].astype(float)
+    weight = ~np.isnan(values)
+    if name.startswith("episode/") and name != "episode/count":
+        weight = series["episode/count"]
+    total = np.where(weight > 0, values, 0) * weight
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return total.sum(axis) / weight.sum(axis)
+
+
+def metric_rows(
+    event: Event, series: dict[str, np.ndarray], only: Sequence[int] | None = None
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Header and rows of series [seeds, k] whose last iteration is the event's; of all seeds, or
+    `only` these.
+
+    Floats are the shortest text that gives them again in their own precision.
+    """
+    seeds, k = next(iter(series.values())).shape
+    shown = np.arange(seeds) if only is None else np.asarray(only)
+    iteration = np.repeat(np.arange(event.iteration - k + 1, event.iteration + 1), len(shown))
+    steps = iteration * (event.env_steps // event.iteration)
+    columns = {"seed": np.tile(shown, k), "iteration": iteration, "env_steps": steps}
+    columns |= {name: values[shown].T.ravel() for name, values in series.items()}
+    texts = [["" if x == "nan" else x for x in map(str, column)] for column in columns.values()]
+    return list(columns), list(zip(*texts, strict=True))
+
+
+def append_rows(path: Path, header: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("a") as file:
+        if file.tell() == 0:
+            file.write(",".join(header) + "\n")
+        file.writelines(",".join(row) + "\n" for row in rows)
+
+
+def truncate_rows(path: Path, iteration: int) -> None:
+    """Cuts a file off after its last whole row of an iteration <= `iteration`; keeps its header."""
+    if not path.exists():
+        return
+    keep = 0
+    with path.open("r+b") as file:
+        for line in file:
+            row = _ROW.match(line)
+            if not line.endswith(b"\n") or (row and int(row[1]) > iteration):
+                break
+            keep += len(line)
+        file.truncate(keep)

@@ -1,0 +1,37 @@
+"""TensorBoard files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxpg.core.run import Callback, Event
+from jaxpg.experiment.callbacks.metrics import _mean, _split
+
+
+def tensorboard(folder: str | Path) -> Callback:
+    """Writes TensorBoard files, a sub-folder per seed, with a point per metric and chunk (means).
+
+    Every iteration's numbers are in `metrics.csv`. Raises ImportError without tensorboardX.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        hint = "tensorboardX is not installed: pip install 'jaxpg[tensorboard]'"
+        raise ImportError(hint) from error
+
+    writers = []
+
+    def write(event: Event) -> None:
+        series, measured = _split(event)
+        seeds, count = next(iter(series.values())).shape
+        if not writers:  # what a killed run wrote after the point of resumption is hidden
+            begin = event.env_steps - count * (event.env_steps // event.iteration)
+            for seed in range(seeds):
+                writers.append(SummaryWriter(str(Path(folder, f"seed-{seed}")), purge_step=begin))
+        means = {name: _mean(series, name) for name in series} | measured
+        for seed, writer in enumerate(writers):
+            for name, values in means.items():
+                if not np.isnan(values[seed]):
+                    writer.add_scalar(name, values[seed], event.env_steps)
+
+    return Callback(on_metrics=write, on_end=lambda _: [w.close() for w in writers])

@@ -1,0 +1,284 @@
+"""Trained policies to act with: from a run, or from one file that needs JAX and nothing else of
+what trains.
+
+A policy is an agent's `act` and those leaves of the training state that it reads. Which these are
+is read off the lowered program, so that optimisers, critics and replay buffers stay behind whatever
+the agent. A file holds, one after the other,
+
+    jaxpolicy 1 DIGEST     a line: the SHA-256 of everything after it
+    {"agent": ...}         a line of JSON: what the file is, see `Policy.about`
+    weights                raw numbers, row by row
+    greedy, sampled        two programs for any size of batch, as `jax.export` writes them
+
+This module imports neither gymnax, flax, distrax nor optax, unless it loads a run.
+"""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from jaxpg.core.types import Array, Key, Tree
+
+MAGIC, FORMAT = b"jaxpolicy", b"1"
+PLATFORMS = ("cpu", "cuda", "tpu")
+GENERATOR = "threefry2x32"  # of the keys that sample, as two words
+WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
+
+
+class Policy(NamedTuple):
+    """A policy that has been learnt: `policy(obs)` is the greedy action.
+
+    about says what it is, as plain JSON values: `agent`, `config`, `environment`, `iteration` and
+    `seed` of the run; `observation`, a shape and dtype by path in the observation ("" if it is one
+    array); `states`, the number of discrete observations, or None; `action`, a shape and dtype;
+    `carry`, those of what the policy remembers, [] for one without memory; `versions`.
+    """
+
+    about: dict[str, Any]
+    weights: Sequence[Array]  # the leaves of the state that the policy reads
+    act: Callable  # (weights, obs and carry as leaves [B, ...], words or None) -> action, carry
+
+    @staticmethod
+    def load(run: str | Path, *, seed: int = 0, agent=None, env=None) -> "Policy":
+        """The policy of a run folder's newest checkpoint.
+
+        seed: which, in a run of several. agent, env: as for `jaxpg.load`. Raises CheckpointError
+        for a damaged or missing folder or one without a checkpoint, ValueError for no such seed.
+        """
+        from jaxpg.experiment.run import folder as run_folder  # brings what trains
+
+        return Policy.of(run_folder.load(run, agent, env), seed=seed)
+
+    @staticmethod
+    def of(result, *, seed: int = 0) -> "Policy":
+        """The policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
+        from jaxpg.experiment.run import checkpoint
+
+        agent, cfg, env, state = result[:4]
+        seeds = next(iter(result.metrics.values())).shape[:-1]
+        if type(seed) is not int or not 0 <= seed < math.prod(seeds):
+            most = math.prod(seeds) - 1
+            raise ValueError(f"seed={seed!r}: allowed is an integer >= 0 and <= {most}")
+        if seeds:
+            state = jax.tree.map(lambda x: x[seed], state)
+        act, obs, action, carry = _flat(agent, cfg, env, state)
+        space = env.core.observation_space(env.core.default_params)
+        about = checkpoint.describe(agent, cfg, env) | {
+            "iteration": result.iteration,
+            "seed": seed,
+            "observation": _paths(obs),
+            "states": int(space.n) if hasattr(space, "n") else None,
+            "action": _kind(action, 1),
+            "carry": [_kind(x, 1) for x in carry],
+            "versions": checkpoint.versions(),
+        }
+        return Policy(about, *_pruned(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry))
+
+    def __call__(self, obs: Tree, carry=None, *, key: Key | None = None):
+        """The action for one observation [*obs], or actions [B, *action] for a batch [B, *obs].
+
+        With a key a sample, else the mode of the policy. A policy with memory returns also its
+        carry, to be passed with the next observation; None begins an episode. Observations are as
+        the agent saw them in training; discrete ones may be integers too. Each new size of a batch
+        compiles once. Raises ValueError for another shape, integer, carry or key.
+        """
+        leaves, single = _batch(self.about, obs)
+        size = len(leaves[0])
+        kinds = _specs(self.about["carry"], size)
+        if carry is None:
+            carry = [np.zeros(x.shape, x.dtype) for x in kinds]
+        if [np.shape(x) for x in carry] != [x.shape for x in kinds]:
+            raise ValueError(
+                f"carry of shapes {[np.shape(x) for x in carry]}: allowed are "
+                f"{[x.shape for x in kinds]}, what the policy returned for {size} observations"
+            )
+        words = None if key is None else _words(key)
+        action, carry = self.act(self.weights, leaves, list(carry), words)
+        action = np.asarray(action)[0] if single else np.asarray(action)
+        return (action, carry) if kinds else action
+
+    def export(self, path: str | Path, platforms: Sequence[str] = PLATFORMS) -> None:
+        """Writes the policy into one file, for `Policy.from_file`. Needs flatbuffers.
+
+        platforms: that it shall run on, among "cpu", "cuda", "rocm", "tpu". Raises what JAX raises
+        for a policy that cannot be traced with a batch of unknown size.
+        """
+        (size,) = jax_export.symbolic_shape("batch")
+        rest = _specs(self.about["observation"].values(), size), _specs(self.about["carry"], size)
+        weights = [np.asarray(x) for x in self.weights]
+        parts = {"weights": b"".join(x.tobytes() for x in weights)}
+        for name, words in {"greedy": None, "sampled": WORDS}.items():
+            program = jax_export.export(jax.jit(self.act), platforms=platforms)
+            parts[name] = bytes(program(_shapes(weights), *rest, words).serialize())
+        about = {k: v for k, v in self.about.items() if k not in ("platforms", "weights", "parts")}
+        about |= {
+            "platforms": list(platforms),
+            "weights": [_kind(x, 0) for x in weights],
+            "parts": {name: len(part) for name, part in parts.items()},
+        }
+        body = b"".join([json.dumps(about).encode(), b"\n", *parts.values()])
+        head = b" ".join([MAGIC, FORMAT, hashlib.sha256(body).hexdigest().encode()])
+        path = Path(path)
+        draft = path.with_name(path.name + ".tmp")
+        draft.write_bytes(head + b"\n" + body)
+        os.replace(draft, path)  # all of it or nothing
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Writes the greedy policy as an ONNX model. Needs the extra `onnx`.
+
+        Inputs `obs [batch, *obs]` (of several parts: `obs` and the path of each) and `carry0`, ...
+        if it has a memory; outputs `action [batch, *action]` and `next_carry0`, ... Raises
+        ValueError for a program that has no rule, naming the primitive, ImportError without onnx.
+        """
+        if importlib.util.find_spec("onnx") is None:
+            raise ImportError("ONNX needs the extra: pip install 'jaxpg[onnx]'")
+        from jaxpg.experiment.export import onnx
+
+        onnx.write(self, Path(path))
+
+    @staticmethod
+    def from_file(path: str | Path) -> "Policy":
+        """A policy that `export` wrote. Needs jax, numpy and flatbuffers.
+
+        A digest guards the file against accidents, not against malice. Raises ValueError if it is
+        another kind of file, a byte of it has changed, or it needs `jax_enable_x64`.
+        """
+        head, _, body = Path(path).read_bytes().partition(b"\n")
+        magic, *words = head.split(b" ")
+        if magic != MAGIC:
+            raise ValueError(f"{path}: found another kind of file, expected an exported policy")
+        if words != [FORMAT, hashlib.sha256(body).hexdigest().encode()]:
+            raise ValueError(
+                f"{path}: found a changed or cut file, or one of another format, expected what "
+                f"jaxpg wrote in format {FORMAT.decode()}"
+            )
+        line, _, rest = body.partition(b"\n")
+        about = json.loads(line)
+        kinds = [*about["weights"], *about["observation"].values(), about["action"]]
+        if any("64" in kind["dtype"] for kind in kinds) and not jax.config.jax_enable_x64:
+            raise ValueError(f"{path}: was made under jax_enable_x64, which is off here")
+        parts = {}
+        for name, length in about["parts"].items():
+            parts[name], rest = rest[:length], rest[length:]
+        weights, raw = [], parts["weights"]
+        for x in _specs(about["weights"]):
+            length = math.prod(x.shape) * x.dtype.itemsize
+            weights.append(jnp.asarray(np.frombuffer(raw[:length], x.dtype).reshape(x.shape)))
+            raw = raw[length:]
+        greedy, sampled = (
+            jax_export.deserialize(bytearray(parts[name])) for name in ("greedy", "sampled")
+        )
+
+        def act(weights, obs, carry, words):
+            return (greedy if words is None else sampled).call(weights, obs, carry, words)
+
+        return Policy(about, weights, jax.jit(act))
+
+
+def _flat(agent, cfg, env, state: Tree):
+    """`agent.act` on leaves, act(leaves, obs, carry, words), and what it takes and gives for a
+    batch of one: an observation, an action, and the leaves of its carry.
+
+    The carry has the structure that `act` answers () with, which begins an episode as zeros do.
+    """
+    structure = jax.tree.structure(state)
+    obs = jax.tree.map(lambda x: x[None], env.example_obs)
+    obs_structure = jax.tree.structure(obs)
+
+    def whole(state, obs, carry, words):
+        raw = jnp.zeros(2, np.uint32) if words is None else words
+        key = jax.random.wrap_key_data(raw, impl=GENERATOR)
+        return agent.act(cfg, env, state, obs, carry, key, words is None)
+
+    action, carry = jax.eval_shape(lambda state, obs: whole(state, obs, (), None), state, obs)
+    carry, carry_structure = jax.tree.flatten(carry)
+
+    def act(leaves, obs, carry, words):
+        state = jax.tree.unflatten(structure, leaves)
+        obs = jax.tree.unflatten(obs_structure, obs)
+        action, carry = whole(state, obs, jax.tree.unflatten(carry_structure, carry), words)
+        return action, jax.tree.leaves(carry)
+
+    return act, obs, action, carry
+
+
+def _pruned(act: Callable, leaves: list[Array], obs: list, carry: list) -> tuple[list, Callable]:
+    """The leaves that `act` reads, and `act` of these: JAX drops what a program does not read
+    when it lowers it."""
+    shapes = _shapes(leaves), _shapes(obs), _shapes(carry)
+    kept = set()
+    for words in (None, WORDS):
+        program = jax_export.export(jax.jit(act))(*shapes, words)
+        kept |= {i for i in program.module_kept_var_idx if i < len(leaves)}
+
+    def small(weights, obs, carry, words):
+        own = dict(zip(sorted(kept), weights, strict=True))
+        # Zeros stand for the others: never made, for nothing reads them.
+        full = [own.get(i, jax.lax.full_like(x, 0)) for i, x in enumerate(shapes[0])]
+        return act(full, obs, carry, words)
+
+    return [jnp.copy(leaves[i]) for i in sorted(kept)], jax.jit(small)
+
+
+def _batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
+    """The observation's leaves as batches, and whether it was a single one."""
+    kinds, states = about["observation"], about["states"]
+    if states and (x := np.asarray(obs)).dtype.kind in "iu" and x.ndim < 2:
+        if x.size and (x.min() < 0 or x.max() >= states):
+            raise ValueError(f"obs={obs!r}: allowed are integers >= 0 and < {states}")
+        obs = np.eye(states)[x]
+    # One array may come as a list of numbers, which is a tree to JAX.
+    given = {"": obs} if list(kinds) == [""] else _by_path(obs)
+    if given.keys() != kinds.keys():
+        raise ValueError(f"obs with parts {list(given)}: allowed are {list(kinds)}")
+    leaves, sizes = [], set()
+    for path, kind in kinds.items():
+        x, shape = np.asarray(given[path], jnp.dtype(kind["dtype"])), tuple(kind["shape"])
+        single = x.shape == shape
+        if not single and (x.shape[1:] != shape or not x.size or x.ndim != len(shape) + 1):
+            what = f"{shape}, or {('B', *shape)} of a batch".replace("'", "")
+            raise ValueError(f"obs{path} of shape {x.shape}: allowed is {what}")
+        leaves.append(x[None] if single else x)
+        sizes.add((len(leaves[-1]), single))
+    if len(sizes) > 1:
+        raise ValueError(f"obs with parts of batches {[len(x) for x in leaves]}: allowed is one")
+    return leaves, single
+
+
+def _words(key: Key) -> np.ndarray:
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key={key!r}: allowed is jax.random.key(seed)")
+    if key.ndim or str(jax.random.key_impl(key)) != GENERATOR:
+        raise ValueError(f"key {key.dtype}{list(key.shape)}: allowed is one key of {GENERATOR}")
+    return np.asarray(jax.random.key_data(key))
+
+
+def _by_path(tree: Tree) -> dict[str, Any]:
+    return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _paths(obs: Tree) -> dict[str, dict]:
+    return {path: _kind(x, 1) for path, x in _by_path(obs).items()}
+
+
+def _kind(x, lead: int) -> dict[str, Any]:
+    """Shape and dtype as JSON values, without the leading axes."""
+    return {"shape": list(x.shape[lead:]), "dtype": str(x.dtype)}
+
+
+def _specs(kinds, *lead) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct((*lead, *k["shape"]), jnp.dtype(k["dtype"])) for k in kinds]
+
+
+def _shapes(leaves: Sequence) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]

@@ -1,0 +1,21 @@
+"""Pictures of runs, sweeps and comparisons: `jaxpg.pictures`."""
+
+from jaxpg.experiment.figures.actions import action_distribution, play
+from jaxpg.experiment.figures.comparisons import efficiency, improvement, profiles
+from jaxpg.experiment.figures.parallel import parallel_coordinates
+from jaxpg.experiment.figures.runs import training_report
+from jaxpg.experiment.figures.style import save
+from jaxpg.experiment.figures.sweeps import curves, heat_map
+
+__all__ = [
+    "action_distribution",
+    "curves",
+    "efficiency",
+    "heat_map",
+    "improvement",
+    "parallel_coordinates",
+    "play",
+    "profiles",
+    "save",
+    "training_report",
+]

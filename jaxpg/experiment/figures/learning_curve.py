@@ -1,0 +1,74 @@
+"""Learning curves, as PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxpg.core.run import Result
+from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.figures.style import COLOURS, GREY
+from jaxpg.experiment.run import measured
+
+POINTS = 400  # of a drawn curve; more would be narrower than a pixel
+
+
+def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window: int = 20) -> None:
+    """Draws the return against environment steps into a PNG, for run folders or Results.
+
+    A line is the mean over seeds, each smoothed over its last `window` episodes, and begins when
+    every seed has ended one; its band is the 95 % bootstrap interval of that mean. Up to 10 seeds
+    are drawn singly too. Points are greedy evaluations, which only folders have. Raises ValueError
+    for a folder without metrics or a window below 1.
+    """
+    curves(runs, window).savefig(path)
+
+
+def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):
+    """What `learning_curve` draws, as a matplotlib Figure, `width` inches wide."""
+    if window < 1:
+        raise ValueError(f"window={window!r}: allowed is an integer >= 1")
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    records = list(map(measured.read, runs))
+    names = [c.name for c in records]
+    if len(set(names)) < len(names):
+        names = list(map(str, runs))
+    figure = style.blank(width, 4.4)
+    axes, legend = figure.add_subplot(), []
+
+    for i, (name, curve) in enumerate(zip(names, records, strict=True)):
+        colour, seeds = COLOURS[i % len(COLOURS)], curve.seeds
+        returns = moving_mean(curve.metric("episode/return"), curve.metric("episode/count"), window)
+        begun = np.flatnonzero(~np.isnan(returns).any(0))
+        drawn = begun[np.linspace(0, len(begun) - 1, min(POINTS, len(begun))).astype(int)]
+        x, y = curve.steps[drawn], returns[:, drawn]
+        axes.plot(x, y.mean(0), color=colour, linewidth=2)
+        label = f"{name}, mean of {seeds} seeds" if seeds > 1 else name
+        legend.append(Line2D([], [], color=colour, linewidth=2, label=label))
+        if seeds > 1:
+            axes.fill_between(x, *pointwise_interval(y), color=colour, alpha=0.2, linewidth=0)
+        if 1 < seeds <= 10:
+            axes.plot(x, y.T, color=colour, alpha=0.3, linewidth=0.7)
+        greedy = curve.evaluations.get("greedy", np.zeros((seeds, 0)))
+        mean = greedy.mean(0)
+        axes.errorbar(
+            curve.eval_steps, mean, np.abs(pointwise_interval(greedy) - mean), color=colour,
+            fmt="o", markersize=5, markerfacecolor="white", elinewidth=1, capsize=2, zorder=3,
+        )  # fmt: skip
+
+    sizes = [c.seeds for c in records]
+    if any(1 < seeds <= 10 for seeds in sizes):
+        legend.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=0.7, label="single seeds"))
+    if max(sizes) > 1:
+        legend.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval of the mean"))
+    if any(c.evaluations for c in records):
+        point = {"marker": "o", "markerfacecolor": "white", "linestyle": "none"}
+        legend.append(Line2D([], [], color=GREY, **point, label="greedy evaluation"))
+    style.legend_below(figure, legend)
+    axes.set_ylabel(f"return (last {window} episodes)")
+    style.over_steps(axes, max(c.steps[-1] for c in records))
+    style.tidy(axes)
+    return figure

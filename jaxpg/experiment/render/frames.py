@@ -1,0 +1,271 @@
+"""Pictures of an episode, drawn with Pillow: what they all have, and scenes of observations.
+
+A scene is a pure function (image, episode, t) that draws time t onto an image; `frame` adds the
+words above it and the action below. Everything is drawn SCALE times too large and then reduced,
+which smooths the edges: lengths in points (`pt`) are those of the finished picture.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxpg.core import env as E
+from jaxpg.core.types import Tree
+from jaxpg.experiment.figures.learning_curve import COLOURS
+
+SIZE, SCALE = 400, 3  # points of a picture's side; pixels of a point while it is drawn
+TOP, BOTTOM = 56, 352  # points between which the scene is
+BLUE, ORANGE, GREEN, PINK, SKY, AMBER, _ = COLOURS
+INK, GREY, PALE, EMPTY, PAPER = "#222222", "#707070", "#E2E2E2", "#F2F2F2", "#FFFFFF"
+CHANNELS = (*COLOURS, "#999999", "#882255", "#F0E442")  # of an image made of many
+ROWS, SPAN = 6, 150  # entries of an observation that are traced, and steps
+BARS = 8  # entries of an action that are shown
+
+
+class Episode(NamedTuple):
+    """An episode of T steps, on the host. Time T is its end, at which there is no action."""
+
+    env: E.Env
+    states: Tree  # [T + 1, ...] the environment's own, the true last one too; () if not recorded
+    obs: Tree  # [T + 1, *obs] as the agent sees them, masks left out
+    actions: np.ndarray  # [T, *action] in the units of the space
+    rewards: np.ndarray  # [T]
+    ending: str  # what the last picture says
+
+    def at(self, t: int) -> Tree:
+        """The environment's state at time t."""
+        return jax.tree.map(lambda x: x[t], self.states)
+
+    def action(self, t: int) -> np.ndarray | None:
+        """The action that is taken at time t; None at the end."""
+        return self.actions[t] if t < len(self.actions) else None
+
+
+class Scene(NamedTuple):
+    """How an environment is drawn."""
+
+    draw: Callable  # (image, episode, t) -> None
+    pace: float  # environment steps a second that look natural
+    names: tuple[str, ...] = ()  # of discrete actions
+    states: bool = False  # whether it needs the environment's states
+
+
+def frame(scene: Scene, episode: Episode, t: int, note: str = "") -> Image.Image:
+    """The picture [SIZE, SIZE] of one time. note: what stands in the upper right corner."""
+    image = Image.new("RGB", (pt(SIZE), pt(SIZE)), PAPER)
+    scene.draw(image, episode, t)
+    pen, right = ImageDraw.Draw(image), SIZE - 12
+    pen.rectangle((0, 0, pt(SIZE), pt(TOP - 4)), PAPER)
+    pen.rectangle((0, pt(BOTTOM), pt(SIZE), pt(SIZE)), PAPER)
+    text(pen, (12, 16), episode.env.name, 17)
+    text(pen, (right, 16), note, 15, GREY, "rm")
+    text(pen, (12, 39), f"step {t}", 16)
+    digits = _digits(episode.rewards)
+    text(pen, (right, 39), f"return {episode.rewards[:t].sum() + 0.0:.{digits}f}", 16, INK, "rm")
+    action = episode.action(t)
+    if action is None:
+        text(pen, (SIZE / 2, 378), episode.ending, 17, ORANGE, "mm")
+    elif episode.env.discrete:
+        _choice(pen, int(action), episode.env.action_space.n, scene.names)
+    else:
+        _bars(pen, episode.env.action_space, action.ravel())
+    return image.reduce(SCALE)
+
+
+def _digits(rewards: np.ndarray) -> int:
+    """How many decimals a return needs: none if rewards are integers, else three digits in all."""
+    if np.all(rewards == np.round(rewards)):
+        return 0
+    return int(np.clip(2 - np.log10(np.abs(rewards.cumsum()).max()), 1, 4))
+
+
+def _choice(pen: ImageDraw.ImageDraw, chosen: int, n: int, names: Sequence[str]) -> None:
+    """A row of buttons, of which one is pressed."""
+    names = names or tuple(map(str, range(n)))
+    width = min(90, (SIZE - 24) / n)
+    for i in range(n):
+        left = SIZE / 2 + (i - n / 2) * width
+        box = (left + min(2, width / 8), 364, left + width - min(2, width / 8), 392)
+        on = i == chosen
+        pen.rounded_rectangle([pt(x) for x in box], pt(min(5, width / 4)), BLUE if on else PALE)
+        if pen.textlength(names[i], font(15)) < pt(width - 6):
+            text(pen, (left + width / 2, 378), names[i], 15, PAPER if on else GREY, "mm")
+
+
+def _bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
+    """A bar for each entry of an action, from zero (or the lower bound) to its value."""
+    if hasattr(space, "low"):
+        low, high = (np.broadcast_to(x, space.shape).ravel() for x in (space.low, space.high))
+    else:  # MultiDiscrete, MultiBinary
+        low = np.zeros(action.size)
+        high = np.maximum(np.subtract(getattr(space, "nvec", np.full(action.size, 2)), 1), 1)
+    shown = min(action.size, BARS)
+    width = (SIZE - 24) / shown
+    for i in range(shown):
+        least, most = float(low[i]), float(high[i])
+        if not max(-least, most) < 1e30:  # no bounds: those of the standard normal distribution
+            least, most = -3.0, 3.0
+        left, right = 12 + i * width + 4, 12 + (i + 1) * width - 4
+        where = lambda x: left + (right - left) * np.clip((x - least) / (most - least), 0, 1)  # noqa: B023, E731
+        zero, value = where(min(max(0.0, least), most)), where(float(action[i]))
+        pen.rounded_rectangle([pt(x) for x in (left, 364, right, 378)], pt(3), PALE)
+        pen.rectangle([pt(x) for x in (min(zero, value), 364, max(zero, value), 378)], BLUE)
+        pen.rectangle([pt(x) for x in (zero - 0.75, 361, zero + 0.75, 381)], INK)
+        if shown <= 4:
+            label = f"action {action[i]:.2f}" if shown == 1 else f"{action[i]:.2f}"
+            text(pen, ((left + right) / 2, 390), label, 14, GREY, "mm")
+
+
+# What scenes are made of.
+
+
+def pt(length: float) -> int:
+    """Points in pixels."""
+    return round(length * SCALE)
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size * SCALE)
+
+
+def text(pen, at, words: str, size: int, colour: str = INK, anchor: str = "lm") -> None:
+    pen.text((pt(at[0]), pt(at[1])), words, colour, font(size), anchor)
+
+
+def window(low, high) -> tuple[Callable, float]:
+    """The pixel of each point (x, y) of a world [low, high], as large as it can be in the scene,
+    and the pixels of a unit of its length."""
+    spread = np.subtract(high, low)
+    unit = min((SIZE - 24) / spread[0], (BOTTOM - TOP - 8) / spread[1]) * SCALE
+    centre = np.add(low, high) / 2
+    middle = pt(SIZE / 2), pt((TOP + BOTTOM) / 2)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return middle[0] + (x - centre[0]) * unit, middle[1] - (y - centre[1]) * unit
+
+    return at, unit
+
+
+def disc(pen: ImageDraw.ImageDraw, centre, radius: float, colour: str) -> None:
+    """radius: in pixels."""
+    x, y = centre
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+
+
+def rod(pen: ImageDraw.ImageDraw, points: Sequence, width: float, colour: str) -> None:
+    """A line through points, with round ends and joints."""
+    pen.line([tuple(map(float, p)) for p in points], colour, round(width))
+    for p in points:
+        disc(pen, p, (width - 1) / 2, colour)
+
+
+def arrow(pen: ImageDraw.ImageDraw, points: Sequence, colour: str = BLUE, width: float = 5) -> None:
+    """A line through points that ends in a head; none if it would be shorter than that."""
+    points, head = np.asarray(points, float), pt(2.4 * width)
+    along = np.hypot(*np.diff(points, axis=0).T)
+    if along.sum() < head / 2:
+        return
+    left = np.flatnonzero(np.hypot(*(points - points[-1]).T) >= head)
+    body = points[: left[-1] + 1] if left.size else points[:1]
+    ahead = (points[-1] - body[-1]) / np.hypot(*(points[-1] - body[-1]))
+    neck = points[-1] - ahead * head
+    pen.line([*map(tuple, body), tuple(neck + ahead * head / 4)], colour, pt(width))
+    side = ahead[::-1] * (1, -1) * head * 0.6
+    pen.polygon([tuple(points[-1]), tuple(neck + side), tuple(neck - side)], colour)
+
+
+def torque(pen: ImageDraw.ImageDraw, centre, radius: float, amount: float) -> None:
+    """A bent arrow around a centre; amount: in [-1, 1], anticlockwise if positive."""
+    bend = np.linspace(0, amount * 2.4, 24) + np.pi / 2
+    points = np.stack([centre[0] + radius * np.cos(bend), centre[1] - radius * np.sin(bend)], -1)
+    arrow(pen, points)
+
+
+# Scenes of what the agent observes.
+
+
+def is_image(x) -> bool:
+    """Whether a leaf of an observation is drawn as an image: [H, W] or [H, W, channels]."""
+    return x.ndim in (2, 3) and min(x.shape[:2]) >= 3
+
+
+def cells(image: Image.Image, episode: Episode, t: int) -> None:
+    """The first image of an observation: a colour for each channel of zeros and ones, the first
+    channel in front; else the colours it has, or the shades of its last channel."""
+    whole = next(x for x in jax.tree.leaves(episode.obs) if is_image(x[0]))
+    x = whole[t] if whole.ndim == 4 else whole[t][..., None]
+    some = whole[:: max(1, len(whole) // 20)]  # large ones are slow to look through
+    if np.isin(some, (0, 1)).all():
+        palette = np.array([rgb(c) for c in CHANNELS], np.uint8)
+        colours = palette[x.argmax(-1) % len(palette)]
+        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.uint8(rgb(EMPTY)))
+    else:
+        x = x if x.shape[-1] == 3 else np.repeat(x[..., -1:], 3, -1)
+        low, high = some.min(), some.max()
+        colours = (np.clip((x - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+    rows, columns = x.shape[:2]
+    side = min(pt(SIZE - 24) / columns, pt(BOTTOM - TOP - 8) / rows)
+    gaps = side >= pt(6)
+    if gaps:  # on whole points, so that all look alike
+        side = side // SCALE * SCALE
+    size = max(1, round(columns * side)), max(1, round(rows * side))
+    middle = pt(SIZE / 2), pt((TOP + BOTTOM) / 2)
+    left, top = ((m - s // 2) // SCALE * SCALE for m, s in zip(middle, size, strict=True))
+    large = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
+    if gaps:
+        pen = ImageDraw.Draw(large)
+        for x in np.arange(1, columns) * side:
+            pen.rectangle((x, 0, x + SCALE - 1, size[1]), PAPER)
+        for y in np.arange(1, rows) * side:
+            pen.rectangle((0, y, size[0], y + SCALE - 1), PAPER)
+    image.paste(large, (left, top))
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def traces(image: Image.Image, episode: Episode, t: int) -> None:
+    """The entries of an observation, the action and the reward, on sheets of SPAN steps."""
+    pen, rows = ImageDraw.Draw(image), series(episode)
+    height = (BOTTOM - TOP - 4) / len(rows)
+    left, right = 118, SIZE - 16
+    span = min(max(len(episode.actions), 1), SPAN)
+    since = max(0, t - 1) // span * span  # a new sheet, for what scrolls makes a GIF large
+    for i, (name, values) in enumerate(rows):
+        top, base = TOP + 4 + i * height, TOP + (i + 1) * height - 4
+        colour = CHANNELS[i % len(COLOURS)]
+        low, high = float(values.min()), float(values.max())
+        text(pen, (12, (top + base) / 2 - 8), name, 13)
+        pen.rectangle([pt(x) for x in (left, top, right, base)], EMPTY)
+        begin = int(name == "reward")  # the first is there at time 1
+        x = left + (right - left) * (begin - since + np.arange(len(values))) / span
+        part = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
+        y = base - 4 - (base - top - 8) * part
+        seen = min(max(0, t + 1 - begin), len(values))
+        points = SCALE * np.stack([x, y], -1)[max(0, since - begin) : seen]
+        if seen:
+            pen.line(points.ravel().tolist(), colour, pt(1.5))
+            disc(pen, points[-1], pt(3), colour)
+            text(pen, (12, (top + base) / 2 + 8), f"{values[seen - 1]:.4g}", 13, colour)
+
+
+def series(episode: Episode) -> list[tuple[str, np.ndarray]]:
+    """Names and values [T + 1], or [T], of what is traced."""
+    rows = []
+    for path, x in jax.tree_util.tree_leaves_with_path(episode.obs):
+        name = "obs" + jax.tree_util.keystr(path, simple=True, separator=".")
+        flat = x.reshape(len(x), -1)
+        rows += [(f"{name}[{i}]" if x.ndim > 1 else name, flat[:, i]) for i in range(flat.shape[1])]
+    space = episode.env.core.observation_space(episode.env.core.default_params)
+    if hasattr(space, "n"):  # of a one-hot observation
+        rows = [("state", episode.obs.argmax(-1))]
+    rows = rows[:ROWS]
+    actions = episode.actions.reshape(len(episode.actions), -1)[:, :2].T
+    names = ["action"] if len(actions) == 1 else ["action[0]", "action[1]"]
+    return [*rows, *zip(names, actions, strict=True), ("reward", episode.rewards)]

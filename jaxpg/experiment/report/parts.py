@@ -1,0 +1,104 @@
+"""What a report says of any experiment: its settings, how to have it again, numbers in words."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpg import agents
+from jaxpg.core.config import to_dict
+from jaxpg.envs import registry
+from jaxpg.experiment.analysis import scores
+from jaxpg.experiment.analysis.statistics import Estimate
+from jaxpg.experiment.report import html, reproduce
+from jaxpg.presets import preset, table
+
+HEAD = "name", "agent", "environment", "env steps", "seeds", "result", "solved", "wall time"
+
+
+class Section(NamedTuple):
+    name: str
+    rows: list[tuple]  # of the summary table, in the order of HEAD
+    draw: Callable[[], list[str]]  # the HTML of what stands under the name
+
+
+def settings(
+    name: str, config: dict[str, Any], environment: dict[str, Any], varied: Sequence[str] = ()
+) -> list[str]:
+    """What differs from preset and defaults, then all of it. name: the agent's."""
+    parts, env = [], environment["name"]
+    if name in agents.NAMES:
+        agent = agents.get(name)
+        default, tuned = to_dict(agent.Config()), to_dict(preset(agent, env))
+        has = env in table(agent)
+        head = ["setting", "here", "default"] + [f"preset for {env}"] * has
+        rows = [
+            (k, _value(v), _value(default.get(k)), *[_value(tuned.get(k))] * has)
+            for k, v in config.items()
+            if k not in varied and not v == default.get(k) == tuned.get(k)
+        ]
+        what = "the agent's defaults or its preset" if has else "the agent's defaults"
+        caption = f"Settings of {name} that differ from {what}."
+        none = html.paragraph(f"All settings are the defaults of {name}.")
+        parts.append(html.table(caption, head, rows) if rows else none)
+    if env in registry.names():
+        usual = registry.to_dict(registry.make(env))
+        rows = [
+            (k, _value(v), _value(usual.get(k)))
+            for k, v in environment.items()
+            if usual.get(k) != v
+        ]
+        caption = f"Parameters of {env} that differ from its defaults."
+        none = html.paragraph(f"{env} has its default parameters.")
+        parts.append(html.table(caption, ("parameter", "here", "default"), rows) if rows else none)
+    for what, content in (("config", config), ("environment", environment)):
+        rows = [(k, _value(v)) for k, v in content.items()]
+        whole = html.table(f"The whole {what}.", ("name", "value"), rows)
+        parts.append(html.folded(f"The whole {what}", whole))
+    return parts
+
+
+def origin(about: dict[str, Any], name: str) -> list[str]:
+    """The commands that give it again, and with what it was made."""
+    parts = [html.heading(3, "How to reproduce it")]
+    if command := reproduce.again(about, f"{name}-again"):
+        parts.append(html.code(command))
+        text = "On the same versions and devices the numbers are the same to the last digit."
+        parts.append(html.paragraph(text, "faint"))
+    else:
+        text = "Its agent or environment is not one of jaxpg's, or a preset has changed since: "
+        parts.append(html.paragraph(text + "the program that made it is needed."))
+    if made := about.get("made_with"):
+        said = ", ".join(f"{part} {version}" for part, version in made.items())
+        parts.append(html.paragraph(f"Made with {said}."))
+    return parts
+
+
+def said(estimate: Estimate) -> str:
+    value, low, high = estimate
+    if np.isnan(value):
+        return "-"
+    return f"{value:.4g}" + ("" if np.isnan(low) else f" [{low:.4g}, {high:.4g}]")
+
+
+def share_solved(score: np.ndarray, threshold: float | None) -> str:
+    if threshold is None:
+        return "no threshold"
+    return f"{int((score >= threshold).sum())} of {len(score)} (≥ {threshold:g})"
+
+
+def _value(value: Any) -> str:
+    return "-" if value is None else scores.text(value)
+
+
+def duration(seconds: float) -> str:
+    if np.isnan(seconds):
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    return f"{minutes} min {seconds % 60:.0f} s" if hours < 1 else f"{hours} h {minutes % 60} min"
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,106 @@
+"""What was measured in a run, from its folder or from a Result, for pictures and reports.
+
+A folder is read as it stands: of a run under way, or of one that was killed, what there is.
+"""
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpg.core.run import Result
+from jaxpg.experiment.run import checkpoint
+from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
+
+AXES = ("seed", "iteration", "env_steps")
+
+
+class Record(NamedTuple):
+    name: str
+    about: dict[str, Any]  # run.json; {} if there is none
+    steps: np.ndarray  # [iterations] environment steps of each seed
+    metrics: dict[str, np.ndarray]  # [seeds, iterations] by name; NaN is no data
+    eval_steps: np.ndarray  # [evaluations]
+    evaluations: dict[str, np.ndarray]  # [seeds, evaluations]; greedy, sampled and their _std
+    summary: dict[str, Any]  # summary.json; {} while the run goes on, or if it was killed
+    source: Path | Result
+
+    @property
+    def seeds(self) -> int:
+        return len(next(iter(self.metrics.values())))
+
+    def metric(self, name: str) -> np.ndarray:
+        """[seeds, iterations]; NaN throughout if the agent has no such metric."""
+        return self.metrics.get(name, np.full((self.seeds, len(self.steps)), np.nan))
+
+    def result(self) -> Result:
+        """With what was learnt. Raises what `jaxpg.load` does: CheckpointError, ValueError."""
+        if isinstance(self.source, Result):
+            return self.source
+        from jaxpg.experiment.run import folder as run_folder
+
+        return run_folder.load(self.source)
+
+
+def read(run: "str | Path | Result | Record") -> Record:
+    """What there is of a run; of a Record that Record.
+
+    Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
+    if isinstance(run, Record):
+        return run
+    return _of_result(run) if isinstance(run, Result) else _of_folder(Path(run))
+
+
+def _of_result(result: Result) -> Record:
+    agent, cfg, env, *_ = result
+    metrics = {name: np.atleast_2d(m) for name, m in result.metrics.items()}
+    count = next(iter(metrics.values())).shape[1]
+    iteration = np.arange(result.iteration - count, result.iteration) + 1
+    steps = iteration * agent.steps_per_iter(cfg)
+    summary = {"stopped": result.stopped, "seconds": result.seconds}
+    summary |= {"iteration": result.iteration, "env_steps": result.env_steps}
+    about = checkpoint.describe(agent, cfg, env)
+    return Record(
+        f"{agent.name}-{env.name}", about, steps, metrics, np.zeros(0), {}, summary, result
+    )
+
+
+def _of_folder(folder: Path) -> Record:
+    about, summary = (
+        read_json(folder / name) if (folder / name).exists() else {}
+        for name in ("run.json", "summary.json")
+    )
+    steps, metrics = table(folder / "metrics.csv")
+    path, eval_steps, evaluations = folder / "evaluations.csv", np.zeros(0), {}
+    if path.exists() and path.read_text().count("\n") > 1:  # more than its header
+        eval_steps, evaluations = table(path)
+    return Record(
+        folder.resolve().name, about, steps, metrics, eval_steps, evaluations, summary, folder
+    )
+
+
+def table(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Environment steps [rows of a seed], and the columns [seeds, rows of a seed], of a file with a
+    row per seed, which may be of a run under way.
+
+    Raises ValueError if it has no rows, CheckpointError if it has something else.
+    """
+    rows = path.read_text().split("\n")[:-1] if path.exists() else []  # not a half-written one
+    if len(rows) < 2:
+        raise ValueError(f"{path}: found no rows, expected the metrics of a run")
+    names = rows[0].split(",")
+    try:
+        cells = np.loadtxt(
+            io.StringIO("\n".join(rows[1:])),
+            delimiter=",",
+            converters=lambda cell: float(cell or "nan"),
+            ndmin=2,
+        )
+        seeds = int(cells[:, names.index("seed")].max()) + 1
+        whole = len(cells) // seeds * seeds
+        columns = cells[:whole].reshape(-1, seeds, len(names)).T
+        by_name = dict(zip(names, columns, strict=True))
+        return by_name["env_steps"][0], {k: x for k, x in by_name.items() if k not in AXES}
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: {error}; expected a table that jaxpg wrote") from error

@@ -1,0 +1,112 @@
+"""Where results come from, as run.json and sweep.json say it: agent, config, environment, key, and
+what they were made with; and the way back to the objects."""
+
+import platform
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg import agents
+from jaxpg.core import env as E
+from jaxpg.core.config import from_dict
+from jaxpg.core.types import Agent, Key
+from jaxpg.envs import registry
+from jaxpg.experiment.run import checkpoint
+from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
+
+FORMAT = 1  # of both files and of their folders
+
+
+def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
+    """As plain JSON values."""
+    known = {
+        "agent": agent.name in agents.NAMES and agents.get(agent.name) == agent,
+        "env": bool(env.made_of),
+    }
+    return {
+        "format": FORMAT,
+        **checkpoint.describe(agent, cfg, env),
+        "own": [name for name in known if not known[name]],  # no name gives these again
+        "key": words(key),
+        "made_with": here(),
+    }
+
+
+def words(key: Key) -> dict[str, Any]:
+    """A key as plain JSON values."""
+    return {
+        "generator": str(jax.random.key_impl(key)),
+        "words": jax.random.key_data(key).tolist(),
+    }
+
+
+def key(record: dict[str, Any]) -> Key:
+    """The key of a record."""
+    words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
+    return jax.random.wrap_key_data(words, impl=record["key"]["generator"])
+
+
+def here() -> dict[str, Any]:
+    """What the last bits of a result depend on."""
+    devices = jax.devices()
+    return {
+        **checkpoint.versions(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "x64": jax.config.jax_enable_x64,
+    }
+
+
+def warn_if_elsewhere(folder: Path, made_with: dict[str, Any]) -> None:
+    """Warns of everything that a run or sweep was made with and that is another here."""
+    for what, ours in here().items():
+        if (theirs := made_with.get(what)) != ours:
+            warnings.warn(
+                f"{folder} was made with {what} {theirs}, this is {ours}: "
+                "it may not go on to the byte as it would have",
+                stacklevel=3,
+            )
+
+
+def read(path: Path, what: str) -> dict[str, Any]:
+    """What a record says. what: the kind of its folder, "run" or "sweep". Raises CheckpointError
+    for one that is missing, damaged, or of a format that this version does not know."""
+    if not path.is_file():
+        found = f"no {path.name}" if path.parent.is_dir() else "no such folder"
+        raise CheckpointError(f"{path.parent}: found {found}, expected the folder of a {what}")
+    found = read_json(path)
+    if (form := found.get("format", 1)) != FORMAT:
+        by = found.get("made_with", {}).get("jaxpg")
+        raise CheckpointError(
+            f"{path}: found format {form}, written by jaxpg {by}; this version reads {FORMAT}"
+        )
+    return found
+
+
+def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent, Any, E.Env, Key]:
+    """The objects that a record at `path` is about: agent, config, environment and key.
+
+    agent, env: the objects, if they are the user's own. Raises CheckpointError if they are and are
+    not given, or if what is there now is not what the record says.
+    """
+    record = read_json(path)
+    for name, given in {"agent": agent, "env": env}.items():
+        if name in record["own"] and given is None:
+            raise CheckpointError(
+                f"{path.parent}: was made with an {name} of your own: pass {name}=..."
+            )
+    try:
+        agent = agent or agents.get(record["agent"])
+        env = env or registry.from_dict(record["environment"])
+        cfg = from_dict(agent.Config, record["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    for part, value in checkpoint.describe(agent, cfg, env).items():
+        if differs := checkpoint.difference(record[part], value, part):
+            raise CheckpointError(f"{path}: {differs}")
+    return agent, cfg, env, key(record)

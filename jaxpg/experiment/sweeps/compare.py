@@ -1,0 +1,77 @@
+"""Comparisons: several agents, each with its settings for an environment, on equal steps and seeds.
+
+It is a sweep whose fields are the agent and, of several, the environment; see sweep.py for its
+folder, and for what happens to a seed that diverges.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxpg import agents, presets
+from jaxpg.core import run as loop
+from jaxpg.core.config import to_dict
+from jaxpg.core.types import Key
+from jaxpg.envs import registry
+from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.points import grid
+from jaxpg.experiment.sweeps.sweep import finish, fresh, planned, positive, train
+from jaxpg.experiment.sweeps.tables import Sweep, of_comparison
+
+
+def compare(
+    names: Sequence[str],
+    envs: Sequence[str],
+    key: Key,
+    *,
+    total_steps: int | None = None,
+    seeds: int = 8,
+    out: str | Path | None = None,
+    evaluations: int = 10,
+    episodes: int = 128,
+    progress: bool = False,
+    log: Callable[[str], None] = lambda text: None,
+) -> Sweep:
+    """Trains every agent in every environment, with its preset there or its defaults.
+
+    total_steps: of each seed; None is the most that any of the presets asks for, or 500k if there
+    is none. key: one; every agent has the same seeds, split off it. The rest as in `sweep.run`.
+    Raises ValueError before anything compiles or is written for what cannot work.
+    """
+    points = grid(agent=list(names), env=list(envs))
+    asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
+    positive(asked)
+    tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
+    if total_steps is None:
+        total_steps = max((t["total_steps"] for t in tuned if t), default=500_000)
+    configs: dict[str, dict] = {}
+    for point in points:
+        agent, env = agents.get(point["agent"]), registry.make(point["env"])
+        cfg = presets.preset(agent, point["env"])
+        loop.check(agent, cfg, env, key, total_steps)
+        configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
+    fresh(out)
+
+    record = {
+        "kind": "comparison",
+        "format": provenance.FORMAT,
+        "fields": ["agent", "env"] if len(envs) > 1 else ["agent"],
+        "configs": configs,
+        "environments": {name: registry.to_dict(registry.make(name)) for name in envs},
+        "key": provenance.words(key),
+        "total_steps": int(total_steps),
+        **asked,
+        "lanes": None,
+        "memory": None,
+        "target": None,
+        "points": [],
+        "parts": [],
+        "compilations": 0,
+        "seconds": 0.0,
+        "made_with": provenance.here(),
+    }
+    with contextlib.ExitStack() as held:
+        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+        this = planned(of_comparison(folder, key, record), points, log)
+        return finish(train(this, (), progress))

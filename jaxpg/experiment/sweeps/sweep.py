@@ -1,0 +1,333 @@
+"""Sweeps: many configs times many seeds, in as few compiled programs as there can be.
+
+    points = grid(learning_rate=[1e-4, 1e-3], gae_lambda=[0.9, 0.95])
+    found = run(ppo, cfg, env, key, points, seeds=8, total_steps=100_000, out="sweeps/mine")
+
+Configs that differ in numbers are lanes of one program (core/parallel/lanes.py); what is static
+makes groups, a program each. A group is cut into parts if it does not fit into memory, or if lanes
+may end early: a part is over when all of its lanes are. Each part is a run folder, so a sweep that
+was killed goes on to the byte. A sweep's folder holds
+
+sweep.json        what was asked for, the points, the parts
+parts/0/ ...      run folders, a lane for every config and seed
+results.csv       a row per config, seed and iteration
+evaluations.csv   returns of whole episodes, a row per config, seed and evaluation
+scores.csv        a row per config and seed: its last evaluation, and how it ended
+
+Every config has the same seeds, those of `jaxpg.run` with as many, so that differences between
+configs are differences of pairs.
+"""
+
+import contextlib
+import hashlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxpg.core import env as E
+from jaxpg.core import run as loop
+from jaxpg.core.config import plain
+from jaxpg.core.parallel.lanes import stack
+from jaxpg.core.run import Callback
+from jaxpg.core.train import iterations, start
+from jaxpg.core.types import Agent, Key
+from jaxpg.experiment.run import folder as run_folder
+from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run.checkpoint import write_json
+from jaxpg.experiment.sweeps.points import (
+    Point,
+    at,
+    batch,
+    grid,
+    groups,
+    loguniform,
+    random,
+    uniform,
+)
+from jaxpg.experiment.sweeps.progress import display
+from jaxpg.experiment.sweeps.tables import (
+    RECORD,
+    TABLES,
+    Open,
+    Sweep,
+    load,
+    of_sweep,
+    open_folder,
+    result,
+    tables,
+)
+from jaxpg.experiment.text import format_count
+
+__all__ = ["Sweep", "batch", "grid", "load", "loguniform", "random", "result", "resume", "run"]
+__all__ += ["uniform"]
+
+NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
+FREE = 0.8  # of the memory that is free, for a sweep
+
+
+def run(
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    key: Key,
+    points: Sequence[Point],
+    *,
+    total_steps: int,
+    seeds: int = 8,
+    out: str | Path | None = None,
+    evaluations: int | None = None,
+    episodes: int = 128,
+    target: float | None = None,
+    lanes: int | None = None,
+    memory: int | None = None,
+    callbacks: Iterable[Callback | Callable] = (),
+    progress: bool = False,
+    log: Callable[[str], None] = lambda text: None,
+) -> Sweep:
+    """Trains every point with every seed.
+
+    cfg, env: what the points change. key: one; seeds are split off it. out: a new folder; None
+    keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
+    end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
+    lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
+    bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
+    part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep is
+    laid out: parts, their lanes, the bytes that a device needs and has.
+
+    Raises ValueError before anything compiles or is written for what cannot work, whichever point
+    it is in.
+    """
+    check(agent, cfg, env, key, points, total_steps)
+    fields = list(dict.fromkeys(name for point in points for name in point))
+    record = begin(
+        agent, cfg, env, key, fields, total_steps, out,
+        seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
+        memory=memory,
+    )  # fmt: skip
+    with contextlib.ExitStack() as held:
+        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+        this = of_sweep(folder, agent, cfg, env, key, record)
+        return finish(train(planned(this, points, log), callbacks, progress))
+
+
+def resume(
+    out: str | Path,
+    *,
+    callbacks: Iterable[Callback | Callable] = (),
+    progress: bool = False,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+) -> Sweep:
+    """Goes on with a sweep that was stopped, in whatever way; its tables will be, to the byte,
+    those of one that was never stopped.
+
+    agent, env: the objects, if they are your own and not to be had by name. Raises CheckpointError
+    for a damaged, missing or foreign folder.
+    """
+    this = open_folder(Path(out), agent, env)
+    if "digests" in this.record:
+        return load(out)
+    provenance.warn_if_elsewhere(this.out, this.record["made_with"])
+    if "search" in this.record:
+        from jaxpg.experiment.sweeps.search import go_on
+
+        return go_on(this, callbacks, progress)
+    return finish(train(this, callbacks, progress))
+
+
+def begin(
+    agent: Agent, cfg, env: E.Env, key: Key, fields: list[str], total_steps: int, out,
+    *, seeds=8, evaluations=None, episodes=128, target=None, lanes=None, memory=None,
+) -> dict:  # fmt: skip
+    """The record of a sweep without points. Raises ValueError for what is not allowed."""
+    if evaluations is None:
+        evaluations = 1 if target is None else 10
+    asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
+    limits = {"lanes": lanes, "memory": memory}
+    positive(asked | {k: x for k, x in limits.items() if x is not None})
+    if target is not None and not np.isfinite(target):
+        raise ValueError(f"target={target!r}: allowed is a finite number")
+    fresh(out)
+    return {
+        "kind": "sweep",
+        **provenance.record(agent, cfg, env, key),
+        "fields": fields,
+        "total_steps": int(total_steps),
+        **asked,
+        **limits,
+        "target": None if target is None else float(target),
+        "points": [],
+        "parts": [],
+        "compilations": 0,
+        "seconds": 0.0,
+    }
+
+
+def positive(numbers: dict[str, int]) -> None:
+    """Raises ValueError for one that is no integer >= 1."""
+    for name, value in numbers.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}={value!r}: allowed is an integer >= 1")
+
+
+def fresh(out: str | Path | None) -> None:
+    """Raises ValueError for a folder that holds something."""
+    if out is not None and Path(out).exists() and any(Path(out).iterdir()):
+        what = "a sweep (`resume` goes on with it)" if Path(out, RECORD).exists() else "files"
+        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
+
+
+def check(agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], total_steps: int):
+    """Raises ValueError for what cannot work in any point."""
+    if not len(points):
+        raise ValueError("points=[]: allowed is a list of at least one")
+    if getattr(key, "ndim", 0):
+        raise ValueError(f"key of shape {key.shape}: allowed is one key, seeds are split off it")
+    pairs = [at(cfg, env, point) for point in points]
+    for group in groups(pairs):
+        # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
+        leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
+        ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
+        for i in sorted(group[end] for end in ends):
+            loop.check(agent, *pairs[i], key, total_steps)
+
+
+def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> Open:
+    """Adds points, and the parts that train them, to the record, and writes it."""
+    record, begun = dict(this.record), time.perf_counter()
+    first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
+    points = [{name: plain(value) for name, value in point.items()} for point in points]
+    found = [this.at(point) for point in points]
+    pairs = [tuple(pair) for _, *pair in found]
+    record["points"] = [*record["points"], *points]
+    with compilations() as compiled:
+        for group in groups(pairs):
+            lanes = [[first + i, seed] for i in group for seed in range(seeds)]
+            agent = found[group[0]][0]
+            size, width = _sizes(this, agent, [pairs[i] for i in group], log)
+            common = {
+                "width": width,
+                "iterations": iterations(agent, pairs[group[0]][0], total),
+                "env_steps": agent.steps_per_iter(pairs[group[0]][0]),  # of an iteration
+                "over": False,
+            }
+            slices = [lanes[i : i + size] for i in range(0, len(lanes), size)]
+            record["parts"] = [*record["parts"], *({"lanes": x} | common for x in slices)]
+    record["compilations"] += len(compiled)
+    record["seconds"] += time.perf_counter() - begun
+    this.out.mkdir(parents=True, exist_ok=True)
+    write_json(this.out / RECORD, record)
+    return this._replace(record=record)
+
+
+def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, int]:
+    """How many lanes each part of a group has, and how many its program: a multiple of the devices.
+    Compiles that program."""
+    record, devices, configs = this.record, jax.devices(), len(pairs)
+    seeds, count = record["seeds"], configs * record["seeds"]
+    early = record["target"] is not None and devices[0].platform == "cpu"
+    most = record["lanes"] or (max(seeds, NARROW) if early else count)
+    limit = record["memory"] or _free_memory()
+    state = jax.eval_shape(lambda key: start(agent, *pairs[0], key), this.keys[0])
+    lane = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+    most = max(1, min(most, int(limit * len(devices) / lane)))  # before XLA says it precisely
+    while True:
+        if most >= seeds:  # whole configs, as many in each part
+            size = math.ceil(configs / math.ceil(configs / (most // seeds))) * seeds
+        else:
+            size = math.ceil(seeds / math.ceil(seeds / most))
+        width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
+        cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
+        keys = this.keys[np.arange(width) % seeds]
+        need = loop.memory(agent, cfg, env, keys, total_steps=record["total_steps"])
+        if need <= limit or size == 1:
+            break
+        most = max(1, min(size - 1, int(size * limit / need)))
+    parts, plural = math.ceil(count / size), lambda n, what: f"{n} {what}{'s'[: n > 1]}"
+    log(
+        f"{agent.name} on {pairs[0][1].name}: {plural(configs, 'config')} x "
+        f"{plural(seeds, 'seed')}, {plural(parts, 'part')} of {size}, "
+        f"{format_count(need)}B of {format_count(limit)}B"
+    )
+    return size, width
+
+
+def _free_memory() -> int:
+    """Bytes that a sweep may take of each device."""
+    stats = jax.devices()[0].memory_stats()
+    if stats:
+        return int(FREE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+    import psutil
+
+    return int(FREE * psutil.virtual_memory().available / jax.local_device_count())
+
+
+def train(
+    this: Open, callbacks: Iterable[Callback | Callable], progress: bool, share: float = 1.0
+) -> Open:
+    """Trains the parts that are not over, and records how it went.
+
+    share: of the sweep that is planned, see `display`.
+    """
+    record, asked = dict(this.record), ("total_steps", "evaluations", "episodes", "target")
+    settings = {name: record[name] for name in asked}
+    shown = display(record["parts"], share) if progress else None
+    for i, part in enumerate(record["parts"]):
+        if part["over"]:
+            continue
+        folder, agent, cfg, env, keys = this.part(i)
+        watch = [*callbacks, *([shown(i)] if shown else [])]
+        begun = time.perf_counter()
+        with compilations() as compiled:
+            if (folder / "run.json").exists():
+                found = run_folder.resume(folder, callbacks=watch, agent=agent, env=env)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file
+                found = run_folder.run(
+                    agent, cfg, env, keys, callbacks=watch, out=folder, **settings
+                )
+        record["seconds"] += time.perf_counter() - begun
+        record["compilations"] += len(compiled)
+        record["parts"] = list(record["parts"])
+        record["parts"][i] = part | {"over": found.stopped != "interrupt"}
+        this = this._replace(record=record)
+        write_json(this.out / RECORD, record)
+        if found.stopped == "interrupt":
+            break
+    return this
+
+
+def finish(this: Open) -> Sweep:
+    """The tables; written, if all parts are over."""
+    found = tables(this.out, this.record)
+    if not all(part["over"] for part in this.record["parts"]):
+        return found
+    digests = {}
+    for name, file in TABLES.items():
+        path = this.out / f"{file}.csv"
+        getattr(found, name).to_csv(path, index=False)
+        digests[file] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_json(this.out / RECORD, this.record | {"digests": digests})
+    return found._replace(about=this.record | {"digests": digests})
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one with each compilation of a training program."""
+    found = []
+
+    def listen(event: str, seconds: float, fun_name: str = "", **_) -> None:
+        if event.endswith("backend_compile_duration") and fun_name == "jit(_chunk)":
+            found.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

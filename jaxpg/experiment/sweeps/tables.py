@@ -1,0 +1,213 @@
+"""What sweeps and comparisons found, as tidy tables.
+
+Each table is led by `config`, the fields that differ, and `seed`:
+
+table         iteration, env_steps and the agent's metrics, a row per iteration
+evaluations   iteration, env_steps, greedy, greedy_std, sampled, sampled_std, a row per evaluation
+scores        env_steps, score (the last greedy evaluation), ended: done, target or diverged
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg import agents
+from jaxpg.core import env as E
+from jaxpg.core.config import from_dict
+from jaxpg.core.parallel.lanes import GOING, pick, stack
+from jaxpg.core.run import Result
+from jaxpg.core.train import with_horizon
+from jaxpg.core.types import Agent, Key
+from jaxpg.envs import registry
+from jaxpg.experiment.run import folder as run_folder
+from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run.checkpoint import CheckpointError
+from jaxpg.experiment.sweeps.points import Point, at
+
+RECORD, TABLES = (
+    "sweep.json",
+    {"table": "results", "evaluations": "evaluations", "scores": "scores"},
+)
+
+
+class Sweep(NamedTuple):
+    """A sweep or a comparison, or what there is of one that is under way."""
+
+    folder: Path
+    about: dict[str, Any]  # sweep.json
+    fields: list[str]  # that were varied
+    table: Any  # pandas.DataFrame, as the others
+    evaluations: Any
+    scores: Any
+
+
+class Open(NamedTuple):
+    """A folder, and the way from a point to what it stands for."""
+
+    out: Path
+    record: dict[str, Any]
+    keys: Key  # [seeds]
+    at: Callable[[Point], tuple[Agent, Any, E.Env]]  # agent, config and environment of a point
+
+    def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
+        """Folder, agent, config, environment and keys of a part, by lane; the last lane fills it
+        up to its width."""
+        points, part = self.record["points"], self.record["parts"][i]
+        lanes = part["lanes"] + part["lanes"][-1:] * (part["width"] - len(part["lanes"]))
+        found = {p: self.at(points[p]) for p in {p for p, _ in lanes}}
+        cfg, env = stack([found[p][1:] for p, _ in lanes])
+        keys = self.keys[np.array([seed for _, seed in lanes])]
+        return self.out / "parts" / str(i), found[lanes[0][0]][0], cfg, env, keys
+
+
+def of_sweep(out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]) -> Open:
+    """Points are what differs from a config and an environment."""
+    cfg = with_horizon(cfg, record["total_steps"])
+    keys = jax.random.split(key, record["seeds"])
+    return Open(out, record, keys, lambda point: (agent, *at(cfg, env, point)))
+
+
+def of_comparison(out: Path, key: Key, record: dict[str, Any]) -> Open:
+    """Points are agents and environments; the record says how each is set."""
+
+    def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
+        agent = agents.get(point["agent"])
+        cfg = from_dict(agent.Config, record["configs"][point["agent"]][point["env"]])
+        env = registry.from_dict(record["environments"][point["env"]])
+        return agent, with_horizon(cfg, record["total_steps"]), env
+
+    return Open(out, record, jax.random.split(key, record["seeds"]), of_point)
+
+
+def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> Open:
+    """Raises CheckpointError for a damaged, missing or foreign folder."""
+    path = out / RECORD
+    record = provenance.read(path, "sweep")
+    if record["kind"] == "comparison":
+        return of_comparison(out, provenance.key(record), record)
+    return of_sweep(out, *provenance.restored(path, agent, env), record)
+
+
+def result(
+    out: str | Path, config: int, agent: Agent | None = None, env: E.Env | None = None
+) -> Result:
+    """All seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act with.
+
+    config: its number in the tables. agent, env: the objects, if they are your own and not to be
+    had by name. Raises ValueError if there is no such config, CheckpointError if it has not been
+    trained, or for a damaged, missing or foreign folder.
+    """
+    this = open_folder(Path(out), agent, env)
+    most = len(this.record["points"]) - 1
+    if type(config) is not int or not 0 <= config <= most:
+        raise ValueError(f"config={config!r}: allowed is an integer >= 0 and <= {most}")
+    found = []
+    for i, part in enumerate(this.record["parts"]):
+        rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
+        if len(rows):
+            folder, agent, _, envs, _ = this.part(i)
+            whole = run_folder.load(folder, agent, envs)
+            cfg, env = pick((whole.cfg, whole.env), rows[0])
+            found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
+    state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+    metrics = {name: np.asarray(x) for name, x in metrics.items() if name != GOING}
+    return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
+
+
+def load(out: str | Path) -> Sweep:
+    """The tables of a sweep: of all of it, or, while it is under way, of what there is.
+
+    Raises CheckpointError for a damaged, missing or foreign folder.
+    """
+    out = Path(out)
+    record = provenance.read(out / RECORD, "sweep")
+    if "digests" not in record:
+        return tables(out, record)
+    import pandas as pd  # takes a while
+
+    found = []
+    for name, digest in record["digests"].items():
+        path = out / f"{name}.csv"
+        data = path.read_bytes() if path.exists() else b""
+        if (now := hashlib.sha256(data).hexdigest()) != digest:
+            raise CheckpointError(f"{path}: found {now}, expected {digest} (sha256)")
+        found.append(pd.read_csv(path))
+    return Sweep(out, record, record["fields"], *found)
+
+
+def tables(out: Path, record: dict[str, Any]) -> Sweep:
+    """The tables, from the run folders of the parts."""
+    import pandas as pd  # takes a while
+
+    def gather(file: str) -> pd.DataFrame:
+        frames = [
+            _with_points(pd.read_csv(path), part["lanes"], record["points"], record["fields"])
+            for i, part in enumerate(record["parts"])
+            if (path := out / "parts" / str(i) / file).exists() and path.stat().st_size
+        ]
+        if not frames:
+            return pd.DataFrame(columns=["config", *record["fields"], "seed"])
+        whole = pd.concat(frames, ignore_index=True)
+        return whole.sort_values(["config", "seed", "iteration"], ignore_index=True)
+
+    table = gather("metrics.csv")
+    if GOING in table:
+        table = table[table[GOING] > 0].drop(columns=GOING).reset_index(drop=True)
+    evaluations = gather("evaluations.csv")
+    if "greedy" in evaluations:
+        evaluations = evaluations.dropna(subset="greedy", ignore_index=True)
+    return Sweep(
+        out, record, record["fields"], table, evaluations, _scores(table, evaluations, record)
+    )
+
+
+def _with_points(frame, lanes: list, points: list[dict], fields: list[str]):
+    """A part's table with config and fields in front, without the lanes that fill it up."""
+    frame = frame[frame["seed"] < len(lanes)].reset_index(drop=True)
+    point, seed = np.array(lanes)[frame["seed"]].T.reshape(2, -1)
+    frame = frame.assign(seed=seed)
+    for name in reversed(fields):
+        frame.insert(0, name, [_cell(points[p].get(name)) for p in point])
+    frame.insert(0, "config", point)
+    return frame
+
+
+def _cell(value):
+    """A value as it stands in a table: hidden sizes as "[64, 64]"."""
+    return str(list(value)) if isinstance(value, (list, tuple)) else value
+
+
+def _scores(table, evaluations, record: dict[str, Any]):
+    """A row per config and seed that has been begun."""
+    import pandas as pd
+
+    def last(frame, column: str) -> dict[tuple[int, int], Any]:
+        if column not in frame:
+            return {}
+        return frame.groupby(["config", "seed"])[column].last().to_dict()
+
+    iteration, steps, score = (
+        last(frame, name)
+        for frame, name in ((table, "iteration"), (table, "env_steps"), (evaluations, "greedy"))
+    )
+    rows = []
+    for part in record["parts"]:
+        for lane in map(tuple, part["lanes"]):
+            reached, value = iteration.get(lane, 0), score.get(lane, np.nan)
+            ended = "diverged" if part["over"] else "running"
+            if record["target"] is not None and value >= record["target"]:
+                ended = "target"
+            elif reached == part["iterations"]:
+                ended = "done"
+            value = np.nan if ended == "diverged" else value
+            rows.append((*lane, steps.get(lane, 0), value, ended))
+    frame = pd.DataFrame(rows, columns=["config", "seed", "env_steps", "score", "ended"])
+    for name in reversed(record["fields"]):
+        values = [_cell(record["points"][p].get(name)) for p in frame["config"]]
+        frame.insert(1, name, values)
+    return frame.sort_values(["config", "seed"], ignore_index=True)

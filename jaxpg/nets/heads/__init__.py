@@ -1,0 +1,91 @@
+"""Policy heads: what turns a network's outputs into a distribution over actions.
+
+A distribution is built and consumed inside one function; only arrays leave it. A policy is
+learnt through its `draw`, the sample before it is squashed and stretched to the space: that keeps
+densities exact at saturation, where the way back from the action would be infinite.
+
+The heads are in `heads_*.py`, as functions of sizes alone; here they meet the action space.
+"""
+
+from jaxpg.core import env as E
+from jaxpg.core import spaces
+from jaxpg.nets.heads.base import LOG_STD_RANGE, Policy
+from jaxpg.nets.heads.continuous import beta, deterministic, gaussian
+from jaxpg.nets.heads.discrete import bernoulli, categorical, multi_categorical
+from jaxpg.nets.heads.flow import flow
+from jaxpg.nets.heads.mixture import mixture
+
+__all__ = ["HEADS", "HEADS_OF", "LOG_STD_RANGE", "POINT_HEADS", "Policy", "make"]
+
+# kind of action space -> its heads; the first is "auto"
+HEADS_OF = {
+    "discrete": ("categorical",),
+    "multi-discrete": ("multi_categorical",),
+    "multi-binary": ("bernoulli",),
+    "continuous": (
+        "gaussian",
+        "gaussian_state_std",
+        "tanh_gaussian",
+        "tanh_gaussian_state_std",
+        "beta",
+        "mixture",
+        "tanh_mixture",
+        "flow",
+    ),
+}
+HEADS = ("auto", *sum(HEADS_OF.values(), ()))
+POINT_HEADS = (*HEADS, "deterministic")  # of agents that need no density
+COMPONENTS, BINS = 3, 8  # of a mixture, of a flow
+
+
+def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) -> Policy:
+    """The policy head for an environment's actions; "auto" is the first one of their kind.
+
+    temperature: divides the logits of a head over integers, in sampling and log-probabilities
+    alike. components: of a mixture (None: 3), or bins of a flow's splines (None: 8). Raises
+    ValueError for a head that does not fit the action space, or an action space without heads.
+    """
+    kind, space = env.action_kind, env.action_space
+    if kind not in HEADS_OF:
+        *names, last = "Discrete", "MultiDiscrete", "MultiBinary", "Box"
+        raise ValueError(
+            f"{env.name} has actions {space}: allowed are {', '.join(names)} and {last}"
+        )
+    allowed = ("auto", *HEADS_OF[kind])
+    if head not in (*allowed, "deterministic"):
+        raise ValueError(
+            f"head={head!r} on {env.name}, whose actions are {kind}: "
+            f"allowed is one of {', '.join(map(repr, allowed))}"
+        )
+    if head == "beta" and (bound := E.unbounded(env)):
+        raise ValueError(
+            f"head='beta' on {env.name}, whose actions have {bound}: allowed are finite bounds, "
+            "or another head"
+        )
+    if kind == "continuous":
+        pi = _continuous(
+            HEADS_OF[kind][0] if head == "auto" else head, E.dimensions(env), components
+        )
+    else:
+        pi = _discrete(kind, space, temperature)
+        pi = deterministic(pi, pi.outputs) if head == "deterministic" else pi
+    return pi._replace(action=lambda draw: E.to_space(env, pi.squash(draw)))
+
+
+def _discrete(kind: str, space, temperature) -> Policy:
+    if kind == "multi-discrete":
+        return multi_categorical(space.nvec, temperature)
+    return (categorical if kind == "discrete" else bernoulli)(spaces.choices(space), temperature)
+
+
+def _continuous(head: str, size: int, components: int | None) -> Policy:
+    squash = head.startswith("tanh")
+    if head == "beta":
+        return beta(size)
+    if head == "flow":
+        return flow(size, components or BINS)
+    if head.endswith("mixture"):
+        return mixture(size, components or COMPONENTS, squash)
+    if head == "deterministic":
+        return deterministic(None, size)
+    return gaussian(size, squash, head.endswith("state_std"))

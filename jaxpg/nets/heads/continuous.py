@@ -1,0 +1,128 @@
+"""Heads over a Box with one mode: Gaussian, beta, and the point mass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.scipy.special import betaln, digamma
+
+from jaxpg.core.types import Array, Key
+from jaxpg.nets.heads.base import LOG_STD_RANGE, Policy, tanh_log_det
+
+
+def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
+    """A diagonal Gaussian; its draw is squashed by tanh, with the density of the squashed action.
+
+    state_std: the log-std is the network's, else learnt and the same for every observation.
+    """
+
+    import distrax  # takes a while, and most runs need none of it
+
+    def dist(out: Array):
+        mean, log_std = jnp.split(out, 2, -1)
+        return distrax.Independent(
+            distrax.Normal(mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))), 1
+        )
+
+    def log_det(draw: Array) -> Array:
+        return tanh_log_det(draw) if squash else 0.0
+
+    def sample(out: Array, key: Key) -> tuple[Array, Array]:
+        draw, log_prob = dist(out).sample_and_log_prob(seed=key)
+        return draw, log_prob - log_det(draw)
+
+    def entropy(out: Array, key: Key) -> Array:
+        base = dist(out)
+        if not squash:
+            return base.entropy()
+        # No closed form: E[log_det] by Gauss-Hermite quadrature, dimension by dimension.
+        z, weight = np.polynomial.hermite_e.hermegauss(24)
+        normal = base.distribution
+        draws = normal.loc + normal.scale * z.reshape(-1, *[1] * out.ndim).astype(out.dtype)
+        mean = jnp.tensordot(jnp.asarray(weight / weight.sum(), out.dtype), log_det(draws), 1)
+        return base.entropy() + mean
+
+    return Policy(
+        outputs=2 * size if state_std else size,
+        free_outputs=0 if state_std else size,
+        sample=sample,
+        log_prob=lambda out, draw: dist(out).log_prob(draw) - log_det(draw),
+        entropy=entropy,
+        mode=lambda out: dist(out).mode(),
+        # A bijection leaves it alone.
+        kl=lambda out, other, key: dist(out).kl_divergence(dist(other)),
+        squash=jnp.tanh if squash else lambda draw: draw,
+        expect=lambda f, out, key: f(*sample(out, key)),
+    )
+
+
+def beta(size: int) -> Policy:
+    """Beta distributions on [-1, 1], with both parameters above 1; Chou et al. (2017).
+
+    The draw is the logit of the variable in (0, 1), so action = tanh(draw / 2), and its density
+    is linear in log-sigmoids of the draw: finite, with its gradient, at the ends of the interval.
+    The sample is a difference of log-gamma variables, with implicit gradients (Figurnov et al.
+    2018).
+    """
+
+    def parameters(out: Array) -> tuple[Array, Array]:
+        a, b = jnp.split(1 + nn.softplus(out), 2, -1)
+        return a, b
+
+    def log_prob(out: Array, draw: Array) -> Array:
+        a, b = parameters(out)
+        x = (a - 1) * nn.log_sigmoid(draw) + (b - 1) * nn.log_sigmoid(-draw)
+        return (x - betaln(a, b) - jnp.log(2.0)).sum(-1)
+
+    def sample(out: Array, key: Key) -> tuple[Array, Array]:
+        log_gamma = jax.random.loggamma(key, jnp.stack(parameters(out)), dtype=out.dtype)
+        draw = log_gamma[0] - log_gamma[1]
+        return draw, log_prob(out, draw)
+
+    def entropy(out: Array, key: Key) -> Array:
+        a, b = parameters(out)
+        mean = (a - 1) * digamma(a) + (b - 1) * digamma(b) - (a + b - 2) * digamma(a + b)
+        return (betaln(a, b) - mean + jnp.log(2.0)).sum(-1)
+
+    def kl(out: Array, other: Array, key: Key) -> Array:
+        (a, b), (c, d) = parameters(out), parameters(other)
+        mean = (a - c) * digamma(a) + (b - d) * digamma(b) + (c - a + d - b) * digamma(a + b)
+        return (betaln(c, d) - betaln(a, b) + mean).sum(-1)
+
+    def mode(out: Array) -> Array:
+        log_a, log_b = jnp.split(jnp.log(nn.softplus(out) + jnp.finfo(out.dtype).tiny), 2, -1)
+        return log_a - log_b
+
+    return Policy(
+        outputs=2 * size,
+        free_outputs=0,
+        sample=sample,
+        log_prob=log_prob,
+        entropy=entropy,
+        mode=mode,
+        kl=kl,
+        squash=lambda draw: jnp.tanh(draw / 2),
+        expect=lambda f, out, key: f(*sample(out, key)),
+    )
+
+
+def deterministic(base: Policy | None, size: int) -> Policy:
+    """A point mass: on tanh of the outputs, or on the mode of `base`. It has no density, so
+    `log_prob`, `entropy` and `kl` raise ValueError; the log-probability of a sample is 0."""
+
+    def mode(out: Array) -> Array:
+        return out if base is None else base.mode(out)
+
+    def refuse(*_):
+        raise ValueError("head='deterministic' has no density: allowed is any other head")
+
+    return Policy(
+        outputs=size if base is None else base.outputs,
+        free_outputs=0,
+        sample=lambda out, key: (mode(out), jnp.zeros(out.shape[:-1], out.dtype)),
+        log_prob=refuse,
+        entropy=refuse,
+        mode=mode,
+        kl=refuse,
+        squash=jnp.tanh if base is None else lambda draw: draw,
+    )
