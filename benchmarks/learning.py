@@ -19,7 +19,7 @@ import jax
 
 import jaxpg
 from jaxpg import agents, presets
-from jaxpg.core.train import iterations, with_horizon
+from jaxpg.core.train import num_iterations, with_horizon
 from jaxpg.experiment.analysis.thresholds import solved
 from jaxpg.experiment.callbacks.evaluation import evaluation
 
@@ -81,7 +81,7 @@ def measure(name: str, env_name: str, seeds: int) -> dict:
     cfg, threshold, found = jaxpg.preset(name, env_name), solved(env_name), {}
     callbacks = []
     if threshold is not None:
-        every = -(-iterations(agent, cfg, total) // 20)
+        every = -(-num_iterations(agent, cfg, total) // 20)
         callbacks = [
             evaluation(agent, with_horizon(cfg, total), env, keys, every),
             watch(threshold, found),

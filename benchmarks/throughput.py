@@ -46,7 +46,7 @@ def measure(name: str, env_name: str, num_envs: int | None, seeds: int, seconds:
     import jaxpg
     from jaxpg import agents, presets
     from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
-    from jaxpg.core.train import iterate, start, with_horizon
+    from jaxpg.core.train import initial_state, iterate, with_horizon
 
     if seeds > 1:
         jaxpg.use_all_cores()
@@ -63,9 +63,9 @@ def measure(name: str, env_name: str, num_envs: int | None, seeds: int, seconds:
     def loop(count, cfg, env, state):
         return iterate(agent, cfg, env, state, LENGTH, count)
 
-    begin, init = _compile(jax.jit(wide(partial(start, agent))), (cfg, env), keys)
+    begin, init = _compile(jax.jit(wide(partial(initial_state, agent))), (cfg, env), keys)
     state = begin((cfg, env), keys)
-    one = jax.eval_shape(partial(start, agent), cfg, env, key)
+    one = jax.eval_shape(partial(initial_state, agent), cfg, env, key)
     count = np.int32(1)
     run, body = _compile(jax.jit(wide(loop), donate_argnums=1), (count, cfg, env), state)
     need = run.memory_analysis()

@@ -18,7 +18,7 @@ from rich.table import Table
 
 import jaxpg
 from jaxpg.core.episodes import actions
-from jaxpg.core.parallel.lanes import pick
+from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
 from jaxpg.experiment.analysis import risk
@@ -48,7 +48,7 @@ def train(name: str, seeds: int) -> tuple[list, float]:
     lanes = jax.jit(jax.vmap(lambda *own: jaxpg.train(agent, *own, total)[0]))
     states = jax.block_until_ready(lanes(cfgs, envs, keys))
     seconds = time.perf_counter() - begun
-    found = [(agent, *pick((cfgs, states), i)) for i in range(len(points))]
+    found = [(agent, *take_lane((cfgs, states), i)) for i in range(len(points))]
     return [found[i : i + seeds] for i in range(0, len(found), seeds)], seconds
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 
 import jaxpg
 from jaxpg.core import env as E
-from jaxpg.core.parallel.lanes import pick
+from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import portfolio as pf
 from jaxpg.experiment.analysis import risk
 from jaxpg.experiment.figures import style
@@ -46,7 +46,7 @@ def learn(env, points: list, seeds: int) -> list[list]:
     keys = jnp.tile(jax.random.split(jax.random.key(0), seeds), len(points))
     train = jax.jit(jax.vmap(lambda *own: jaxpg.train(jaxpg.cem, *own, TOTAL)[0]))
     found = envs, cfgs, train(cfgs, envs, keys)
-    lanes = [pick(found, i) for i in range(len(every))]
+    lanes = [take_lane(found, i) for i in range(len(every))]
     return [lanes[i : i + seeds] for i in range(0, len(every), seeds)]
 
 

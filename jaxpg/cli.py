@@ -145,18 +145,18 @@ def train(argv: list[str]) -> int:
         import jax
 
         import jaxpg
-        from jaxpg.core.parallel.processes import first, from_first
+        from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
         from jaxpg.experiment.callbacks.guards import stop_at
         from jaxpg.experiment.callbacks.tensorboard import tensorboard
         from jaxpg.experiment.text import format_count
 
         env, key = jaxpg.make(env_name, **dict(map(_parameter, param))), _key(seed)
         key = jax.random.split(key, seeds) if seeds > 1 else key
-        folder = out or from_first(lambda: _new(Path("runs", f"{agent.name}-{env_name}")))
+        folder = out or broadcast_from_main(lambda: _new(Path("runs", f"{agent.name}-{env_name}")))
         if target is not None and evaluations == 0:
             raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
         callbacks = [] if target is None else [stop_at(target)]
-        if tensorboard and first():
+        if tensorboard and is_main_process():
             callbacks.append(tensorboard(folder / "tensorboard"))
         if not preset:
             print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
@@ -381,10 +381,10 @@ def _join(*job) -> None:
     if not _several(*job):
         return
     import jaxpg
-    from jaxpg.core.parallel.processes import first
+    from jaxpg.core.parallel.processes import is_main_process
 
     jaxpg.distributed(*job[1:])
-    if not first():
+    if not is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives
 
 
@@ -408,7 +408,7 @@ def _narrow(config: dict) -> bool:
 
 def _watch(go: Callable, folder: Path) -> int:
     """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
-    from jaxpg.core.parallel.processes import first
+    from jaxpg.core.parallel.processes import is_main_process
     from jaxpg.core.run import Callback
     from jaxpg.experiment.callbacks.guards import NonFiniteError
     from jaxpg.experiment.callbacks.progress import progress
@@ -418,7 +418,7 @@ def _watch(go: Callable, folder: Path) -> int:
     clock = []
     tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
     try:
-        result = go([progress(), tick] if first() else [])
+        result = go([progress(), tick] if is_main_process() else [])
     except NonFiniteError as error:
         last = newest(folder / "checkpoints")
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
@@ -431,7 +431,7 @@ def _watch(go: Callable, folder: Path) -> int:
         _say(f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}")
         return 130
 
-    if not first():
+    if not is_main_process():
         return 0
     if result.stopped == "callback":
         print("the target is reached")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxpg
-from jaxpg.core.parallel.lanes import pick
+from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
 from jaxpg.envs.registry import to_dict, with_params
@@ -372,7 +372,7 @@ def test_parameters_are_leaves():
         return jaxpg.evaluate(eb.almgren_chriss, cfg, env, (), jax.random.key(0), episodes=2)
 
     for i, lane in enumerate(jax.jit(jax.vmap(play))(cfg, env)):
-        this = pick(env, i)
+        this = take_lane(env, i)
         x = eb.trajectory(with_params(this, risk_aversion=1e-7))
         np.testing.assert_allclose(lane, -eb.utility(this, x) / ac.unit(this), rtol=1e-9)
     assert jaxpg.make(**to_dict(make(assets=2, price=[1.0, 2.0]))).core.assets == 2
@@ -388,7 +388,7 @@ def test_cem_finds_the_best_utility_for_four_risk_aversions_in_one_program():
         train = jax.vmap(lambda *own: jaxpg.train(jaxpg.cem, *own, total)[0])
         states = jax.jit(train)(cfgs, envs, jax.random.split(jax.random.key(0), 4))
         for i, x in enumerate(aversions):
-            env, state = make(risk_aversion=x, price_noise=0.0), pick(states, i)
-            got = jaxpg.evaluate(jaxpg.cem, pick(cfgs, i), env, state, jax.random.key(1), 2)
+            env, state = make(risk_aversion=x, price_noise=0.0), take_lane(states, i)
+            got = jaxpg.evaluate(jaxpg.cem, take_lane(cfgs, i), env, state, jax.random.key(1), 2)
             best = eb.utility(env, eb.trajectory(env)) / ac.unit(env)
             assert -got.mean() < 1.05 * best

@@ -12,7 +12,7 @@ import pytest
 import jaxpg
 from jaxpg.core.config import replace
 from jaxpg.core.run import run
-from jaxpg.core.train import start, with_horizon
+from jaxpg.core.train import initial_state, with_horizon
 from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,
@@ -45,7 +45,7 @@ def train(env, folder, *callbacks, every=3, keep=3, **kwargs):
 
 
 def like(env, cfg=CFG):
-    begin = functools.partial(start, jaxpg.ppo, with_horizon(cfg, STEPS), env)
+    begin = functools.partial(initial_state, jaxpg.ppo, with_horizon(cfg, STEPS), env)
     return jax.eval_shape(begin, jax.random.key(0))
 
 

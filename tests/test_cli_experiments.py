@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpg import cli
-from jaxpg.core.parallel.lanes import GOING
+from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.run import Event, Result
 from jaxpg.experiment.sweeps.progress import display
 from tests.test_cli import TINY, elsewhere, jaxpg  # noqa: F401  fixtures
@@ -139,7 +139,7 @@ def test_report_and_render_of_a_sweep(jaxpg, swept):  # noqa: F811
 
 
 def event(iteration, going, greedy=None, num_iters=10):
-    metrics = {GOING: np.array(going)}
+    metrics = {ACTIVE: np.array(going)}
     if greedy is not None:
         metrics["eval/greedy"] = np.array(greedy, float)
     return Event(iteration, num_iters, 0, metrics, None, 0.0)

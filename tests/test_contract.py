@@ -14,7 +14,7 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.run import run
 from jaxpg.core.spaces import MultiDiscrete
-from jaxpg.core.train import iterate, start, with_horizon
+from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
 from tests.conftest import CONTINUOUS, DISCRETE, RATE, RUIN, TINY, short_env
 from tests.tabular import Odd, make
@@ -67,7 +67,7 @@ def test_state_is_a_fixed_point_of_step(agent, tiny, env):
     tiny = dataclasses.replace(
         tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
     )
-    begin = jax.eval_shape(functools.partial(start, agent), tiny, env, jax.random.key(0))
+    begin = jax.eval_shape(functools.partial(initial_state, agent), tiny, env, jax.random.key(0))
     after, metrics = jax.eval_shape(agent.step, tiny, env, begin)
     assert describe(begin) == describe(after)
     assert not any(x.weak_type for x in jax.tree.leaves(begin) if hasattr(x, "weak_type"))
@@ -156,7 +156,7 @@ def test_no_host_callback_in_the_program(agent, tiny, env):
     tiny = dataclasses.replace(
         tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
     )
-    state = jax.eval_shape(functools.partial(start, agent), tiny, env, jax.random.key(0))
+    state = jax.eval_shape(functools.partial(initial_state, agent), tiny, env, jax.random.key(0))
     program = str(jax.make_jaxpr(lambda s: iterate(agent, tiny, env, s, 2))(state))
     assert "callback" not in program
 
@@ -216,7 +216,7 @@ def test_numbers_can_be_a_batch(agent, tiny, env):
 
     def go(rate):
         cfg = with_horizon(with_rate(agent, tiny, rate), 1000)
-        state = start(agent, cfg, env, jax.random.key(0))
+        state = initial_state(agent, cfg, env, jax.random.key(0))
         return learnt(iterate(agent, cfg, env, state, 3)[0])
 
     rates = jnp.array([0.0, 1e-2, 1e-2])

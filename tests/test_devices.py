@@ -35,7 +35,7 @@ import jax, numpy as np
 import jaxpg
 jaxpg.use_all_cores(2)
 from jaxpg.core import run as loop
-from jaxpg.core.devices import ambient, laid_over, run_mesh
+from jaxpg.core.parallel.devices import mesh_context, put_on_mesh, run_mesh
 from tests.test_devices import PPO, RUN, SAC, apart, whole_run
 
 folder, found = sys.argv[1], {}
@@ -52,8 +52,8 @@ for name, env, settings in (("ppo", "CartPole-v1", PPO), ("sac", "Pendulum-v1", 
     agent, env = getattr(jaxpg, name), jaxpg.make(env)
     cfg = agent.Config(**settings, learning_rate_schedule="constant", total_steps=1e3)
     mesh = run_mesh(agent, cfg, jax.random.key(0), True)
-    with ambient(mesh):
-        state = loop._start(agent, cfg, env, laid_over(mesh, jax.random.key(0)), mesh)
+    with mesh_context(mesh):
+        state = loop._start(agent, cfg, env, put_on_mesh(mesh, jax.random.key(0)), mesh)
         program = loop._chunk.lower(agent, cfg, env, state, np.int32(5), 5, mesh).compile()
     found[name + " hlo"] = program.as_text()
 print(json.dumps(found))
@@ -130,7 +130,7 @@ def test_checkpoints_are_for_any_number_of_devices(found, folder):
 
 
 def test_without_a_mesh_nothing_is_said():
-    text = jax.jit(lambda x: devices.spread({"x": x}, 0)).lower(np.zeros((4, 2))).as_text()
+    text = jax.jit(lambda x: devices.shard_axis({"x": x}, 0)).lower(np.zeros((4, 2))).as_text()
     assert "sharding" not in text
 
 

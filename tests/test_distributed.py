@@ -27,7 +27,7 @@ folder = Path(folder)
 jaxpg.use_all_cores(2 // processes)
 if processes > 1:
     jaxpg.distributed(address, processes, process)
-from jaxpg.core.processes import from_first, whole
+from jaxpg.core.parallel.processes import broadcast_from_main, replicate
 
 env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
 cfg = jaxpg.ppo.Config(num_envs=4, num_steps=16, hidden=(8,), normalize_obs=True,
@@ -44,7 +44,7 @@ found["params"] = jax.device_get(result.state.params)
 result = run("seeds", 4, jax.random.split(key, 4), chunk=1)  # many collectives, close together
 result = jaxpg.resume(folder / "seeds", total_steps=64 * 10)
 found["metrics"] = result.metrics
-found["seeds"] = jax.device_get(whole(result.state.params))
+found["seeds"] = jax.device_get(replicate(result.state.params))
 
 if processes > 1:  # what one of them does or meets, all know of
     def stop(event):
@@ -66,7 +66,7 @@ if processes > 1:  # what one of them does or meets, all know of
             run(**options)
         except ValueError as error:
             found[name] = str(error)
-    found["from first"] = from_first(lambda: f"process {process}")
+    found["from first"] = broadcast_from_main(lambda: f"process {process}")
 (folder / f"found-{process}").write_bytes(pickle.dumps(found))
 """
 

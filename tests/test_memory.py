@@ -13,7 +13,7 @@ from flax import linen as nn
 import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.run import Result, run
-from jaxpg.core.train import iterate, start
+from jaxpg.core.train import initial_state, iterate
 from jaxpg.loops import replay
 from jaxpg.nets import memories
 from jaxpg.nets.actor_critic import actor_critic
@@ -43,7 +43,7 @@ def memory(kind):
 def nothing(kind):
     apply, params = memory(kind)
     carry = jax.eval_shape(apply, params, jnp.zeros((B, F)), (), None)[1]
-    return jax.tree.map(lambda x: x[None], E.empty(carry))
+    return jax.tree.map(lambda x: x[None], E.zero_carry(carry))
 
 
 def sequences(kind, x, start):
@@ -172,7 +172,7 @@ def collected(kind, shared):
         net.init(jax.random.key(0), env.example_obs),
     )
     state = E.reset(env, jax.random.key(1), 2)
-    carry = E.empty(jax.eval_shape(net.apply, params, state.obs)[2])
+    carry = E.zero_carry(jax.eval_shape(net.apply, params, state.obs)[2])
 
     def act(obs, carry, key):
         out, value, after = net.apply(params, obs, carry)
@@ -221,9 +221,9 @@ def test_episodes_that_follow_each_other_are_each_like_the_first(kind):
     net, params, t, _ = collected(kind, False)
     carry = t.extras["carry"]
     began = jax.tree.map(lambda c: c[5], carry)
-    assert bytes_of(began) == bytes_of(E.empty(began))
+    assert bytes_of(began) == bytes_of(E.zero_carry(began))
     one = net(params, t.obs[5], began)
-    fresh = net(params, t.obs[5], E.empty(began))
+    fresh = net(params, t.obs[5], E.zero_carry(began))
     assert bytes_of(one) == bytes_of(fresh)
 
 
@@ -365,7 +365,7 @@ def test_exported_policies_remember(kind, tmp_path):
     """Step by step, for a batch, from a file and where it is installed under ONNX."""
     env = jaxpg.make("CartPolePositions-jaxpg")
     cfg = jaxpg.a2c.Config(**TINY, memory=kind)
-    like = jax.eval_shape(functools.partial(start, jaxpg.a2c, cfg, env), jax.random.key(0))
+    like = jax.eval_shape(functools.partial(initial_state, jaxpg.a2c, cfg, env), jax.random.key(0))
     rng = np.random.default_rng(2)
 
     def drawn(x):

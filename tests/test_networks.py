@@ -14,7 +14,7 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg import agents
-from jaxpg.core.train import start
+from jaxpg.core.train import initial_state
 from jaxpg.loops import replay
 from jaxpg.nets import values
 from jaxpg.nets.actor_critic import ActorCritic, actor_critic
@@ -261,7 +261,7 @@ def learner_of(name, **fields):
     cfg = agent.Config(hidden=(4,), batch_size=6, **fields)
     env = jaxpg.make("Pendulum-v1" if name in CONTINUOUS else "CartPole-v1")
     cfg = dataclasses.replace(cfg, total_steps=100.0)
-    state = start(agent, cfg, env, KEY)
+    state = initial_state(agent, cfg, env, KEY)
     n = 6 * getattr(cfg, "policy_delay", 1)
     obs, next_obs = (normals(n, *env.obs_shapes[0]) for _ in range(2))
     action = RNG.integers(0, 2, n) if env.discrete else np.tanh(normals(n, 1))
@@ -316,7 +316,7 @@ def test_a2c_with_batch_norm():
     cfg = jaxpg.a2c.Config(
         num_envs=4, num_steps=1, hidden=(3,), shared=True, batch_norm=True, learning_rate=0.1
     )
-    state = start(jaxpg.a2c, cfg, env, KEY)
+    state = initial_state(jaxpg.a2c, cfg, env, KEY)
     kernel = np.asarray(state.params["params"]["torso"]["Dense_0"]["kernel"])
     after, _ = jax.jit(jaxpg.a2c.step)(cfg, env, state)
     expected = moved({"mean": 0, "var": 1}, np.asarray(state.env.obs) @ kernel)
@@ -343,7 +343,7 @@ def test_a_state_with_batch_norm_keeps_its_types(name, fields, x64):
     cfg = agent.Config(**TINY[name] | fields | {"batch_norm": True, "total_steps": 100.0})
     env = short_env(agent, cfg)
     with jax.enable_x64(x64):
-        begin = jax.eval_shape(functools.partial(start, agent), cfg, env, KEY)
+        begin = jax.eval_shape(functools.partial(initial_state, agent), cfg, env, KEY)
         after, _ = jax.eval_shape(agent.step, cfg, env, begin)
     kinds = [jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), s) for s in (begin, after)]
     assert kinds[0] == kinds[1]

@@ -14,7 +14,7 @@ from flax import struct
 import jaxpg
 from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.train import iterate, start, with_horizon
+from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.loops import replay
 from jaxpg.ops import normalize
 from jaxpg.replay import uniform
@@ -101,7 +101,7 @@ def world(name):
 
 @functools.cache
 def programs(name, on):
-    """A run's start(env) and its iterations go(env, state)."""
+    """A run's initial_state(env) and its iterations go(env, state)."""
     agent, cfg, env = world(name)
     cfg = cfg if on else dataclasses.replace(cfg, **OFF)
 
@@ -109,7 +109,7 @@ def programs(name, on):
         return jax.jit(f).lower(*args).compile({"xla_backend_optimization_level": 0})
 
     with spying():
-        begin = compiled(lambda env: start(agent, cfg, env, KEY), env)
+        begin = compiled(lambda env: initial_state(agent, cfg, env, KEY), env)
         go = compiled(
             lambda env, state: iterate(agent, cfg, env, state, ITERATIONS), env, begin(env)
         )

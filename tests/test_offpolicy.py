@@ -14,7 +14,7 @@ import jaxpg
 from jaxpg import agents
 from jaxpg.agents import ddpg, sac, sac_discrete, td3
 from jaxpg.core.run import _chunk
-from jaxpg.core.train import iterate, start, with_horizon
+from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.loops.replay import Batch
 from tests.tabular import make
 
@@ -500,7 +500,7 @@ def test_a_run_holds_one_buffer(name):
     agent, env = agents.get(name), jaxpg.make("Pendulum-v1" if name == "sac" else "CartPole-v1")
     fields = {"prioritized": True, "n_step": 3} if name == "dqn" else {}
     cfg = with_horizon(agent.Config(hidden=(4,), buffer_size=500_000, **fields), 1000)
-    state = jax.eval_shape(functools.partial(start, agent, cfg, env), KEY)
+    state = jax.eval_shape(functools.partial(initial_state, agent, cfg, env), KEY)
     program = _chunk.lower(agent, cfg, env, state, np.int32(10), 10, None).compile()
     memory, buffer = program.memory_analysis(), jax.tree.leaves(state.replay.buffer)
     size = sum(x.size * x.dtype.itemsize for x in buffer)

@@ -11,7 +11,7 @@ from matplotlib.collections import PolyCollection
 
 import jaxpg
 from jaxpg.core.run import Result
-from jaxpg.core.train import start
+from jaxpg.core.train import initial_state
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores, statistics
 from jaxpg.experiment.figures import learning_curve, scales, style
@@ -160,7 +160,7 @@ def discrete():
 
 def _untrained(agent, cfg, name, key):
     env = jaxpg.make(name, max_steps_in_episode=30)
-    begin = functools.partial(start, agent, cfg, env)
+    begin = functools.partial(initial_state, agent, cfg, env)
     state = jax.jit(jax.vmap(begin) if key.ndim else begin)(key)
     metrics = {"episode/return": np.zeros((*key.shape, 1))}
     return Result(agent, cfg, env, state, metrics, 1, 1, "done", 1.0)

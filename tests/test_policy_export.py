@@ -15,7 +15,7 @@ from flax import linen as nn
 import jaxpg
 from jaxpg import agents, cli
 from jaxpg.core.run import Result
-from jaxpg.core.train import start
+from jaxpg.core.train import initial_state
 from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
 from tests.conftest import INSTALLED, TINY, short_env
 
@@ -347,7 +347,7 @@ def test_double_precision_says_so(tmp_path):
     file, obs = tmp_path / "double", np.ones((2, 4))
     with jax.enable_x64(True):
         cfg, env = jaxpg.ppo.Config(hidden=(4,)), jaxpg.make("CartPole-v1")
-        state = start(jaxpg.ppo, cfg, env, jax.random.key(0))
+        state = initial_state(jaxpg.ppo, cfg, env, jax.random.key(0))
         metrics = {"episode/return": np.zeros(0)}
         result = Result(jaxpg.ppo, cfg, env, state, metrics, 0, 1, "done", 0.0)
         policy = jaxpg.Policy.of(result)
@@ -450,7 +450,7 @@ def test_every_agent_can_be_exported(name, tmp_path):
             return jax.lax.full_like(x, 0)
         return jnp.asarray(rng.uniform(0.1, 1, x.shape) * rng.choice([1, 3]), x.dtype)
 
-    like = jax.eval_shape(lambda key: start(agent, cfg, env, key), jax.random.key(0))
+    like = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), jax.random.key(0))
     metrics = {"episode/return": np.zeros(1)}
     state = jax.tree.map(draw, like)
     policy = jaxpg.Policy.of(Result(agent, cfg, env, state, metrics, 1, 1, "done", 0.0))
@@ -515,7 +515,7 @@ def test_onnx_of_networks(net, tmp_path):
     if net is Convolutions:
         env_name, fields = "Breakout-MinAtar", {"net": net}
     cfg, env = jaxpg.a2c.Config(hidden=(4,), **fields), jaxpg.make(env_name)
-    state = start(jaxpg.a2c, cfg, env, jax.random.key(1))
+    state = initial_state(jaxpg.a2c, cfg, env, jax.random.key(1))
     rng = np.random.default_rng(0)
     draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
     state = state._replace(params=jax.tree.map(draw, state.params))

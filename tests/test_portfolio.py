@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import jaxpg
 from jaxpg.core import env as E
-from jaxpg.core.parallel.lanes import pick
+from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs import registry
 from jaxpg.envs.finance import portfolio as pf
 from jaxpg.experiment.sweeps import sweep
@@ -257,7 +257,7 @@ def learnt(env, points, iterations):
         begin = E.reset(env, jax.random.key(1), 64)
         return E.rollout(env, act, begin, (), jax.random.key(2), STEPS)[2]
 
-    ours = [pick((cfgs, envs, states), i) for i in range(len(points))]
+    ours = [take_lane((cfgs, envs, states), i) for i in range(len(points))]
     return [(own[1], watch(*own)) for own in ours]
 
 

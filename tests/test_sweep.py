@@ -19,7 +19,7 @@ import jaxpg
 from jaxpg import sweep
 from jaxpg.core import run as loop
 from jaxpg.core.config import to_dict
-from jaxpg.core.parallel.lanes import GOING, lanes, stack
+from jaxpg.core.parallel.lanes import ACTIVE, lanes, stack
 from jaxpg.envs import registry
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
@@ -198,7 +198,7 @@ def test_lanes_are_runs_of_their_own(cfg, env):
             np.testing.assert_allclose(
                 many.metrics[name][lane], column[seed], rtol=2e-2, atol=2e-3, err_msg=name
             )
-    assert many.metrics[GOING].all()
+    assert many.metrics[ACTIVE].all()
     assert not np.allclose(many.metrics["loss/value"][0], many.metrics["loss/value"][2])
 
 
@@ -207,9 +207,9 @@ def test_a_lane_that_diverges_stands_still_and_leaves_the_others_alone(cfg, env)
     take = lambda r, lane: jax.tree.map(lambda x: x[lane], (r.state, r.metrics))  # noqa: E731
     for lane in (0, 2):
         same_bytes(take(good, lane), take(bad, lane))
-    assert list(np.asarray(bad.state.going)) == [True, False, True]
+    assert list(np.asarray(bad.state.active)) == [True, False, True]
     assert bad.iteration == 20
-    (state, metrics), going = take(bad, 1), bad.metrics[GOING][1]
+    (state, metrics), going = take(bad, 1), bad.metrics[ACTIVE][1]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.state.params))
     assert not going.any(), "nothing of the chunk in which it diverged is kept"
     assert np.isnan(metrics["loss/value"]).all()
@@ -316,7 +316,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     planned = tables.of_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
     planned.out.mkdir(exist_ok=True)
     _, agent, cfgs, envs, keys = planned.part(0)
-    need = loop.memory(agent, cfgs, envs, keys, total_steps=STEPS)
+    need = loop.device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
     limit = int(need * 0.6)
     cut = go(cfg, env, every, out=tmp_path / "cut", log=said.append, memory=limit)
     parts = len(cut.about["parts"])
@@ -324,7 +324,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     assert "4 configs x 2 seeds, 1 part of 8, " in said[0]
     assert f"4 configs x 2 seeds, {parts} parts of {8 // parts}, " in said[1]
     _, agent, cfgs, envs, keys = tables.open_folder(tmp_path / "cut").part(0)
-    need = loop.memory(agent, cfgs, envs, keys, total_steps=STEPS)
+    need = loop.device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
     assert need <= limit, "by what XLA says of the program that was run"
     assert len(cut.scores) == len(whole.scores) == 8
 
@@ -547,4 +547,4 @@ def test_lanes_hold_every_agent(agent, tiny):
     state = jax.eval_shape(jax.vmap(held.init), cfgs, envs, keys)
     after, metrics = jax.eval_shape(jax.vmap(held.step), cfgs, envs, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
-    assert metrics[GOING].shape == (2,)
+    assert metrics[ACTIVE].shape == (2,)

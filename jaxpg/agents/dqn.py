@@ -112,7 +112,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         learner=Learner(params, params, optimizer(cfg).init(params), zero),
-        replay=replay.init(cfg, env, k_env, E.empty(carry)),
+        replay=replay.init(cfg, env, k_env, E.zero_carry(carry)),
         epsilon=jnp.asarray(cfg.epsilon_start, float),
         iteration=zero,
         key=key,

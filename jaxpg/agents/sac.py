@@ -102,7 +102,7 @@ def optimizers(cfg: Config) -> Params:
     )
 
 
-def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, heads.Policy]:
+def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, heads.ActionHead]:
     """The network and the distribution of the draw, which is squashed to the action."""
     continuous.dimensions(cfg, env)  # what cannot be is refused by the agent's name
     head = "tanh_gaussian_state_std" if cfg.head == "auto" else cfg.head

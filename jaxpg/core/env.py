@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxpg.core import spaces
 from jaxpg.core.observations import Masked, array_leaves
-from jaxpg.core.parallel.devices import spread
+from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
@@ -77,7 +77,7 @@ def _observe(env: Env, obs: Tree, info: dict | None = None) -> Tree:
     elif info is not None and "action_mask" in info:
         mask = info["action_mask"]
     elif info is None and _masked_by_info(env.core):
-        mask = jnp.ones((len(jax.tree.leaves(obs)[0]), spaces.choices(env.action_space)))
+        mask = jnp.ones((len(jax.tree.leaves(obs)[0]), spaces.num_choices(env.action_space)))
     obs = _as_floats(space, obs)
     return obs if mask is None else Masked(obs, mask.astype(bool))
 
@@ -131,12 +131,12 @@ def to_space(env: Env, action: Array) -> Array:
     return action.astype(float if jnp.issubdtype(space.dtype, jnp.floating) else space.dtype)
 
 
-def dimensions(env: Env) -> int:
+def action_size(env: Env) -> int:
     """How many numbers a policy's action has, whatever the shape of the space."""
     return math.prod(env.action_space.shape)
 
 
-def unbounded(env: Env) -> str | None:
+def first_infinite_bound(env: Env) -> str | None:
     """The bound of a Box that is not finite, such as "high=inf"; None if both are or are traced."""
     with jax.ensure_compile_time_eval():
         space = env.action_space
@@ -164,7 +164,7 @@ def step(
     instead, for a caller that looks no further. Returns a Transition [N, ...] without extras.
     """
     keys = jax.random.split(key, action.shape[0])
-    return _step(env, state, action, keys, None if reset or _own_step(env) else ())
+    return _step(env, state, action, keys, None if reset or _overrides_step(env) else ())
 
 
 def _step(
@@ -190,7 +190,7 @@ def _step(
     return EnvState(inner, _observe(env, obs, info), episode_return, length), t
 
 
-def _own_step(env: Env) -> bool:
+def _overrides_step(env: Env) -> bool:
     """Whether the code of `step` is not gymnax's, of which the parts are known."""
     from jaxpg.core.gymnax_import import environment_class
 
@@ -218,7 +218,7 @@ def _where(mask: Array, x: Array, y: Array) -> Array:
     return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
 
-def _ahead(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
+def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
     """What T steps of N environments draw, drawn at once: keys [T, N] -> the keys of the steps
     alone, and fresh observations and states [T, N, ...] for the episodes that will end there.
 
@@ -227,7 +227,7 @@ def _ahead(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
     Where the code of `step` is not gymnax's own, or where all the fresh states together are large,
     every step resets for itself.
     """
-    if _own_step(env):
+    if _overrides_step(env):
         return keys, None
     reset = jax.vmap(jax.vmap(lambda key: _fresh(env.core, key, env.params)))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))
@@ -237,7 +237,7 @@ def _ahead(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
     return both[..., 0], reset(both[..., 1])
 
 
-def empty(carry: Tree) -> Tree:
+def zero_carry(carry: Tree) -> Tree:
     """The carry that begins an episode: zeros in the shapes and dtypes of another one, which may be
     those of `jax.eval_shape`."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
@@ -275,16 +275,16 @@ def rollout(
         return (new, carry, sums), t._replace(extras=extras)
 
     zero = jnp.zeros((), jnp.int32)
-    loop = (*spread((state, carry), 0), (jnp.zeros((), float), zero, zero))
+    loop = (*shard_axis((state, carry), 0), (jnp.zeros((), float), zero, zero))
     (state, carry, (returns, lengths, count)), batch = jax.lax.scan(
-        body, loop, (k_policy, *spread(_ahead(env, k_envs), 1))
+        body, loop, (k_policy, *shard_axis(_presample_resets(env, k_envs), 1))
     )
     metrics = {  # 0 / 0 is NaN: before the first episode ends there is no mean
         "episode/return": returns / count,
         "episode/length": lengths / count,
         "episode/count": count,
     }
-    return state, carry, spread(batch, 1), metrics
+    return state, carry, shard_axis(batch, 1), metrics
 
 
 def merge_metrics(metrics: Metrics) -> Metrics:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, shared_and_own
-from jaxpg.core.train import strong
+from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
+from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Array, Key, Tree
 
 
@@ -31,7 +31,7 @@ def evaluate(
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
         one = functools.partial(evaluate, agent, **settings)
-        shared, own = shared_and_own(cfg, env)
+        shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
 
@@ -72,7 +72,7 @@ def actions(
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "num_steps": num_steps}
         one = functools.partial(actions, agent, **settings)
-        shared, own = shared_and_own(cfg, env)
+        shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
     _, _, t, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
@@ -88,7 +88,7 @@ def _begin(agent, cfg, env, state, key, episodes, greedy) -> tuple[Callable, E.E
         action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
         return action, carry, {}
 
-    env_state = strong(E.reset(env, k_env, episodes))
+    env_state = without_weak_types(E.reset(env, k_env, episodes))
     # What the policy answers to () has the shapes of what it remembers.
-    carry = E.empty(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
+    carry = E.zero_carry(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
     return policy, env_state, carry, key

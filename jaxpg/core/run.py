@@ -15,14 +15,27 @@ import numpy as np
 from jaxpg.core.config import validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
-from jaxpg.core.parallel.devices import ambient, laid_over, layout, pinned, run_mesh
-from jaxpg.core.parallel.lanes import GOING, Lanes, apart, lanes, pick, stand_still
-from jaxpg.core.parallel.processes import agreed, whole
-from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, shared_and_own
-from jaxpg.core.train import iterate, iterations, start, with_horizon
+from jaxpg.core.parallel.devices import (
+    constrain_to_mesh,
+    mesh_context,
+    put_on_mesh,
+    run_mesh,
+    shardings_of,
+)
+from jaxpg.core.parallel.lanes import (
+    ACTIVE,
+    Lanes,
+    freeze_finished_lanes,
+    has_lanes,
+    lanes,
+    take_lane,
+)
+from jaxpg.core.parallel.processes import any_process, replicate
+from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
+from jaxpg.core.train import initial_state, iterate, num_iterations, with_horizon
 from jaxpg.core.types import Agent, Key, Tree
 
-STOP = "lane/stop"  # what a callback's measurements may hold, see `Callback`
+FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
 
 
 class Event(NamedTuple):
@@ -40,8 +53,8 @@ class Callback(NamedTuple):
     """Host code around the chunks; every part is optional.
 
     on_chunk(event) runs while the state is in hand, metrics still on the device. It may return a
-    dict of measurements to add to the metrics; STOP among them, [lanes] bool, says which lanes end
-    here. Reading an array waits for the device.
+    dict of measurements to add to the metrics; FINISH among them, [lanes] bool, says which lanes
+    end here. Reading an array waits for the device.
     on_metrics(event) runs one chunk later, while the device works on the next one: metrics are
     NumPy arrays, the state is None.
     on_end(result) runs once, also when the run was interrupted or failed.
@@ -77,9 +90,9 @@ class Result(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("agent", "mesh"))
 def _start(agent, cfg, env, key, mesh):
     if key.ndim == 0:
-        return pinned(mesh, start(agent, cfg, env, key))
-    shared, own = shared_and_own(cfg, env)
-    return over_seeds(functools.partial(start, agent), mesh)(shared, *own, key)
+        return constrain_to_mesh(mesh, initial_state(agent, cfg, env, key))
+    shared, own = split_batched_args(cfg, env)
+    return over_seeds(functools.partial(initial_state, agent), mesh)(shared, *own, key)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "length", "mesh"), donate_argnames=("state",))
@@ -89,19 +102,19 @@ def _chunk(agent, cfg, env, state, count, length, mesh):
 
     if mesh is None or "env" in mesh.axis_names:
         state, metrics = one(count, cfg, env, state)
-        return pinned(mesh, state), metrics
+        return constrain_to_mesh(mesh, state), metrics
     if not isinstance(state, Lanes):
         return over_seeds(one, mesh)((count, cfg, env), state)
-    count = jnp.where(state.going.any(), count, 0)
-    return stand_still(state, *over_seeds(one, mesh)((count,), cfg, env, state))
+    count = jnp.where(state.active.any(), count, 0)
+    return freeze_finished_lanes(state, *over_seeds(one, mesh)((count,), cfg, env, state))
 
 
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
     """The event with what a callback measured, and without the lanes that it ends."""
     state = event.state
-    if STOP in answer:
-        state = state._replace(going=state.going & ~answer[STOP])
-    measured = whole({name: x for name, x in answer.items() if name != STOP})
+    if FINISH in answer:
+        state = state._replace(active=state.active & ~answer[FINISH])
+    measured = replicate({name: x for name, x in answer.items() if name != FINISH})
     return event._replace(metrics=event.metrics | measured, state=state)
 
 
@@ -135,14 +148,14 @@ def check(
     if key.ndim > 1:
         raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
     validate(cfg)
-    num_iters = iterations(agent, cfg, total_steps)
-    if apart(cfg):
+    num_iters = num_iterations(agent, cfg, total_steps)
+    if has_lanes(cfg):
         sizes = {np.shape(x)[:1] for x in jax.tree.leaves((cfg, env))} | {key.shape}
         if len(sizes) > 1:
             raise ValueError(
                 f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
             )
-        cfg, env = pick((cfg, env), 0)
+        cfg, env = take_lane((cfg, env), 0)
     run_mesh(agent, cfg, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     one = key if key.ndim == 0 else key[0]
@@ -154,11 +167,11 @@ def check(
 def _settled(agent: Agent, cfg, total_steps: int, chunk: int | None) -> tuple[Agent, Any, int]:
     """Agent, config and chunk as a run has them."""
     cfg = with_horizon(cfg, total_steps)
-    chunk = chunk or max(1, min(100, iterations(agent, cfg, total_steps) // 30))
-    return lanes(agent) if apart(cfg) else agent, cfg, chunk
+    chunk = chunk or max(1, min(100, num_iterations(agent, cfg, total_steps) // 30))
+    return lanes(agent) if has_lanes(cfg) else agent, cfg, chunk
 
 
-def memory(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
+def device_bytes(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
     """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
 
     It compiles that program; `run` does not compile it again. Raises ValueError as `run` does.
@@ -166,10 +179,10 @@ def memory(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
     check(agent, cfg, env, key, total_steps)
     agent, cfg, chunk = _settled(agent, cfg, total_steps, None)
     mesh = seed_mesh(len(key))
-    shapes = _start.lower(agent, cfg, env, laid_over(mesh, key), mesh).out_info
+    shapes = _start.lower(agent, cfg, env, put_on_mesh(mesh, key), mesh).out_info
     state = jax.tree.map(
         lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
-        shapes, layout(mesh, shapes),
+        shapes, shardings_of(mesh, shapes),
     )  # fmt: skip  # nothing is allocated: it may be too much
     program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
     need = program.memory_analysis()
@@ -210,7 +223,7 @@ def run(
     agent, cfg, chunk = _settled(agent, cfg, total_steps, chunk)
     callbacks = [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in callbacks]
     mesh = run_mesh(agent, cfg, key, data_parallel)
-    key, state = laid_over(mesh, (key, state))
+    key, state = put_on_mesh(mesh, (key, state))
 
     begun, ending, stopped, late, history = time.perf_counter(), "done", "error", None, []
 
@@ -223,21 +236,21 @@ def run(
         event = event._replace(metrics=metrics, state=None)
         history.append({name: event.metrics[name] for name in names})
         answers = [c.on_metrics(event) for c in callbacks]
-        ended = GOING in names and not event.metrics[GOING].any()
+        ended = ACTIVE in names and not event.metrics[ACTIVE].any()
         return ended or any(answer is True for answer in answers)
 
     try:
         with _Interrupt() as interrupt:
             if state is None:
-                with ambient(mesh), collector_paused():
+                with mesh_context(mesh), collector_paused():
                     state = _start(agent, cfg, env, key, mesh)
             while iteration < num_iters:
                 count = min(chunk, num_iters - iteration)
-                with ambient(mesh), collector_paused():
+                with mesh_context(mesh), collector_paused():
                     state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
                 if count < chunk:
                     metrics = {name: m[..., :count] for name, m in metrics.items()}
-                metrics = whole(metrics)
+                metrics = replicate(metrics)
                 names, iteration = list(metrics), iteration + count
                 event = Event(
                     iteration, num_iters, iteration * agent.steps_per_iter(cfg),
@@ -252,7 +265,7 @@ def run(
                 state = event.state
                 waiting, late = late, event
                 stop |= hand_over(waiting)
-                asked, stop = agreed(interrupt.asked, stop)
+                asked, stop = any_process(interrupt.asked, stop)
                 if asked or stop:
                     ending = "interrupt" if asked else "callback"
                     break

@@ -64,7 +64,7 @@ def kind(space) -> str:
     return "continuous" if hasattr(space, "low") else str(space)
 
 
-def choices(space) -> int:
+def num_choices(space) -> int:
     """How many entries a mask of actions has, and a head of logits."""
     if hasattr(space, "n"):
         return space.n

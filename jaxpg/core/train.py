@@ -10,7 +10,7 @@ from jaxpg.core.machine import collector_paused
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 
 
-def iterations(agent: Agent, cfg, total_steps: int) -> int:
+def num_iterations(agent: Agent, cfg, total_steps: int) -> int:
     """How many iterations consume at least `total_steps` environment steps.
 
     Raises ValueError if `total_steps` is not a positive integer.
@@ -27,7 +27,7 @@ def with_horizon(cfg, total_steps: int):
     return cfg
 
 
-def strong(tree: Tree) -> Tree:
+def without_weak_types(tree: Tree) -> Tree:
     """The same values without weak types: a weakly typed leaf (an environment that writes `0.0`)
     would change its type after one step and compile the whole loop twice."""
 
@@ -37,9 +37,9 @@ def strong(tree: Tree) -> Tree:
     return jax.tree.map(cast, tree)
 
 
-def start(agent: Agent, cfg, env, key: Key) -> Tree:
+def initial_state(agent: Agent, cfg, env, key: Key) -> Tree:
     """The initial state, in the types that it keeps."""
-    return strong(agent.init(cfg, env, key))
+    return without_weak_types(agent.init(cfg, env, key))
 
 
 def iterate(
@@ -71,6 +71,6 @@ def train(agent: Agent, cfg, env, key: Key, total_steps: int) -> tuple[Tree, Met
     that is not allowed; inside `jit` only its static fields can be judged.
     """
     validate(cfg)
-    num_iters = iterations(agent, cfg, total_steps)
+    num_iters = num_iterations(agent, cfg, total_steps)
     cfg = with_horizon(cfg, total_steps)
-    return iterate(agent, cfg, env, start(agent, cfg, env, key), num_iters)
+    return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)

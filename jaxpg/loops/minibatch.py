@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.parallel.devices import spread
+from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
 
 
@@ -60,7 +60,7 @@ def epochs(
 
     def epoch(carry, drawn):
         order, keys = drawn
-        shuffled = spread(jax.tree.map(lambda x: cut(x, order), batch), axis + 1)
+        shuffled = shard_axis(jax.tree.map(lambda x: cut(x, order), batch), axis + 1)
         carry, metrics = jax.lax.scan(lambda c, x: update(c, *x), carry, (shuffled, keys))
         return carry, jax.tree.map(lambda m: m.mean(0), metrics)
 

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
-from jaxpg.core.train import strong
+from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops.normalize import RunningStats, masked_mean, whiten
@@ -194,7 +194,7 @@ def _live(shared: tuple, own: tuple) -> Lives:
     keys, axis = (key, None) if key is not None else (own[1], 0)
 
     def begin(key):
-        return strong(E.reset(env, jax.random.fold_in(key, 0), cfg.episodes))
+        return without_weak_types(E.reset(env, jax.random.fold_in(key, 0), cfg.episodes))
 
     def move(key, params, state, step):
         k_policy, k_env = jax.random.split(jax.random.fold_in(key, step + 1))

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core.config import label
 from jaxpg.core.observations import action_mask, random_discrete
-from jaxpg.core.parallel.devices import spread
+from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
@@ -112,7 +112,7 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         )
     state = E.reset(env, key, cfg.num_envs)
     obs = jax.tree.map(lambda x: x[0], state.obs)
-    shape, dtype = ((), jnp.int32) if env.discrete else ((E.dimensions(env),), float)
+    shape, dtype = ((), jnp.int32) if env.discrete else ((E.action_size(env),), float)
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     extras = {"carry": jax.tree.map(lambda x: x[0], carry)} if _remembers(cfg) else {}
     buffer = uniform.init(Transition(obs, action, reward, no, no, obs, extras), cfg.buffer_size)
@@ -278,7 +278,7 @@ def sample(
     )  # fmt: skip
     obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])
     obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
-    return index, spread(Batch(obs, action, reward, discount, next_obs, weight), 0)
+    return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight), 0)
 
 
 def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tuple[Array, Batch]:
@@ -299,7 +299,7 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
         carry=jax.tree.map(lambda x: x[first][None], buffer.data.extras["carry"]),
         start=starts(t.terminated | t.truncated),
     )
-    batch = spread(batch, 1)
+    batch = shard_axis(batch, 1)
     return first, batch._replace(weight=batch.weight[0])
 
 

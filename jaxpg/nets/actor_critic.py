@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpg.core.env import Env, empty
+from jaxpg.core.env import Env, zero_carry
 from jaxpg.core.observations import mask_illegal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import heads, memories
@@ -96,10 +96,10 @@ def empty_carry(net: ActorCritic, params: Tree, obs: Tree) -> Tree:
     """What the network remembers before an episode: zeros, for observations [N, *obs]."""
     if net.make_memory is memories.Nothing:
         return ()
-    return empty(jax.eval_shape(net.apply, params, obs)[2])
+    return zero_carry(jax.eval_shape(net.apply, params, obs)[2])
 
 
-def actor_critic(cfg, env: Env) -> tuple[ActorCritic, heads.Policy]:
+def actor_critic(cfg, env: Env) -> tuple[ActorCritic, heads.ActionHead]:
     """The network and the policy head that a config asks for.
 
     Reads the fields `head, temperature, shared`, `critic_gradient` where it is there, and what

@@ -27,6 +27,6 @@ def dimensions(cfg, env: E.Env) -> int:
         kind = env.action_kind
     if kind != "continuous":
         raise ValueError(f"{where}, whose actions are {kind}: {allowed}")
-    if bound := E.unbounded(env):
+    if bound := E.first_infinite_bound(env):
         raise ValueError(f"{where}, whose actions have {bound}: {allowed}")
-    return E.dimensions(env)
+    return E.action_size(env)

@@ -11,7 +11,7 @@ from flax.linen.dtypes import promote_dtype
 
 from jaxpg.core.config import label
 from jaxpg.core.observations import array_leaves
-from jaxpg.core.parallel.devices import spread
+from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets.initializers import initializer
 
@@ -194,7 +194,7 @@ def features(
     parts, torsos = [], [torsos] if isinstance(torsos, nn.Module) else torsos
     for torso, shape, x in zip(torsos, shapes, array_leaves(obs), strict=True):
         lead = x.shape[: x.ndim - len(shape)]
-        flat = spread(x.reshape(-1, *shape), 0)  # [T, N] merged cannot be split as N was
+        flat = shard_axis(x.reshape(-1, *shape), 0)  # [T, N] merged cannot be split as N was
         y = torso(flat)
         parts.append(y.reshape(*lead, y.shape[-1]))
     return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]

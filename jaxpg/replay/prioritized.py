@@ -35,7 +35,7 @@ def init(capacity: int) -> Priorities:
     return Priorities(tuple(sums), jnp.ones((), float))
 
 
-def _set(priorities: Priorities, index: Array, value: Array) -> Priorities:
+def _write_leaves(priorities: Priorities, index: Array, value: Array) -> Priorities:
     """Sets leaves [B] and sums anew every group above them, so that errors do not add up."""
     sums = []
     for level in priorities.sums:
@@ -48,7 +48,7 @@ def _set(priorities: Priorities, index: Array, value: Array) -> Priorities:
 
 def add(priorities: Priorities, index: Array, alpha) -> Priorities:
     """New rows at `index` [B]: each gets the largest priority so far, and so is soon seen."""
-    return _set(priorities, index, jnp.full(index.shape, priorities.largest**alpha))
+    return _write_leaves(priorities, index, jnp.full(index.shape, priorities.largest**alpha))
 
 
 def update(
@@ -59,7 +59,9 @@ def update(
     p = jnp.abs(td_error) + EPS
     old = priorities.sums[0][index // FANOUT, index % FANOUT]
     largest = jnp.maximum(priorities.largest, jnp.where(mask, p, 0).max())
-    return _set(priorities, index, jnp.where(mask, p**alpha, old))._replace(largest=largest)
+    return _write_leaves(priorities, index, jnp.where(mask, p**alpha, old))._replace(
+        largest=largest
+    )
 
 
 def sample(priorities: Priorities, key: Key, count: int) -> tuple[Array, Array]:

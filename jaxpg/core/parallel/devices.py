@@ -58,13 +58,13 @@ def env_mesh(agent: Agent, cfg) -> Mesh:
     return Mesh(np.array(devices), ("env",))
 
 
-def ambient(mesh: Mesh | None):
+def mesh_context(mesh: Mesh | None):
     """A context in which the hints speak of this mesh, if it is one for environments."""
     ours = mesh is not None and mesh.axis_names == ("env",)
     return jax.set_mesh(mesh) if ours else contextlib.nullcontext()
 
 
-def spread(tree: Tree, axis: int) -> Tree:
+def shard_axis(tree: Tree, axis: int) -> Tree:
     """A hint to lay this axis over the ambient mesh, in leaves where the devices divide it."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.axis_names != ("env",) or mesh.size == 1:
@@ -78,7 +78,7 @@ def spread(tree: Tree, axis: int) -> Tree:
     return jax.tree.map(leaf, tree)
 
 
-def layout(mesh: Mesh, state: Tree) -> Tree:
+def shardings_of(mesh: Mesh, state: Tree) -> Tree:
     """The sharding of every leaf of a state: over "seed", or the environments over "env"."""
     if mesh.axis_names == ("seed",):
         return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec("seed")), state)
@@ -94,19 +94,19 @@ def layout(mesh: Mesh, state: Tree) -> Tree:
     return jax.tree.map(of, state, is_leaf=is_env)
 
 
-def laid_over(mesh: Mesh | None, tree: Tree) -> Tree:
+def put_on_mesh(mesh: Mesh | None, tree: Tree) -> Tree:
     """Arrays of this host, as a run on the mesh begins with them."""
     if mesh is None:
         return tree
-    shardings = layout(mesh, tree)
+    shardings = shardings_of(mesh, tree)
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     # Other processes' devices take no `device_put`; a program takes the same array from each.
     return jax.jit(lambda x: x, out_shardings=shardings)(tree)
 
 
-def pinned(mesh: Mesh | None, state: Tree) -> Tree:
+def constrain_to_mesh(mesh: Mesh | None, state: Tree) -> Tree:
     """The state, inside a program, laid over the mesh as it was when it came in."""
     if mesh is None or mesh.axis_names != ("env",):
         return state
-    return jax.lax.with_sharding_constraint(state, layout(mesh, state))
+    return jax.lax.with_sharding_constraint(state, shardings_of(mesh, state))

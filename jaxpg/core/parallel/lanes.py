@@ -15,17 +15,17 @@ import numpy as np
 
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 
-GOING = "lane/going"  # the metric that says in which rows a lane still learnt
+ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
 
 
 class Lanes(NamedTuple):
     """The training state of one lane, and whether it still learns."""
 
     state: Tree
-    going: Array  # [] bool
+    active: Array  # [] bool
 
 
-def apart(cfg) -> bool:
+def has_lanes(cfg) -> bool:
     """Whether a config's numbers are arrays, one config a lane."""
     return any(np.ndim(x) > 0 for x in jax.tree.leaves(cfg))
 
@@ -40,7 +40,7 @@ def stack(pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     return jax.tree.map(leaf, *pairs)
 
 
-def pick(tree: Tree, lane: int) -> Tree:
+def take_lane(tree: Tree, lane: int) -> Tree:
     """One lane of a tree [lanes, ...]. Numbers are NumPy's: an agent's `init` judges those of a
     config also inside a trace, where `jnp` would make tracers of them."""
 
@@ -60,7 +60,7 @@ def lanes(agent: Agent) -> Agent:
 
     def step(cfg, env, lane: Lanes) -> tuple[Lanes, Metrics]:
         state, metrics = agent.step(cfg, env, lane.state)
-        return lane._replace(state=state), metrics | {GOING: lane.going.astype(jnp.int32)}
+        return lane._replace(state=state), metrics | {ACTIVE: lane.active.astype(jnp.int32)}
 
     def act(cfg, env, lane: Lanes, *rest):
         return agent.act(cfg, env, lane.state, *rest)
@@ -68,21 +68,21 @@ def lanes(agent: Agent) -> Agent:
     return agent._replace(init=init, step=step, act=act)
 
 
-def stand_still(before: Lanes, after: Lanes, metrics: Metrics) -> tuple[Lanes, Metrics]:
-    """Takes back a chunk of iterations from the lanes that are not going, or not finite after it.
+def freeze_finished_lanes(before: Lanes, after: Lanes, metrics: Metrics) -> tuple[Lanes, Metrics]:
+    """Takes back a chunk of iterations from the lanes that are not active, or not finite after it.
 
     Leaves are [lanes, ...], metrics [lanes, chunk]: those of a lane that stands still are NaN, or 0
     where they count. Once a chunk and not at every step, for a state may hold a replay buffer.
     """
     floating = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
     finite = [jnp.isfinite(x).all(tuple(range(1, x.ndim))) for x in floating]
-    going = functools.reduce(jnp.logical_and, finite, before.going)
+    active = functools.reduce(jnp.logical_and, finite, before.active)
 
     def keep(new: Array, old) -> Array:
-        return jnp.where(going.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+        return jnp.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     def none(x: Array):
         return jnp.array(jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0, x.dtype)
 
     state = jax.tree.map(keep, after.state, before.state)
-    return Lanes(state, going), {name: keep(x, none(x)) for name, x in metrics.items()}
+    return Lanes(state, active), {name: keep(x, none(x)) for name, x in metrics.items()}

@@ -49,20 +49,20 @@ def distributed(
     jax.distributed.initialize(coordinator, processes, process)
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is process 0, which writes and prints for all."""
     return jax.process_index() == 0
 
 
-def from_first(f: Callable[[], Any]) -> Any:
+def broadcast_from_main(f: Callable[[], Any]) -> Any:
     """What f() returns, or raises, on process 0: called there alone, once all have come here."""
     if jax.process_count() == 1:
         return f()
     from jax.experimental import multihost_utils
 
-    agreed(False)
+    any_process(False)
     mine = None, None
-    if first():
+    if is_main_process():
         try:
             mine = f(), None
         except Exception as error:
@@ -71,13 +71,13 @@ def from_first(f: Callable[[], Any]) -> Any:
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(answer))))
     raw = np.frombuffer(answer[:size].ljust(size, b"\0"), np.uint8)
     sent = np.asarray(multihost_utils.broadcast_one_to_all(raw)).tobytes()
-    value, error = mine if first() else pickle.loads(sent)
+    value, error = mine if is_main_process() else pickle.loads(sent)
     if error is not None:
         raise error
     return value
 
 
-def agreed(*flags: bool) -> tuple[bool, ...]:
+def any_process(*flags: bool) -> tuple[bool, ...]:
     """Each flag as any of the processes has it."""
     if jax.process_count() == 1:
         return flags
@@ -91,7 +91,7 @@ def _to_all(mesh: Mesh) -> Callable:
     return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
-def whole(tree: Tree) -> Tree:
+def replicate(tree: Tree) -> Tree:
     """The tree with the arrays that lie on several processes' devices on all of those, so that
     every process can read them whole.
 

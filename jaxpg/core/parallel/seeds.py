@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxpg.core.parallel.lanes import apart
+from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.types import Tree
 
 
@@ -29,10 +29,10 @@ def seeds_here(num_seeds: int) -> list[int]:
     return [seed for seed, owner in enumerate(owners) if owner == jax.process_index()]
 
 
-def shared_and_own(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:
+def split_batched_args(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:
     """What all seeds share and what each has of its own, for f(*shared, cfg, env, ...): config and
     environment are shared, unless they are those of lanes."""
-    return (shared, (cfg, env)) if apart(cfg) else ((*shared, cfg, env), ())
+    return (shared, (cfg, env)) if has_lanes(cfg) else ((*shared, cfg, env), ())
 
 
 def over_seeds(f: Callable, mesh: Mesh) -> Callable:

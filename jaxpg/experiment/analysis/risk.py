@@ -52,7 +52,7 @@ def gains(
         action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
         return action, carry, {}
 
-    carry = E.empty(jax.eval_shape(lambda: policy(begin.obs, (), key)[1]))
+    carry = E.zero_carry(jax.eval_shape(lambda: policy(begin.obs, (), key)[1]))
     _, _, t, _ = E.rollout(env, policy, begin, carry, key, num_steps)
     ended = (t.terminated | t.truncated).astype(jnp.int32)
     return jnp.where(jnp.cumsum(ended, 0) - ended == 0, t.reward, 0)

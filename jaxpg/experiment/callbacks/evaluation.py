@@ -12,7 +12,7 @@ from jaxpg.core.env import Env
 from jaxpg.core.episodes import evaluate
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.parallel.lanes import Lanes
-from jaxpg.core.run import STOP, Callback, Event
+from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.metrics import _split, append_rows, metric_rows, truncate_rows
 
@@ -57,7 +57,7 @@ def evaluation(
         if not due:
             return None
         measured = compiled.result()(*args)
-        return measured | ({} if target is None else {STOP: measured["eval/greedy"] >= target})
+        return measured | ({} if target is None else {FINISH: measured["eval/greedy"] >= target})
 
     def write(event: Event) -> None:
         if path and "eval/greedy" in event.metrics:
@@ -83,5 +83,5 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes):
     sampled = evaluate(agent, cfg, env, state, keys[..., 1], episodes, greedy=False)
     values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
     if isinstance(state, Lanes):
-        values = [jnp.where(state.going, x, jnp.nan) for x in values]
+        values = [jnp.where(state.active, x, jnp.nan) for x in values]
     return dict(zip(MEASURES, values, strict=True))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.config import unknown
-from jaxpg.core.parallel.processes import whole
+from jaxpg.core.parallel.processes import replicate
 from jaxpg.core.run import Callback, Event
 from jaxpg.experiment.callbacks.evaluation import MEASURES
 from jaxpg.experiment.callbacks.metrics import (
@@ -29,7 +29,7 @@ def nan_guard() -> Callback:
 
     def look(event: Event) -> None:
         seeded = max(m.ndim for m in event.metrics.values()) == 2
-        finite = np.asarray(whole(_finite(event.state, seeded)))
+        finite = np.asarray(replicate(_finite(event.state, seeded)))
         if finite.all():
             return
         paths = [p for p, x in jax.tree_util.tree_leaves_with_path(event.state) if _floating(x)]

@@ -24,7 +24,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import label, unknown
 from jaxpg.core.types import Array, Key, Transition, Tree
 from jaxpg.nets.actor_critic import actor_critic
-from jaxpg.nets.heads import Policy
+from jaxpg.nets.heads import ActionHead
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.normalize import masked_mean
 from jaxpg.ops.returns import episode_return, episode_time, gae, n_step_return, reward_to_go
@@ -41,7 +41,7 @@ LAMBDAS = (0.0, 0.5, 0.9, 0.95, 0.98, 1.0)
 class Parts(NamedTuple):
     """An agent's policy and critic, wherever its state keeps them."""
 
-    pi: Policy
+    pi: ActionHead
     actor: Tree  # the policy's parameters; a torso that it shares with the critic is part of them
     policy: Callable  # (actor, obs [..., *obs]) -> the head's inputs [..., size]
     value: Callable | None  # obs -> [...], in units of the reward; None if none is learnt

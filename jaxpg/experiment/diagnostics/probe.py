@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxpg.core import env as E
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
-from jaxpg.core.train import start
+from jaxpg.core.train import initial_state
 from jaxpg.core.types import Agent, Array, Key, Tree
 from jaxpg.experiment.diagnostics.estimators import (
     check_count,
@@ -123,7 +123,7 @@ def _begin(cfg, env, key, agent, seeds, num_envs, num_steps):
     """What is learnt at first, and observations [B, *obs] of that policy; of every seed."""
 
     def one(cfg, env, key):
-        state = start(agent, cfg, env, key)
+        state = initial_state(agent, cfg, env, key)
         k_env, k_rollout = jax.random.split(jax.random.fold_in(key, _PROBE))
 
         def act(obs, carry, key):

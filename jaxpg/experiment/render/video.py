@@ -16,7 +16,7 @@ import numpy as np
 from jaxpg.core import env as E
 from jaxpg.core.observations import Masked
 from jaxpg.core.run import Result
-from jaxpg.core.train import strong
+from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Key, Tree
 
 ENDINGS = (".gif", ".mp4")
@@ -140,7 +140,7 @@ def _play(agent, cfg, env, state, key, *, greedy, max_steps, states):
     from jaxpg.experiment.render.scenes import core_of
 
     k_env, key = jax.random.split(key)
-    begin = strong(E.reset(env, k_env, 1))
+    begin = without_weak_types(E.reset(env, k_env, 1))
 
     def act(obs, carry, key):
         return agent.act(cfg, env, state, obs, carry, key, greedy)
@@ -164,9 +164,9 @@ def _play(agent, cfg, env, state, key, *, greedy, max_steps, states):
         inner = reached(env_state, action, k_env) if states else ()
         ended = (t.terminated | t.truncated)[0]
         step = seen(t.next_obs), inner, action[0], t.reward[0], ended
-        return (strong(after), carry), step, t.terminated[0]
+        return (without_weak_types(after), carry), step, t.terminated[0]
 
-    carry = E.empty(jax.eval_shape(lambda: act(begin.obs, (), key)[1]))
+    carry = E.zero_carry(jax.eval_shape(lambda: act(begin.obs, (), key)[1]))
     like = jax.eval_shape(lambda: one(begin, carry, key)[1])
     buffers = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), like)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
-from jaxpg.core.parallel.processes import first, from_first, whole
+from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, replicate
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 from jaxpg.envs import registry
@@ -101,7 +101,7 @@ def snapshot(state: Tree) -> Snapshot:
     keys = {name: str(jax.random.key_impl(x)) for name, x in leaves.items() if _is_key(x)}
     raw = [jax.random.key_data(x) if name in keys else x for name, x in leaves.items()]
     if jax.process_count() > 1:  # leaf by leaf: all of them may be too much for a device
-        raw = [jax.device_get(whole(x)) for x in raw]
+        raw = [jax.device_get(replicate(x)) for x in raw]
     # `device_get` may return views of the device's memory, which the next chunk is given.
     arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
     return Snapshot(arrays, _kinds(state), keys)
@@ -229,10 +229,10 @@ def checkpoints(
     folder has checkpoints of another run.
     """
     about, folder = describe(agent, cfg, env), Path(folder)
-    last, handed, waiting = from_first(lambda: newest(folder)) or 0, 0, {}
+    last, handed, waiting = broadcast_from_main(lambda: newest(folder)) or 0, 0, {}
 
     def write(snap: Snapshot, iteration: int) -> None:
-        if not first():
+        if not is_main_process():
             return
         for name, x in snap.arrays.items():
             if jnp.issubdtype(x.dtype, jnp.inexact) and not np.isfinite(x).all():

@@ -20,11 +20,11 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.parallel.lanes import apart, lanes, pick
-from jaxpg.core.parallel.processes import first, from_first
+from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
+from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
 from jaxpg.core.run import Callback, Result
-from jaxpg.core.train import iterations, start, with_horizon
+from jaxpg.core.train import initial_state, num_iterations, with_horizon
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard
@@ -47,7 +47,7 @@ class _Run(NamedTuple):
 
     @property
     def num_iters(self) -> int:
-        return iterations(self.agent, self.cfg, self.record["total_steps"])
+        return num_iterations(self.agent, self.cfg, self.record["total_steps"])
 
 
 def run(
@@ -93,7 +93,7 @@ def run(
             continue  # `core.run` chooses
         if type(value) is not int or value < LEAST[name]:
             raise ValueError(f"{name}={value!r}: allowed is an integer >= {LEAST[name]}")
-    if target is not None and not (apart(cfg) and np.isfinite(target)):
+    if target is not None and not (has_lanes(cfg) and np.isfinite(target)):
         raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
     if out is None:
         return loop.run(
@@ -109,7 +109,7 @@ def run(
         "data_parallel": data_parallel,
     }
     out = Path(out)
-    from_first(lambda: _begin(out, record))
+    broadcast_from_main(lambda: _begin(out, record))
     return _train(_Run(out, agent, cfg, env, key, record), callbacks, None)
 
 
@@ -140,9 +140,9 @@ def resume(
     """
     this = _open(Path(out), agent, env)
     provenance.warn_if_elsewhere(this.out, this.record["made_with"])
-    done = from_first(lambda: checkpoint.newest(this.out / "checkpoints"))
+    done = broadcast_from_main(lambda: checkpoint.newest(this.out / "checkpoints"))
     if total_steps is not None:
-        if iterations(this.agent, this.cfg, total_steps) < (done or 0):
+        if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
             least = done * this.agent.steps_per_iter(this.cfg)
             raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
         this = this._replace(record={**this.record, "total_steps": int(total_steps)})
@@ -158,7 +158,7 @@ def resume(
         elif not summary.exists():  # killed at the very end
             _finish(this, before)
 
-    from_first(begin)
+    broadcast_from_main(begin)
     return before if complete else _train(this, callbacks, before)
 
 
@@ -187,9 +187,9 @@ def _load(this: _Run) -> Result:
     out, agent, cfg, env, key, record = this
     about = checkpoint.describe(agent, cfg, env)
     cfg = with_horizon(cfg, record["total_steps"])
-    agent = lanes(agent) if apart(cfg) else agent
-    one_cfg, one_env = pick((cfg, env), 0) if apart(cfg) else (cfg, env)
-    begin = functools.partial(start, agent, one_cfg, one_env)
+    agent = lanes(agent) if has_lanes(cfg) else agent
+    one_cfg, one_env = take_lane((cfg, env), 0) if has_lanes(cfg) else (cfg, env)
+    begin = functools.partial(initial_state, agent, one_cfg, one_env)
     like = jax.eval_shape(jax.vmap(begin) if key.ndim else begin, key)
     state, iteration = checkpoint.restore(out / "checkpoints", like, about)
     one = key.reshape(-1)[0]
@@ -233,19 +233,19 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     out, agent, cfg, env, key, asked = this
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
-    watch = [] if apart(cfg) else [nan_guard()]
-    if first():
+    watch = [] if has_lanes(cfg) else [nan_guard()]
+    if is_main_process():
         watch += [metrics_files(out, begun)]
     if jax.process_count() > 1 and key.ndim:
         own = out / f"process-{jax.process_index()}"
         own.mkdir(parents=True, exist_ok=True)
         watch += [metrics_files(own, begun, seeds_here(len(key)))]
     if times := asked["evaluations"]:
-        acting = lanes(agent) if apart(cfg) else agent
+        acting = lanes(agent) if has_lanes(cfg) else agent
         watch += [
             evaluation(
                 acting, cfg, env, key, every(times), asked["episodes"],
-                out if first() else None, begun, asked.get("target"),
+                out if is_main_process() else None, begun, asked.get("target"),
             )
         ]  # fmt: skip
     save = checkpoint.checkpoints(
@@ -263,13 +263,13 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
-    from_first(lambda: _finish(this, result))
+    broadcast_from_main(lambda: _finish(this, result))
     return result
 
 
 def _finish(this: _Run, result: Result) -> None:
     """Draws the curve and, last, says how the run ended."""
-    if not apart(this.cfg):
+    if not has_lanes(this.cfg):
         from jaxpg.experiment.figures import learning_curve  # matplotlib takes a while
 
         learning_curve.learning_curve([this.out], this.out / "curve.png")

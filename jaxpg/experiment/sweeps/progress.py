@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from jaxpg.core.parallel.lanes import GOING
+from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.run import Callback, Event
 from jaxpg.experiment.text import format_count
 
@@ -44,7 +44,7 @@ def display(parts: Sequence[dict], planned: float = 1.0) -> Callable[[int], Call
 
         def show(event: Event) -> None:
             nonlocal lived, spent, tenths, clock
-            now, going = time.perf_counter(), event.metrics[GOING][: len(points)]
+            now, going = time.perf_counter(), event.metrics[ACTIVE][: len(points)]
             still = (going[:, -1] > 0) & (event.iteration < event.num_iters)
             if clock is not None:
                 lived += int(going.sum()) * steps[i]

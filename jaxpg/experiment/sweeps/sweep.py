@@ -35,7 +35,7 @@ from jaxpg.core import run as loop
 from jaxpg.core.config import plain
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.run import Callback
-from jaxpg.core.train import iterations, start
+from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
@@ -213,7 +213,7 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
             size, width = _sizes(this, agent, [pairs[i] for i in group], log)
             common = {
                 "width": width,
-                "iterations": iterations(agent, pairs[group[0]][0], total),
+                "iterations": num_iterations(agent, pairs[group[0]][0], total),
                 "env_steps": agent.steps_per_iter(pairs[group[0]][0]),  # of an iteration
                 "over": False,
             }
@@ -234,7 +234,7 @@ def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, i
     early = record["target"] is not None and devices[0].platform == "cpu"
     most = record["lanes"] or (max(seeds, NARROW) if early else count)
     limit = record["memory"] or _free_memory()
-    state = jax.eval_shape(lambda key: start(agent, *pairs[0], key), this.keys[0])
+    state = jax.eval_shape(lambda key: initial_state(agent, *pairs[0], key), this.keys[0])
     lane = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
     most = max(1, min(most, int(limit * len(devices) / lane)))  # before XLA says it precisely
     while True:
@@ -245,7 +245,7 @@ def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, i
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
         keys = this.keys[np.arange(width) % seeds]
-        need = loop.memory(agent, cfg, env, keys, total_steps=record["total_steps"])
+        need = loop.device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))

@@ -19,7 +19,7 @@ import numpy as np
 from jaxpg import agents
 from jaxpg.core import env as E
 from jaxpg.core.config import from_dict
-from jaxpg.core.parallel.lanes import GOING, pick, stack
+from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import with_horizon
 from jaxpg.core.types import Agent, Key
@@ -112,10 +112,10 @@ def result(
         if len(rows):
             folder, agent, _, envs, _ = this.part(i)
             whole = run_folder.load(folder, agent, envs)
-            cfg, env = pick((whole.cfg, whole.env), rows[0])
+            cfg, env = take_lane((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
-    metrics = {name: np.asarray(x) for name, x in metrics.items() if name != GOING}
+    metrics = {name: np.asarray(x) for name, x in metrics.items() if name != ACTIVE}
     return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
 
 
@@ -156,8 +156,8 @@ def tables(out: Path, record: dict[str, Any]) -> Sweep:
         return whole.sort_values(["config", "seed", "iteration"], ignore_index=True)
 
     table = gather("metrics.csv")
-    if GOING in table:
-        table = table[table[GOING] > 0].drop(columns=GOING).reset_index(drop=True)
+    if ACTIVE in table:
+        table = table[table[ACTIVE] > 0].drop(columns=ACTIVE).reset_index(drop=True)
     evaluations = gather("evaluations.csv")
     if "greedy" in evaluations:
         evaluations = evaluations.dropna(subset="greedy", ignore_index=True)

@@ -9,7 +9,7 @@ The heads are in `heads_*.py`, as functions of sizes alone; here they meet the a
 
 from jaxpg.core import env as E
 from jaxpg.core import spaces
-from jaxpg.nets.heads.base import LOG_STD_RANGE, Policy
+from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead
 from jaxpg.nets.heads.continuous import beta, deterministic, gaussian
 from jaxpg.nets.heads.discrete import bernoulli, categorical, multi_categorical
 from jaxpg.nets.heads.flow import flow
@@ -38,7 +38,7 @@ POINT_HEADS = (*HEADS, "deterministic")  # of agents that need no density
 COMPONENTS, BINS = 3, 8  # of a mixture, of a flow
 
 
-def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) -> Policy:
+def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) -> ActionHead:
     """The policy head for an environment's actions; "auto" is the first one of their kind.
 
     temperature: divides the logits of a head over integers, in sampling and log-probabilities
@@ -57,14 +57,14 @@ def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) 
             f"head={head!r} on {env.name}, whose actions are {kind}: "
             f"allowed is one of {', '.join(map(repr, allowed))}"
         )
-    if head == "beta" and (bound := E.unbounded(env)):
+    if head == "beta" and (bound := E.first_infinite_bound(env)):
         raise ValueError(
             f"head='beta' on {env.name}, whose actions have {bound}: allowed are finite bounds, "
             "or another head"
         )
     if kind == "continuous":
         pi = _continuous(
-            HEADS_OF[kind][0] if head == "auto" else head, E.dimensions(env), components
+            HEADS_OF[kind][0] if head == "auto" else head, E.action_size(env), components
         )
     else:
         pi = _discrete(kind, space, temperature)
@@ -72,13 +72,15 @@ def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) 
     return pi._replace(action=lambda draw: E.to_space(env, pi.squash(draw)))
 
 
-def _discrete(kind: str, space, temperature) -> Policy:
+def _discrete(kind: str, space, temperature) -> ActionHead:
     if kind == "multi-discrete":
         return multi_categorical(space.nvec, temperature)
-    return (categorical if kind == "discrete" else bernoulli)(spaces.choices(space), temperature)
+    return (categorical if kind == "discrete" else bernoulli)(
+        spaces.num_choices(space), temperature
+    )
 
 
-def _continuous(head: str, size: int, components: int | None) -> Policy:
+def _continuous(head: str, size: int, components: int | None) -> ActionHead:
     squash = head.startswith("tanh")
     if head == "beta":
         return beta(size)

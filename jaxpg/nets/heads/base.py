@@ -14,7 +14,7 @@ from jaxpg.core.types import Array, Key
 LOG_STD_RANGE = (-20.0, 2.0)
 
 
-class Policy(NamedTuple):
+class ActionHead(NamedTuple):
     """A distribution over actions, as functions of the network's outputs `out` [..., size]."""
 
     outputs: int  # of the network, from the observation
@@ -37,7 +37,7 @@ def tanh_log_det(draw: Array) -> Array:
     return 2 * (jnp.log(2.0) - draw - nn.softplus(-2 * draw)).sum(-1)
 
 
-def spread(count: int, size: int) -> np.ndarray:
+def lattice_points(count: int, size: int) -> np.ndarray:
     """Normal variables [count, size] by a Kronecker sequence with the generalised golden ratio
     (Roberts 2018): as if drawn from N(0, I), but spread evenly, and always the same."""
     ratio = 2.0
@@ -53,7 +53,7 @@ def normal_points(key: Key, count: int, shape: tuple[int, ...], size: int, dtype
     alone (a Latin hypercube, in the order of `spread`), are shifted modulo 1 by a fresh uniform
     vector for every entry of `shape`, Cranley & Patterson (1976). So each is exactly uniform.
     """
-    even = spread(count, size).argsort(0).argsort(0) / count
+    even = lattice_points(count, size).argsort(0).argsort(0) / count
     even = even.astype(dtype).reshape(count, *[1] * len(shape), size)
     uniform = (even + jax.random.uniform(key, (*shape, size), dtype)) % 1
     almost = 1 - jnp.finfo(dtype).eps

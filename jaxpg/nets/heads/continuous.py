@@ -7,10 +7,10 @@ from flax import linen as nn
 from jax.scipy.special import betaln, digamma
 
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads.base import LOG_STD_RANGE, Policy, tanh_log_det
+from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead, tanh_log_det
 
 
-def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
+def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
     """A diagonal Gaussian; its draw is squashed by tanh, with the density of the squashed action.
 
     state_std: the log-std is the network's, else learnt and the same for every observation.
@@ -42,7 +42,7 @@ def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
         mean = jnp.tensordot(jnp.asarray(weight / weight.sum(), out.dtype), log_det(draws), 1)
         return base.entropy() + mean
 
-    return Policy(
+    return ActionHead(
         outputs=2 * size if state_std else size,
         free_outputs=0 if state_std else size,
         sample=sample,
@@ -56,7 +56,7 @@ def gaussian(size: int, squash: bool, state_std: bool) -> Policy:
     )
 
 
-def beta(size: int) -> Policy:
+def beta(size: int) -> ActionHead:
     """Beta distributions on [-1, 1], with both parameters above 1; Chou et al. (2017).
 
     The draw is the logit of the variable in (0, 1), so action = tanh(draw / 2), and its density
@@ -93,7 +93,7 @@ def beta(size: int) -> Policy:
         log_a, log_b = jnp.split(jnp.log(nn.softplus(out) + jnp.finfo(out.dtype).tiny), 2, -1)
         return log_a - log_b
 
-    return Policy(
+    return ActionHead(
         outputs=2 * size,
         free_outputs=0,
         sample=sample,
@@ -106,7 +106,7 @@ def beta(size: int) -> Policy:
     )
 
 
-def deterministic(base: Policy | None, size: int) -> Policy:
+def deterministic(base: ActionHead | None, size: int) -> ActionHead:
     """A point mass: on tanh of the outputs, or on the mode of `base`. It has no density, so
     `log_prob`, `entropy` and `kl` raise ValueError; the log-probability of a sample is 0."""
 
@@ -116,7 +116,7 @@ def deterministic(base: Policy | None, size: int) -> Policy:
     def refuse(*_):
         raise ValueError("head='deterministic' has no density: allowed is any other head")
 
-    return Policy(
+    return ActionHead(
         outputs=size if base is None else base.outputs,
         free_outputs=0,
         sample=lambda out, key: (mode(out), jnp.zeros(out.shape[:-1], out.dtype)),

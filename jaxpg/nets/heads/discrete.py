@@ -9,10 +9,10 @@ from flax import linen as nn
 
 from jaxpg.core.observations import ILLEGAL
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads.base import Policy
+from jaxpg.nets.heads.base import ActionHead
 
 
-def categorical(n: int, temperature) -> Policy:
+def categorical(n: int, temperature) -> ActionHead:
     """One of n choices; logits are divided by `temperature`.
 
     What `distrax.Categorical` says, in fewer operations: it normalises its logits, and for the
@@ -38,7 +38,7 @@ def categorical(n: int, temperature) -> Policy:
         log_p = log_probs(out)
         return -(jnp.exp(log_p) * log_p).sum(-1)
 
-    return Policy(
+    return ActionHead(
         outputs=n,
         free_outputs=0,
         sample=sample,
@@ -49,7 +49,7 @@ def categorical(n: int, temperature) -> Policy:
     )
 
 
-def multi_categorical(nvec: Sequence[int], temperature) -> Policy:
+def multi_categorical(nvec: Sequence[int], temperature) -> ActionHead:
     """M independent choices, of nvec[i] each: logits [..., sum(nvec)], draws [..., M]."""
     import distrax  # takes a while, and most runs need none of it
 
@@ -65,9 +65,9 @@ def multi_categorical(nvec: Sequence[int], temperature) -> Policy:
     return _of(dist, sum(nvec))
 
 
-def _of(dist: Callable, outputs: int) -> Policy:
+def _of(dist: Callable, outputs: int) -> ActionHead:
     """A head whose functions are all a distribution's: dist(out)."""
-    return Policy(
+    return ActionHead(
         outputs=outputs,
         free_outputs=0,
         sample=lambda out, key: dist(out).sample_and_log_prob(seed=key),
@@ -78,7 +78,7 @@ def _of(dist: Callable, outputs: int) -> Policy:
     )
 
 
-def bernoulli(size: int, temperature) -> Policy:
+def bernoulli(size: int, temperature) -> ActionHead:
     """Independent bits [..., size], of which `out` are the log-odds times the temperature.
 
     In terms of softplus all is exact and finite where a probability has been rounded to 0 or 1.
@@ -99,7 +99,7 @@ def bernoulli(size: int, temperature) -> Policy:
         x, y = out / temperature, other / temperature
         return (nn.sigmoid(x) * (x - y) + nn.softplus(y) - nn.softplus(x)).sum(-1)
 
-    return Policy(
+    return ActionHead(
         outputs=size,
         free_outputs=0,
         sample=sample,

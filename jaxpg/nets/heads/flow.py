@@ -17,10 +17,10 @@ from jax.scipy.stats import norm
 from jaxpg.core.types import Array, Key
 from jaxpg.nets.heads.base import (
     LOG_STD_RANGE,
-    Policy,
+    ActionHead,
     divergence,
+    lattice_points,
     normal_points,
-    spread,
     tanh_log_det,
 )
 
@@ -29,7 +29,7 @@ FEATURES = 8  # of a coupling
 MAX_LOG_SCALE = 2.0  # of a coupling
 
 
-def flow(size: int, bins: int) -> Policy:
+def flow(size: int, bins: int) -> ActionHead:
     """A flow whose splines have `bins` bins. Outputs: mean, log-std, widths, heights and inner
     slopes of every dimension, then the couplings' weights, two for each feature and dimension."""
     import distrax  # takes a while, and most runs need none of it
@@ -53,7 +53,7 @@ def flow(size: int, bins: int) -> Policy:
         begin = head + i * 2 * FEATURES * (size - half)
         weight = out[..., begin : begin + 2 * FEATURES * moved]
         weight = weight.reshape(*out.shape[:-1], FEATURES, 2 * moved)
-        fixed = spread(FEATURES, read.shape[-1] + 1).astype(out.dtype)
+        fixed = lattice_points(FEATURES, read.shape[-1] + 1).astype(out.dtype)
         feature = jnp.tanh(read @ fixed[:, :-1].T + fixed[:, -1])
         log_scale, shift = jnp.split((feature[..., None, :] @ weight)[..., 0, :], 2, -1)
         return MAX_LOG_SCALE * jnp.tanh(log_scale / MAX_LOG_SCALE), shift
@@ -104,7 +104,7 @@ def flow(size: int, bins: int) -> Policy:
         best = jnp.argmax(norm.logpdf(z) - log_det, 0, keepdims=True)
         return couple(out, mean + jnp.exp(log_std) * jnp.take_along_axis(y, best, 0)[0])[0]
 
-    return Policy(
+    return ActionHead(
         outputs=head + (2 * FEATURES * size if size > 1 else 0),
         free_outputs=0,
         sample=sample,

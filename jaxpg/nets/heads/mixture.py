@@ -16,22 +16,22 @@ from jax.scipy.stats import norm
 from jaxpg.core.types import Array, Key
 from jaxpg.nets.heads.base import (
     LOG_STD_RANGE,
-    Policy,
+    ActionHead,
     divergence,
+    lattice_points,
     normal_points,
-    spread,
     tanh_log_det,
 )
 
 
-def mixture(size: int, components: int, squash: bool) -> Policy:
+def mixture(size: int, components: int, squash: bool) -> ActionHead:
     """Outputs: `components` logits, then a mean and a log-std of every component and dimension.
 
     Where outputs are zero the means lie apart, in [-1, 1]: alike, components would learn alike.
     """
     apart = np.linspace(-1, 1, components)[:, None] if components > 1 else np.zeros((1, 1))
     if size > 1 and components > 1:  # along directions that differ
-        apart = apart * np.where(spread(components, size) < 0, -1, 1)
+        apart = apart * np.where(lattice_points(components, size) < 0, -1, 1)
 
     def parts(out: Array) -> tuple[Array, Array, Array]:
         """Log-weights [..., K], means and deviations [..., K, D]."""
@@ -83,7 +83,7 @@ def mixture(size: int, components: int, squash: bool) -> Policy:
         heaviest = jax.nn.one_hot(jnp.argmax(log_weight, -1), components, dtype=mean.dtype)
         return (heaviest[..., None] * mean).sum(-2)
 
-    return Policy(
+    return ActionHead(
         outputs=components * (1 + 2 * size),
         free_outputs=0,
         sample=sample,
