@@ -128,10 +128,11 @@ def test_help_of_an_agent_shows_its_config_as_it_is_tuned(jaxpg):
         if field.name != "total_steps":  # of the run, not of the config
             assert f"--config.{field.name.replace('_', '-')}" in words
     assert "--config.total-steps" not in words
-    assert f"--config.learning-rate FLOAT (default: {tuned.learning_rate})" in words
+    rate = f"FLOAT Learning rate of the network. (default: {tuned.learning_rate})"
+    assert f"--config.learning-rate {rate}" in words
     assert "--config.target-kl {None}|FLOAT" in words
     assert "{auto,categorical," in words
-    assert "per environment and iteration" in words  # the comment beside the field
+    assert "per environment and iteration" in words  # what the field says of itself
 
 
 @pytest.mark.parametrize("line", ["--help", "train --help", "resume --help", "list --help"])

@@ -10,10 +10,11 @@ import pytest
 from flax import linen as nn
 
 import jaxpg
+from jaxpg.core.choices import HEADS
 from jaxpg.nets import heads
 from jaxpg.nets.initializers import orthogonal
 
-GAUSSIANS = [head for head in heads.HEADS if "gaussian" in head]
+GAUSSIANS = [head for head in HEADS if "gaussian" in head]
 OUT = jnp.array([0.7, -0.4])  # mean and log-std of one dimension
 
 

@@ -14,19 +14,12 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg import agents
+from jaxpg.core.choices import ACTIVATIONS
 from jaxpg.core.train import initial_state
 from jaxpg.loops import replay
 from jaxpg.nets import values
 from jaxpg.nets.actor_critic import ActorCritic, actor_critic
-from jaxpg.nets.networks import (  # fmt: skip
-    ACTIVATIONS,
-    CNN,
-    MLP,
-    STATISTICS,
-    Conv,
-    learning,
-    running,
-)
+from jaxpg.nets.networks import CNN, MLP, STATISTICS, Conv, learning, running  # fmt: skip
 from tests.conftest import CONTINUOUS, INSTALLED, TINY, short_env
 
 KEY = jax.random.key(3)

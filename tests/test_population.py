@@ -129,7 +129,7 @@ def test_devices_change_nothing():
     code = """
 import jaxpg; jaxpg.use_all_cores(2)
 import jax, numpy as np
-from jaxpg.core.seeds import seed_mesh
+from jaxpg.core.parallel.seeds import seed_mesh
 env = jaxpg.make("CartPole-v1", max_steps_in_episode=40)
 def train(devices, key, chunk=None):
     cfg = jaxpg.cem.Config(

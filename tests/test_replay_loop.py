@@ -1,6 +1,7 @@
 """The off-policy loop, with learners and environments whose right answers are known."""
 
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,10 @@ class Config:
     priority_exponent: float = number(0.5)
     importance_exponent: float = number(0.4)
     total_steps: float | None = number(600.0)
+
+    memory: ClassVar[str] = "none"
+    normalize_obs: ClassVar[bool] = False
+    normalize_reward: ClassVar[bool] = False
 
 
 @struct.dataclass

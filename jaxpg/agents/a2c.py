@@ -20,52 +20,57 @@ import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core import fields
+from jaxpg.core.config import config, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import optimizers
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
-from jaxpg.nets.heads import HEADS
-from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, learning, running
+from jaxpg.nets.networks import MLP, learning, running
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, n_step_return, starts
 
 
 @config
 class Config:
-    num_envs: int = static(16, ge=1)
-    num_steps: int = static(16, ge=1)  # per environment and iteration
-    advantage: str = static("gae", choices=("gae", "n_step"))
-    gae_lambda: float = number(0.95, ge=0, le=1)
-    n_step: int = static(5, ge=1)  # of advantage "n_step"; fewer at the end of a rollout
-    gamma: float = number(0.99, ge=0, le=1)
-    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    num_envs: int = fields.num_envs(16)
+    num_steps: int = fields.num_steps(16)
+    advantage: str = static(
+        "gae",
+        choices=("gae", "n_step"),
+        help="Estimator: GAE, or the return of exactly n_step steps.",
+    )
+    gae_lambda: float = fields.gae_lambda(0.95)
+    n_step: int = static(5, ge=1, help="Steps of the n_step return; fewer at the end of a rollout.")
+    gamma: float = fields.gamma(0.99)
+    learning_rate: float = fields.learning_rate(1e-3, of="actor")
     learning_rate_schedule: str = schedule()
-    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
     critic_learning_rate_schedule: str = schedule()
-    optimizer: str = static("adam", choices=("adam", "rmsprop"))
-    entropy_coef: float = number(0.01, ge=0)
+    optimizer: str = fields.optimizer("adam")
+    entropy_coef: float = fields.entropy_coef(0.01)
     entropy_coef_schedule: str = schedule()
-    normalize_advantage: bool = static(False)
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    max_grad_norm: float = number(0.5, gt=0)
-    head: str = static("auto", choices=HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    batch_norm: bool = static(False)  # with a shared torso and no memory
-    shared: bool = static(False)  # one torso for actor and critic
-    critic_gradient: bool = static(True)  # whether a shared torso learns from the critic too
-    memory: str = static("none", choices=MEMORIES)
-    memory_size: int = static(64, ge=1)
-    memory_length: int = static(32, ge=1)  # steps that attention looks back
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    normalize_advantage: bool = fields.normalize_advantage(False)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    max_grad_norm: float = fields.max_grad_norm(0.5)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    batch_norm: bool = fields.batch_norm(
+        False, help="Batch norm, with a shared torso and no memory."
+    )
+    shared: bool = fields.shared(False)
+    critic_gradient: bool = fields.critic_gradient(True)
+    memory: str = fields.memory("none")
+    memory_size: int = fields.memory_size(64)
+    memory_length: int = fields.memory_length(32)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
 
 class TrainState(NamedTuple):

@@ -17,53 +17,56 @@ workers, as in the paper's best variant); actor and critic have their own learni
 which at the default `gae_lambda=1` is the paper's n-step return to the end of the rollout.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core import fields
+from jaxpg.core.config import config, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import lag, optimizers
 from jaxpg.nets.actor_critic import actor_critic
-from jaxpg.nets.heads import HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae
 
 
 @config
 class Config:
-    num_workers: int = static(4, ge=1)
-    lag: int = static(3, ge=0)  # updates between a worker's copy and the shared parameters
-    num_envs: int = static(4, ge=1)  # of each worker
-    num_steps: int = static(16, ge=1)  # per environment and update
-    gae_lambda: float = number(1.0, ge=0, le=1)
-    gamma: float = number(0.99, ge=0, le=1)
-    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    num_workers: int = static(4, ge=1, help="Workers, each with a copy of the parameters.")
+    lag: int = static(3, ge=0, help="Updates between a worker's copy and the shared parameters.")
+    num_envs: int = fields.num_envs(4, help="Environments of each worker, side by side.")
+    num_steps: int = fields.num_steps(16, help="Steps of each environment in an update.")
+    gae_lambda: float = fields.gae_lambda(1.0)
+    gamma: float = fields.gamma(0.99)
+    learning_rate: float = fields.learning_rate(1e-3, of="actor")
     learning_rate_schedule: str = schedule()
-    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
     critic_learning_rate_schedule: str = schedule()
-    optimizer: str = static("adam", choices=("adam", "rmsprop"))
-    entropy_coef: float = number(0.01, ge=0)
+    optimizer: str = fields.optimizer("adam")
+    entropy_coef: float = fields.entropy_coef(0.01)
     entropy_coef_schedule: str = schedule()
-    max_grad_norm: float = number(0.5, gt=0)
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    head: str = static("auto", choices=HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    shared: bool = static(False)  # one torso for actor and critic
-    critic_gradient: bool = static(True)  # whether a shared torso learns from the critic too
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    max_grad_norm: float = fields.max_grad_norm(0.5)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    shared: bool = fields.shared(False)
+    critic_gradient: bool = fields.critic_gradient(True)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    memory: ClassVar[str] = "none"  # updates are of single steps
+    batch_norm: ClassVar[bool] = False  # copies would normalise by other means
 
 
 class TrainState(NamedTuple):

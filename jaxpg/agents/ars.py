@@ -11,47 +11,53 @@ all that were met. The paper's policies are linear; any network will do.
 policy starts from the network's own, small initialisation instead of zeros.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import population
-from jaxpg.nets.heads import POINT_HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats, standardize
 
 
 @config
 class Config:
-    directions: int = static(16, ge=1)  # N: the population is twice as many
-    top_directions: int = static(8, ge=1)  # b: at most N
-    learning_rate: float = number(0.02, ge=0)  # alpha
+    directions: int = static(
+        16, ge=1, help="N, random directions; the population is twice as many."
+    )
+    top_directions: int = static(8, ge=1, help="b, directions that are used: at most N.")
+    learning_rate: float = number(0.02, ge=0, help="Step size alpha.")
     learning_rate_schedule: str = schedule()
-    sigma: float = number(0.05, gt=0)  # nu: deviation of the noise, per parameter
+    sigma: float = number(0.05, gt=0, help="nu, deviation of the noise, per parameter.")
     sigma_schedule: str = schedule()
-    normalize_obs: bool = static(True)  # V2, else V1
-    episodes: int = static(4, ge=1)  # of an evaluation
-    num_steps: int = static(500, ge=1)  # of an episode, at most
-    greedy: bool = static(True)  # the policy's mode, else samples
-    common_random_numbers: bool = static(True)  # all candidates play the same episodes
-    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
-    devices: int = static(1, ge=1)  # that share the population
-    head: str = static("auto", choices=POINT_HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    normalize_obs: bool = fields.normalize_obs(
+        True, help="Observations as V2 has them, normalised; False is V1."
+    )
+    episodes: int = fields.episodes(4)
+    num_steps: int = fields.episode_steps(500)
+    greedy: bool = fields.greedy(True)
+    common_random_numbers: bool = fields.common_random_numbers(True)
+    slice_size: int | None = fields.slice_size(None)
+    devices: int = fields.devices(1)
+    head: str = fields.point_head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden(())
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
-    shared = False  # one network
+    shared: ClassVar[bool] = False  # one network
+    memory: ClassVar[str] = "none"  # candidates act on one observation at a time
+    batch_norm: ClassVar[bool] = False  # a search has no batch to take statistics of
 
 
 class TrainState(NamedTuple):

@@ -20,64 +20,72 @@ terminal states no longer hold the others down.
 """
 
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import replay
-from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
+from jaxpg.nets.networks import MLP, dropping
 from jaxpg.nets.values import discrete_q
 
 
 @config
 class Config:
-    num_envs: int = static(10, ge=1)
-    num_steps: int = static(1, ge=1)  # per environment and iteration
-    buffer_size: int = static(10_000, ge=1)  # transitions
-    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
-    updates_per_step: float = static(0.1, gt=0)  # per environment step
-    batch_size: int = static(128, ge=1)
-    learning_rate: float = number(1e-3, ge=0)
+    num_envs: int = fields.num_envs(10)
+    num_steps: int = fields.num_steps(1)
+    buffer_size: int = fields.buffer_size(10_000)
+    learning_starts: int = fields.learning_starts(1000)
+    updates_per_step: float = fields.updates_per_step(0.1)
+    batch_size: int = fields.batch_size(128)
+    learning_rate: float = fields.learning_rate(1e-3)
     learning_rate_schedule: str = schedule()
-    gamma: float = number(0.99, ge=0, le=1)
-    epsilon_start: float = number(1.0, ge=0, le=1)
-    epsilon_end: float = number(0.05, ge=0, le=1)
-    exploration_fraction: float = number(0.5, ge=0, le=1)  # of the run, over which epsilon falls
-    target_period: int = static(50, ge=1)  # updates between two of the target network
-    tau: float = number(1.0, gt=0, le=1)  # how far it then moves to the online network
-    double: bool = static(True)
-    dueling: bool = static(False)
-    n_step: int = static(1, ge=1)
-    prioritized: bool = static(False)
-    priority_exponent: float = number(0.6, ge=0, le=1)  # alpha; 0 is uniform
-    importance_exponent: float = number(0.4, ge=0, le=1)  # beta at the start; 1 at the end
-    loss: str = static("squared", choices=("squared", "huber"))
-    max_grad_norm: float | None = number(10.0, gt=0)
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((120, 84), ge=1)
-    activation: str = static("relu", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    dropout: float = static(0.0, ge=0, le=0.9)  # of the network's hidden units, while learning
-    memory: str = static("none", choices=MEMORIES)  # then a batch is of sequences
-    memory_size: int = static(64, ge=1)
-    memory_length: int = static(32, ge=1)  # steps that attention looks back
-    sequence_length: int = static(16, ge=1)
-    burn_in: int = static(8, ge=0)  # steps before a sequence that only refresh its carry
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    gamma: float = fields.gamma(0.99)
+    epsilon_start: float = number(1.0, ge=0, le=1, help="Fraction of random actions at the start.")
+    epsilon_end: float = number(0.05, ge=0, le=1, help="Fraction of random actions at the end.")
+    exploration_fraction: float = number(
+        0.5, ge=0, le=1, help="Share of the run over which epsilon falls."
+    )
+    target_period: int = static(50, ge=1, help="Updates between two copies to the target network.")
+    tau: float = fields.tau(1.0, help="How far the target network moves, once a period.")
+    double: bool = static(True, help="The online network picks the target's action.")
+    dueling: bool = static(False, help="Q is a state's value plus its actions' advantages.")
+    n_step: int = static(1, ge=1, help="Rewards that a target looks ahead.")
+    prioritized: bool = static(False, help="Transitions are drawn by their TD errors.")
+    priority_exponent: float = number(
+        0.6, ge=0, le=1, help="alpha of prioritised replay; 0 is uniform."
+    )
+    importance_exponent: float = number(
+        0.4, ge=0, le=1, help="beta of prioritised replay at the start; 1 at the end."
+    )
+    loss: str = static("squared", choices=("squared", "huber"), help="Loss of a TD error.")
+    max_grad_norm: float | None = number(
+        10.0, gt=0, help="Largest norm of a gradient; longer ones are scaled down, None is off."
+    )
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((120, 84))
+    activation: str = fields.activation("relu")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    dropout: float = fields.dropout(0.0, of="network")
+    memory: str = fields.memory("none", help="Memory of the network; a batch is then of sequences.")
+    memory_size: int = fields.memory_size(64)
+    memory_length: int = fields.memory_length(32)
+    sequence_length: int = static(16, ge=1, help="Steps of a sequence that are learnt from.")
+    burn_in: int = static(8, ge=0, help="Steps before a sequence that only refresh its carry.")
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
-    random_warmup = False  # epsilon sees to it
+    random_warmup: ClassVar[bool] = False  # explores by epsilon during warm-up
 
 
 class Learner(NamedTuple):

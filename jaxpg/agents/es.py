@@ -15,20 +15,20 @@ The estimate stays unbiased, and of a quadratic it is exact but for an incomplet
 anyway. Equal returns share a rank: a population of equals is left where it is.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import population
-from jaxpg.nets.heads import POINT_HEADS
 from jaxpg.nets.initializers import orthogonal as orthonormal
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats
 
 ORTHOGONAL = 64  # parameters at most: a block costs their number cubed
@@ -36,32 +36,34 @@ ORTHOGONAL = 64  # parameters at most: a block costs their number cubed
 
 @config
 class Config:
-    population: int = static(64, ge=2)  # even: pairs
-    sigma: float = number(0.1, gt=0)  # deviation of the noise, per parameter
+    population: int = static(64, ge=2, help="Candidates of an iteration: even, they are pairs.")
+    sigma: float = number(0.1, gt=0, help="Deviation of the noise, per parameter.")
     sigma_schedule: str = schedule()
-    learning_rate: float = number(0.03, ge=0)
+    learning_rate: float = fields.learning_rate(0.03)
     learning_rate_schedule: str = schedule()
-    weight_decay: float = number(0.005, ge=0)
-    ranks: bool = static(True)  # u: centred ranks, else the returns themselves
-    orthogonal: bool = static(True)
-    normalize_obs: bool = static(False)
-    episodes: int = static(4, ge=1)  # of an evaluation
-    num_steps: int = static(500, ge=1)  # of an episode, at most
-    greedy: bool = static(True)  # the policy's mode, else samples
-    common_random_numbers: bool = static(True)  # all candidates play the same episodes
-    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
-    devices: int = static(1, ge=1)  # that share the population
-    head: str = static("auto", choices=POINT_HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)  # () is a linear policy
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    weight_decay: float = number(0.005, ge=0, help="Coefficient of weight decay.")
+    ranks: bool = static(True, help="Fitness is its centred rank, else the return itself.")
+    orthogonal: bool = static(True, help="Directions of the noise are orthogonal.")
+    normalize_obs: bool = fields.normalize_obs(False)
+    episodes: int = fields.episodes(4)
+    num_steps: int = fields.episode_steps(500)
+    greedy: bool = fields.greedy(True)
+    common_random_numbers: bool = fields.common_random_numbers(True)
+    slice_size: int | None = fields.slice_size(None)
+    devices: int = fields.devices(1)
+    head: str = fields.point_head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
-    shared = False  # one network
+    shared: ClassVar[bool] = False  # one network
+    memory: ClassVar[str] = "none"  # candidates act on one observation at a time
+    batch_norm: ClassVar[bool] = False  # a search has no batch to take statistics of
 
 
 class TrainState(NamedTuple):

@@ -10,44 +10,50 @@ by its best member; they begin with a first population, whose episodes `init` pl
 
 import importlib
 import inspect
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, unknown
 from jaxpg.core.env import Env
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
-from jaxpg.nets.heads import POINT_HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats
 
 
 @config
 class Config:
-    strategy: str = static("CMA_ES")  # the name of its class
-    population: int = static(64, ge=2)
-    sigma: float = number(0.3, ge=0)  # the first deviation, if the algorithm has one
-    learning_rate: float | None = number(None, ge=0)  # of Adam; None is the algorithm's own rule
-    use_best: bool = static(False)
-    normalize_obs: bool = static(False)
-    episodes: int = static(4, ge=1)  # of an evaluation
-    num_steps: int = static(500, ge=1)  # of an episode, at most
-    greedy: bool = static(True)  # the policy's mode, else samples
-    common_random_numbers: bool = static(True)  # all candidates play the same episodes
-    slice_size: int | None = static(None, ge=1)  # candidates evaluated at once, on each device
-    devices: int = static(1, ge=1)  # that share the population
-    head: str = static("auto", choices=POINT_HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
+    strategy: str = static("CMA_ES", help="Class of evosax, by its name.")
+    population: int = static(64, ge=2, help="Candidates of an iteration.")
+    sigma: float = number(0.3, ge=0, help="First deviation, if the algorithm has one.")
+    learning_rate: float | None = number(
+        None, ge=0, help="Learning rate of Adam; None is the algorithm's own rule."
+    )
+    use_best: bool = static(
+        False, help="The policy is the best candidate, else the mean of the search."
+    )
+    normalize_obs: bool = fields.normalize_obs(False)
+    episodes: int = fields.episodes(4)
+    num_steps: int = fields.episode_steps(500)
+    greedy: bool = fields.greedy(True)
+    common_random_numbers: bool = fields.common_random_numbers(True)
+    slice_size: int | None = fields.slice_size(None)
+    devices: int = fields.devices(1)
+    head: str = fields.point_head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden(())
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
 
-    shared = False  # one network
+    shared: ClassVar[bool] = False  # one network
+    memory: ClassVar[str] = "none"  # candidates act on one observation at a time
+    batch_norm: ClassVar[bool] = False  # a search has no batch to take statistics of
 
 
 class TrainState(NamedTuple):

@@ -12,13 +12,14 @@ value learns the best policy among those that explore so much, whatever is follo
 Several environments fill the same table, each with its own steps; one is the textbook's.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core.config import config, number, static
+from jaxpg.core import fields
+from jaxpg.core.config import config, number
 from jaxpg.core.observations import action_mask, mask_illegal
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
@@ -28,21 +29,25 @@ from jaxpg.ops.dynamic_programming import soft_value
 
 @config
 class Config:
-    num_envs: int = static(1, ge=1)
-    num_steps: int = static(100, ge=1)  # per environment and iteration; every one is learnt from
-    gamma: float = number(0.99, ge=0, le=1)
-    learning_rate: float = number(0.1, ge=0)
+    num_envs: int = fields.num_envs(1)
+    num_steps: int = fields.num_steps(100)
+    gamma: float = fields.gamma(0.99)
+    learning_rate: float = fields.learning_rate(0.1, of="table")
     learning_rate_schedule: str = schedule()
-    decay: float = number(0.0, ge=0, le=1)  # the n-th step of an entry is learning_rate / n^decay
-    epsilon: float = number(0.1, ge=0, le=1)  # fraction of random actions
+    decay: float = fields.decay(0.0)
+    epsilon: float = fields.epsilon(0.1)
     epsilon_schedule: str = schedule()
-    target_epsilon: float | None = number(None, ge=0, le=1)  # of the target's policy; None: its own
-    initial_value: float = number(0.0)  # above what is possible, it explores by itself
-    bins: tuple[int, ...] = static((), ge=1)  # per dimension of a Box observation
-    low: tuple[float, ...] = static(())  # where the bins begin; () is the bounds of the Box
-    high: tuple[float, ...] = static(())
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    target_epsilon: float | None = number(
+        None, ge=0, le=1, help="Fraction of random actions of the target's policy; None is epsilon."
+    )
+    initial_value: float = fields.initial_value(0.0)
+    bins: tuple[int, ...] = fields.bins(())
+    low: tuple[float, ...] = fields.low(())
+    high: tuple[float, ...] = fields.high(())
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    memory: ClassVar[str] = "none"  # a table looks at one observation
 
 
 class TrainState(NamedTuple):

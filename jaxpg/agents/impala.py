@@ -16,55 +16,62 @@ Deviations from the paper: Adam unless `optimizer="rmsprop"`; actor and critic h
 learning rates instead of a weight on the critic's loss, and by default their own torsos.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import lag, optimizers
 from jaxpg.nets.actor_critic import actor_critic
-from jaxpg.nets.heads import HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.importance import effective_sample_size, vtrace
 
 
 @config
 class Config:
-    num_envs: int = static(16, ge=1)
-    num_steps: int = static(20, ge=1)  # per environment and iteration
-    lag: int = static(1, ge=0)  # iterations between the actors' parameters and the learner's
-    correction: str = static("vtrace", choices=("vtrace", "none"))
-    rho_bar: float = number(1.0, gt=0)  # bound of the weights; at least c_bar
-    c_bar: float = number(1.0, ge=0)  # bound of the traces
-    vtrace_lambda: float = number(1.0, ge=0, le=1)  # remark 2; 0 is the one-step target
-    gamma: float = number(0.99, ge=0, le=1)
-    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    num_envs: int = fields.num_envs(16)
+    num_steps: int = fields.num_steps(20)
+    lag: int = static(1, ge=0, help="Iterations between the actors' parameters and the learner's.")
+    correction: str = static(
+        "vtrace", choices=("vtrace", "none"), help="Correction of the targets for old actors."
+    )
+    rho_bar: float = number(1.0, gt=0, help="Bound of the importance weights; at least c_bar.")
+    c_bar: float = number(1.0, ge=0, help="Bound of the traces.")
+    vtrace_lambda: float = number(
+        1.0, ge=0, le=1, help="Lambda of V-trace (remark 2); 0 is the one-step target."
+    )
+    gamma: float = fields.gamma(0.99)
+    learning_rate: float = fields.learning_rate(1e-3, of="actor")
     learning_rate_schedule: str = schedule()
-    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
     critic_learning_rate_schedule: str = schedule()
-    optimizer: str = static("adam", choices=("adam", "rmsprop"))
-    entropy_coef: float = number(0.01, ge=0)
+    optimizer: str = fields.optimizer("adam")
+    entropy_coef: float = fields.entropy_coef(0.01)
     entropy_coef_schedule: str = schedule()
-    max_grad_norm: float = number(0.5, gt=0)
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    head: str = static("auto", choices=HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    shared: bool = static(False)  # one torso for actor and critic
-    critic_gradient: bool = static(True)  # whether a shared torso learns from the critic too
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    max_grad_norm: float = fields.max_grad_norm(0.5)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    shared: bool = fields.shared(False)
+    critic_gradient: bool = fields.critic_gradient(True)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    memory: ClassVar[str] = "none"  # updates are of single steps
+    batch_norm: ClassVar[bool] = False  # actors would normalise by other means
 
 
 class TrainState(NamedTuple):

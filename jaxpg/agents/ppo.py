@@ -10,7 +10,7 @@ minibatch, orthogonal initialisation, a global gradient norm, annealing, running
 observations and rewards. Each is a switch.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,55 +18,64 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops.minibatch import epochs
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
-from jaxpg.nets.heads import HEADS
-from jaxpg.nets.memories import MEMORIES
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 
 
 @config
 class Config:
-    num_envs: int = static(4, ge=1)
-    num_steps: int = static(128, ge=1)  # per environment and iteration
-    num_epochs: int = static(4, ge=1)
-    minibatches: int = static(4, ge=1)  # per epoch; divides num_envs * num_steps
-    learning_rate: float = number(2.5e-4, ge=0)
+    num_envs: int = fields.num_envs(4)
+    num_steps: int = fields.num_steps(128)
+    num_epochs: int = static(4, ge=1, help="Passes over the data of an iteration.")
+    minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
+    learning_rate: float = fields.learning_rate(2.5e-4)
     learning_rate_schedule: str = schedule("linear")
-    gamma: float = number(0.99, ge=0, le=1)
-    gae_lambda: float = number(0.95, ge=0, le=1)
-    objective: str = static("clip", choices=("clip", "kl", "lagrangian"))
-    clip_eps: float = number(0.2, gt=0)
+    gamma: float = fields.gamma(0.99)
+    gae_lambda: float = fields.gae_lambda(0.95)
+    objective: str = static(
+        "clip",
+        choices=("clip", "kl", "lagrangian"),
+        help="Clipped ratio, KL penalty, or a KL constraint with a learnt multiplier.",
+    )
+    clip_eps: float = number(0.2, gt=0, help="Distance from 1 at which the ratio is clipped.")
     clip_eps_schedule: str = schedule()
-    target_kl: float | None = number(None, gt=0)  # "clip": skip epochs above it; else aim at it
-    dual_learning_rate: float = number(0.1, ge=0)  # of the multiplier, in units of target_kl
-    entropy_coef: float = number(0.01, ge=0)
+    target_kl: float | None = number(
+        None, gt=0, help="KL (nats) per update: clip skips epochs above it, the others aim at it."
+    )
+    dual_learning_rate: float = number(0.1, ge=0, help="Of the multiplier, in units of target_kl.")
+    entropy_coef: float = fields.entropy_coef(0.01)
     entropy_coef_schedule: str = schedule()
-    value_coef: float = number(0.5, ge=0)
-    clip_value: bool = static(True)
-    normalize_advantage: bool = static(True)
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    max_grad_norm: float = number(0.5, gt=0)
-    head: str = static("auto", choices=HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    shared: bool = static(False)  # one torso for actor and critic
-    critic_gradient: bool = static(True)  # whether a shared torso learns from the critic too
-    memory: str = static("none", choices=MEMORIES)  # then minibatches are of whole sequences
-    memory_size: int = static(64, ge=1)
-    memory_length: int = static(32, ge=1)  # steps that attention looks back
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    value_coef: float = number(0.5, ge=0, help="Weight of the value's loss.")
+    clip_value: bool = static(True, help="The value's change is clipped too.")
+    normalize_advantage: bool = fields.normalize_advantage(True)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    max_grad_norm: float = fields.max_grad_norm(0.5)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    shared: bool = fields.shared(False)
+    critic_gradient: bool = fields.critic_gradient(True)
+    memory: str = fields.memory(
+        "none", help="Memory of the network; minibatches are then of sequences."
+    )
+    memory_size: int = fields.memory_size(64)
+    memory_length: int = fields.memory_length(32)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    batch_norm: ClassVar[bool] = False  # a ratio of policies would compare two normalisations
 
 
 class TrainState(NamedTuple):

@@ -17,7 +17,7 @@ A time limit ends an episode, and its return is what it earned until then; only 
 baseline bootstraps from its own value there (truncation is not termination).
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +25,12 @@ import numpy as np
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core import fields
+from jaxpg.core.config import config, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.nets.actor_critic import actor_critic
-from jaxpg.nets.heads import HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.normalize import masked_mean, standardize
 from jaxpg.ops.returns import complete, episode_return, episode_time, reward_to_go
@@ -38,34 +38,54 @@ from jaxpg.ops.returns import complete, episode_return, episode_time, reward_to_
 
 @config
 class Config:
-    num_envs: int = static(8, ge=1)
-    num_steps: int = static(500, ge=1)  # per environment and iteration: the longest episode
-    episodes: str = static("fitting", choices=("fitting", "first"))
-    weight: str = static("reward_to_go", choices=("reward_to_go", "total_return"))
-    baseline: str = static("value", choices=("none", "mean", "value"))
-    discount_states: bool = static(False)  # the factor gamma^t of a reward to go
-    normalize: bool = static(True)  # weights to mean 0 and variance 1: a mean baseline as well
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    gamma: float = number(0.99, ge=0, le=1)
-    learning_rate: float = number(1e-3, ge=0)
+    num_envs: int = fields.num_envs(8)
+    num_steps: int = fields.num_steps(
+        500, help="Steps of an environment: at least the longest episode."
+    )
+    episodes: str = static(
+        "fitting",
+        choices=("fitting", "first"),
+        help="Episodes that count: all that fit into the rollout, or each environment's first.",
+    )
+    weight: str = static(
+        "reward_to_go",
+        choices=("reward_to_go", "total_return"),
+        help="Weight of a step: the rewards from it on, or the whole return.",
+    )
+    baseline: str = static(
+        "value",
+        choices=("none", "mean", "value"),
+        help="Baseline of the weight: none, their mean, or a learnt value.",
+    )
+    discount_states: bool = static(False, help="Factor gamma^t of a reward to go.")
+    normalize: bool = static(
+        True, help="Weights with mean 0 and variance 1: a mean baseline as well."
+    )
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    gamma: float = fields.gamma(0.99)
+    learning_rate: float = fields.learning_rate(1e-3, of="policy")
     learning_rate_schedule: str = schedule()
-    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = fields.learning_rate(1e-3, of="baseline")
     critic_learning_rate_schedule: str = schedule()
-    critic_updates: int = static(10, ge=1)  # gradient steps of the learnt baseline an iteration
-    entropy_coef: float = number(0.0, ge=0)
+    critic_updates: int = static(
+        10, ge=1, help="Gradient steps of the learnt baseline in an iteration."
+    )
+    entropy_coef: float = fields.entropy_coef(0.0)
     entropy_coef_schedule: str = schedule()
-    head: str = static("auto", choices=HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
-    shared = False  # actor and critic learn by different losses at different times
+    shared: ClassVar[bool] = False  # actor and critic learn by different losses at different times
+    memory: ClassVar[str] = "none"  # updates are of single steps
+    batch_norm: ClassVar[bool] = False  # a batch has steps that do not count
 
 
 class TrainState(NamedTuple):

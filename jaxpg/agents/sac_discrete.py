@@ -14,50 +14,59 @@ truncation is not termination.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core import fields
+from jaxpg.core.config import config, number, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
 from jaxpg.nets.actor_critic import ActorCritic
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, torso
+from jaxpg.nets.networks import MLP, torso
 from jaxpg.nets.values import discrete_q
 
 
 @config
 class Config:
-    num_envs: int = static(8, ge=1)
-    num_steps: int = static(1, ge=1)  # per environment and iteration
-    buffer_size: int = static(100_000, ge=1)  # transitions
-    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
-    random_warmup: bool = static(True)  # uniformly random actions until then
-    batch_size: int = static(64, ge=1)
-    updates_per_step: float = static(0.25, gt=0)  # per environment step
-    learning_rate: float = number(3e-4, ge=0)  # of the actor
+    num_envs: int = fields.num_envs(8)
+    num_steps: int = fields.num_steps(1)
+    buffer_size: int = fields.buffer_size(100_000)
+    learning_starts: int = fields.learning_starts(1000)
+    random_warmup: bool = fields.random_warmup(True)
+    batch_size: int = fields.batch_size(64)
+    updates_per_step: float = fields.updates_per_step(0.25)
+    learning_rate: float = fields.learning_rate(3e-4, of="actor")
     learning_rate_schedule: str = schedule()
-    critic_learning_rate: float = number(3e-4, ge=0)
+    critic_learning_rate: float = fields.learning_rate(3e-4, of="critic")
     critic_learning_rate_schedule: str = schedule()
-    gamma: float = number(0.99, ge=0, le=1)
-    tau: float = number(0.005, gt=0, le=1)  # how far the copies move in an update
-    alpha: float = number(1.0, gt=0)  # the temperature; where it is learnt, at the start
-    learn_alpha: bool = static(True)
-    alpha_learning_rate: float = number(3e-4, ge=0)
-    target_entropy_ratio: float = number(0.98, ge=0, le=1)  # of the uniform policy's entropy
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("relu", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    gamma: float = fields.gamma(0.99)
+    tau: float = fields.tau(0.005)
+    alpha: float = fields.alpha(1.0)
+    learn_alpha: bool = fields.learn_alpha(True)
+    alpha_learning_rate: float = fields.learning_rate(3e-4, of="temperature alpha")
+    target_entropy_ratio: float = number(
+        0.98, ge=0, le=1, help="Target entropy, as a fraction of the uniform policy's."
+    )
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("relu")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    n_step: ClassVar[int] = 1  # one-step targets
+    prioritized: ClassVar[bool] = False  # uniform sampling
+    memory: ClassVar[str] = "none"  # updates are of single steps
+    batch_norm: ClassVar[bool] = False  # the paper has none
+    dropout: ClassVar[float] = 0.0  # the paper has none
 
 
 class Params(NamedTuple):

@@ -16,43 +16,49 @@ f is measured with noise. By default an incumbent keeps the score that it came w
 `reevaluate=True` lets it play the same episodes as its challenger, at twice the price.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.config import config, number, static
+from jaxpg.core import fields
+from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics
 from jaxpg.loops import population
-from jaxpg.nets.heads import POINT_HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 
 
 @config
 class Config:
-    sigma: float = number(0.5, ge=0, le=1)  # the step, in units of the scale
+    sigma: float = number(0.5, ge=0, le=1, help="Step, in units of the scale.")
     sigma_schedule: str = schedule()
-    scale: float = number(1.0, gt=0)  # deviation of the parameters in the long run
-    initial_temperature: float = number(30.0, ge=0)  # T, in units of the return
-    cooling: float = number(0.98, ge=0, le=1)
-    reevaluate: bool = static(False)  # the incumbent too, on the same episodes
-    episodes: int = static(4, ge=1)  # of an evaluation
-    num_steps: int = static(500, ge=1)  # of an episode, at most
-    greedy: bool = static(True)  # the policy's mode, else samples
-    head: str = static("auto", choices=POINT_HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((), ge=1)  # () is a linear policy
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    scale: float = number(1.0, gt=0, help="Deviation of the parameters in the long run.")
+    initial_temperature: float = number(
+        30.0, ge=0, help="First temperature T, in units of the return."
+    )
+    cooling: float = number(0.98, ge=0, le=1, help="Factor of the temperature for each candidate.")
+    reevaluate: bool = fields.reevaluate(False)
+    episodes: int = fields.episodes(4)
+    num_steps: int = fields.episode_steps(500)
+    greedy: bool = fields.greedy(True)
+    head: str = fields.point_head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden(())
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
-    shared = False  # one network, and one candidate at a time
-    common_random_numbers, slice_size, devices = True, None, 1
+    shared: ClassVar[bool] = False  # one network
+    memory: ClassVar[str] = "none"  # candidates act on one observation at a time
+    batch_norm: ClassVar[bool] = False  # a search has no batch to take statistics of
+    common_random_numbers: ClassVar[bool] = True  # one candidate at a time
+    slice_size: ClassVar[None] = None
+    devices: ClassVar[int] = 1
 
 
 class TrainState(NamedTuple):

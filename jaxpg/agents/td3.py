@@ -14,53 +14,59 @@ of DroQ, Hiraoka et al. (2022), arXiv:2110.02034.
 """
 
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, replace, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
 from jaxpg.nets import continuous
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP, dropping
+from jaxpg.nets.networks import MLP, dropping
 from jaxpg.nets.values import critics
 from jaxpg.ops import explore
 
 
 @config
 class Config:
-    num_envs: int = static(1, ge=1)
-    num_steps: int = static(2, ge=1)  # per environment and iteration
-    buffer_size: int = static(100_000, ge=1)  # transitions
-    learning_starts: int = static(1000, ge=0)  # transitions stored before the first update
-    random_warmup: bool = static(True)  # uniformly random actions until then
-    batch_size: int = static(100, ge=1)
-    updates_per_step: float = static(1.0, gt=0)  # of the critics, per environment step
-    policy_delay: int = static(2, ge=1)  # updates of the critics for one of the policy
-    learning_rate: float = number(1e-3, ge=0)  # of the actor
+    num_envs: int = fields.num_envs(1)
+    num_steps: int = fields.num_steps(2)
+    buffer_size: int = fields.buffer_size(100_000)
+    learning_starts: int = fields.learning_starts(1000)
+    random_warmup: bool = fields.random_warmup(True)
+    batch_size: int = fields.batch_size(100)
+    updates_per_step: float = fields.updates_per_step(1.0)
+    policy_delay: int = static(2, ge=1, help="Updates of the critics for one of the policy.")
+    learning_rate: float = fields.learning_rate(1e-3, of="actor")
     learning_rate_schedule: str = schedule()
-    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
     critic_learning_rate_schedule: str = schedule()
-    gamma: float = number(0.99, ge=0, le=1)
-    tau: float = number(0.005, gt=0, le=1)  # how far the copies move with each policy update
-    noise_std: float = number(0.1, ge=0)  # of exploration, in actions of [-1, 1]
+    gamma: float = fields.gamma(0.99)
+    tau: float = fields.tau(0.005, help="How far the copies move with each policy update.")
+    noise_std: float = fields.noise_std(0.1, help="Deviation of exploration, actions in [-1, 1].")
     noise_std_schedule: str = schedule()
-    target_noise: float = number(0.2, ge=0)  # deviation of e
-    target_noise_clip: float = number(0.5, ge=0)  # c
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("relu", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    dropout: float = static(0.0, ge=0, le=0.9)  # of the critics' hidden units, while learning
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
+    target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("relu")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    dropout: float = fields.dropout(0.0)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    n_step: ClassVar[int] = 1  # one-step targets
+    prioritized: ClassVar[bool] = False  # uniform sampling
+    memory: ClassVar[str] = "none"  # updates are of single steps
+    batch_norm: ClassVar[bool] = False  # the paper has none
 
 
 class Params(NamedTuple):

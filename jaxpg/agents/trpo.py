@@ -14,56 +14,58 @@ standardised; the Fisher matrix is taken over the whole batch, with damping; the
 an entropy bonus.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
+from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import fit_value as critics
 from jaxpg.nets.actor_critic import actor_critic
-from jaxpg.nets.heads import HEADS
-from jaxpg.nets.networks import ACTIVATIONS, INITS, MLP
+from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize, trust_region
 from jaxpg.ops.returns import gae
 
 
 @config
 class Config:
-    num_envs: int = static(8, ge=1)
-    num_steps: int = static(128, ge=1)  # per environment and iteration
-    max_kl: float = number(0.01, gt=0)  # the trust region's radius, in nats
+    num_envs: int = fields.num_envs(8)
+    num_steps: int = fields.num_steps(128)
+    max_kl: float = fields.max_kl(0.01, help="Radius of the trust region (nats).")
     max_kl_schedule: str = schedule()
-    cg_iterations: int = static(10, ge=1)
-    damping: float = number(0.1, ge=0)  # added to the Fisher matrix's diagonal
-    backtracks: int = static(10, ge=0)  # of the line search
-    backtrack_ratio: float = number(0.8, gt=0, le=1)
-    gamma: float = number(0.99, ge=0, le=1)
-    gae_lambda: float = number(0.95, ge=0, le=1)
-    normalize_advantage: bool = static(True)
-    normalize_obs: bool = static(False)
-    normalize_reward: bool = static(False)
-    entropy_coef: float = number(0.0, ge=0)
+    cg_iterations: int = fields.cg_iterations(10)
+    damping: float = fields.damping(0.1)
+    backtracks: int = static(10, ge=0, help="Steps of the line search, at most.")
+    backtrack_ratio: float = number(0.8, gt=0, le=1, help="Factor of the step at each of them.")
+    gamma: float = fields.gamma(0.99)
+    gae_lambda: float = fields.gae_lambda(0.95)
+    normalize_advantage: bool = fields.normalize_advantage(True)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_reward: bool = fields.normalize_reward(False)
+    entropy_coef: float = fields.entropy_coef(0.0)
     entropy_coef_schedule: str = schedule()
-    critic_learning_rate: float = number(1e-3, ge=0)
+    critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
     critic_learning_rate_schedule: str = schedule()
-    critic_epochs: int = static(10, ge=1)
-    critic_minibatches: int = static(8, ge=1)  # per epoch; divides num_envs * num_steps
-    head: str = static("auto", choices=HEADS)
-    temperature: float = number(1.0, gt=0)  # of a categorical head
-    net: type = static(MLP)  # any flax module: net(hidden, activation, kernel_init)
-    hidden: tuple[int, ...] = static((64, 64), ge=1)
-    activation: str = static("tanh", choices=ACTIVATIONS)
-    kernel_init: str = static("orthogonal", choices=INITS)
-    layer_norm: bool = static(False)
-    warmup: float = number(0.05, ge=0, le=1)  # fraction of the run, of warmup schedules
-    total_steps: float | None = number(None, gt=0)  # of schedules; `train` and `run` fill it in
+    critic_epochs: int = fields.critic_epochs(10)
+    critic_minibatches: int = fields.critic_minibatches(8)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: type = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: str = fields.activation("tanh")
+    kernel_init: str = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
 
-    shared = False  # the critic learns by another loss at another time
+    shared: ClassVar[bool] = False  # actor and critic learn by different losses at different times
+    memory: ClassVar[str] = "none"  # updates are of single steps
+    batch_norm: ClassVar[bool] = False  # a KL would compare two normalisations
 
 
 class TrainState(NamedTuple):

@@ -2,7 +2,8 @@
 
 A number (`learning_rate: float = number(3e-4, ge=0)`) is a leaf: it may be traced, so it can be
 vmapped, annealed or differentiated. A `static(...)` field fixes shapes or control flow: it is
-part of the jit cache key, and changing it recompiles. What is allowed stands beside the default.
+part of the jit cache key, and changing it recompiles. Beside the default stands what is
+allowed and what a field means; `core.fields` has the fields that several agents share.
 """
 
 import dataclasses
@@ -18,23 +19,43 @@ import numpy as np
 T = TypeVar("T")
 
 
-def static(default: T, *, ge=None, gt=None, le=None, choices=None) -> T:
-    """A field that fixes shapes or control flow; hashable."""
+def static(default: T, *, ge=None, gt=None, le=None, choices=None, help: str | None = None) -> T:
+    """A field that fixes shapes or control flow; hashable. help: its meaning and unit."""
     limits = {"ge": ge, "gt": gt, "le": le, "choices": choices}
-    return dataclasses.field(default=default, metadata={"static": True, **limits})
+    metadata = {"static": True, "help": help or "", **limits}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def number(default: T, *, ge=None, gt=None, le=None) -> T:
-    """A field that may be traced: a Python number, an array, or None for "off"."""
-    return dataclasses.field(default=default, metadata={"ge": ge, "gt": gt, "le": le})
+def number(default: T, *, ge=None, gt=None, le=None, help: str | None = None) -> T:
+    """A field that may be traced: a Python number, an array, or None for "off".
+
+    help: its meaning and unit.
+    """
+    metadata = {"help": help or "", "ge": ge, "gt": gt, "le": le}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-@typing.dataclass_transform(
-    frozen_default=True, kw_only_default=True, field_specifiers=(static, number)
-)
+# Without `field_specifiers`: of those, checkers would read a default from the keyword alone.
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 def config(cls: type[T]) -> type[T]:
-    """Makes a class of annotated fields a frozen, keyword-only dataclass and a pytree."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
+    """Makes a class of annotated fields a frozen, keyword-only dataclass and a pytree.
+
+    Its docstring, which `help` shows, lists the fields: default, meaning and what is allowed.
+    """
+    cls.__doc__ = cls.__doc__ or "Hyperparameters of an agent."
+    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    cls.__doc__ += _list_fields(cls)
+    return jax.tree_util.register_dataclass(cls)
+
+
+def _list_fields(cls: Any) -> str:
+    lines = []
+    for field in dataclasses.fields(cls):
+        default = getattr(field.default, "__name__", repr(field.default))
+        lines.append(f"\n\n{field.name} = {default}")
+        lines += [f"\n    {field.metadata['help']}"] if field.metadata.get("help") else []
+        lines.append(f"\n    Allowed: {_allowed(field.type, field.metadata)}.")
+    return "".join(lines)
 
 
 def label(cls: type) -> str:
@@ -48,6 +69,23 @@ def unknown(what: str, name: Any, options) -> ValueError:
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
+
+
+def require(cfg, reader: str, *names: str, **absent) -> None:
+    """Raises ValueError for the first name that is neither a field nor a constant of a config.
+
+    reader: the function that reads them. absent: names, with the value of the class constant by
+    which an agent goes without the field.
+    """
+    for name in (*names, *absent):
+        if hasattr(cfg, name):
+            continue
+        allowed = "a field of this name"
+        if name in absent:
+            kind, value = type(absent[name]).__name__, absent[name]
+            allowed += f", or, to go without, `{name}: ClassVar[{kind}] = {value!r}`"
+        me = label(type(cfg))
+        raise ValueError(f"{me} has no {name!r}, which {reader} reads: allowed is {allowed}")
 
 
 def replace(cfg: T, **fields) -> T:
@@ -114,7 +152,7 @@ def _allowed(hint, limits) -> str:
     names = {float: "a finite number", int: "an integer", bool: "True or False"}
     names |= {str: "a string", type: "a class", type(None): "None"}
     if typing.get_origin(hint) is tuple:
-        kind = "a tuple of integers"
+        kind = "a tuple of integers" if typing.get_args(hint)[0] is int else "a tuple of numbers"
     else:
         kind = " or ".join(names.get(h, str(h)) for h in typing.get_args(hint) or (hint,))
     signs = {"ge": ">=", "gt": ">", "le": "<="}

@@ -22,9 +22,9 @@ SCHEDULES = ("constant", "linear", "cosine", "warmup", "warmup_linear", "warmup_
 T = TypeVar("T")
 
 
-def schedule(default: str = "constant") -> str:
-    """The field `x_schedule` beside a number `x`."""
-    return static(default, choices=SCHEDULES)
+def schedule(default: str = "constant", help: str | None = None) -> str:
+    """Course over the run of the number that it is named after."""
+    return static(default, choices=SCHEDULES, help=help or schedule.__doc__)
 
 
 def factor(kind: str, progress: Array, warmup) -> Array:

@@ -1,7 +1,7 @@
 """The few types that every file shares."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 
@@ -9,6 +9,8 @@ Array = jax.Array
 Key = jax.Array  # a typed key: jax.random.key(seed)
 Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]  # scalars of one iteration, keyed "group/name"
+
+C = TypeVar("C")  # an agent's config
 
 
 class EnvState(NamedTuple):
@@ -36,7 +38,7 @@ class Transition(NamedTuple):
     extras: dict  # [T, N, ...] whatever the policy returned beside its action
 
 
-class Agent(NamedTuple):
+class Agent(NamedTuple, Generic[C]):
     """An algorithm: three pure functions, the config they take, and their cost.
 
     init(cfg, env, key) -> TrainState
@@ -52,7 +54,7 @@ class Agent(NamedTuple):
     """
 
     name: str
-    Config: type
+    Config: type[C]
     init: Callable
     step: Callable
     act: Callable

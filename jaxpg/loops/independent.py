@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import spaces
 
+from jaxpg.core.config import require
 from jaxpg.core.env import Env
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 
@@ -97,7 +98,8 @@ def independent(agent: Agent) -> Agent:
     def init(cfg, env: Env, key: Key) -> Tree:
         if not hasattr(env.core, "players"):
             raise ValueError(f"{env.name}: allowed are games, whose core has `players`")
-        if getattr(cfg, "memory", "none") != "none":
+        require(cfg, "loops.independent", memory="none")
+        if cfg.memory != "none":
             raise ValueError(f"memory={cfg.memory!r}: allowed is 'none' in a game")
         own = view(cfg, env, (), jnp.zeros((), jnp.int32))
         keys = jax.random.split(key, env.core.players)

@@ -16,9 +16,10 @@ steps that only bring the stored carry up to date with the parameters of now; Ka
 (2019), "Recurrent experience replay in distributed reinforcement learning", section 3.
 
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
-batch_size, updates_per_step, gamma`, and, where an agent has them, `n_step` and `prioritized` with
-`priority_exponent, importance_exponent, total_steps`, `memory` with `sequence_length, burn_in`, and
-`normalize_obs, normalize_reward`. With these two the buffer holds what was met, and what is drawn
+batch_size, updates_per_step, gamma, n_step, prioritized, memory, normalize_obs, normalize_reward`;
+with `prioritized` also `priority_exponent, importance_exponent, total_steps`, with a memory
+`sequence_length, burn_in`. What an agent does not have is a class constant of its config, such as
+`n_step: ClassVar[int] = 1`. With the last two the buffer holds what was met, and what is drawn
 is normalised by the statistics of now: so all of a batch has one scale, and old transitions do not
 keep a scale that was a first guess.
 """
@@ -31,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core.config import label
+from jaxpg.core.config import label, require
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
@@ -68,16 +69,8 @@ class Batch(NamedTuple):
     start: Array | tuple = ()  # [burn_in + sequence_length, B] bool: an episode begins
 
 
-def _n_step(cfg) -> int:
-    return getattr(cfg, "n_step", 1)
-
-
-def _prioritized(cfg) -> bool:
-    return getattr(cfg, "prioritized", False)
-
-
 def _remembers(cfg) -> bool:
-    return getattr(cfg, "memory", "none") != "none"
+    return cfg.memory != "none"
 
 
 def whiten(replay: Replay, obs: Tree) -> Tree:
@@ -88,10 +81,14 @@ def whiten(replay: Replay, obs: Tree) -> Tree:
 def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     """Fresh environments and an empty buffer. carry: the policy's at the start, leaves [N, ...].
 
-    Raises ValueError for sizes that do not fit each other.
+    Raises ValueError for a field that is missing, and for sizes that do not fit each other.
     """
+    require(
+        cfg, "loops.replay", random_warmup=False, n_step=1, prioritized=False, memory="none",
+        normalize_obs=False, normalize_reward=False,
+    )  # fmt: skip
     rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
-    ordered = _n_step(cfg) > 1 or _remembers(cfg)  # steps of one environment are `num_envs` apart
+    ordered = cfg.n_step > 1 or _remembers(cfg)  # steps of one environment are `num_envs` apart
     if cfg.buffer_size < rows or (ordered and cfg.buffer_size % cfg.num_envs):
         multiple = f", a multiple of num_envs={cfg.num_envs}," if ordered else ""
         raise ValueError(
@@ -116,20 +113,19 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     extras = {"carry": jax.tree.map(lambda x: x[0], carry)} if _remembers(cfg) else {}
     buffer = uniform.init(Transition(obs, action, reward, no, no, obs, extras), cfg.buffer_size)
-    of_rewards = getattr(cfg, "normalize_reward", False)
     return Replay(
         state,
         carry,
         buffer,
-        prioritized.init(cfg.buffer_size) if _prioritized(cfg) else (),
-        normalize.init_stats(obs) if getattr(cfg, "normalize_obs", False) else (),
-        normalize.init_reward_scale(cfg.num_envs) if of_rewards else (),
+        prioritized.init(cfg.buffer_size) if cfg.prioritized else (),
+        normalize.init_stats(obs) if cfg.normalize_obs else (),
+        normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
     )
 
 
 def _check_sequences(cfg, name: str) -> None:
     for field, only in {"n_step": 1, "prioritized": False}.items():
-        if getattr(cfg, field, only) != only:
+        if getattr(cfg, field) != only:
             raise ValueError(
                 f"{name} {field}={getattr(cfg, field)}: with memory={cfg.memory!r} allowed is "
                 f"{only}"
@@ -217,7 +213,7 @@ def step(
     action = t.extras.pop("action")
     t = t._replace(action=action)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t)
-    if _prioritized(cfg):
+    if cfg.prioritized:
         new = (buffer.position + jnp.arange(len(rows.reward), dtype=jnp.int32)) % cfg.buffer_size
         priorities = prioritized.add(priorities, new, cfg.priority_exponent)
     buffer = uniform.add(buffer, rows)
@@ -237,7 +233,7 @@ def step(
         mine = i < count  # always, but under `vmap` if lanes differ
         learner = jax.tree.map(lambda x, old: jnp.where(mine, x, old), new, learner)
         sums = jax.tree.map(lambda total, x: total + jnp.where(mine, x, 0), sums, info)
-        if _prioritized(cfg):
+        if cfg.prioritized:
             priorities = prioritized.update(
                 priorities, index, td_error, cfg.priority_exponent, mine
             )
@@ -264,7 +260,7 @@ def sample(
     """
     if _remembers(cfg):
         return _sample_sequences(cfg, buffer, key, stats, scale)
-    if _prioritized(cfg):
+    if cfg.prioritized:
         index, probability = prioritized.sample(priorities, key, cfg.batch_size)
         beta = cfg.importance_exponent
         beta = beta + (1 - beta) * progress(cfg, iteration)
@@ -273,7 +269,7 @@ def sample(
         index = uniform.indices(buffer, key, cfg.batch_size)
         weight = jnp.ones(cfg.batch_size, float)
     reward, discount, next_obs = uniform.n_step(
-        buffer, index, _n_step(cfg), cfg.num_envs, cfg.gamma,
+        buffer, index, cfg.n_step, cfg.num_envs, cfg.gamma,
         lambda reward: normalize.divide_reward(scale, reward),
     )  # fmt: skip
     obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])

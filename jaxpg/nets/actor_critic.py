@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxpg.core.config import require
 from jaxpg.core.env import Env, zero_carry
 from jaxpg.core.observations import mask_illegal
 from jaxpg.core.types import Array, Tree
@@ -102,14 +103,17 @@ def empty_carry(net: ActorCritic, params: Tree, obs: Tree) -> Tree:
 def actor_critic(cfg, env: Env) -> tuple[ActorCritic, heads.ActionHead]:
     """The network and the policy head that a config asks for.
 
-    Reads the fields `head, temperature, shared`, `critic_gradient` where it is there, and what
-    `torso` and `memories.make` read. Raises ValueError for a head that does not fit the
-    environment's actions.
+    Reads the fields `head, temperature, shared`, with a shared torso `critic_gradient`, and those
+    of `torso` (`net, hidden, activation, kernel_init, layer_norm, batch_norm`) and `memories.make`
+    (`memory`). A config without one of them says so by a class constant, such as
+    `shared: ClassVar[bool] = False`. Raises ValueError for a field that is missing, and for a head
+    that does not fit the environment's actions.
     """
+    require(cfg, "nets.networks.actor_critic", "head", "temperature", shared=False)
     pi = heads.make(cfg.head, env, cfg.temperature)
     net = ActorCritic(
         env.obs_shapes, pi.outputs, pi.free_outputs,
         torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
-        getattr(cfg, "critic_gradient", True),
+        cfg.critic_gradient if cfg.shared else True,
     )  # fmt: skip
     return net, pi

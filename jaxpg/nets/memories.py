@@ -20,16 +20,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxpg.core.config import require
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets.initializers import orthogonal
 
-MEMORIES = ("none", "gru", "lstm", "attention")
 HEADS = 4  # of attention, where they divide its size
 
 
 def make(cfg) -> Callable[[], nn.Module]:
-    """Makes the memory that a config asks for by `memory, memory_size, memory_length`."""
-    name = getattr(cfg, "memory", "none")
+    """Makes the memory that a config asks for by `memory, memory_size, memory_length`.
+
+    With `memory="none"` the other two are not read. Raises ValueError for no field `memory`.
+    """
+    require(cfg, "nets.memories.make", memory="none")
+    name = cfg.memory
     if name == "none":
         return Nothing
     if name == "attention":

@@ -9,19 +9,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
-from jaxpg.core.config import label
+from jaxpg.core.config import label, require
 from jaxpg.core.observations import array_leaves
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets.initializers import initializer
 
-ACTIVATIONS = (
-    "tanh", "relu", "elu", "gelu", "silu", "leaky_relu",
-    "selu", "celu", "softplus", "sigmoid", "soft_sign", "hard_tanh", "relu6",
-)  # fmt: skip
-
-
-INITS = ("orthogonal", "lecun", "he")
+_OFF = {"layer_norm": False, "batch_norm": False, "dropout": 0.0}  # switches of a torso
 
 
 STATISTICS = "batch_stats"  # flax's name for what batch norm remembers
@@ -144,12 +138,14 @@ def _check_size(x: Array, layers: Sequence[tuple[int, int, int]]) -> None:
 def torso(cfg, switches=("layer_norm", "batch_norm")) -> Callable[[], nn.Module]:
     """Makes the torso that a config asks for: [B, *obs] -> features [B, F].
 
-    Reads the fields `net, hidden, activation, kernel_init`, and the `switches` that are there.
-    Raises ValueError for one of these with a `net` that has no field of its name.
+    Reads the fields `net, hidden, activation, kernel_init`, and the `switches`. Raises ValueError
+    for a field that is missing, and for a switch with a `net` that has no field of its name.
     """
+    own = {name: _OFF[name] for name in switches}
+    require(cfg, "nets.networks.torso", "net", "hidden", "activation", "kernel_init", **own)
     options = {}
     for name in switches:
-        if value := getattr(cfg, name, False):
+        if value := getattr(cfg, name):
             if name not in getattr(cfg.net, "__dataclass_fields__", ()):
                 raise ValueError(
                     f"{label(type(cfg))} {name}={value!r}: allowed is {type(value)()!r} with "

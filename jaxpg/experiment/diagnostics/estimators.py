@@ -29,7 +29,7 @@ from jaxpg.ops import losses, normalize
 from jaxpg.ops.normalize import masked_mean
 from jaxpg.ops.returns import episode_return, episode_time, gae, n_step_return, reward_to_go
 
-_CONFIG = ("head", "temperature", "net", "hidden", "activation", "kernel_init", "shared")
+_CONFIG = ("head", "temperature", "net", "hidden", "activation", "kernel_init", "shared", "memory")
 
 
 LEARNT = ("params", "actor", "critic", "obs_stats", "reward_scale")  # what is read of a state
@@ -62,7 +62,7 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
             f"{label(type(cfg))} has a state of {fields}: allowed is one with `params`, or with "
             "`actor` and `critic`, of the network that nets.networks.actor_critic makes"
         )
-    if getattr(cfg, "memory", "none") != "none":
+    if cfg.memory != "none":
         raise ValueError(
             f"{label(type(cfg))} memory={cfg.memory!r}: allowed is 'none', for diagnostics ask a "
             "policy for one observation at a time"

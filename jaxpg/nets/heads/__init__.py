@@ -9,32 +9,15 @@ The heads are in `heads_*.py`, as functions of sizes alone; here they meet the a
 
 from jaxpg.core import env as E
 from jaxpg.core import spaces
+from jaxpg.core.choices import HEADS_OF
 from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead
 from jaxpg.nets.heads.continuous import beta, deterministic, gaussian
 from jaxpg.nets.heads.discrete import bernoulli, categorical, multi_categorical
 from jaxpg.nets.heads.flow import flow
 from jaxpg.nets.heads.mixture import mixture
 
-__all__ = ["HEADS", "HEADS_OF", "LOG_STD_RANGE", "POINT_HEADS", "Policy", "make"]
+__all__ = ["LOG_STD_RANGE", "Policy", "make"]
 
-# kind of action space -> its heads; the first is "auto"
-HEADS_OF = {
-    "discrete": ("categorical",),
-    "multi-discrete": ("multi_categorical",),
-    "multi-binary": ("bernoulli",),
-    "continuous": (
-        "gaussian",
-        "gaussian_state_std",
-        "tanh_gaussian",
-        "tanh_gaussian_state_std",
-        "beta",
-        "mixture",
-        "tanh_mixture",
-        "flow",
-    ),
-}
-HEADS = ("auto", *sum(HEADS_OF.values(), ()))
-POINT_HEADS = (*HEADS, "deterministic")  # of agents that need no density
 COMPONENTS, BINS = 3, 8  # of a mixture, of a flow
 
 

@@ -1,0 +1,308 @@
+"""Fields of a config that several agents share: limits, choices and help, once each.
+
+    gamma: float = fields.gamma(0.99)
+
+The default is the agent's own, and so are the fields that it alone has: `static` and `number` of
+`core.config`. An agent without a field that a function reads says so by a class constant:
+
+    memory: ClassVar[str] = "none"
+"""
+
+from jaxpg.core.choices import ACTIVATIONS, HEADS, INITS, MEMORIES, POINT_HEADS
+from jaxpg.core.config import number, static
+
+# Collecting.
+
+
+def num_envs(default: int, help: str | None = None) -> int:
+    """Environments that run side by side."""
+    return static(default, ge=1, help=help or num_envs.__doc__)
+
+
+def num_steps(default: int, help: str | None = None) -> int:
+    """Steps per environment and iteration."""
+    return static(default, ge=1, help=help or num_steps.__doc__)
+
+
+def gamma(default: float) -> float:
+    """Discount factor of a step."""
+    return number(default, ge=0, le=1, help=gamma.__doc__)
+
+
+def gae_lambda(default: float) -> float:
+    """Lambda of generalised advantage estimation; 1 is the Monte Carlo return, 0 the TD error."""
+    return number(default, ge=0, le=1, help=gae_lambda.__doc__)
+
+
+def normalize_obs(default: bool, help: str | None = None) -> bool:
+    """Observations less their running mean, over their running deviation."""
+    return static(default, help=help or normalize_obs.__doc__)
+
+
+def normalize_reward(default: bool) -> bool:
+    """Rewards over the running deviation of the discounted return."""
+    return static(default, help=normalize_reward.__doc__)
+
+
+def normalize_advantage(default: bool) -> bool:
+    """Advantages of a batch with mean 0 and variance 1."""
+    return static(default, help=normalize_advantage.__doc__)
+
+
+# Optimising.
+
+
+def learning_rate(default: float, of: str = "network") -> float:
+    """Learning rate; `of` says of which part."""
+    return number(default, ge=0, help=f"Learning rate of the {of}.")
+
+
+def optimizer(default: str) -> str:
+    """Update rule of actor and critic."""
+    return static(default, choices=("adam", "rmsprop"), help=optimizer.__doc__)
+
+
+def max_grad_norm(default: float) -> float:
+    """Largest norm of a gradient; longer ones are scaled down to it."""
+    return number(default, gt=0, help=max_grad_norm.__doc__)
+
+
+def entropy_coef(default: float) -> float:
+    """Weight of the policy's entropy (nats) in its objective."""
+    return number(default, ge=0, help=entropy_coef.__doc__)
+
+
+def warmup(default: float) -> float:
+    """Fraction of the run over which warmup schedules rise."""
+    return number(default, ge=0, le=1, help=warmup.__doc__)
+
+
+def total_steps(default: float | None) -> float | None:
+    """Length of the run in environment steps, for schedules; `train` and `run` fill it in."""
+    return number(default, gt=0, help=total_steps.__doc__)
+
+
+# Policies and networks.
+
+
+def head(default: str) -> str:
+    """Distribution over actions; "auto" is the first one of their kind."""
+    return static(default, choices=HEADS, help=head.__doc__)
+
+
+def point_head(default: str) -> str:
+    """Distribution over actions, or a single one; "auto" is the first one of their kind."""
+    return static(default, choices=POINT_HEADS, help=point_head.__doc__)
+
+
+def temperature(default: float) -> float:
+    """Divisor of the logits of a head over integers."""
+    return number(default, gt=0, help=temperature.__doc__)
+
+
+def net(default: type) -> type:
+    """Torso of the networks: any flax module class, net(hidden, activation, kernel_init)."""
+    return static(default, help=net.__doc__)
+
+
+def hidden(default: tuple[int, ...]) -> tuple[int, ...]:
+    """Units of each hidden layer; () is a linear network."""
+    return static(default, ge=1, help=hidden.__doc__)
+
+
+def activation(default: str) -> str:
+    """Nonlinearity after each hidden layer."""
+    return static(default, choices=ACTIVATIONS, help=activation.__doc__)
+
+
+def kernel_init(default: str) -> str:
+    """Distribution of the first weights."""
+    return static(default, choices=INITS, help=kernel_init.__doc__)
+
+
+def layer_norm(default: bool) -> bool:
+    """Layer norm before each activation."""
+    return static(default, help=layer_norm.__doc__)
+
+
+def batch_norm(default: bool, help: str) -> bool:
+    """Batch norm before each activation."""
+    return static(default, help=help)
+
+
+def dropout(default: float, of: str = "critics") -> float:
+    """Fraction of hidden units that an update sets to zero; `of` says of which networks."""
+    text = f"Fraction of the {of}' hidden units that an update sets to zero."
+    return static(default, ge=0, le=0.9, help=text)
+
+
+def shared(default: bool) -> bool:
+    """One torso for actor and critic."""
+    return static(default, help=shared.__doc__)
+
+
+def critic_gradient(default: bool) -> bool:
+    """A shared torso learns from the critic too."""
+    return static(default, help=critic_gradient.__doc__)
+
+
+def memory(default: str, help: str | None = None) -> str:
+    """Memory between torso and heads."""
+    return static(default, choices=MEMORIES, help=help or memory.__doc__)
+
+
+def memory_size(default: int) -> int:
+    """Units of the memory."""
+    return static(default, ge=1, help=memory_size.__doc__)
+
+
+def memory_length(default: int) -> int:
+    """Steps that an attention memory looks back."""
+    return static(default, ge=1, help=memory_length.__doc__)
+
+
+# Natural gradients and trust regions.
+
+
+def max_kl(default: float, help: str) -> float:
+    """KL divergence (nats) that an update aims at."""
+    return number(default, gt=0, help=help)
+
+
+def cg_iterations(default: int) -> int:
+    """Iterations of conjugate gradients for the natural gradient."""
+    return static(default, ge=1, help=cg_iterations.__doc__)
+
+
+def damping(default: float) -> float:
+    """Number added to the diagonal of the Fisher matrix."""
+    return number(default, ge=0, help=damping.__doc__)
+
+
+def critic_epochs(default: int) -> int:
+    """Passes of the critic over the data of an iteration."""
+    return static(default, ge=1, help=critic_epochs.__doc__)
+
+
+def critic_minibatches(default: int) -> int:
+    """Minibatches of the critic in an epoch; divides num_envs * num_steps."""
+    return static(default, ge=1, help=critic_minibatches.__doc__)
+
+
+# Replay.
+
+
+def buffer_size(default: int) -> int:
+    """Transitions that the replay buffer holds."""
+    return static(default, ge=1, help=buffer_size.__doc__)
+
+
+def learning_starts(default: int) -> int:
+    """Transitions that are stored before the first update."""
+    return static(default, ge=0, help=learning_starts.__doc__)
+
+
+def random_warmup(default: bool) -> bool:
+    """Uniformly random actions until learning starts."""
+    return static(default, help=random_warmup.__doc__)
+
+
+def batch_size(default: int) -> int:
+    """Transitions, or sequences with a memory, of an update."""
+    return static(default, ge=1, help=batch_size.__doc__)
+
+
+def updates_per_step(default: float) -> float:
+    """Updates for every environment step; a fraction is spread evenly."""
+    return static(default, gt=0, help=updates_per_step.__doc__)
+
+
+def tau(default: float, help: str | None = None) -> float:
+    """Fraction of the way to the online networks that their copies move in an update."""
+    return number(default, gt=0, le=1, help=help or tau.__doc__)
+
+
+def noise_std(default: float, help: str) -> float:
+    """Deviation of the noise that explores, in actions of [-1, 1]."""
+    return number(default, ge=0, help=help)
+
+
+def alpha(default: float) -> float:
+    """Weight of the entropy (temperature of SAC); where it is learnt, at the start."""
+    return number(default, gt=0, help=alpha.__doc__)
+
+
+def learn_alpha(default: bool) -> bool:
+    """Alpha moves towards the target entropy."""
+    return static(default, help=learn_alpha.__doc__)
+
+
+# Policy search.
+
+
+def episodes(default: int) -> int:
+    """Episodes of an evaluation."""
+    return static(default, ge=1, help=episodes.__doc__)
+
+
+def episode_steps(default: int) -> int:
+    """Steps of an episode, at most."""
+    return static(default, ge=1, help=episode_steps.__doc__)
+
+
+def greedy(default: bool) -> bool:
+    """Episodes under the policy's mode, not its samples."""
+    return static(default, help=greedy.__doc__)
+
+
+def common_random_numbers(default: bool) -> bool:
+    """All candidates play the same episodes."""
+    return static(default, help=common_random_numbers.__doc__)
+
+
+def slice_size(default: int | None) -> int | None:
+    """Candidates that are evaluated at once on each device; None is all of them."""
+    return static(default, ge=1, help=slice_size.__doc__)
+
+
+def devices(default: int) -> int:
+    """Devices that share the population."""
+    return static(default, ge=1, help=devices.__doc__)
+
+
+def reevaluate(default: bool) -> bool:
+    """The incumbent plays again, the same episodes as those who challenge it."""
+    return static(default, help=reevaluate.__doc__)
+
+
+# Tables.
+
+
+def decay(default: float) -> float:
+    """Exponent d: the n-th step of an entry is learning_rate / n^d."""
+    return number(default, ge=0, le=1, help=decay.__doc__)
+
+
+def epsilon(default: float) -> float:
+    """Fraction of random actions."""
+    return number(default, ge=0, le=1, help=epsilon.__doc__)
+
+
+def initial_value(default: float) -> float:
+    """First value of every entry; above what is possible, the agent explores by itself."""
+    return number(default, help=initial_value.__doc__)
+
+
+def bins(default: tuple[int, ...]) -> tuple[int, ...]:
+    """Bins for each dimension of a Box observation."""
+    return static(default, ge=1, help=bins.__doc__)
+
+
+def low(default: tuple[float, ...]) -> tuple[float, ...]:
+    """Lower end of the bins in each dimension; () is the Box's own."""
+    return static(default, help=low.__doc__)
+
+
+def high(default: tuple[float, ...]) -> tuple[float, ...]:
+    """Upper end of the bins in each dimension; () is the Box's own."""
+    return static(default, help=high.__doc__)

@@ -1,0 +1,124 @@
+"""Fields of configs: each says what it means, and none that is missing is silently a default."""
+
+import dataclasses
+import pydoc
+import re
+from pathlib import Path
+from typing import ClassVar
+
+import jax
+import pytest
+
+import jaxpg
+from jaxpg import agents
+from jaxpg.core import fields
+from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.schedules import schedule
+from jaxpg.loops import replay
+from jaxpg.nets.actor_critic import actor_critic
+from jaxpg.nets.networks import MLP
+from tests.conftest import INSTALLED
+
+ENV = jaxpg.make("CartPole-v1")
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_every_field_has_help(name):
+    for field in dataclasses.fields(agents.get(name).Config):
+        text = field.metadata["help"]
+        assert text[0].isupper() or text.split()[0].rstrip(",") in {"alpha", "beta", "nu", "b"}
+        assert text.endswith(".")
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_help_lists_every_field(name):
+    cls = agents.get(name).Config
+    text = pydoc.render_doc(cls, renderer=pydoc.plaintext)
+    for field in dataclasses.fields(cls):
+        assert f"{field.name} = " in text
+        assert field.metadata["help"] in text
+
+
+def test_help_says_default_meaning_and_what_is_allowed():
+    text = pydoc.render_doc(jaxpg.ppo.Config, renderer=pydoc.plaintext)
+    lines = [line.lstrip(" |") for line in text.splitlines()]
+    at = lines.index("gae_lambda = 0.95")
+    assert lines[at + 1].startswith("Lambda of generalised advantage estimation")
+    assert lines[at + 2] == "Allowed: a finite number >= 0 and <= 1."
+    assert "net = MLP" in lines
+    assert "Allowed: one of 'clip', 'kl', 'lagrangian'." in lines
+
+
+def test_a_config_keeps_its_own_docstring():
+    @config
+    class Config:
+        """Mine."""
+
+        rate: float = number(0.1, gt=0, help="Of everything.")
+        size: int = static(3)
+        rate_schedule: str = schedule(help="Of the rate.")
+
+    assert Config.__doc__.startswith(
+        "Mine.\n\nrate = 0.1\n    Of everything.\n    Allowed: a finite number > 0.\n\n"
+        "size = 3\n    Allowed: an integer.\n\nrate_schedule = 'constant'\n    Of the rate.\n"
+    )
+
+
+def network(**constants):
+    """A config of one's own, with the fields of a network and these class constants."""
+
+    class Config:
+        head: str = fields.head("auto")
+        temperature: float = fields.temperature(1.0)
+        net: type = fields.net(MLP)
+        hidden: tuple[int, ...] = fields.hidden((4,))
+        activation: str = fields.activation("tanh")
+        kernel_init: str = fields.kernel_init("orthogonal")
+        layer_norm: bool = fields.layer_norm(False)
+
+    for name, value in constants.items():
+        Config.__annotations__[name] = ClassVar[type(value)]
+        setattr(Config, name, value)
+    return config(Config)
+
+
+def test_constants_stand_for_absent_fields():
+    cfg = network(shared=False, memory="none", batch_norm=False)()
+    validate(cfg)
+    assert "shared" not in {field.name for field in dataclasses.fields(cfg)}
+    net, pi = actor_critic(cfg, ENV)
+    assert (net.shared, net.critic_gradient, pi.outputs) == (False, True, 2)
+
+
+@pytest.mark.parametrize(
+    ("constants", "message"),
+    [
+        ({}, r"has no 'shared', which nets.networks.actor_critic reads: allowed is a field of this"
+             r" name, or, to go without, `shared: ClassVar\[bool\] = False`"),
+        ({"shared": False}, r"no 'batch_norm', which nets.networks.torso .*ClassVar\[bool\] = F"),
+        ({"shared": False, "batch_norm": False}, r"no 'memory'.*`memory: ClassVar\[str\] = 'none'"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_missing_is_named(constants, message):
+    with pytest.raises(ValueError, match=message):
+        actor_critic(network(**constants)(), ENV)
+
+
+def test_the_replay_loop_names_what_is_missing():
+    cfg = network(random_warmup=False, n_step=1)()
+    with pytest.raises(ValueError, match=r"'prioritized', which loops.replay reads: .* = False"):
+        replay.init(cfg, ENV, jax.random.key(0))
+
+
+def test_no_field_is_read_with_a_default():
+    """`getattr(cfg, name, default)` would take a misspelt field for one that is off."""
+    package = Path(jaxpg.__file__).parent
+    found = [
+        f"{file.name}: {line.strip()}"
+        for file in package.rglob("*.py")
+        if not file.relative_to(package).parts[0].startswith("cli")  # searches have no num_envs
+        for line in file.read_text().splitlines()
+        if re.search(r"getattr\((cfg|config|self\.cfg), [^,()]+,", line)
+    ]
+    assert not found
