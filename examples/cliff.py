@@ -19,7 +19,8 @@ from rich.table import Table
 
 import jaxpg
 from jaxpg.envs import tabular
-from jaxpg.experiment.figures.learning_curve import COLOURS, interval, smooth
+from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
+from jaxpg.experiment.figures.style import COLOURS
 from jaxpg.experiment.text import format_count
 from jaxpg.ops import dynamic_programming as dp
 
@@ -54,7 +55,7 @@ def learn(name: str, seeds: int, total_steps: int) -> Learnt:
     return Learnt(
         paths=[path(Q, model) for Q in np.reshape(result.state.params, (seeds, *best.shape))],
         steps=steps[drawn],
-        curves=smooth(returns, counts, WINDOW)[:, drawn],
+        curves=moving_mean(returns, counts, WINDOW)[:, drawn],
         online=total / counts[:, late:].sum(1),
         exact=float(model.start @ dp.policy_evaluation(model.P, model.R, policy, 1.0)),
     )
@@ -94,7 +95,7 @@ def draw(learnt: dict[str, Learnt], path: str) -> None:
                 alpha=max(0.1, 1 / len(x.paths)), solid_capstyle="round",
             )  # fmt: skip
         curves.plot(x.steps, x.curves.mean(0), color=AGENTS[name], linewidth=2, label=name)
-        band = interval(x.curves)
+        band = pointwise_interval(x.curves)
         curves.fill_between(x.steps, *band, color=AGENTS[name], alpha=0.2, linewidth=0)
         curves.axhline(x.exact, color=AGENTS[name], linestyle=":", linewidth=1)
     world.set(xlim=(0, COLUMNS), ylim=(ROWS, 0), aspect="equal")

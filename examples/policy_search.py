@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxpg
-from jaxpg.experiment.figures.learning_curve import COLOURS, interval
+from jaxpg.experiment.analysis.series import pointwise_interval
+from jaxpg.experiment.figures.style import COLOURS
 from jaxpg.loops import population
 
 SEARCHES = {  # name -> (iterations, fields)
@@ -93,7 +94,7 @@ def main():
             for x, y in zip(lived, measured, strict=True)
         ])  # fmt: skip
         curve.plot(shown, seen.mean(0), color=colour, linewidth=2, label=name)
-        curve.fill_between(shown, *interval(seen), color=colour, alpha=0.08, linewidth=0)
+        curve.fill_between(shown, *pointwise_interval(seen), color=colour, alpha=0.08, linewidth=0)
         paths[name] = params[0] / np.linalg.norm(params[0], axis=-1).max()
         table.add_row(
             name, f"{lived[:, -1].mean():,.0f}", f"{measured[:, -1].mean():.0f}",

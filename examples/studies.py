@@ -42,7 +42,7 @@ STUDIES = {
 }
 
 
-def main(names: list[str], seeds: int, out: Path) -> None:
+def run_studies(names: list[str], seeds: int, out: Path) -> None:
     jaxpg.use_all_cores()
     for name in names:
         study = STUDIES[name]
@@ -65,10 +65,14 @@ def main(names: list[str], seeds: int, out: Path) -> None:
         print(scores.describe()[["count", "mean", "min", "max"]].to_string(), "\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="all if none is named")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("."), help="of the figures")
     asked = parser.parse_args()
-    main(asked.studies or list(STUDIES), asked.seeds, asked.out)
+    run_studies(asked.studies or list(STUDIES), asked.seeds, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from gymnax.environments import environment, spaces
 import jaxpg
 from jaxpg.agents import sac
 from jaxpg.core.env import Env
-from jaxpg.experiment.figures.learning_curve import COLOURS
+from jaxpg.experiment.figures.style import COLOURS
 
 PASSAGES, REACH = (-0.5, 0.7), 0.3
 HEADS = {

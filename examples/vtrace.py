@@ -17,7 +17,7 @@ from rich.table import Table
 
 import jaxpg
 
-RATES = (1e-3, 2e-3, 4e-3)
+RATES, LAGS = (1e-3, 2e-3, 4e-3), (0, 4, 16)
 
 
 @partial(jax.jit, static_argnames=("lag", "correction", "total_steps"))
@@ -44,7 +44,7 @@ def main():
     args = parser.parse_args()
     keys = jax.random.split(jax.random.key(0), args.seeds)
     table = Table("lag", "correction", *(f"rate {rate:g}" for rate in RATES))
-    for lag in (0, 4, 16):
+    for lag in LAGS:
         for correction in ("vtrace", "none"):
             final = returns(keys, jnp.array(RATES), lag, correction, args.total_steps)
             cells = (f"{row.mean():.0f} ± {row.std() / len(row) ** 0.5:.0f}" for row in final)

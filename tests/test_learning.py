@@ -4,52 +4,18 @@ import jax
 import pytest
 
 import jaxpg
-
-# steps, and what the mean over the seeds must reach: a random policy gets about 22 on CartPole, and
-# -1200 on Pendulum
-ENOUGH = {
-    "reinforce": (200_000, 200),
-    "a2c": (250_000, 300),
-    "a3c": (250_000, 300),
-    "impala": (250_000, 300),
-    "npg": (40_000, 300),
-    "trpo": (40_000, 300),
-    "ppo": (50_000, 450),
-    "dqn": (50_000, 350),
-    "sac_discrete": (24_000, 150),
-    "ddpg": (12_000, -400),
-    "td3": (12_000, -400),
-    "sac": (10_000, -400),
-    "q_learning": (100_000, -13),
-    "sarsa": (100_000, -17),
-    "expected_sarsa": (50_000, -15),
-    "hill_climbing": (1_000_000, 150),
-    "steepest_ascent": (2_000_000, 200),
-    "simulated_annealing": (2_400_000, 300),
-    "adaptive_noise": (2_400_000, 300),
-    "cem": (1_280_000, 300),
-    "es": (2_560_000, 300),
-    "ars": (1_280_000, 300),
-    "evosax": (1_280_000, 200),
-}
-
-# Where, if not on CartPole. At the edge of the cliff the greedy policy earns -13, two rows up -17.
-WHERE = dict.fromkeys(("ddpg", "td3", "sac"), "Pendulum-v1")
-WHERE |= dict.fromkeys(("q_learning", "sarsa", "expected_sarsa"), "Cliff-jaxpg")
-
-
-SLOW = ("dqn", "sac_discrete", "ddpg", "td3", "sac")  # two seeds have to do
+from jaxpg import presets
 
 
 def test_learns(agent):
-    (steps, least), where = ENOUGH[agent.name], WHERE.get(agent.name, "CartPole-v1")
+    """As the preset's `learns` says."""
+    where, bar = next((x, p["learns"]) for x, p in presets.table(agent).items() if "learns" in p)
     env, cfg = jaxpg.make(where), jaxpg.preset(agent, where)
-    seeds = 2 if agent.name in SLOW else 4
-    keys = jax.random.split(jax.random.key(3), seeds)
-    result = jaxpg.run(agent, cfg, env, keys, total_steps=steps)
+    keys = jax.random.split(jax.random.key(3), bar["seeds"])
+    result = jaxpg.run(agent, cfg, env, keys, total_steps=bar["total_steps"])
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, keys, episodes=32)
-    assert returns.shape == (seeds, 32)
-    assert returns.mean() >= least, returns.mean(-1)
+    assert returns.shape == (bar["seeds"], 32)
+    assert returns.mean() >= bar["least"], returns.mean(-1)
 
 
 def test_a_parameter_of_the_environment_can_be_a_batch():

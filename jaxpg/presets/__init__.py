@@ -1,7 +1,11 @@
 """Tuned settings per agent and environment, one TOML file an agent.
 
 A table `["CartPole-v1"]` holds `total_steps` and `config`, the fields that differ from the agent's
-defaults. What each reached is measured by `benchmarks/learning.py`, in benchmarks/learning.json.
+defaults. One table of each agent has `learns`, the bar of tests/test_learning.py: the mean greedy
+return, `least`, that its first `total_steps` steps have to reach over `seeds` seeds. (A random
+policy gets about 22 on CartPole and -1200 on Pendulum; on the cliff the greedy policy earns -13 at
+its edge, -17 two rows up.) What each preset reached is measured by `benchmarks/learning.py`, in
+benchmarks/learning.json.
 """
 
 import tomllib

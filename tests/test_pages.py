@@ -1,0 +1,137 @@
+"""The programs of README, docs and examples: names, arguments and options are true; all run."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import jaxpg
+from tests import pages
+
+EXAMPLES = sorted(path.name for path in (pages.ROOT / "examples").glob("*.py"))
+README = {block.line: block.text for block in pages.blocks("README.md") if block.kind == "python"}
+
+
+def commands_of(page):
+    fenced = (x for b in pages.blocks(page) if b.kind == "bash" for x in pages.commands(b))
+    return [*fenced, *pages.inline_commands(page)]
+
+
+def in_process(*words, cwd):
+    """Runs Python in a process of its own, and returns what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(pages.ROOT), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, env=environment,
+        timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_names_and_arguments_of_python_blocks_are_true(page):
+    """A page's blocks follow one another: what one reads, it or one above it defines."""
+    known, modules = set(), {}
+    for block in pages.blocks(page):
+        if block.kind == "python":
+            tree = ast.parse(block.text)
+            assert not pages.undefined(tree, known), f"{page}:{block.line}"
+            pages.check_names(tree, modules)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_names_and_arguments_of_examples_are_true(name):
+    tree = ast.parse((pages.ROOT / "examples" / name).read_text())
+    assert not pages.undefined(tree, {"__doc__", "__name__"})
+    pages.check_names(tree, {})
+    assert name.removesuffix(".py") in pages.EXAMPLES
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_commands_are_understood(page, monkeypatch):
+    """By the parser of the command itself, without doing anything."""
+    for words in commands_of(page):
+        if words[0] == "python":
+            source = (pages.ROOT / words[1]).read_text()
+            assert all(f'"{word}"' in source for word in words if word.startswith("--")), words
+            continue
+        pages.parse(words, monkeypatch)
+        if words[1] in ("train", "sweep") and "--help" not in words:
+            jaxpg.agents.get(words[2])
+            jaxpg.make(words[3])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "jaxpg train ppo Pendulum-v1 --head mixture",
+        "jaxpg train ppo Pendulum-v1 --config.head no_head",
+        "jaxpg rendr runs/ppo-CartPole-v1",
+    ],
+)
+def test_a_false_command_is_found(command, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="refused"):
+        pages.parse(command.split(), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [
+        ("import jaxpg\njaxpg.mak('CartPole-v1')", AttributeError),
+        ("import jaxpg\njaxpg.ppo.Config(num_env=8)", TypeError),
+        ("from jaxpg import no_module", ImportError),
+    ],
+)
+def test_a_false_name_is_found(block, error):
+    with pytest.raises(error):
+        pages.check_names(ast.parse(block), {})
+    assert pages.undefined(ast.parse("print(x)"), set()) == {"x"}
+
+
+def test_figures_and_links_lead_somewhere():
+    for page in pages.PAGES:
+        path = pages.ROOT / page
+        for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+# What runs. The README's blocks run as they are, each in a process of its own: one of them chooses
+# JAX's devices. The first is the quick twin of all others.
+
+
+@pytest.mark.parametrize(
+    "line",
+    [next(iter(README)), *(pytest.param(x, marks=pytest.mark.slow) for x in list(README)[1:])],
+)
+def test_readme_block_runs(line, tmp_path):
+    assert in_process("-c", README[line], cwd=tmp_path).strip()
+    assert len([x for x in README[line].splitlines() if x]) <= 11
+
+
+def test_readme_commands_install_train_and_test():
+    setup, tests, _ = (b.text for b in pages.blocks("README.md") if b.kind == "bash")
+    assert "jaxpg train ppo CartPole-v1" in setup
+    assert "pytest" in tests
+    for command in (setup, tests):
+        assert "python3 -m venv" in command
+        assert "-c constraints.txt" in command
+    assert (pages.ROOT / "constraints.txt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in pages.PAGES if any(pages.programs(page))])
+def test_page_runs(page, tmp_path, monkeypatch):
+    """Its blocks and commands in their order, tiny, in one process and an empty folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kinds = ["bash"] if page == "README.md" else []
+    in_process("-m", "tests.pages", page, *kinds, cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name, tmp_path):
+    in_process("-m", "tests.pages", f"examples/{name}", cwd=tmp_path)
+    assert name == "vtrace.py" or list(tmp_path.glob("*.png"))
