@@ -21,9 +21,10 @@ from jaxpg.core.episodes import actions
 from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
+from jaxpg.experiment import sweeps as sweep
 from jaxpg.experiment.analysis import risk
 from jaxpg.experiment.figures import style
-from jaxpg.experiment.sweeps import sweep
+from jaxpg.experiment.figures.risk import draw_risk
 
 NAME, AVERSIONS = "AlmgrenChriss-jaxpg", (0.0, 1e-7, 1e-6, 1e-5)
 CONFIGS = {  # agent -> what differs from its defaults, and environment steps
@@ -150,7 +151,7 @@ def main() -> None:
     console.print("At lambda 1e-6, million dollars:", risk.table(gains))
     draw(learnt, args.out)
     other = args.out.replace(".", "_risk.", 1)
-    risk.figure(gains, other, unit="million dollars")
+    draw_risk(gains, other, unit="million dollars")
     console.print(f"Drawn into {args.out} and {other}.", highlight=False)
 
 

@@ -50,7 +50,9 @@ def path(name: str, keys):
             acts = state.best if hasattr(state, "best") else state.params
             return new, (acts, metrics["population/env_steps"])
 
-        return jax.lax.scan(body, jaxpg.core.train.initial_state(agent, cfg, env, key), None, iterations)[1]
+        return jax.lax.scan(
+            body, jaxpg.core.train.initial_state(agent, cfg, env, key), None, iterations
+        )[1]
 
     params, lived = jax.jit(jax.vmap(one))(keys)
     return np.asarray(params), np.cumsum(lived, -1) - np.asarray(lived)

@@ -21,9 +21,10 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import portfolio as pf
+from jaxpg.experiment import sweeps as sweep
 from jaxpg.experiment.analysis import risk
 from jaxpg.experiment.figures import style
-from jaxpg.experiment.sweeps import sweep
+from jaxpg.experiment.figures.risk import draw_risk
 
 NAME, STEPS = "Portfolio-jaxpg", 12
 WEEKLY = {"price_noise": 0.0, "horizon": STEPS / 52, "num_steps": STEPS}
@@ -55,7 +56,7 @@ def watch(env, cfg, state):
     """Transitions [T, 256] of the greedy policy."""
 
     def act(obs, carry, key):
-        return *jaxpg.cem.act(cfg, env, state, obs, carry, key, True), {}
+        return *jaxpg.cem.act(cfg, env, state, obs, carry, key, True), ()
 
     return E.rollout(env, act, E.reset(env, jax.random.key(1), 256), (), jax.random.key(2), STEPS)[
         2
@@ -165,7 +166,7 @@ def main() -> None:
     console.print("Log-returns of a year, mu 0.08, sigma 0.2:", risk.table(gains))
     draw(rows, costly, args.out)
     other = args.out.replace(".", "_risk.", 1)
-    risk.figure(gains, other, unit="log-return of a year")
+    draw_risk(gains, other, unit="log-return of a year")
     console.print(f"Drawn into {args.out} and {other}.", highlight=False)
 
 

@@ -62,7 +62,7 @@ def measure(episodes: int, seed: int) -> tuple[dict[str, diagnostics.GradientSta
         for n, w in tables.items():  # what is no GAE is drawn with the first critic
             weights.setdefault(f"{n}, {name} critic" if n.startswith("GAE") else n, w)
     stats = diagnostics.gradient_stats(*of, batch, weights, reference=REFERENCE)
-    length = batch.extras["mask"].sum(0).mean()
+    length = batch.mask.sum(0).mean()
     return {n: diagnostics.GradientStats(*map(float, s)) for n, s in stats.items()}, (
         f"PPO on CartPole-v1 after {trained.env_steps:,} steps, mean return {length:.0f}; "
         f"{episodes} episodes. Critics explain "

@@ -29,9 +29,9 @@ _HOME = {
     "Callback": "core.run",
     "Event": "core.run",
     "Result": "core.run",
-    "run": "experiment.run.folder",
-    "resume": "experiment.run.folder",
-    "load": "experiment.run.folder",
+    "run": "experiment.runs",
+    "resume": "experiment.runs",
+    "load": "experiment.runs",
     "CheckpointError": "experiment.run.checkpoint",
     "compare": "experiment.sweeps.compare",
     "search": "experiment.sweeps.search",
@@ -45,7 +45,7 @@ _MODULES = {
     "diagnostics": "experiment.diagnostics",
     "pictures": "experiment.figures",
     "statistics": "experiment.analysis.statistics",
-    "sweep": "experiment.sweeps.sweep",
+    "sweep": "experiment.sweeps",
 }
 
 __all__ = sorted([*_HOME, *_MODULES, *agents.NAMES])

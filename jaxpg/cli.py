@@ -193,7 +193,9 @@ def resume(
         process: which of them this is: 0, 1, ...
     """
     job = distributed, coordinator, processes, process
-    if (run / "sweep.json").is_file():
+    from jaxpg.experiment.run.provenance import is_sweep
+
+    if is_sweep(run):
         if total_steps is not None:
             raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
         if _several(*job):

@@ -181,10 +181,10 @@ def render(
     """
     cli._set_up(1)
     import jaxpg
-    from jaxpg.experiment.sweeps.tables import RECORD
+    from jaxpg.experiment.run.provenance import is_sweep
 
     source = run
-    if (run / RECORD).is_file():
+    if is_sweep(run):
         if config is None:
             raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
         source = jaxpg.sweep.result(run, config)
@@ -203,10 +203,10 @@ def render(
 def resume(folder: Path) -> int:
     """`jaxpg resume` of a sweep or a comparison."""
     cli._set_up(len(os.sched_getaffinity(0)))
-    from jaxpg.experiment.sweeps import sweep as S
+    import jaxpg
 
     print(f"going on with {folder} ...")
-    return _sum_up(S.resume(folder, progress=True))
+    return _sum_up(jaxpg.sweep.resume(folder, progress=True))
 
 
 def _values(text: str):

@@ -15,7 +15,7 @@ from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
 from jaxpg.envs.registry import to_dict, with_params
-from jaxpg.experiment.sweeps import sweep
+from jaxpg.experiment import sweeps as sweep
 
 NAME, PATHS = "AlmgrenChriss-jaxpg", 100_000
 

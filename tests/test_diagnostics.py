@@ -19,7 +19,7 @@ from jaxpg.ops import normalize
 from tests.conftest import ACTOR_CRITIC, INSTALLED, TINY
 from tests.tabular import Chain, Constant, make
 from tests.test_contract import same_bytes
-from tests.test_gradient import ACTIONS, exact_gradient, probabilities, trajectories
+from tests.test_gradient import exact_gradient, probabilities, trajectories
 
 UNBIASED = ("total return", "reward-to-go", "reward-to-go, value baseline", "3-step", "GAE 1")
 TABLE = np.random.default_rng(0).normal(size=9)  # a wrong value of every state
@@ -61,9 +61,8 @@ def chain():
     """The chain, an agent on it without a critic, and all eight trajectories."""
     env = CHAIN
     cfg = reinforce.Config(num_steps=3, num_envs=1, hidden=(4,), baseline="none", gamma=1.0)
-    t = trajectories()._replace(
-        extras={"draw": jnp.asarray(ACTIONS.T), "mask": jnp.ones((3, 8), bool)}
-    )
+    t = trajectories()
+    t = diagnostics.Episodes(**t._asdict(), draw=t.action, mask=jnp.ones((3, 8), bool))
     return cfg, env, state_of(jaxpg.reinforce, cfg, env), t
 
 
@@ -71,7 +70,7 @@ def ragged(t):
     """The trajectories, cut to 1, 3, 2, 1, 3, ... steps: the mask is false after them."""
     mask = jnp.arange(3)[:, None] < jnp.array([1, 3, 2, 1, 3, 2, 1, 3])
     last = mask & ~jnp.concatenate([mask[1:], jnp.zeros((1, 8), bool)])
-    return t._replace(terminated=last, extras=t.extras | {"mask": mask})
+    return t._replace(terminated=last, mask=mask)
 
 
 def flat(tree):
@@ -81,9 +80,9 @@ def flat(tree):
 def scores(cfg, env, actor, t):
     """grad log pi of every step by itself, [T, E, P]."""
     net, pi = actor_critic(cfg, env)
-    of_steps = jax.jacrev(
-        lambda a: pi.log_prob(net.apply(a, t.obs, method="policy"), t.extras["draw"])
-    )(actor)
+    of_steps = jax.jacrev(lambda a: pi.log_prob(net.apply(a, t.obs, method="policy"), t.draw))(
+        actor
+    )
     shape = t.reward.shape
     return np.concatenate([x.reshape(*shape, -1) for x in jax.tree.leaves(of_steps)], -1)
 
@@ -145,7 +144,7 @@ def test_the_mean_baseline_is_unbiased_at_every_size_of_batch(double):
 def test_mean_baseline_of_ragged_episodes():
     """The mean over the other episodes' steps, not over all of the table."""
     cfg, env, state, t = chain()
-    t, mask = ragged(t), ragged(t).extras["mask"]
+    t, mask = ragged(t), ragged(t).mask
     w = diagnostics.gradient_estimators(cfg, env, state, t, gamma=0.9)
     for e in range(8):
         length = int(mask[:, e].sum())
@@ -216,7 +215,7 @@ def test_stats_are_what_numpy_says(double):
     """Ragged episodes, a shared torso; each gradient is built from single steps."""
     env, t = CHAIN, ragged(chain()[-1])
     cfg = ppo.Config(hidden=(4,), gamma=0.97, shared=True)
-    state, lengths = state_of(jaxpg.ppo, cfg, env), np.asarray(t.extras["mask"].sum(0))
+    state, lengths = state_of(jaxpg.ppo, cfg, env), np.asarray(t.mask.sum(0))
     weights = diagnostics.gradient_estimators(cfg, env, state, t, lambdas=(0.9, 1.0))
     reference = "reward-to-go, value baseline"
     stats = diagnostics.gradient_stats(cfg, env, state, t, weights, reference)
@@ -265,13 +264,13 @@ def test_collect_takes_the_first_episode_of_each_environment():
     cfg = ppo.Config(hidden=(4,))
     state = state_of(jaxpg.ppo, cfg, env)
     t = diagnostics.collect(cfg, env, state, jax.random.key(1), episodes=12)
-    ended, mask = np.asarray(t.terminated | t.truncated), np.asarray(t.extras["mask"])
+    ended, mask = np.asarray(t.terminated | t.truncated), np.asarray(t.mask)
     assert ended.shape == (30, 12)
     assert ended.sum() > 12  # others began after the first ones
     for e in range(12):
         end = np.flatnonzero(ended[:, e])[0]
         assert mask[:, e].tolist() == [s <= end for s in range(30)]
-    assert np.array_equal(t.action, t.extras["draw"])
+    assert np.array_equal(t.action, t.draw)
     assert 0.2 < t.action.mean() < 0.8
 
 

@@ -31,7 +31,7 @@ def batch(seed=0, size=12):
     obs, next_obs = rng.normal(size=(2, size, 1))
     reward, weight = rng.normal(size=size), rng.random(size)
     discount = 0.9 ** rng.integers(1, 4, size) * (rng.random(size) < 0.7)
-    b = Batch(obs, rng.integers(0, 2, size), reward, discount, next_obs, weight)
+    b = Batch(obs, rng.integers(0, 2, size), reward, discount, next_obs, weight, {})
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if x.dtype == int else jnp.float32), b)
 
 

@@ -27,12 +27,12 @@ def collected(env, cfg, params):
     def act(obs, carry, key):
         out = net.apply(params, obs, method="policy")
         draw, log_prob = pi.sample(out, key)
-        return pi.action(draw), (), {"draw": draw, "log_prob": log_prob, "out": out, "carry": ()}
+        return pi.action(draw), (), ppo.Seen(draw, log_prob, out, ())
 
     k_env, k_rollout = jax.random.split(jax.random.key(1))
-    _, _, t, _ = E.rollout(env, act, E.reset(env, k_env, 3), (), k_rollout, 6)
+    _, _, t, seen, _ = E.rollout(env, act, E.reset(env, k_env, 3), (), k_rollout, 6)
     assert (t.terminated | t.truncated).any()
-    return t
+    return t, seen
 
 
 def assert_close(a, b, atol=1e-6):
@@ -50,7 +50,7 @@ def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
     env = short(name)
     cfg = a2c.Config(**NET, gae_lambda=0.9, entropy_coef=0.03)
     params = actor_critic(cfg, env)[0].init(jax.random.key(0), env.example_obs)
-    t = collected(env, cfg, params)
+    t, seen = collected(env, cfg, params)
     net, _ = actor_critic(cfg, env)
     value, next_value = (net.apply(params, x, method="value") for x in (t.obs, t.next_obs))
     advantage = gae(t.reward, value, next_value, t.terminated, t.truncated, 0.99, 0.9)
@@ -59,11 +59,12 @@ def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
         objective=objective, target_kl=0.01, clip_value=False,
     )  # fmt: skip
     batch = ppo.Batch(
-        t.obs, start=None, **t.extras, value=value, advantage=advantage, target=advantage + value
-    )
+        t.obs, start=None, **seen._asdict(),
+        value=value, advantage=advantage, target=advantage + value,
+    )  # fmt: skip
     key = jax.random.key(1)  # of heads without closed forms: not of this one
     ours = jax.grad(lambda p: ppo.loss(p, same, env, batch, 3.0, key)[0])(params)
-    theirs = jax.grad(lambda p: a2c.loss(p, cfg, env, t, key)[0])(params)
+    theirs = jax.grad(lambda p: a2c.loss(p, cfg, env, t, seen, key)[0])(params)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(theirs)) > 1e-2
     scale = optax.global_norm(theirs)
     assert_close(optax.tree.scale(1 / scale, ours), optax.tree.scale(1 / scale, theirs))
@@ -75,7 +76,7 @@ def test_vtrace_at_ratio_one_is_the_n_step_return(name):
     cfg = impala.Config(**NET)
     net, _ = actor_critic(cfg, env)
     params = net.init(jax.random.key(0), env.example_obs)
-    t = collected(env, cfg, params)
+    t, _ = collected(env, cfg, params)
     value, next_value = (net.apply(params, x, method="value") for x in (t.obs, t.next_obs))
     ends = t.terminated, t.truncated
     target, advantage = importance.vtrace(
@@ -121,11 +122,12 @@ def test_a3c_applies_gradients_of_lag_updates_ago_in_turn(delay, workers):
     def update(copy, params, opt_state, env_state, key):
         def act(obs, carry, key):
             draw, _ = pi.sample(net.apply(copy, obs, method="policy"), key)
-            return pi.action(draw), (), {"draw": draw, "carry": ()}
+            return pi.action(draw), (), a2c.Seen(draw, ())
 
-        env_state, _, t, _ = E.rollout(env, act, env_state, (), key, cfg.num_steps)
+        env_state, _, t, seen, _ = E.rollout(env, act, env_state, (), key, cfg.num_steps)
         own = a2c.Config(**NET, gae_lambda=1.0)
-        grads, _ = jax.grad(a2c.loss, has_aux=True)(copy, own, env, t, key)  # exact: no key used
+        # exact: no key used
+        grads, _ = jax.grad(a2c.loss, has_aux=True)(copy, own, env, t, seen, key)
         updates, opt_state = opt.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, env_state
 
@@ -164,13 +166,12 @@ def test_impala_without_correction_ignores_the_ratios():
     net, _ = actor_critic(cfg, env)
     mu, params = (net.init(jax.random.key(k), env.example_obs) for k in (0, 1))
     params = jax.tree.map(lambda x: 3 * x, params)
-    t = collected(env, cfg, mu)
+    t, seen = collected(env, cfg, mu)
     key = jax.random.key(1)
-    grad = jax.grad(lambda p, cfg: impala.loss(p, cfg, env, t, key)[0])
+    grad = jax.grad(lambda p, cfg: impala.loss(p, cfg, env, t, seen, key)[0])
     plain = jaxpg.core.config.replace(cfg, correction="none")
-    on_policy = jax.grad(
-        lambda p: a2c.loss(p, a2c.Config(**NET, gae_lambda=1.0, entropy_coef=0.01), env, t, key)[0]
-    )(params)
+    same = a2c.Config(**NET, gae_lambda=1.0, entropy_coef=0.01)
+    on_policy = jax.grad(lambda p: a2c.loss(p, same, env, t, seen, key)[0])(params)
     assert_close(grad(params, plain), on_policy, 1e-5)
     gap = optax.global_norm(optax.tree.sub(grad(params, cfg), on_policy))
     assert gap > 0.01 * optax.global_norm(on_policy)

@@ -26,18 +26,15 @@ def trajectories():
     reward = np.asarray(Chain.rewards)[times, sums, ACTIONS].T
     terminated = np.zeros((3, 8), bool)
     terminated[-1] = True
-    actions = jnp.asarray(ACTIONS.T)
-    return Transition(
-        *map(jnp.asarray, (obs, actions, reward, terminated, np.zeros_like(terminated))),
-        jnp.asarray(following.transpose(1, 0, 2)), {"draw": actions, "carry": ()},
-    )  # fmt: skip
+    columns = obs, ACTIONS.T, reward, terminated, np.zeros_like(terminated)
+    return Transition(*map(jnp.asarray, (*columns, following.transpose(1, 0, 2))), {})
 
 
 def probabilities(params, cfg, env, t):
     """Of every trajectory [8]; and its discounted return."""
     net, pi = actor_critic(cfg, env)
     out = net.apply(params, t.obs, method="policy")
-    return jnp.exp(pi.log_prob(out, t.extras["draw"]).sum(0))
+    return jnp.exp(pi.log_prob(out, t.action).sum(0))
 
 
 def exact_gradient(params, cfg, env, t):
@@ -72,7 +69,7 @@ def test_reinforce_expects_the_gradient_of_the_return(weight, baseline):
     def of_one(i):
         one = jax.tree.map(lambda x: x[:, i : i + 1], t)
         w, counts = reinforce.weights(cfg, one, value[:, i : i + 1], jnp.zeros((3, 1)))
-        batch = reinforce.Batch(one.obs, one.extras["draw"], w, counts, jnp.ones((), int))
+        batch = reinforce.Batch(one.obs, one.action, w, counts, jnp.ones((), int))
         return jax.grad(lambda p: -reinforce.loss(p, cfg, env, batch, jax.random.key(0))[0])(params)
 
     p = probabilities(params, cfg, env, t)
@@ -96,7 +93,8 @@ def test_a2c_expects_the_gradient_of_the_return_undiscounted():
 
     def of_one(i):
         one = jax.tree.map(lambda x: x[:, i : i + 1], t)
-        loss = lambda q: a2c.loss(q, cfg, env, one, jax.random.key(0))[1]["loss/policy"]  # noqa: E731
+        seen, key = a2c.Seen(one.action, ()), jax.random.key(0)
+        loss = lambda q: a2c.loss(q, cfg, env, one, seen, key)[1]["loss/policy"]  # noqa: E731
         return jax.grad(lambda q: -3 * loss(q))(params)
 
     grads = [of_one(i) for i in range(8)]

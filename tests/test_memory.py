@@ -3,6 +3,7 @@
 import functools
 import itertools
 from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +162,12 @@ def test_attention_is_a_softmax_over_the_window():
         np.testing.assert_allclose(y[t, 0], expected, atol=1e-4)
 
 
+class Seen(NamedTuple):
+    out: Any
+    value: Any
+    carry: Any
+
+
 @functools.cache
 def collected(kind, shared):
     """A PPO iteration's network, environments with episodes of 5 steps, and what acting gave."""
@@ -177,49 +184,49 @@ def collected(kind, shared):
     def act(obs, carry, key):
         out, value, after = net.apply(params, obs, carry)
         action = pi.action(pi.sample(out, key)[0])
-        return action, after, {"out": out, "value": value, "carry": carry}
+        return action, after, Seen(out, value, carry)
 
     rollout = jax.jit(lambda *x: E.rollout(env, act, *x, num_steps=12))
-    (_, carry, t, _) = rollout(state, carry, jax.random.key(2))
-    return jax.jit(net.apply), params, t, carry
+    _, carry, t, seen, _ = rollout(state, carry, jax.random.key(2))
+    return jax.jit(net.apply), params, t, seen, carry
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shared", [False, True])
 def test_learning_sees_what_acting_saw(kind, shared):
     """The outputs on whole sequences are those at collection: an index that is off by one shows."""
-    net, params, t, _ = collected(kind, shared)
+    net, params, t, seen, _ = collected(kind, shared)
     ended = t.terminated | t.truncated
     assert ended[4].all()
     assert not ended[:4].any()
-    out, value, _ = net(params, t.obs, t.extras["carry"], starts(ended))
-    np.testing.assert_allclose(out, t.extras["out"], atol=1e-5)
-    np.testing.assert_allclose(value, t.extras["value"], atol=1e-5)
-    late, *_ = net(params, t.obs, t.extras["carry"], ended)
-    assert np.abs(late - t.extras["out"]).max() > 1e-3
-    never, *_ = net(params, t.obs, t.extras["carry"], jnp.zeros_like(ended))
-    assert np.abs(never - t.extras["out"]).max() > 1e-3
+    out, value, _ = net(params, t.obs, seen.carry, starts(ended))
+    np.testing.assert_allclose(out, seen.out, atol=1e-5)
+    np.testing.assert_allclose(value, seen.value, atol=1e-5)
+    late, *_ = net(params, t.obs, seen.carry, ended)
+    assert np.abs(late - seen.out).max() > 1e-3
+    never, *_ = net(params, t.obs, seen.carry, jnp.zeros_like(ended))
+    assert np.abs(never - seen.out).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_value_of_a_truncated_episode_s_last_successor_remembers_it(kind):
-    net, params, t, _ = collected(kind, False)
+    net, params, t, seen, _ = collected(kind, False)
     ended = t.terminated | t.truncated
-    _, _, after = net(params, t.obs, t.extras["carry"])
+    _, _, after = net(params, t.obs, seen.carry)
     _, found, _ = net(params, t.next_obs, after)
     inside = ~np.asarray(ended[:-1])
-    np.testing.assert_allclose(found[:-1][inside], t.extras["value"][1:][inside], atol=1e-5)
+    np.testing.assert_allclose(found[:-1][inside], seen.value[1:][inside], atol=1e-5)
     # The first episode and the observation that it was cut off at, as one sequence.
     obs = jnp.concatenate([t.obs[:5], t.next_obs[4:5]])
-    _, longer, _ = net(params, obs, t.extras["carry"], jnp.zeros((6, 2), bool))
+    _, longer, _ = net(params, obs, seen.carry, jnp.zeros((6, 2), bool))
     np.testing.assert_allclose(found[4], longer[5], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_episodes_that_follow_each_other_are_each_like_the_first(kind):
     """Acting through a reset, to the byte: the same observations give the same outputs."""
-    net, params, t, _ = collected(kind, False)
-    carry = t.extras["carry"]
+    net, params, t, seen, _ = collected(kind, False)
+    carry = seen.carry
     began = jax.tree.map(lambda c: c[5], carry)
     assert bytes_of(began) == bytes_of(E.zero_carry(began))
     one = net(params, t.obs[5], began)
@@ -261,7 +268,7 @@ def test_sequences_from_replay_are_one_environment_s_steps_in_their_order():
         np.testing.assert_array_equal(batch.action[:, b], data.action[rows[3:]])
         np.testing.assert_array_equal(batch.next_obs[:, b], data.next_obs[rows[3:]])
         carried = jax.tree.leaves(batch.carry)[0][0, b]
-        np.testing.assert_array_equal(carried, jax.tree.leaves(data.extras)[0][rows[0]])
+        np.testing.assert_array_equal(carried, jax.tree.leaves(data.carry)[0][rows[0]])
         ended = (data.terminated | data.truncated)[rows]
         np.testing.assert_array_equal(batch.start[1:, b], ended[:-1])
         crossed |= ended[:-1].any()

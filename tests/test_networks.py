@@ -258,7 +258,7 @@ def learner_of(name, **fields):
     n = 6 * getattr(cfg, "policy_delay", 1)
     obs, next_obs = (normals(n, *env.obs_shapes[0]) for _ in range(2))
     action = RNG.integers(0, 2, n) if env.discrete else np.tanh(normals(n, 1))
-    b = replay.Batch(obs, action, normals(n), np.full(n, 0.9, np.float32), next_obs, np.ones(n))
+    b = replay.Batch(obs, action, normals(n), np.full(n, 0.9, np.float32), next_obs, np.ones(n), {})
     return agent, cfg, env, state, b
 
 

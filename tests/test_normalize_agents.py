@@ -75,10 +75,10 @@ def spying():
     rollout, merge = E.rollout, E.merge_metrics
 
     def telling(*args):
-        state, carry, t, metrics = rollout(*args)
+        state, carry, t, own, metrics = rollout(*args)
         ended = t.terminated | t.truncated
         seen = {"seen/obs": t.obs, "seen/reward": t.reward, "seen/ended": ended}
-        return state, carry, t, metrics | seen
+        return state, carry, t, own, metrics | seen
 
     def merging(metrics):
         return merge(metrics) | {k: m for k, m in metrics.items() if k.startswith("seen/")}
@@ -274,7 +274,7 @@ def test_rewards_are_scaled_and_clipped_one_by_one_before_they_are_summed():
     cfg = jaxpg.dqn.Config(num_envs=2, n_step=3, batch_size=64, gamma=0.5)
     reward = np.float32([1, -2, 3, 50, -5, 6, 7, -80, 9, 10])  # of two environments in turn
     obs, ended = np.arange(10.0)[:, None] * [1, 2], np.arange(10) == 5
-    row = E.Transition(obs, np.zeros(10, int), reward, ended, ended & False, obs + 100, {})
+    row = replay.Row(obs, np.zeros(10, int), reward, ended, ended & False, obs + 100, {}, ())
     buffer = uniform.init(jax.tree.map(lambda x: jnp.asarray(x[0]), row), 12)
     buffer = uniform.add(buffer, jax.tree.map(jnp.asarray, row))
     stats = normalize.RunningStats(jnp.float32(4), jnp.array([3.0, 5]), jnp.array([16.0, 36]))

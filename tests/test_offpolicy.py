@@ -80,7 +80,9 @@ def batch(discrete=False, size=8, dims=2):
     action = np.tanh(draw[2, :, :dims])
     action = (action[:, 0] > 0).astype(np.int32) if discrete else action
     discount = 0.9 * (np.arange(size) % 3 > 0)
-    b = Batch(draw[0], action, draw[3, :, 0], discount.astype(np.float32), draw[1], np.ones(size))
+    b = Batch(
+        draw[0], action, draw[3, :, 0], discount.astype(np.float32), draw[1], np.ones(size), {}
+    )
     return jax.tree.map(jnp.asarray, b)
 
 

@@ -25,7 +25,7 @@ def test_a_part_is_the_whole_s(name, whole, keep, size):
 
         def act(obs, carry, key):
             action = jax.random.bernoulli(key, 0.5, (3,)).astype(jnp.int32)
-            return (action if size == 2 else action[:, None] * 1.0), carry, {}
+            return (action if size == 2 else action[:, None] * 1.0), carry, ()
 
         rollout = jax.jit(lambda s, k: E.rollout(env, act, s, (), k, 12))
         return rollout(state, jax.random.key(1))[2]

@@ -70,7 +70,7 @@ def journey(name, iterations=40, env=TARGET, **fields):
         new, metrics = agent.step(cfg, env, state)
         return new, (state, metrics)
 
-    state = jaxpg.core.train.start(agent, cfg, env, KEY)
+    state = jaxpg.core.train.initial_state(agent, cfg, env, KEY)
     run = jax.jit(lambda state: jax.lax.scan(body, state, None, iterations))
     last, (states, metrics) = run(state)
     drop = lambda s: s._replace(key=None)  # noqa: E731
@@ -150,7 +150,7 @@ def test_the_radius_shrinks_on_success_and_widens_on_failure():
 def test_annealing_accepts_as_metropolis_does():
     """From one state with many keys: the frequency is the mean of min(1, exp((f' - f) / T))."""
     agent, cfg = setup("simulated_annealing", initial_temperature=2.0, cooling=0.5, sigma=0.4)
-    state = jaxpg.core.train.start(agent, cfg, TARGET, KEY)
+    state = jaxpg.core.train.initial_state(agent, cfg, TARGET, KEY)
     state = state._replace(score=jnp.float32(-1.0), iteration=jnp.int32(1))
     step = jax.jit(jax.vmap(lambda k: agent.step(cfg, TARGET, state._replace(key=k))))
     _, metrics = step(jax.random.split(jax.random.key(1), 20_000))

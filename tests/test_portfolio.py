@@ -14,7 +14,7 @@ from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs import registry
 from jaxpg.envs.finance import portfolio as pf
-from jaxpg.experiment.sweeps import sweep
+from jaxpg.experiment import sweeps as sweep
 
 NAME = "Portfolio-jaxpg"
 TWO = {"assets": 2, "drift": [0.08, 0.05], "volatility": [0.25, 0.2], "correlation": 0.3}
@@ -28,7 +28,7 @@ def make(**params):
 def play(env, key, episodes, policy):
     """The transitions [T, episodes] of whole episodes; policy(obs, env) -> action."""
     begin = E.reset(env, key, episodes)
-    act = lambda obs, carry, key: (policy(obs, env), carry, {})  # noqa: E731
+    act = lambda obs, carry, key: (policy(obs, env), carry, ())  # noqa: E731
     return E.rollout(env, act, begin, (), jax.random.fold_in(key, 1), STEPS)[2]
 
 
@@ -252,7 +252,7 @@ def learnt(env, points, iterations):
     @jax.jit
     def watch(cfg, env, state):
         def act(obs, carry, key):
-            return *jaxpg.cem.act(cfg, env, state, obs, carry, key, True), {}
+            return *jaxpg.cem.act(cfg, env, state, obs, carry, key, True), ()
 
         begin = E.reset(env, jax.random.key(1), 64)
         return E.rollout(env, act, begin, (), jax.random.key(2), STEPS)[2]

@@ -105,7 +105,7 @@ class Seen:
     def init(cfg, room=32):
         zeros = functools.partial(jnp.zeros, (room, cfg.batch_size))
         obs = jnp.zeros((room, cfg.batch_size, 3))
-        batch = replay.Batch(obs, zeros(jnp.int32), zeros(), zeros(), obs, zeros())
+        batch = replay.Batch(obs, zeros(jnp.int32), zeros(), zeros(), obs, zeros(), {})
         return batch, jnp.zeros((), jnp.int32)
 
     @staticmethod

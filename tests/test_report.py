@@ -272,7 +272,7 @@ def test_what_the_command_line_cannot_say_is_python(monkeypatch):
 
 
 def test_a_sweep_again(monkeypatch):
-    from jaxpg.experiment.sweeps import sweep as sweeps
+    from jaxpg.experiment import sweeps
 
     record = about() | {"kind": "sweep", "points": grid()[0], "seeds": 5, "target": 400.0}
     command = reproduce.again(record, "x")

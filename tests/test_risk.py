@@ -10,6 +10,7 @@ import jaxpg
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
 from jaxpg.experiment.analysis import risk
+from jaxpg.experiment.figures.risk import draw_risk
 
 
 def test_by_hand():
@@ -63,7 +64,7 @@ def test_table_and_figure(tmp_path):
     console.print(risk.table(of, resamples=100))
     text = console.export_text()
     assert all(word in text for word in (*of, "CVaR 95%", "drawdown", ".."))
-    risk.figure(of, tmp_path / "risk.png", unit="dollars", resamples=100)
+    draw_risk(of, tmp_path / "risk.png", unit="dollars", resamples=100)
     assert (tmp_path / "risk.png").stat().st_size > 10_000
 
 

@@ -25,8 +25,8 @@ def episodes(env, key):
     def policy(obs, carry, key):
         shape = (3, *env.action_space.shape)
         if env.discrete:
-            return jax.random.randint(key, shape, 0, env.action_space.n), carry, {}
-        return jax.random.normal(key, shape), carry, {}
+            return jax.random.randint(key, shape, 0, env.action_space.n), carry, ()
+        return jax.random.normal(key, shape), carry, ()
 
     return E.rollout(env, policy, E.reset(env, key, 3), (), key, 20)
 
@@ -37,7 +37,7 @@ def test_resets_drawn_ahead_change_nothing(name, monkeypatch):
     ahead = jax.jit(episodes)(env, KEY)
     monkeypatch.setattr(E, "LARGE", -1)  # now every step goes through gymnax's `step`
     alone = jax.jit(lambda *args: episodes(*args))(env, KEY)
-    assert ahead[3]["episode/count"] > 3
+    assert ahead[4]["episode/count"] > 3
     jax.tree.map(np.testing.assert_array_equal, ahead, alone)
 
 
@@ -57,9 +57,9 @@ def test_episodes_begin_as_resets_do():
     env = registry.make("CartPole-v1", max_steps_in_episode=2)
 
     def policy(obs, carry, key):
-        return jnp.zeros(64, jnp.int32), carry, {}
+        return jnp.zeros(64, jnp.int32), carry, ()
 
-    _, _, t, _ = E.rollout(env, policy, E.reset(env, KEY, 64), (), KEY, 20)
+    _, _, t, _, _ = E.rollout(env, policy, E.reset(env, KEY, 64), (), KEY, 20)
     first = np.asarray(t.obs[2::2]).reshape(-1, 4)  # after every second step
     assert len(np.unique(first[:, 0])) == len(first)
     assert np.abs(first).max() <= 0.05

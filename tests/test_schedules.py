@@ -93,7 +93,7 @@ def test_a_run_that_warms_up_begins_at_rest_and_one_that_decays_ends_slowly(name
     cfg = dataclasses.replace(
         tiny, **fields, warmup=0.5, total_steps=10.0 * agent.steps_per_iter(tiny)
     )
-    state = jaxpg.core.train.start(agent, cfg, env, jax.random.key(0))
+    state = jaxpg.core.train.initial_state(agent, cfg, env, jax.random.key(0))
     learnt = lambda s: s.params if hasattr(s, "params") else (s.actor, s.critic)  # noqa: E731
 
     @jax.jit

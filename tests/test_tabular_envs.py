@@ -87,7 +87,7 @@ def test_the_short_corridor_is_example_13_1():
     close(jax.grad(value)(p), 0)
     assert value(p - 0.01) < value(p) > value(p + 0.01)
     obs = E.rollout(
-        env, lambda o, c, k: (jax.random.randint(k, 8, 0, 2), c, {}),
+        env, lambda o, c, k: (jax.random.randint(k, 8, 0, 2), c, ()),
         E.reset(env, jax.random.key(0), 8), (), jax.random.key(1), 9,
     )[2].obs  # fmt: skip
     assert obs.shape == (9, 8, 1)
@@ -267,8 +267,8 @@ def test_a_time_limit_truncates_and_a_goal_terminates():
     for limit, terminated, truncated in [(3, [0, 1, 0, 1], [0, 0, 0, 0]), (1, [0] * 4, [1] * 4)]:
         env = jaxpg.Env(core.default_params.replace(max_steps_in_episode=limit), core)
         begin = E.reset(env, jax.random.key(0), 1)
-        _, _, t, metrics = E.rollout(
-            env, lambda o, c, k: (right, c, {}), begin, (), jax.random.key(1), 4
+        _, _, t, _, metrics = E.rollout(
+            env, lambda o, c, k: (right, c, ()), begin, (), jax.random.key(1), 4
         )
         assert t.terminated[:, 0].tolist() == list(map(bool, terminated))
         assert t.truncated[:, 0].tolist() == list(map(bool, truncated))

@@ -84,6 +84,13 @@ class TrainState(NamedTuple):
     key: Key
 
 
+class Seen(NamedTuple):
+    """Of the policy at collection: leaves [T, N, ...]."""
+
+    draw: Array
+    carry: Tree  # before the step
+
+
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     if cfg.batch_norm and not (cfg.shared and cfg.memory == "none"):
@@ -115,11 +122,13 @@ def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> A
     return n_step_return(t.reward, next_value, *ends, cfg.gamma, cfg.n_step) - value
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tuple[Array, Metrics]:
+def loss(
+    params: Tree, cfg: Config, env: E.Env, t: Transition, seen: Seen, key: Key
+) -> tuple[Array, Metrics]:
     """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
     net, pi = actor_critic(cfg, env)
     start = starts(t.terminated | t.truncated)
-    out, value, after = learning(net, params, t.obs, t.extras["carry"], start)
+    out, value, after = learning(net, params, t.obs, seen.carry, start)
     _, next_value, _ = net.apply(params, t.next_obs, after)
     baseline = net.apply(params, t.obs, method="value") if cfg.batch_norm else value
     advantage = jax.lax.stop_gradient(advantages(cfg, t, baseline, next_value))
@@ -127,7 +136,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tupl
     if cfg.normalize_advantage:
         advantage = normalize.standardize(advantage)
 
-    l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
+    l_policy = losses.policy_gradient(pi.log_prob(out, seen.draw), advantage)
     l_value = losses.value(value, target)
     entropy = pi.entropy(out, key).mean()
     return l_policy + l_value - cfg.entropy_coef * entropy, {
@@ -148,9 +157,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         obs = normalize.whiten(state.obs_stats, obs)
         out, _, after = net.apply(state.params, obs, carry)
         draw, _ = pi.sample(out, key)
-        return pi.action(draw), after, {"draw": draw, "carry": carry}
+        return pi.action(draw), after, Seen(draw, carry)
 
-    env_state, carry, t, metrics = E.rollout(
+    env_state, carry, t, seen, metrics = E.rollout(
         env, act, state.env, state.carry, k_rollout, cfg.num_steps
     )
     ended = t.terminated | t.truncated
@@ -160,7 +169,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     t = t._replace(obs=obs, next_obs=next_obs, reward=reward)
 
     # Learn: one update of both on the whole rollout.
-    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, k_loss)
+    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, seen, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(running(net, state.params, t.obs), updates)
     state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)

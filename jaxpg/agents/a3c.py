@@ -99,7 +99,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tuple[Array, Metrics]:
+def loss(
+    params: Tree, cfg: Config, env: E.Env, t: Transition, draw: Array, key: Key
+) -> tuple[Array, Metrics]:
     """Actor, critic and entropy bonus on one worker's rollout [T, N]."""
     net, pi = actor_critic(cfg, env)
     out, value, _ = net.apply(params, t.obs)
@@ -109,7 +111,7 @@ def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tupl
         gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda)
     )
     target = advantage + jax.lax.stop_gradient(value)
-    l_policy = losses.policy_gradient(pi.log_prob(out, t.extras["draw"]), advantage)
+    l_policy = losses.policy_gradient(pi.log_prob(out, draw), advantage)
     l_value = losses.value(value, target)
     entropy = pi.entropy(out, key).mean()
     return l_policy + l_value - cfg.entropy_coef * entropy, {
@@ -135,18 +137,20 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         def act(obs, carry, key):
             out = net.apply(copy, normalize.whiten(stats, obs), method="policy")
             draw, _ = pi.sample(out, key)
-            return pi.action(draw), carry, {"draw": draw}
+            return pi.action(draw), carry, draw
 
-        env_state, _, t, metrics = E.rollout(env, act, env_state, (), k_rollout, cfg.num_steps)
+        env_state, _, t, draw, metrics = E.rollout(
+            env, act, env_state, (), k_rollout, cfg.num_steps
+        )
         ended = t.terminated | t.truncated
         scale = normalize.RewardScale(of_rewards, returns) if cfg.normalize_reward else ()
         scale, reward = normalize.scale_reward(scale, t.reward, ended, cfg.gamma)
-        seen = t._replace(
+        scaled = t._replace(
             obs=normalize.whiten(stats, t.obs),
             reward=reward,
             next_obs=normalize.whiten(stats, t.next_obs),
         )
-        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, seen, k_loss)
+        grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, scaled, draw, k_loss)
         updates, opt_state = opt.update(grads, opt_state, params)
         history, params = lag.push(history, params), optax.apply_updates(params, updates)
         stats, (of_rewards, returns) = normalize.update_stats(stats, t.obs), scale or ((), ())

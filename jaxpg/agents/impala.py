@@ -85,6 +85,13 @@ class TrainState(NamedTuple):
     key: Key
 
 
+class Seen(NamedTuple):
+    """Of the actors' policy: leaves [T, N, ...]."""
+
+    draw: Array
+    log_prob: Array
+
+
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     k_params, k_env, key = jax.random.split(key, 3)
@@ -102,13 +109,15 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def loss(params: Tree, cfg: Config, env: E.Env, t: Transition, key: Key) -> tuple[Array, Metrics]:
+def loss(
+    params: Tree, cfg: Config, env: E.Env, t: Transition, seen: Seen, key: Key
+) -> tuple[Array, Metrics]:
     """Policy, critic and entropy bonus on a rollout [T, N] of the actors' policy: sec. 4.2."""
     net, pi = actor_critic(cfg, env)
     out, value, _ = net.apply(params, t.obs)
     next_value = net.apply(params, t.next_obs, method="value")
-    log_prob = pi.log_prob(out, t.extras["draw"])
-    log_ratio = jax.lax.stop_gradient(log_prob - t.extras["log_prob"])
+    log_prob = pi.log_prob(out, seen.draw)
+    log_ratio = jax.lax.stop_gradient(log_prob - seen.log_prob)
     target, advantage = vtrace(
         log_ratio if cfg.correction == "vtrace" else jnp.zeros_like(log_ratio),
         t.reward, value, next_value, t.terminated, t.truncated,
@@ -138,9 +147,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def act(obs, carry, key):
         obs = normalize.whiten(state.obs_stats, obs)
         draw, log_prob = pi.sample(net.apply(behaviour, obs, method="policy"), key)
-        return pi.action(draw), carry, {"draw": draw, "log_prob": log_prob}
+        return pi.action(draw), carry, Seen(draw, log_prob)
 
-    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+    env_state, _, t, seen, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
 
     # Normalise by the statistics that the actors had; what they met is for the next rollout.
     stats = normalize.update_stats(state.obs_stats, t.obs)
@@ -150,7 +159,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     t = t._replace(obs=obs, reward=reward, next_obs=next_obs)
 
     # Learn, from the parameters of now.
-    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, k_loss)
+    grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, seen, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     history = lag.push(state.history, state.params)

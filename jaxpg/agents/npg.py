@@ -137,9 +137,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def act(obs, carry, key):
         out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
         draw, _ = pi.sample(out, key)
-        return pi.action(draw), carry, {"draw": draw}
+        return pi.action(draw), carry, draw
 
-    env_state, _, t, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+    env_state, _, t, draw, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
 
     # Advantages.
     def value_of(critic, obs):
@@ -155,7 +155,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         advantage = normalize.standardize(advantage)
 
     # Learn: the policy on the whole batch, then the critic.
-    batch = Batch(obs, t.extras["draw"], advantage)
+    batch = Batch(obs, draw, advantage)
     actor, info = improve(state.actor, cfg, env, batch, k_policy)
     flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
     critic, critic_opt, l_value = critics.fit(

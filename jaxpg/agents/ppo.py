@@ -90,6 +90,15 @@ class TrainState(NamedTuple):
     key: Key
 
 
+class Seen(NamedTuple):
+    """Of the policy at collection: leaves [T, N, ...]."""
+
+    draw: Array
+    log_prob: Array
+    out: Array  # the head's inputs
+    carry: Tree  # before the step
+
+
 class Batch(NamedTuple):
     """What learning needs of a rollout: leaves [T, N, ...]; without memory, [T * N, ...]."""
 
@@ -185,10 +194,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         obs = normalize.whiten(state.obs_stats, obs)
         out, _, after = net.apply(state.params, obs, carry)
         draw, log_prob = pi.sample(out, key)
-        seen = {"draw": draw, "log_prob": log_prob, "out": out, "carry": carry}
-        return pi.action(draw), after, seen
+        return pi.action(draw), after, Seen(draw, log_prob, out, carry)
 
-    env_state, carry, t, metrics = E.rollout(
+    env_state, carry, t, seen, metrics = E.rollout(
         env, act, state.env, state.carry, k_rollout, cfg.num_steps
     )
 
@@ -196,11 +204,11 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     ended = t.terminated | t.truncated
     scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
-    _, value, after = net.apply(state.params, obs, t.extras["carry"])
+    _, value, after = net.apply(state.params, obs, seen.carry)
     _, next_value, _ = net.apply(state.params, next_obs, after)
     advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
     batch = Batch(
-        obs=obs, start=starts(ended), **t.extras,
+        obs=obs, start=starts(ended), **seen._asdict(),
         value=value, advantage=advantage, target=advantage + value,
     )  # fmt: skip
     if cfg.memory == "none":

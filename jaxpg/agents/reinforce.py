@@ -175,10 +175,10 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def act(obs, carry, key):
         obs = normalize.whiten(state.obs_stats, obs)
         draw, _ = pi.sample(net.apply(state.actor, obs, method="policy"), key)
-        return pi.action(draw), carry, {"draw": draw}
+        return pi.action(draw), carry, draw
 
     fresh = E.reset(env, k_env, cfg.num_envs)
-    _, _, t, metrics = E.rollout(env, act, fresh, (), k_rollout, cfg.num_steps)
+    _, _, t, draw, metrics = E.rollout(env, act, fresh, (), k_rollout, cfg.num_steps)
 
     # Normalise; the statistics of observations are for the next rollout.
     stats = normalize.update_stats(state.obs_stats, t.obs)
@@ -194,7 +194,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         next_value = net.apply(state.critic, t.next_obs, method="value")
     weight, counts = weights(cfg, t, value, next_value)
     episodes = ((t.terminated | t.truncated) & counts).sum(dtype=jnp.int32)
-    batch = Batch(t.obs, t.extras["draw"], weight, counts, episodes)
+    batch = Batch(t.obs, draw, weight, counts, episodes)
 
     # Learn.
     grads, info = jax.grad(loss, has_aux=True)(state.actor, cfg, env, batch, k_loss)

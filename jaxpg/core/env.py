@@ -9,13 +9,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import spaces
+from jaxpg.core import signals, spaces
 from jaxpg.core.observations import Masked, array_leaves
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
@@ -97,15 +97,10 @@ def _as_floats(space, obs: Tree) -> Tree:
 def _masked_by_info(core) -> bool:
     """Whether the `info` of `step` has an `action_mask`."""
     params = core.default_params
-    space = core.action_space(params)
-    if spaces.kind(space) not in ("discrete", "multi-discrete", "multi-binary"):
+    kind = spaces.kind(core.action_space(params))
+    if kind not in ("discrete", "multi-discrete", "multi-binary"):
         return False
-
-    def info(key):
-        action = jnp.zeros(space.shape, jnp.int32)
-        return core.step(key, core.reset(key, params)[1], action, params)[-1]
-
-    return "action_mask" in jax.eval_shape(info, jax.random.key(0))
+    return "action_mask" in signals.info_of_step(core, params)
 
 
 def to_space(env: Env, action: Array) -> Array:
@@ -148,11 +143,16 @@ def first_infinite_bound(env: Env) -> str | None:
 
 
 def reset(env: Env, key: Key, num_envs: int) -> EnvState:
-    """`num_envs` fresh episodes."""
+    """`num_envs` fresh episodes.
+
+    Raises ValueError for signals that the core names and does not have.
+    """
+    said = signals.shapes(env.core, env.params)
+    sums = {name: jnp.zeros(num_envs, float) for name, x in said.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
     obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
     zeros = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
-    return EnvState(inner, _observe(env, obs), *zeros)
+    return EnvState(inner, _observe(env, obs), *zeros, sums)
 
 
 def step(
@@ -161,7 +161,7 @@ def step(
     """One step of every environment; those whose episode ends are reset.
 
     action: [N, *action] in the units of the space. reset: if False they may go on beyond their end
-    instead, for a caller that looks no further. Returns a Transition [N, ...] without extras.
+    instead, for a caller that looks no further. Returns a Transition [N, ...].
     """
     keys = jax.random.split(key, action.shape[0])
     return _step(env, state, action, keys, None if reset or _overrides_step(env) else ())
@@ -182,12 +182,14 @@ def _step(
     if fresh:
         obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
     reward, next_obs = reward.astype(float), _observe(env, info["final_observation"], info)
-    t = Transition(state.obs, action, reward, terminated, truncated, next_obs, {})
+    said = {name: info[name].astype(float) for name in getattr(env.core, "signals", ())}
+    t = Transition(state.obs, action, reward, terminated, truncated, next_obs, said)
     if "action_mask" in info:  # of an episode's first state nothing is known
         info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
     episode_return = (state.episode_return + reward) * going
     length = (state.episode_length + 1) * going
-    return EnvState(inner, _observe(env, obs, info), episode_return, length), t
+    sums = {name: (x + said[name]) * going for name, x in state.episode_signals.items()}
+    return EnvState(inner, _observe(env, obs, info), episode_return, length, sums), t
 
 
 def _overrides_step(env: Env) -> bool:
@@ -243,17 +245,27 @@ def zero_carry(carry: Tree) -> Tree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
 
 
+Seen = TypeVar("Seen")
+
+
 def rollout(
-    env: Env, policy: Callable, state: EnvState, carry: Tree, key: Key, num_steps: int
-) -> tuple[EnvState, Tree, Transition, Metrics]:
+    env: Env,
+    policy: Callable[[Tree, Tree, Key], tuple[Array, Tree, Seen]],
+    state: EnvState,
+    carry: Tree,
+    key: Key,
+    num_steps: int,
+) -> tuple[EnvState, Tree, Transition, Seen, Metrics]:
     """Steps every environment `num_steps` times under `policy`.
 
-    policy(obs [N, *obs], carry, key) -> action [N, *action], carry, extras (dict of [N, ...]).
-    A carry [N, ...] (recurrent state) is zeroed where an episode ended; pass () without one.
+    policy(obs [N, *obs], carry, key) -> action [N, *action], carry, seen. A carry [N, ...]
+    (recurrent state) is zeroed where an episode ended; pass () without one. `seen` is what learning
+    needs of the policy beside its action: a NamedTuple of the caller's own, leaves [N, ...], or one
+    array, or ().
 
-    Returns the new EnvState, the carry, a Transition [T, N, ...], and the metrics of the
-    episodes that ended: `episode/return` and `episode/length` (means; NaN if none ended, which
-    is "no data") and `episode/count`.
+    Returns the new EnvState, the carry, a Transition [T, N, ...], seen [T, N, ...], and the
+    metrics of the episodes that ended: `episode/return`, `episode/length` and `episode/<name>` of
+    every scalar signal (means; NaN if none ended, which is "no data") and `episode/count`.
     """
     num_envs = len(state.episode_return)
     k_policy, k_envs = jax.random.split(key)
@@ -261,39 +273,54 @@ def rollout(
     k_envs = jax.random.split(k_envs, (num_steps, num_envs))
 
     def body(loop, drawn):
-        state, carry, (returns, lengths, count) = loop
+        state, carry, sums = loop
         k_policy, k_envs, fresh = drawn
-        action, carry, extras = policy(state.obs, carry, k_policy)
+        action, carry, seen = policy(state.obs, carry, k_policy)
         new, t = _step(env, state, action, k_envs, fresh)
         ended = t.terminated | t.truncated
         carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
-        sums = (
-            returns + ((state.episode_return + t.reward) * ended).sum(),
-            lengths + ((state.episode_length + 1) * ended).sum(dtype=jnp.int32),
-            count + ended.sum(dtype=jnp.int32),
-        )
-        return (new, carry, sums), t._replace(extras=extras)
+        sums = jax.tree.map(jnp.add, sums, ended_episodes(state, t))
+        return (new, carry, sums), (t, seen)
 
-    zero = jnp.zeros((), jnp.int32)
-    loop = (*shard_axis((state, carry), 0), (jnp.zeros((), float), zero, zero))
-    (state, carry, (returns, lengths, count)), batch = jax.lax.scan(
+    zero, nothing = jnp.zeros((), jnp.int32), jnp.zeros((), float)
+    sums = {"return": nothing, "length": zero, "count": zero}
+    sums |= dict.fromkeys(state.episode_signals, nothing)
+    loop = (*shard_axis((state, carry), 0), sums)
+    (state, carry, sums), (t, seen) = jax.lax.scan(
         body, loop, (k_policy, *shard_axis(_presample_resets(env, k_envs), 1))
     )
-    metrics = {  # 0 / 0 is NaN: before the first episode ends there is no mean
-        "episode/return": returns / count,
-        "episode/length": lengths / count,
-        "episode/count": count,
+    return state, carry, *shard_axis((t, seen), 1), episode_metrics(sums)
+
+
+def ended_episodes(state: EnvState, t: Transition) -> dict[str, Array]:
+    """Sums over the episodes that end with a step [N, ...] from `state`: `return`, `length`, every
+    scalar signal, and `count`, how many they are."""
+    ended = t.terminated | t.truncated
+    said = {k: ((x + t.signals[k]) * ended).sum() for k, x in state.episode_signals.items()}
+    return said | {
+        "return": ((state.episode_return + t.reward) * ended).sum(),
+        "length": ((state.episode_length + 1) * ended).sum(dtype=jnp.int32),
+        "count": ended.sum(dtype=jnp.int32),
     }
-    return state, carry, shard_axis(batch, 1), metrics
+
+
+def episode_metrics(sums: dict[str, Array]) -> Metrics:
+    """Means an episode, from such sums: `episode/<name>`, and `episode/count`.
+
+    0 / 0 is NaN: before the first episode ends there is no mean.
+    """
+    count = sums["count"]
+    means = {f"episode/{name}": x / count for name, x in sums.items() if name != "count"}
+    return means | {"episode/count": count}
 
 
 def merge_metrics(metrics: Metrics) -> Metrics:
-    """The metrics of one rollout from those of several, each [K]."""
+    """The metrics `episode/...` of one rollout from those of several, each [K]."""
     count = metrics["episode/count"]
     total = count.sum(dtype=jnp.int32)
 
     def mean(x):
         return jnp.where(count > 0, x * count, 0).sum() / total
 
-    means = {k: mean(metrics[k]) for k in ("episode/return", "episode/length")}
-    return means | {"episode/count": total}
+    episodes = {k: mean(x) for k, x in metrics.items() if k.startswith("episode/")}
+    return episodes | {"episode/count": total}

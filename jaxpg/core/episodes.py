@@ -75,7 +75,7 @@ def actions(
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
-    _, _, t, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
+    _, _, t, _, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
     ended = t.terminated | t.truncated
     return t.action, jnp.cumsum(ended, 0, dtype=jnp.int32) - ended == 0
 
@@ -86,7 +86,7 @@ def _begin(agent, cfg, env, state, key, episodes, greedy) -> tuple[Callable, E.E
 
     def policy(obs, carry, key):
         action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
-        return action, carry, {}
+        return action, carry, ()
 
     env_state = without_weak_types(E.reset(env, k_env, episodes))
     # What the policy answers to () has the shapes of what it remembers.

@@ -20,6 +20,7 @@ class EnvState(NamedTuple):
     obs: Tree  # [N, *obs]
     episode_return: Array  # [N] float: undiscounted, of the running episode
     episode_length: Array  # [N] int32: 0 at the start of an episode
+    episode_signals: dict[str, Array]  # [N] float each: sums of the scalar ones, likewise
 
 
 class Transition(NamedTuple):
@@ -35,7 +36,7 @@ class Transition(NamedTuple):
     terminated: Array  # [T, N] bool: the MDP ended, do not bootstrap
     truncated: Array  # [T, N] bool: cut short, bootstrap from next_obs
     next_obs: Tree  # [T, N, *obs]
-    extras: dict  # [T, N, ...] whatever the policy returned beside its action
+    signals: dict[str, Array]  # [T, N, ...] float: those that the core names; {} if it names none
 
 
 class Agent(NamedTuple, Generic[C]):

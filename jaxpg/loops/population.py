@@ -33,6 +33,7 @@ class Lives(NamedTuple):
     returns: Array  # [P, E] undiscounted, until the end or `num_steps`
     lengths: Array  # [P, E] int32
     ended: Array  # [P, E] bool
+    signals: dict[str, Array]  # [P, E] each: sums of the scalar ones, like the returns
     seen: RunningStats | tuple  # [P, ...] of the observations; () if nobody asks
 
 
@@ -77,11 +78,12 @@ def fitness(
     lives = _spread(cfg, env, candidates, stats, key)
     value = lives.returns.mean(-1)
     fine = jnp.isfinite(value) & jnp.isfinite(candidates).all(-1)
-    count = lives.ended.sum(dtype=jnp.int32)
-    metrics = {
-        "episode/return": jnp.where(lives.ended, lives.returns, 0).sum() / count,
-        "episode/length": (lives.lengths * lives.ended).sum(dtype=jnp.int32) / count,
-        "episode/count": count,
+    totals = lives.signals | {"return": lives.returns}
+    sums = {name: jnp.where(lives.ended, x, 0).sum() for name, x in totals.items()} | {
+        "length": (lives.lengths * lives.ended).sum(dtype=jnp.int32),
+        "count": lives.ended.sum(dtype=jnp.int32),
+    }
+    metrics = E.episode_metrics(sums) | {
         "population/best": jnp.where(fine, value, -jnp.inf).max(),
         "population/mean": masked_mean(value, fine),
         "population/env_steps": lives.lengths.sum(dtype=jnp.int32),
@@ -222,13 +224,17 @@ def _live(shared: tuple, own: tuple) -> Lives:
             lives.returns + jnp.where(alive, t.reward, 0),
             lives.lengths + alive,
             lives.ended | t.terminated | t.truncated,
+            {k: x + jnp.where(alive, t.signals[k], 0) for k, x in lives.signals.items()},
             (),
         )
         return step + 1, state, lives, sums
 
     state = jax.vmap(begin, axis, axis_size=len(candidates))(keys)
     shape = len(candidates), cfg.episodes
-    lives = Lives(jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), ())
+    lives = Lives(
+        jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool),
+        jax.tree.map(jnp.zeros_like, state.episode_signals), (),
+    )  # fmt: skip
     centre = jax.tree.map(lambda x: x.mean(1), state.obs)
     sums = () if stats == () else (jax.tree.map(jnp.zeros_like, centre),) * 2
     zero = jnp.zeros((), jnp.int32)

@@ -32,10 +32,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
+from jaxpg.core import signals
 from jaxpg.core.config import label, require
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
-from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
+from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
 from jaxpg.replay import prioritized, uniform
@@ -52,6 +53,19 @@ class Replay(NamedTuple):
     reward_scale: normalize.RewardScale | tuple
 
 
+class Row(NamedTuple):
+    """A Transition as the buffer holds it, and what the policy remembered before it."""
+
+    obs: Tree
+    action: Array  # as the policy gave it
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Tree
+    signals: dict[str, Array]
+    carry: Tree  # () without memory
+
+
 class Batch(NamedTuple):
     """Transitions to learn from; a target is `reward + discount * V(next_obs)`.
 
@@ -64,6 +78,7 @@ class Batch(NamedTuple):
     discount: Array  # [B] gamma^n; 0 after a termination
     next_obs: Tree  # [B, *obs] the true successor, n steps ahead
     weight: Array  # [B] importance weights; ones if sampling is uniform
+    signals: dict[str, Array]  # [B, ...] of the step itself, also where the reward is of n steps
     before: Tree = ()  # [burn_in, B, *obs] the steps before the sequence; () without memory
     carry: Tree = ()  # [1, B, ...] what was remembered before the first of them
     start: Array | tuple = ()  # [burn_in + sequence_length, B] bool: an episode begins
@@ -111,8 +126,11 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     obs = jax.tree.map(lambda x: x[0], state.obs)
     shape, dtype = ((), jnp.int32) if env.discrete else ((E.action_size(env),), float)
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
-    extras = {"carry": jax.tree.map(lambda x: x[0], carry)} if _remembers(cfg) else {}
-    buffer = uniform.init(Transition(obs, action, reward, no, no, obs, extras), cfg.buffer_size)
+    remembered = jax.tree.map(lambda x: x[0], carry) if _remembers(cfg) else ()
+    said = signals.shapes(env.core, env.params)
+    said = {name: jnp.zeros(x.shape, x.dtype) for name, x in said.items()}
+    row = Row(obs, action, reward, no, no, obs, said, remembered)
+    buffer = uniform.init(row, cfg.buffer_size)
     return Replay(
         state,
         carry,
@@ -199,10 +217,9 @@ def step(
         action, after = policy(whiten(replay, obs), carry, k_policy)
         if cfg.random_warmup:
             action = jnp.where(warming, _random_like(action, env, obs, k_random), action)
-        extras = {"carry": carry} if _remembers(cfg) else {}
-        return E.to_space(env, action), after, {"action": action} | extras
+        return E.to_space(env, action), after, (action, carry if _remembers(cfg) else ())
 
-    env_state, carry, t, metrics = E.rollout(
+    env_state, carry, t, (action, before), metrics = E.rollout(
         env, act, replay.env, replay.carry, k_rollout, cfg.num_steps
     )
 
@@ -210,11 +227,10 @@ def step(
     stats = normalize.update_stats(replay.obs_stats, t.obs)
     ended = t.terminated | t.truncated
     scale = normalize.update_reward_scale(replay.reward_scale, t.reward, ended, cfg.gamma)
-    action = t.extras.pop("action")
-    t = t._replace(action=action)
-    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t)
+    rows = Row(*t._replace(action=action), before)
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
     if cfg.prioritized:
-        new = (buffer.position + jnp.arange(len(rows.reward), dtype=jnp.int32)) % cfg.buffer_size
+        new = (buffer.position + jnp.arange(t.reward.size, dtype=jnp.int32)) % cfg.buffer_size
         priorities = prioritized.add(priorities, new, cfg.priority_exponent)
     buffer = uniform.add(buffer, rows)
 
@@ -272,9 +288,10 @@ def sample(
         buffer, index, cfg.n_step, cfg.num_envs, cfg.gamma,
         lambda reward: normalize.divide_reward(scale, reward),
     )  # fmt: skip
-    obs, action = (jax.tree.map(lambda x: x[index], x) for x in buffer.data[:2])
+    data = buffer.data
+    obs, action, said = jax.tree.map(lambda x: x[index], (data.obs, data.action, data.signals))
     obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
-    return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight), 0)
+    return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight, said), 0)
 
 
 def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tuple[Array, Batch]:
@@ -283,16 +300,16 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
     first = uniform.sequences(buffer, key, cfg.batch_size, steps, cfg.num_envs)
     line = first + jnp.arange(steps, dtype=jnp.int32)[:, None] * cfg.num_envs
     line = line % cfg.buffer_size  # [steps, B]
-    t = buffer.data._replace(extras={})
-    t = jax.tree.map(lambda x: x[line], t)
+    t = jax.tree.map(lambda x: x[line], buffer.data._replace(carry=()))
     obs, next_obs = (normalize.whiten(stats, x) for x in (t.obs, t.next_obs))
     reward, discount = normalize.divide_reward(scale, t.reward), cfg.gamma * ~t.terminated
     learnt = obs, t.action, reward, discount, next_obs
     batch = Batch(
         *jax.tree.map(lambda x: x[burn_in:], learnt),
         weight=jnp.ones((1, cfg.batch_size), float),
+        signals=jax.tree.map(lambda x: x[burn_in:], t.signals),
         before=jax.tree.map(lambda x: x[:burn_in], obs),
-        carry=jax.tree.map(lambda x: x[first][None], buffer.data.extras["carry"]),
+        carry=jax.tree.map(lambda x: x[first][None], buffer.data.carry),
         start=starts(t.terminated | t.truncated),
     )
     batch = shard_axis(batch, 1)

@@ -103,12 +103,7 @@ def explore(Q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
 def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):
     """One step of every environment: its new state, a Transition [N, ...], `rollout`'s metrics."""
     new, t = E.step(env, state, action, key)
-    ended = t.terminated | t.truncated
-    count = ended.sum(dtype=jnp.int32)
-    returns = ((state.episode_return + t.reward) * ended).sum()
-    lengths = ((state.episode_length + 1) * ended).sum(dtype=jnp.int32)
-    metrics = {"episode/return": returns / count, "episode/length": lengths / count}
-    return new, t, metrics | {"episode/count": count}
+    return new, t, E.episode_metrics(E.ended_episodes(state, t))
 
 
 class Change(NamedTuple):
@@ -153,6 +148,5 @@ def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
     nothing = Change(somewhere, jnp.zeros(cfg.num_envs, float), tables.visits[somewhere])
     keys = jax.random.split(key, cfg.num_steps)
     (tables, last, carry), metrics = jax.lax.scan(body, (tables, nothing, carry), keys)
-    episodes = {name: metrics.pop(name) for name in list(metrics) if name.startswith("episode/")}
-    means = {name: m.mean() for name, m in metrics.items()}
-    return _write(tables, last), carry, E.merge_metrics(episodes) | means
+    means = {name: m.mean() for name, m in metrics.items() if not name.startswith("episode/")}
+    return _write(tables, last), carry, E.merge_metrics(metrics) | means

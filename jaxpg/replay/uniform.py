@@ -84,11 +84,11 @@ def n_step(
 ) -> tuple[Array, Array, Tree]:
     """The next n steps from each of the rows `index` [B]: Sutton & Barto (2018) eq. 7.1.
 
-    The data are Transitions, a step of `stride` environments in `stride` rows, and the capacity is
-    a multiple of `stride`. Returns the discounted sum of rewards [B], the factor of the value that
-    follows [B], and the observation [B, *obs] that it is the value of. There are fewer than n
-    steps where an episode ends (a termination makes the factor 0, a truncation does not) or the
-    newest row is reached. `reward_of` turns what is stored into what is summed.
+    The data have a Transition's fields, a step of `stride` environments in `stride` rows, and the
+    capacity is a multiple of `stride`. Returns the discounted sum of rewards [B], the factor of the
+    value that follows [B], and the observation [B, *obs] that it is the value of. There are fewer
+    than n steps where an episode ends (a termination makes the factor 0, a truncation does not) or
+    the newest row is reached. `reward_of` turns what is stored into what is summed.
     """
     data, total = buffer.data, capacity(buffer)
     ahead = jnp.arange(n, dtype=jnp.int32)[:, None]

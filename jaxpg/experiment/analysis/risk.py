@@ -1,18 +1,18 @@
 """How a policy's gains are spread over episodes, and not only their mean: for money.
 
     gains = risk.gains(ppo, cfg, env, state, key, episodes=2000, num_steps=12)
-    print(risk.table({"PPO": gains, ...})); risk.figure({...}, "risk.png")
+    print(risk.table({"PPO": gains, ...}))
 
-A gain is the reward of a step, in whatever unit; `scale` makes dollars of it. What is measured is
-an environment's reward: for the risk of the shortfall itself set `risk_aversion` to 0, for that of
-wealth take utility="log", whose gains are log-returns. Losses count as positive in VaR, CVaR and
-drawdown. Intervals are those of `bootstrap.interval`, episodes resampled.
+`figures.risk.draw_risk` draws them. A gain is the reward of a step, in whatever unit; `scale` makes
+dollars of it. Measured is an environment's reward: for the risk of the shortfall itself set
+`risk_aversion` to 0, for that of wealth take utility="log", whose gains are log-returns. Losses
+count as positive in VaR, CVaR and drawdown. Intervals are those of `bootstrap.interval`, episodes
+resampled.
 """
 
 import functools
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -50,10 +50,10 @@ def gains(
 
     def policy(obs, carry, key):
         action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
-        return action, carry, {}
+        return action, carry, ()
 
     carry = E.zero_carry(jax.eval_shape(lambda: policy(begin.obs, (), key)[1]))
-    _, _, t, _ = E.rollout(env, policy, begin, carry, key, num_steps)
+    _, _, t, _, _ = E.rollout(env, policy, begin, carry, key, num_steps)
     ended = (t.terminated | t.truncated).astype(jnp.int32)
     return jnp.where(jnp.cumsum(ended, 0) - ended == 0, t.reward, 0)
 
@@ -99,7 +99,7 @@ def measures(
     Raises ValueError for gains that are not finite, fewer than two episodes, or an option that is
     not allowed.
     """
-    gains, totals = _checked(gains, scale, level)
+    gains, totals = check_gains(gains, scale, level)
     share = f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}"
     asked = {
         "mean": (lambda x: x.mean((-2, -1)), totals),
@@ -123,7 +123,9 @@ def table(of: Mapping[str, np.ndarray], **options):
     """
     from rich.table import Table
 
-    rows = {name: measures(gains, **options) for name, gains in _some(of).items()}
+    if not of:
+        raise ValueError("of={}: allowed is at least one policy's gains")
+    rows = {name: measures(gains, **options) for name, gains in of.items()}
     found = Table("policy", box=None)
     for column in next(iter(rows.values())):
         found.add_column(column, justify="right")
@@ -132,68 +134,9 @@ def table(of: Mapping[str, np.ndarray], **options):
     return found
 
 
-def figure(
-    of: Mapping[str, np.ndarray],
-    path: str | Path,
-    *,
-    unit: str = "",
-    level: float = 0.95,
-    **options,
-) -> None:
-    """Draws how the gains [T, episodes] of each policy are spread, and every measure with its
-    interval, into a PNG or SVG.
-
-    unit: what gains are counted in, for the axes. options: of `measures`.
-    """
-    from matplotlib.lines import Line2D
-
-    from jaxpg.experiment.figures import style
-
-    rows = {n: measures(g, level=level, **options) for n, g in _some(of).items()}
-    names, columns = list(rows), list(next(iter(rows.values())))
-    height = 2.6 + 0.9 + 0.24 * len(names)
-    shown = style.blank(style.WIDE, height + 1.2)
-    parts = shown.add_gridspec(3, 3, height_ratios=(2.4, *[0.5 + 0.22 * len(names)] * 2))
-    top = shown.add_subplot(parts[0, :])
-    totals = {n: _checked(g, options.get("scale", 1.0), level)[1] for n, g in of.items()}
-    low = min(np.quantile(x, 0.001) for x in totals.values())
-    high = max(np.quantile(x, 0.999) for x in totals.values())
-    bins = np.linspace(low, high, 60) if high > low else 10
-    for i, (name, x) in enumerate(totals.items()):
-        look = {"color": style.colour(i), "linewidth": 1.5, "linestyle": style.dash(i)}
-        top.hist(np.clip(x, low, high), bins, density=True, histtype="step", label=name, **look)
-        top.axvline(-value_at_risk(x, level), **look | {"linewidth": 0.9, "linestyle": ":"})
-    style.tidy(top)
-    top.set_xlabel(f"gain of an episode{unit and f', {unit}'}")
-    top.set_yticks([])
-    style.title(top, "How gains are spread", f"dotted: minus the {columns[3]}")
-    lines = [
-        Line2D([], [], color=style.colour(i), linestyle=style.dash(i), label=name)
-        for i, name in enumerate(names)
-    ]
-    top.legend(handles=lines, frameon=False, fontsize=8)
-    for j, column in enumerate(columns):
-        axes = shown.add_subplot(parts[1 + j // 3, j % 3])
-        for i, name in enumerate(names):
-            e = rows[name][column]
-            axes.plot([e.low, e.high], [i, i], color=style.colour(i), linewidth=2)
-            axes.plot(e.value, i, "o", color=style.colour(i), markersize=4)
-        style.tidy(axes)
-        axes.set_yticks(range(len(names)), names if j % 3 == 0 else [""] * len(names), fontsize=8)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.locator_params(axis="x", nbins=4)
-        style.title(axes, column)
-    style.save(shown, path)
-
-
-def _some(of: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    if not of:
-        raise ValueError("of={}: allowed is at least one policy's gains")
-    return of
-
-
-def _checked(gains, scale: float, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gains [T, episodes], scaled, and their sums [episodes]."""
+def check_gains(gains, scale: float, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns gains [T, episodes], scaled, and their sums [episodes]. Raises ValueError for gains
+    that are not finite, fewer than two episodes, or a scale or level that is not allowed."""
     gains = np.asarray(gains, float)
     if gains.ndim != 2 or gains.shape[1] < 2:
         raise ValueError(f"gains of shape {gains.shape}: allowed is [steps, episodes >= 2]")

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, unknown
-from jaxpg.core.types import Array, Key, Transition, Tree
+from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.heads import ActionHead
 from jaxpg.ops import losses, normalize
@@ -92,12 +92,24 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
     )
 
 
+class Episodes(NamedTuple):
+    """One whole episode in each of E environments, in T steps."""
+
+    obs: Tree  # [T, E, *obs]
+    draw: Array  # [T, E, ...] what the policy drew
+    action: Array  # [T, E, *action] as the environment received it
+    reward: Array  # [T, E]
+    terminated: Array  # [T, E] bool
+    truncated: Array  # [T, E] bool
+    next_obs: Tree  # [T, E, *obs] the true successor
+    mask: Array  # [T, E] bool: false after the episode's end
+
+
 def collect(
     cfg, env: E.Env, state: Tree, key: Key, episodes: int = 128, num_steps: int | None = None
-) -> Transition:
-    """One whole episode in each of `episodes` environments, under the sampled policy. [T, E, ...]
+) -> Episodes:
+    """One whole episode in each of `episodes` environments, under the sampled policy.
 
-    extras: `draw`, what the policy drew, and `mask` [T, E] bool, false after the episode's end.
     num_steps: T, by default the environment's `max_steps_in_episode`; an episode that is longer
     counts as truncated there. Raises ValueError if there is no such limit and none is given.
     """
@@ -108,19 +120,19 @@ def collect(
 
 
 @functools.partial(jax.jit, static_argnames=("episodes", "num_steps"))
-def _collect(cfg, env, state, key, episodes, num_steps) -> Transition:
+def _collect(cfg, env, state, key, episodes, num_steps) -> Episodes:
     pi, actor, policy, _ = parts(cfg, env, state)
     k_env, k_rollout = jax.random.split(key)
 
     def act(obs, carry, key):
         draw, _ = pi.sample(policy(actor, obs), key)
-        return pi.action(draw), carry, {"draw": draw}
+        return pi.action(draw), carry, draw
 
     fresh = E.reset(env, k_env, episodes)
-    _, _, t, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
+    _, _, t, draw, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
     ended = t.terminated | t.truncated
     first = jnp.cumsum(ended, 0, dtype=jnp.int32) - ended == 0
-    return t._replace(extras=t.extras | {"mask": first})
+    return Episodes(t.obs, draw, t.action, t.reward, t.terminated, t.truncated, t.next_obs, first)
 
 
 def longest_episode(env: E.Env) -> int:
@@ -137,7 +149,7 @@ def gradient_estimators(
     cfg,
     env: E.Env,
     state: Tree,
-    t: Transition,
+    t: Episodes,
     *,
     gamma=None,
     value: Callable | None = None,
@@ -175,7 +187,7 @@ def gradient_estimators(
 
 @functools.partial(jax.jit, static_argnames=("n", "discount_states"))
 def _weights(t, values, gamma, lambdas, n, discount_states) -> list[Array]:
-    ends, mask = (t.terminated, t.truncated), t.extras["mask"]
+    ends, mask = (t.terminated, t.truncated), t.mask
     ended = t.terminated | t.truncated
     to_go = reward_to_go(t.reward, *ends, gamma)
     steps = mask.sum(0, dtype=jnp.int32)
@@ -206,7 +218,7 @@ def gradient_stats(
     cfg,
     env: E.Env,
     state: Tree,
-    t: Transition,
+    t: Episodes,
     weights: Mapping[str, Array],
     reference: str = "reward-to-go",
 ) -> dict[str, GradientStats]:
@@ -248,7 +260,7 @@ def _gradient_stats(cfg, env, state, t, weights, reference) -> GradientStats:
 
     k, episodes = weights.shape[0], weights.shape[2]
     zeros = jnp.zeros(k, flat.dtype)
-    own = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (t.obs, t.extras["draw"]))
+    own = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (t.obs, t.draw))
     each = (jnp.arange(episodes), *own, jnp.moveaxis(weights, 2, 0))
     moments = jnp.zeros((k, flat.size), flat.dtype), zeros, zeros
     (mean, square, product), _ = jax.lax.scan(welford, moments, each)
@@ -278,7 +290,7 @@ def episode_gradients(log_prob: Callable, params: Tree, weights: Array) -> Array
 def fit_value(
     cfg,
     env: E.Env,
-    t: Transition,
+    t: Episodes,
     key: Key,
     *,
     gamma=None,
@@ -308,7 +320,7 @@ def _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
     net, _ = actor_critic(cfg, env)
     k_params, k_batch = jax.random.split(key)
     params = net.init(k_params, env.example_obs, method="value")
-    target, mask = reward_to_go(t.reward, t.terminated, t.truncated, gamma), t.extras["mask"]
+    target, mask = reward_to_go(t.reward, t.terminated, t.truncated, gamma), t.mask
     mean = masked_mean(target, mask)
     std = jnp.sqrt(masked_mean(jnp.square(target - mean), mask) + 1e-8)
     stats = normalize.update_stats(normalize.init_stats(env.example_obs), t.obs)
@@ -333,7 +345,7 @@ def _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
 
 
 def explained_variance(
-    cfg, env: E.Env, state: Tree, t: Transition, *, gamma=None, value: Callable | None = None
+    cfg, env: E.Env, state: Tree, t: Episodes, *, gamma=None, value: Callable | None = None
 ) -> Array:
     """1 - Var[G - V(s)] / Var[G] over the steps of episodes t from `collect`, G the reward-to-go.
 
@@ -344,7 +356,7 @@ def explained_variance(
         raise ValueError(f"value=None: {label(type(cfg))} learnt no critic, pass a function of obs")
     gamma = cfg.gamma if gamma is None else gamma
     target = reward_to_go(t.reward, t.terminated, t.truncated, gamma)
-    return losses.explained_variance(value(t.obs), target, t.extras["mask"])
+    return losses.explained_variance(value(t.obs), target, t.mask)
 
 
 def check_count(name: str, value, least: int) -> None:

@@ -127,10 +127,10 @@ def _begin(cfg, env, key, agent, seeds, num_envs, num_steps):
         k_env, k_rollout = jax.random.split(jax.random.fold_in(key, _PROBE))
 
         def act(obs, carry, key):
-            return *agent.act(cfg, env, state, obs, carry, key, False), {}
+            return *agent.act(cfg, env, state, obs, carry, key, False), ()
 
         fresh = E.reset(env, k_env, num_envs)
-        _, _, t, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
+        _, _, t, _, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
         return learnt_params(state), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t.obs)
 
     return _many(one, seeds)((cfg, env), key)

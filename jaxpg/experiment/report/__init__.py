@@ -1,0 +1,8 @@
+"""One HTML page of runs, sweeps and comparisons: `jaxpg.report`.
+
+build.py      puts it together
+sweep.py      the section of a sweep or a comparison
+parts.py      tables and texts that sections share
+html.py       elements of the page
+reproduce.py  the commands that give a result again
+"""

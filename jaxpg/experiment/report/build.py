@@ -27,9 +27,8 @@ from jaxpg.experiment.report.parts import (
 from jaxpg.experiment.report.sweep import of_sweep
 from jaxpg.experiment.run import measured
 from jaxpg.experiment.run.measured import Record
+from jaxpg.experiment.run.provenance import RUN, is_sweep
 from jaxpg.experiment.text import format_count
-
-SWEEP = "sweep.json"
 
 
 def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
@@ -83,11 +82,11 @@ def _open(run):
     if isinstance(run, Result):
         return measured.read(run)
     folder = Path(run)
-    if (folder / SWEEP).exists():
+    if is_sweep(folder):
         from jaxpg.experiment.sweeps import tables
 
         return tables.load(folder)
-    if not (folder / "run.json").exists():
+    if not (folder / RUN).exists():
         raise ValueError(f"{folder}: allowed is the folder of a run, a sweep or a comparison")
     return measured.read(folder)
 

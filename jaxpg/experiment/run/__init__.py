@@ -1,0 +1,7 @@
+"""The folder of one run.
+
+folder.py      writes, resumes and loads it
+checkpoint.py  whole training states, checked byte by byte
+provenance.py  run.json: agent, config, environment, key and versions, and the way back to objects
+measured.py    metrics and evaluations as they stand, for figures and reports
+"""

@@ -31,8 +31,19 @@ from jaxpg.experiment.callbacks.guards import nan_guard
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.run import checkpoint, provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
+from jaxpg.experiment.run.provenance import RUN
 
-LEAST = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
+
+class Settings(NamedTuple):
+    """Settings of a run folder, see `jaxpg.run`; run.json keeps them under these names."""
+
+    chunk: int | None = None  # `core.run` chooses
+    evaluations: int = 10
+    episodes: int = 128
+    checkpoints: int = 5
+    keep: int = 3
+    target: float | None = None
+    data_parallel: bool = False
 
 
 class _Run(NamedTuple):
@@ -51,75 +62,58 @@ class _Run(NamedTuple):
 
 
 def run(
+    out: str | Path | None,
     agent: Agent,
     cfg,
     env: E.Env,
     key: Key,
-    *,
     total_steps: int,
+    asked: Settings,
     callbacks: Iterable[Callback | Callable] = (),
-    out: str | Path | None = None,
-    chunk: int | None = None,
-    evaluations: int = 10,
-    episodes: int = 128,
-    checkpoints: int = 5,
-    keep: int = 3,
-    target: float | None = None,
-    data_parallel: bool = False,
+    draw: Callable[[Path], None] | None = None,
 ) -> Result:
-    """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
+    """Trains, and writes the folder `out` if there is one; see `jaxpg.run`.
 
-    The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
-    `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
-    or infinity in the state ends it with NonFiniteError. `resume` goes on with a run that
-    was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
-    stands still instead, and so does one whose greedy evaluation reaches `target`.
-
-    Of several processes process 0 writes the folder; of several seeds each process writes the
-    metrics of its own into process-0/, process-1/, ... beside.
-
-    Raises ValueError before anything is compiled or written for what cannot work, and for an
-    `out` that is not a new or empty folder.
+    draw: draws the learning curve when the run has ended, given the folder.
     """
-    asked = {
-        "chunk": chunk,
-        "evaluations": evaluations,
-        "episodes": episodes,
-        "checkpoints": checkpoints,
-        "keep": keep,
-    }
-    for name, value in asked.items():
-        if name == "chunk" and value is None:
-            continue  # `core.run` chooses
-        if type(value) is not int or value < LEAST[name]:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= {LEAST[name]}")
-    if target is not None and not (has_lanes(cfg) and np.isfinite(target)):
-        raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
+    _check(asked, cfg)
     if out is None:
         return loop.run(
-            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=chunk,
-            data_parallel=data_parallel,
+            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
+            data_parallel=asked.data_parallel,
         )  # fmt: skip
-    loop.check(agent, cfg, env, key, total_steps, data_parallel)
+    loop.check(agent, cfg, env, key, total_steps, asked.data_parallel)
     record = {
         **provenance.record(agent, cfg, env, key),
         "total_steps": int(total_steps),
-        **asked,
-        "target": target,
-        "data_parallel": data_parallel,
+        **asked._asdict(),
     }
     out = Path(out)
     broadcast_from_main(lambda: _begin(out, record))
-    return _train(_Run(out, agent, cfg, env, key, record), callbacks, None)
+    return _train(_Run(out, agent, cfg, env, key, record), callbacks, None, draw)
+
+
+def _check(asked: Settings, cfg) -> None:
+    """Raises ValueError for settings that are not allowed."""
+    least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
+    for name, minimum in least.items():
+        value = getattr(asked, name)
+        if name == "chunk" and value is None:
+            continue
+        if type(value) is not int or value < minimum:
+            raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
+    target = asked.target
+    if target is not None and not (has_lanes(cfg) and np.isfinite(target)):
+        raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
 
 
 def _begin(out: Path, record: dict) -> None:
     """Makes the folder of a run, with its record. Raises ValueError if it holds something."""
     if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
-        what = "a run (`resume` goes on with it)" if (out / "run.json").exists() else "files"
+        what = "a run (`resume` goes on with it)" if (out / RUN).exists() else "files"
         raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "run.json", record)
+    write_json(out / RUN, record)
 
 
 def resume(
@@ -129,17 +123,11 @@ def resume(
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
+    draw: Callable[[Path], None] | None = None,
 ) -> Result:
-    """Goes on from a run folder's newest checkpoint, or from the beginning if it has none.
-
-    Files and final state are, to the byte, those of a run that was never stopped, on the same
-    versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
-    now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
-    `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
-    for a damaged, missing or foreign folder.
-    """
+    """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
     this = _open(Path(out), agent, env)
-    provenance.warn_if_elsewhere(this.out, this.record["made_with"])
+    provenance.warn_if_elsewhere(this.out, this.record["made_with"], stacklevel=4)
     done = broadcast_from_main(lambda: checkpoint.newest(this.out / "checkpoints"))
     if total_steps is not None:
         if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
@@ -151,35 +139,25 @@ def resume(
 
     def begin() -> None:
         if total_steps is not None:
-            write_json(this.out / "run.json", this.record)
+            write_json(this.out / RUN, this.record)
         summary = this.out / "summary.json"
         if not complete:
             summary.unlink(missing_ok=True)
         elif not summary.exists():  # killed at the very end
-            _finish(this, before)
+            _finish(this, before, draw)
 
     broadcast_from_main(begin)
-    return before if complete else _train(this, callbacks, before)
+    return before if complete else _train(this, callbacks, before, draw)
 
 
 def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
-    """A run from its folder: the newest checkpoint, and the metrics up to it. The folder of a sweep
-    or a comparison gives its tables, see experiment/tables.py.
-
-    agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
-    for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
-    damaged, missing or foreign folder, or one without a checkpoint.
-    """
-    if Path(out, "sweep.json").exists():
-        from jaxpg.experiment.sweeps import tables  # which needs this file
-
-        return tables.load(out)
+    """Loads the run of a folder, see `jaxpg.load`."""
     return _load(_open(Path(out), agent, env))
 
 
 def _open(out: Path, agent: Agent | None, env: E.Env | None) -> _Run:
-    record = provenance.read(out / "run.json", "run")
-    agent, cfg, env, key = provenance.restored(out / "run.json", agent, env)
+    record = provenance.read(out / RUN, "run")
+    agent, cfg, env, key = provenance.restored(out / RUN, agent, env)
     return _Run(out, agent, cfg, env, key, record)
 
 
@@ -229,7 +207,13 @@ def _metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str,
     return {name: columns[name].reshape(shape).T.astype(x.dtype) for name, x in kinds.items()}
 
 
-def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result | None) -> Result:
+def _train(
+    this: _Run,
+    callbacks: Iterable[Callback | Callable],
+    before: Result | None,
+    draw: Callable[[Path], None] | None,
+) -> Result:
+    """Trains from the beginning, or from `before`, and finishes the folder."""
     out, agent, cfg, env, key, asked = this
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
@@ -263,16 +247,14 @@ def _train(this: _Run, callbacks: Iterable[Callback | Callable], before: Result 
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
-    broadcast_from_main(lambda: _finish(this, result))
+    broadcast_from_main(lambda: _finish(this, result, draw))
     return result
 
 
-def _finish(this: _Run, result: Result) -> None:
-    """Draws the curve and, last, says how the run ended."""
-    if not has_lanes(this.cfg):
-        from jaxpg.experiment.figures import learning_curve  # matplotlib takes a while
-
-        learning_curve.learning_curve([this.out], this.out / "curve.png")
+def _finish(this: _Run, result: Result, draw: Callable[[Path], None] | None) -> None:
+    """Draws the curve and, last, writes how the run ended."""
+    if draw and not has_lanes(this.cfg):
+        draw(this.out)
     summary = {
         "stopped": result.stopped,
         "seconds": result.seconds,

@@ -19,6 +19,12 @@ from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 
 FORMAT = 1  # of both files and of their folders
+RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
+
+
+def is_sweep(folder: str | Path) -> bool:
+    """True if the folder is that of a sweep or a comparison."""
+    return Path(folder, SWEEP).is_file()
 
 
 def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
@@ -62,14 +68,14 @@ def here() -> dict[str, Any]:
     }
 
 
-def warn_if_elsewhere(folder: Path, made_with: dict[str, Any]) -> None:
-    """Warns of everything that a run or sweep was made with and that is another here."""
+def warn_if_elsewhere(folder: Path, made_with: dict[str, Any], stacklevel: int = 3) -> None:
+    """Warns of every version, platform and device that differs from those of a run or sweep."""
     for what, ours in here().items():
         if (theirs := made_with.get(what)) != ours:
             warnings.warn(
                 f"{folder} was made with {what} {theirs}, this is {ours}: "
                 "it may not go on to the byte as it would have",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
 

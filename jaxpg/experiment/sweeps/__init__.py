@@ -1,0 +1,47 @@
+"""Sweeps: many configs times many seeds in few programs; `jaxpg.sweep` is this room's face.
+
+points.py    points of a sweep: grids, random draws, random batches
+sweep.py     what trains them, part by part
+search.py    points that Optuna chooses (`jaxpg.search`)
+compare.py   several agents with their presets (`jaxpg.compare`)
+tables.py    what was found, and the folder of a sweep
+progress.py  the bar on stderr
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from jaxpg.core.env import Env
+from jaxpg.core.run import Callback
+from jaxpg.core.types import Agent
+from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps import search, sweep
+from jaxpg.experiment.sweeps.points import batch, grid, loguniform, random, uniform
+from jaxpg.experiment.sweeps.sweep import run
+from jaxpg.experiment.sweeps.tables import Sweep, load, open_folder, result
+
+__all__ = ["Sweep", "batch", "grid", "load", "loguniform", "random", "result", "resume", "run"]
+__all__ += ["uniform"]
+
+
+def resume(
+    out: str | Path,
+    *,
+    callbacks: Iterable[Callback | Callable] = (),
+    progress: bool = False,
+    agent: Agent | None = None,
+    env: Env | None = None,
+) -> Sweep:
+    """Resumes a sweep, a search or a comparison that was stopped, in whatever way; its tables will
+    be, to the byte, those of one that was never stopped.
+
+    agent, env: the objects, if they are your own and not to be had by name. Raises CheckpointError
+    for a damaged, missing or foreign folder.
+    """
+    this = open_folder(Path(out), agent, env)
+    if "digests" in this.record:
+        return load(out)
+    provenance.warn_if_elsewhere(this.out, this.record["made_with"])
+    if "search" in this.record:
+        return search.go_on(this, callbacks, progress)
+    return sweep.finish(sweep.train(this, callbacks, progress))

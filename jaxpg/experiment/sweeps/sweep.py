@@ -40,32 +40,11 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.sweeps.points import (
-    Point,
-    at,
-    batch,
-    grid,
-    groups,
-    loguniform,
-    random,
-    uniform,
-)
+from jaxpg.experiment.run.provenance import SWEEP
+from jaxpg.experiment.sweeps.points import Point, at, groups
 from jaxpg.experiment.sweeps.progress import display
-from jaxpg.experiment.sweeps.tables import (
-    RECORD,
-    TABLES,
-    Open,
-    Sweep,
-    load,
-    of_sweep,
-    open_folder,
-    result,
-    tables,
-)
+from jaxpg.experiment.sweeps.tables import TABLES, Open, Sweep, of_sweep, tables
 from jaxpg.experiment.text import format_count
-
-__all__ = ["Sweep", "batch", "grid", "load", "loguniform", "random", "result", "resume", "run"]
-__all__ += ["uniform"]
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
 FREE = 0.8  # of the memory that is free, for a sweep
@@ -116,31 +95,6 @@ def run(
         return finish(train(planned(this, points, log), callbacks, progress))
 
 
-def resume(
-    out: str | Path,
-    *,
-    callbacks: Iterable[Callback | Callable] = (),
-    progress: bool = False,
-    agent: Agent | None = None,
-    env: E.Env | None = None,
-) -> Sweep:
-    """Goes on with a sweep that was stopped, in whatever way; its tables will be, to the byte,
-    those of one that was never stopped.
-
-    agent, env: the objects, if they are your own and not to be had by name. Raises CheckpointError
-    for a damaged, missing or foreign folder.
-    """
-    this = open_folder(Path(out), agent, env)
-    if "digests" in this.record:
-        return load(out)
-    provenance.warn_if_elsewhere(this.out, this.record["made_with"])
-    if "search" in this.record:
-        from jaxpg.experiment.sweeps.search import go_on
-
-        return go_on(this, callbacks, progress)
-    return finish(train(this, callbacks, progress))
-
-
 def begin(
     agent: Agent, cfg, env: E.Env, key: Key, fields: list[str], total_steps: int, out,
     *, seeds=8, evaluations=None, episodes=128, target=None, lanes=None, memory=None,
@@ -179,7 +133,7 @@ def positive(numbers: dict[str, int]) -> None:
 def fresh(out: str | Path | None) -> None:
     """Raises ValueError for a folder that holds something."""
     if out is not None and Path(out).exists() and any(Path(out).iterdir()):
-        what = "a sweep (`resume` goes on with it)" if Path(out, RECORD).exists() else "files"
+        what = "a sweep (`resume` goes on with it)" if Path(out, SWEEP).exists() else "files"
         raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
 
 
@@ -222,7 +176,7 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
     record["compilations"] += len(compiled)
     record["seconds"] += time.perf_counter() - begun
     this.out.mkdir(parents=True, exist_ok=True)
-    write_json(this.out / RECORD, record)
+    write_json(this.out / SWEEP, record)
     return this._replace(record=record)
 
 
@@ -275,8 +229,8 @@ def train(
 
     share: of the sweep that is planned, see `display`.
     """
-    record, asked = dict(this.record), ("total_steps", "evaluations", "episodes", "target")
-    settings = {name: record[name] for name in asked}
+    record, asked = dict(this.record), ("evaluations", "episodes", "target")
+    settings = run_folder.Settings(**{name: record[name] for name in asked})
     shown = display(record["parts"], share) if progress else None
     for i, part in enumerate(record["parts"]):
         if part["over"]:
@@ -290,14 +244,14 @@ def train(
             else:
                 shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file
                 found = run_folder.run(
-                    agent, cfg, env, keys, callbacks=watch, out=folder, **settings
+                    folder, agent, cfg, env, keys, record["total_steps"], settings, watch
                 )
         record["seconds"] += time.perf_counter() - begun
         record["compilations"] += len(compiled)
         record["parts"] = list(record["parts"])
         record["parts"][i] = part | {"over": found.stopped != "interrupt"}
         this = this._replace(record=record)
-        write_json(this.out / RECORD, record)
+        write_json(this.out / SWEEP, record)
         if found.stopped == "interrupt":
             break
     return this
@@ -313,7 +267,7 @@ def finish(this: Open) -> Sweep:
         path = this.out / f"{file}.csv"
         getattr(found, name).to_csv(path, index=False)
         digests[file] = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_json(this.out / RECORD, this.record | {"digests": digests})
+    write_json(this.out / SWEEP, this.record | {"digests": digests})
     return found._replace(about=this.record | {"digests": digests})
 
 

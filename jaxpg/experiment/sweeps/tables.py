@@ -27,12 +27,10 @@ from jaxpg.envs import registry
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError
+from jaxpg.experiment.run.provenance import SWEEP
 from jaxpg.experiment.sweeps.points import Point, at
 
-RECORD, TABLES = (
-    "sweep.json",
-    {"table": "results", "evaluations": "evaluations", "scores": "scores"},
-)
+TABLES = {"table": "results", "evaluations": "evaluations", "scores": "scores"}  # files
 
 
 class Sweep(NamedTuple):
@@ -86,7 +84,7 @@ def of_comparison(out: Path, key: Key, record: dict[str, Any]) -> Open:
 
 def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> Open:
     """Raises CheckpointError for a damaged, missing or foreign folder."""
-    path = out / RECORD
+    path = out / SWEEP
     record = provenance.read(path, "sweep")
     if record["kind"] == "comparison":
         return of_comparison(out, provenance.key(record), record)
@@ -125,7 +123,7 @@ def load(out: str | Path) -> Sweep:
     Raises CheckpointError for a damaged, missing or foreign folder.
     """
     out = Path(out)
-    record = provenance.read(out / RECORD, "sweep")
+    record = provenance.read(out / SWEEP, "sweep")
     if "digests" not in record:
         return tables(out, record)
     import pandas as pd  # takes a while

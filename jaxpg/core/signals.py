@@ -1,0 +1,52 @@
+"""Signals: what an environment says beside its reward, and learning may use.
+
+A core names entries of the `info` that its `step` returns: `signals = ("cost",)`. They come with
+every Transition, of the step as it truly ended. A dict holds them, for the environment alone knows
+their names; an empty one has no leaves, so that without signals nothing is stored or summed.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.types import Tree
+
+RESERVED = ("return", "length", "count")  # of the metrics `episode/<name>`
+_OWN = {"terminated", "truncated", "final_observation"}  # a Transition has them anyway
+
+
+def info_of_step(core: Any, params: Tree) -> dict[str, Any]:
+    """The shapes of the `info` that one environment's `step` returns; nothing is computed."""
+    space = core.action_space(params)
+    dtype = float if jnp.issubdtype(space.dtype, jnp.floating) else jnp.int32
+
+    def info(key):
+        action = jnp.zeros(space.shape, dtype)
+        return core.step(key, core.reset(key, params)[1], action, params)[-1]
+
+    return jax.eval_shape(info, jax.random.key(0))
+
+
+def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shape of every signal of one environment, floats as a Transition has them.
+
+    Raises ValueError for a name that is reserved or that the `info` of a step does not have.
+    """
+    names = getattr(core, "signals", ())
+    if not names:
+        return {}
+    info = info_of_step(core, params)
+    arrays = {name for name, x in info.items() if isinstance(x, jax.ShapeDtypeStruct)} - _OWN
+    for name in names:
+        if name in RESERVED:
+            raise ValueError(
+                f"{core.name} signals={names!r}: {name!r} is taken by the metric episode/{name}, "
+                f"allowed are names other than {RESERVED}"
+            )
+        if name not in arrays:
+            raise ValueError(
+                f"{core.name} signals={names!r}: the info of a step has no {name!r}, allowed are "
+                f"its arrays {sorted(arrays)}"
+            )
+    return {name: jax.ShapeDtypeStruct(info[name].shape, jnp.result_type(float)) for name in names}

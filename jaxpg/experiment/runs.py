@@ -1,0 +1,107 @@
+"""Train, resume and load: `jaxpg.run`, `jaxpg.resume` and `jaxpg.load`.
+
+A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither room knows the
+other's folders, this module looks which it is.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from jaxpg.core.env import Env
+from jaxpg.core.run import Callback, Result
+from jaxpg.core.types import Agent, Key
+from jaxpg.experiment.run import folder
+from jaxpg.experiment.run.folder import Settings
+from jaxpg.experiment.run.provenance import is_sweep
+
+if TYPE_CHECKING:
+    from jaxpg.experiment.sweeps import Sweep
+
+
+def run(
+    agent: Agent,
+    cfg,
+    env: Env,
+    key: Key,
+    *,
+    total_steps: int,
+    callbacks: Iterable[Callback | Callable] = (),
+    out: str | Path | None = None,
+    chunk: int | None = None,
+    evaluations: int = 10,
+    episodes: int = 128,
+    checkpoints: int = 5,
+    keep: int = 3,
+    target: float | None = None,
+    data_parallel: bool = False,
+) -> Result:
+    """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
+
+    The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
+    `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
+    or infinity in the state ends it with NonFiniteError. `resume` goes on with a run that
+    was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
+    stands still instead, and so does one whose greedy evaluation reaches `target`.
+
+    Of several processes process 0 writes the folder; of several seeds each process writes the
+    metrics of its own into process-0/, process-1/, ... beside.
+
+    Raises ValueError before anything is compiled or written for what cannot work, and for an
+    `out` that is not a new or empty folder.
+    """
+    asked = Settings(chunk, evaluations, episodes, checkpoints, keep, target, data_parallel)
+    return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
+
+
+def resume(
+    out: str | Path,
+    *,
+    callbacks: Iterable[Callback | Callable] = (),
+    total_steps: int | None = None,
+    agent: Agent | None = None,
+    env: Env | None = None,
+) -> Union[Result, "Sweep"]:
+    """Goes on from a run folder's newest checkpoint, or from the beginning if it has none; a
+    sweep's folder is gone on with as by `jaxpg.sweep.resume`.
+
+    Files and final state are, to the byte, those of a run that was never stopped, on the same
+    versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
+    now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
+    `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
+    for a damaged, missing or foreign folder, ValueError for fewer `total_steps` than are done, or
+    for any with a sweep.
+    """
+    if not is_sweep(out):
+        return folder.resume(
+            out, callbacks=callbacks, total_steps=total_steps, agent=agent, env=env, draw=draw_curve
+        )
+    if total_steps is not None:
+        raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+    from jaxpg.experiment import sweeps  # which a run does not need
+
+    return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env)
+
+
+def load(
+    out: str | Path, agent: Agent | None = None, env: Env | None = None
+) -> Union[Result, "Sweep"]:
+    """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
+    sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
+
+    agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
+    for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
+    damaged, missing or foreign folder, or one without a checkpoint.
+    """
+    if not is_sweep(out):
+        return folder.load(out, agent, env)
+    from jaxpg.experiment import sweeps  # which a run does not need
+
+    return sweeps.load(out)
+
+
+def draw_curve(run: Path) -> None:
+    """Draws the learning curve of a run folder into its curve.png."""
+    from jaxpg.experiment.figures.learning_curve import learning_curve  # matplotlib takes a while
+
+    learning_curve([run], run / "curve.png")

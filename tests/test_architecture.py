@@ -1,0 +1,158 @@
+"""Imports run in one direction: which room may import which, and no circle anywhere.
+
+The walk is of the source, so it sees imports at any depth: those in functions, which are lazy, and
+those for type checkers only.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "jaxpg"
+
+# The rooms, and which others each may import; the last are those that import nothing of ours.
+ALLOWED = {
+    "cli": "face runs report render export figures sweeps run callbacks analysis diagnostics "
+    "presets agents envs core text jobs",
+    "runs": "figures sweeps run core",  # the face of run folders and sweep folders
+    "report": "figures sweeps run analysis presets agents envs core text",
+    "render": "figures run envs core",
+    "export": "run core",
+    "figures": "analysis run core text",
+    "sweeps": "run callbacks analysis presets agents envs core text",
+    "analysis": "envs core",
+    "run": "callbacks agents envs core",
+    "callbacks": "core text",
+    "diagnostics": "nets ops core",
+    "presets": "agents core",
+    "agents": "loops nets replay ops core",
+    "loops": "nets replay ops core",
+    "nets": "core",
+    "envs": "core",
+    "replay": "core",
+    "ops": "core",
+    "core": "",
+    "text": "",
+    "jobs": "",
+}
+OUTER = {"distrax": {"nets"}}  # packages that only these rooms import
+
+
+def package() -> dict[str, str]:
+    """The sources of all modules, by name; a package's is that of its __init__.py."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text()
+    return found
+
+
+def room(module: str) -> str:
+    """The room of a module: core, agents, ...; of `experiment` that within it."""
+    parts = module.split(".")[1:]
+    if parts[:1] == ["experiment"]:
+        parts = parts[1:] or ["runs"]
+    return {"cli_experiments": "cli"}.get(parts[0], parts[0]) if parts else "face"
+
+
+def imports(sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Every import of every module: (module, imported module of ours, or package of others)."""
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                yield from ((module, name.name) for name in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{module}: relative import in line {node.lineno}"
+                for name in node.names:
+                    whole = f"{node.module}.{name.name}"
+                    yield module, whole if whole in sources else node.module
+
+
+def ours(sources: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {(a, b) for a, b in imports(sources) if b.partition(".")[0] == "jaxpg"}
+
+
+def forbidden(sources: Mapping[str, str]) -> list[str]:
+    """Imports that the tables above do not allow."""
+    found = []
+    for a, b in sorted(set(imports(sources))):
+        here, there = room(a), room(b)
+        if b.partition(".")[0] != "jaxpg":
+            if here not in OUTER.get(b.partition(".")[0], {here}):
+                found.append(f"{a} -> {b}: only {OUTER[b.partition('.')[0]]} may")
+        elif here != there and here != "face" and there not in ALLOWED[here].split():
+            found.append(f"{a} -> {b}: {here} may import {ALLOWED[here] or 'nothing of ours'}")
+        elif here == "ops" and there == "core" and b != "jaxpg.core.types":
+            found.append(f"{a} -> {b}: ops may import core.types")
+        elif here == there == "agents" and "jaxpg.agents" not in (a, b):
+            found.append(f"{a} -> {b}: no agent imports another")
+    return found
+
+
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """A circle of imports between modules, as a path that ends where it began; [] if none."""
+    graph = {module: sorted(b for a, b in ours(sources) if a == module) for module in sources}
+    done, path = set(), []
+
+    def visit(module: str) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        path.append(module)
+        found = next(filter(None, map(visit, graph.get(module, []))), [])
+        path.pop()
+        done.add(module)
+        return found
+
+    return next(filter(None, map(visit, graph)), [])
+
+
+def test_rooms_import_what_they_may():
+    assert not forbidden(package())
+
+
+def test_the_table_has_no_circle():
+    """Of rooms, so a new module cannot make one."""
+    rooms = {f"jaxpg.{a}": f"import jaxpg.{', jaxpg.'.join(b.split())}" if b else ""
+             for a, b in ALLOWED.items()}  # fmt: skip
+    assert not circle(rooms)
+
+
+def test_no_circle_of_modules():
+    sources = package()
+    sources.pop("jaxpg.cli_experiments", None)  # with cli.py one circle, until they are one room
+    assert not circle(sources)
+
+
+PLANTED = {
+    "core imports envs": ("jaxpg.core.env", "def f():\n    from jaxpg.envs import registry"),
+    "an op imports a config": ("jaxpg.ops.losses", "from jaxpg.core.config import config"),
+    "an op imports a net": ("jaxpg.ops.losses", "import jaxpg.nets.heads"),
+    "an agent imports another": ("jaxpg.agents.npg", "from jaxpg.agents import trpo"),
+    "a run imports figures": (
+        "jaxpg.experiment.run.folder",
+        "if TYPE_CHECKING:\n    from jaxpg.experiment.figures import style",
+    ),
+    "a loop imports the face": ("jaxpg.loops.lag", "def f():\n    import jaxpg"),
+    "a loop imports distrax": ("jaxpg.loops.lag", "def f():\n    import distrax"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_forbidden_import_is_found(name):
+    module, line = PLANTED[name]
+    sources = package()
+    found = forbidden(sources | {module: f"{sources[module]}\n{line}\n"})
+    assert len(found) == 1
+    assert found[0].startswith(f"{module} -> ")
+
+
+def test_a_circle_is_found():
+    """Also one that is closed by a lazy import."""
+    sources = {"jaxpg.a": "from jaxpg import b", "jaxpg.b": "import jaxpg.c", "jaxpg.c": ""}
+    assert not circle(sources)
+    sources["jaxpg.c"] = "def f():\n    from jaxpg.a import x"
+    assert circle(sources) == ["jaxpg.a", "jaxpg.b", "jaxpg.c", "jaxpg.a"]
