@@ -29,6 +29,7 @@ _HOME = {
     "Callback": "core.run",
     "Event": "core.run",
     "Result": "core.run",
+    "use_fast_random": "core.random_cpu",
     "run": "experiment.runs",
     "resume": "experiment.runs",
     "load": "experiment.runs",

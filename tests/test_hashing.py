@@ -1,12 +1,17 @@
 """JAX's random numbers to the bit, without the loop that JAX makes of them on a CPU."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core.primitives import threefry2x32_p
+from jax.interpreters import mlir
 
-import jaxpg.core.random_cpu  # noqa: F401
+import jaxpg
+from jaxpg.core import random_cpu
 
 # Threefry-2x32 with 20 rounds, from the authors' known-answer file: key, counter, result.
 KNOWN = {
@@ -16,6 +21,7 @@ KNOWN = {
 }
 
 
+jaxpg.use_fast_random()
 hash_of = jax.jit(threefry2x32_p.bind)
 
 
@@ -63,3 +69,53 @@ def test_a_hash_is_worked_out_once():
 
     program = jax.jit(chain).lower(jax.random.key(0)).compile().as_text()
     assert program.count("shift-left(") == 4 * 21
+
+
+CPU_PROGRAM = """
+def loops():
+    f = lambda key: jax.random.normal(key, (1000,))
+    jax.clear_caches()
+    traced = jax.jit(f).trace(jax.random.key(0))
+    return "while" in traced.lower(lowering_platforms=("cpu",)).as_text()
+"""
+
+
+def test_an_import_leaves_jax_as_it_was():
+    """And the first loop of jaxpg's own switches it."""
+    code = f"""
+import jax
+{CPU_PROGRAM}
+import jaxpg, jaxpg.core.env, jaxpg.core.run, jaxpg.core.episodes
+import jaxpg.loops.replay, jaxpg.experiment.runs
+env = jaxpg.make("CartPole-v1")
+assert [hasattr(getattr(jaxpg, name), "Config") for name in ("ppo", "sac", "cem", "q_learning")]
+assert loops()
+cfg = jaxpg.a2c.Config(num_envs=2, num_steps=2, hidden=(2,))
+jax.eval_shape(lambda key: jaxpg.train(jaxpg.a2c, cfg, env, key, 4), jax.random.key(0))
+assert not loops()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("moved", ["lower_fun", "register_lowering"])
+def test_a_jax_whose_internals_have_moved_keeps_its_own(moved, monkeypatch):
+    before = jax.random.normal(jax.random.key(0), (5,))
+    monkeypatch.delattr(f"jax.interpreters.mlir.{moved}")
+    assert random_cpu.use_fast_random.__wrapped__() is False
+    jax.clear_caches()
+    np.testing.assert_array_equal(jax.random.normal(jax.random.key(0), (5,)), before)
+
+
+def test_a_rule_that_jax_no_longer_takes_is_not_switched_on(monkeypatch):
+    def broken(*words):
+        raise TypeError("moved")
+
+    taken = []
+    monkeypatch.setattr(random_cpu, "_once", broken)
+    own = mlir.register_lowering
+    monkeypatch.setattr(
+        mlir, "register_lowering", lambda p, *a, **kw: (taken.append(str(p)), own(p, *a, **kw))
+    )
+    assert random_cpu.use_fast_random.__wrapped__() is False
+    assert taken == ["rehearsal"]

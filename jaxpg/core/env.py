@@ -18,6 +18,7 @@ import numpy as np
 from jaxpg.core import signals, spaces
 from jaxpg.core.observations import Masked, array_leaves
 from jaxpg.core.parallel.devices import shard_axis
+from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
@@ -267,6 +268,7 @@ def rollout(
     metrics of the episodes that ended: `episode/return`, `episode/length` and `episode/<name>` of
     every scalar signal (means; NaN if none ended, which is "no data") and `episode/count`.
     """
+    use_fast_random()
     num_envs = len(state.episode_return)
     k_policy, k_envs = jax.random.split(key)
     k_policy = jax.random.split(k_policy, num_steps)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
+from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Array, Key, Tree
 
@@ -82,6 +83,7 @@ def actions(
 
 def _begin(agent, cfg, env, state, key, episodes, greedy) -> tuple[Callable, E.EnvState, Tree, Key]:
     """The policy as `rollout` calls it, fresh environments and carry, and a key to go on with."""
+    use_fast_random()
     k_env, key = jax.random.split(key)
 
     def policy(obs, carry, key):

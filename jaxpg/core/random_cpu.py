@@ -2,17 +2,16 @@
 
 Threefry, Salmon et al. (2011), is twenty rounds of addition, rotation and exclusive or. For a CPU
 JAX writes them as a loop of five trips, some eighty small operations. Written out they are one:
-five times as fast for a few hundred numbers, and programs with many draws compile in less time. To
-import this file makes it so for all that the process compiles from then on; the numbers are the
-same to the bit.
+five times as fast for a few hundred numbers, and programs with many draws compile in less time.
+The numbers are the same to the bit. `use_fast_random` makes it so for all that the process compiles
+from then on; importing this file changes nothing.
 """
+
+import functools
 
 import jax
 import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core.primitives import threefry2x32_p
-from jax.interpreters import mlir
 
 from jaxpg.core.types import Array
 
@@ -56,6 +55,8 @@ def _once(*words: Array) -> tuple[Array, Array]:
     which takes seconds to compile, and each of two words its own whole hash. A function that may
     not be inlined, with one result, stays apart.
     """
+    from jax.experimental.xla_metadata import set_xla_metadata
+
     with jax.enable_x64(True):
         with set_xla_metadata(inlineable="false"):
             both = _packed(*words)
@@ -63,4 +64,33 @@ def _once(*words: Array) -> tuple[Array, Array]:
         return tuple(lax.convert_element_type(x, np.uint32) for x in halves)
 
 
-mlir.register_lowering(threefry2x32_p, mlir.lower_fun(_once, multiple_results=True), platform="cpu")
+@functools.cache
+def use_fast_random() -> bool:
+    """Switches the process to the fast hash for a CPU; returns whether it is on.
+
+    `jaxpg.train`, `run`, `evaluate` and the command call it; call it yourself before you compile
+    loops of your own over `agent.step`. It holds for every program compiled afterwards, other
+    code's too, whose numbers stay the same to the bit. Where JAX's internals, which this needs,
+    have moved, it changes nothing and JAX's own hash stays.
+
+    >>> jaxpg.use_fast_random()
+    True
+    """
+    try:
+        from jax.extend.core import Primitive
+        from jax.extend.core.primitives import threefry2x32_p
+        from jax.interpreters import mlir
+
+        # A primitive that nothing else has shows whether the rule still works.
+        rehearsal = Primitive("rehearsal")
+        rehearsal.multiple_results = True
+        rehearsal.def_abstract_eval(lambda *words: words[:2])
+        rule = mlir.lower_fun(_once, multiple_results=True)
+        mlir.register_lowering(rehearsal, rule, platform="cpu")
+        jax.jit(rehearsal.bind).trace(*[np.zeros(1, np.uint32)] * 4).lower(
+            lowering_platforms=("cpu",)
+        )
+        mlir.register_lowering(threefry2x32_p, rule, platform="cpu")
+    except Exception:  # whatever a JAX of tomorrow raises
+        return False
+    return True

@@ -32,6 +32,7 @@ from jaxpg.core.parallel.lanes import (
 )
 from jaxpg.core.parallel.processes import any_process, replicate
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
+from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, iterate, num_iterations, with_horizon
 from jaxpg.core.types import Agent, Key, Tree
 
@@ -147,6 +148,7 @@ def check(
         raise ValueError(f"key={key!r}: allowed is jax.random.key(seed), or an array of them")
     if key.ndim > 1:
         raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
+    use_fast_random()
     validate(cfg)
     num_iters = num_iterations(agent, cfg, total_steps)
     if has_lanes(cfg):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxpg.core.config import replace, validate
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 
 
@@ -70,6 +71,7 @@ def train(agent: Agent, cfg, env, key: Key, total_steps: int) -> tuple[Tree, Met
     Returns the final state and the metrics, each [iterations]. Raises ValueError for a config
     that is not allowed; inside `jit` only its static fields can be judged.
     """
+    use_fast_random()
     validate(cfg)
     num_iters = num_iterations(agent, cfg, total_steps)
     cfg = with_horizon(cfg, total_steps)
