@@ -15,7 +15,6 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
@@ -114,9 +113,10 @@ class Batch(NamedTuple):
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(cfg.max_grad_norm), optax.adam(cfg.learning_rate, eps=1e-5)
-    )
+    adam = optax.adam(cfg.learning_rate, eps=1e-5)
+    # Both work element by element but for one norm, so that all parameters may be one vector: one
+    # step of Adam, not one for each. An optimiser that looks at shapes (muon) is not flattened.
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(cfg.max_grad_norm), adam))
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
@@ -140,7 +140,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     env_state = E.reset(env, k_env, cfg.num_envs)
     return TrainState(
         params=params,
-        opt_state=optimizer(cfg).init(ravel_pytree(params)[0]),
+        opt_state=optimizer(cfg).init(params),
         env=env_state,
         carry=empty_carry(net, params, env_state.obs),
         obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
@@ -216,13 +216,11 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     else:
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
 
-    # Learn. The parameters are one vector meanwhile: a norm and an Adam step, not one for each.
     opt = optimizer(cfg)
-    params, unravel = ravel_pytree(state.params)
 
     def update(carry, minibatch, key):
         params, opt_state = carry
-        grads, info = jax.grad(lambda p, *args: loss(unravel(p), *args), has_aux=True)(
+        grads, info = jax.grad(loss, has_aux=True)(
             params, cfg, env, minibatch, state.kl_penalty, key
         )
         updates, opt_state = opt.update(grads, opt_state, params)
@@ -232,12 +230,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         return info["policy/approx_kl"] > cfg.target_kl
 
     (params, opt_state), info = epochs(
-        update, (params, state.opt_state), batch, k_learn,
+        update, (state.params, state.opt_state), batch, k_learn,
         num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(cfg.memory != "none"),
         stop=too_far if cfg.objective == "clip" and cfg.target_kl is not None else None,
     )  # fmt: skip
 
-    params, penalty = unravel(params), state.kl_penalty
+    penalty = state.kl_penalty
     if cfg.objective != "clip":
         out, _, _ = net.apply(params, batch.obs, batch.carry, batch.start)
         kl = pi.kl(batch.out, out, k_kl).mean()
