@@ -74,8 +74,8 @@ class TrainState(NamedTuple):
     history: Tree  # [lag, ...] the parameters before, oldest first
     opt_state: optax.OptState
     env: E.EnvState  # [W, N, ...]
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple  # returns [W, N]
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]  # returns [W, N]
     iteration: Array  # [] int32
     key: Key
 

@@ -69,7 +69,7 @@ class Config:
 class TrainState(NamedTuple):
     params: Array  # [D]
     opt_state: optax.OptState
-    obs_stats: RunningStats | tuple  # () when off
+    obs_stats: RunningStats | tuple[()]  # () when off
     iteration: Array  # [] int32
     key: Key
 

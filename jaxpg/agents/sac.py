@@ -91,7 +91,7 @@ class Params(NamedTuple):
     actor: Tree
     critic: Tree  # both of them
     value: Tree  # () without a value network
-    log_alpha: Array | tuple  # []; () where alpha is fixed
+    log_alpha: Array | tuple[()]  # []; () where alpha is fixed
 
 
 class Learner(NamedTuple):

@@ -72,7 +72,7 @@ class Config:
 class Params(NamedTuple):
     actor: Tree
     critic: tuple[Tree, Tree]
-    log_alpha: Array | tuple  # []; () where alpha is fixed
+    log_alpha: Array | tuple[()]  # []; () where alpha is fixed
 
 
 class Learner(NamedTuple):

@@ -115,7 +115,7 @@ def _chunk(agent, cfg, env, state, count, length, mesh):
 
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
     """The event with what a callback measured, and without the lanes that it ends."""
-    state = event.state
+    state: Any = event.state
     if FINISH in answer:
         state = state._replace(active=state.active & ~answer[FINISH])
     measured = replicate({name: x for name, x in answer.items() if name != FINISH})
@@ -192,7 +192,7 @@ def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: in
         shapes, shardings_of(mesh, shapes),
     )  # fmt: skip  # nothing is allocated: it may be too much
     program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
-    need = program.memory_analysis()
+    need: Any = program.memory_analysis()
     total = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
     return total - need.alias_size_in_bytes
 

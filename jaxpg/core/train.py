@@ -1,6 +1,7 @@
 """Training as a pure function: jit it, vmap it over keys, configs and environment parameters."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
 
 def with_horizon(cfg: C, total_steps: int) -> C:
     """The config with its `total_steps`, over which schedules run, filled in if it was None."""
-    if any(f.name == "total_steps" for f in dataclasses.fields(cfg)) and cfg.total_steps is None:
+    fields: Any = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg)}
+    if fields.get("total_steps", 0) is None:
         return replace(cfg, total_steps=float(total_steps))
     return cfg
 

@@ -123,4 +123,5 @@ def to_dict(env: Env) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Env:
     """The inverse of `to_dict`: JSON knows lists, environments want arrays. Raises as `make`."""
-    return make(**{k: np.asarray(v) if type(v) is list else v for k, v in values.items()})
+    own: dict[str, Any] = {k: np.asarray(v) if type(v) is list else v for k, v in values.items()}
+    return make(**own)

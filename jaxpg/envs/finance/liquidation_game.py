@@ -36,7 +36,7 @@ class LiquidationGame(environment.Environment):
     the others nor the price.
     """
 
-    name, default_params = "LiquidationGame-jaxpg", ac.Params()
+    name, default_params = "LiquidationGame-jaxpg", ac.Params()  # type: ignore  # properties in gymnax
 
     def __init__(self, sellers: int = 2):
         """Raises ValueError for a number of sellers that is not an integer >= 1."""
