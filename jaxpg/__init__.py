@@ -84,6 +84,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
         use_one_thread as use_one_thread,
     )
     from jaxpg.core.parallel.processes import distributed as distributed
+    from jaxpg.core.random_cpu import use_fast_random as use_fast_random
     from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result
     from jaxpg.core.train import train as train
     from jaxpg.core.types import Agent as Agent, Transition as Transition
