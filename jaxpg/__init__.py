@@ -5,8 +5,9 @@ The public face is flat, and loads what it needs when it is first used: `jaxpg.p
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-from jaxpg import agents
+from jaxpg import agents as agents
 
 __version__ = "0.1.0"
 
@@ -49,21 +50,74 @@ _MODULES = {
     "sweep": "experiment.sweeps",
 }
 
-__all__ = sorted([*_HOME, *_MODULES, *agents.NAMES])
+if TYPE_CHECKING:  # the same names from the same homes, for editors and type checkers
+    # isort: off
+    from jaxpg.agents.a2c import a2c as a2c
+    from jaxpg.agents.a3c import a3c as a3c
+    from jaxpg.agents.adaptive_noise import adaptive_noise as adaptive_noise
+    from jaxpg.agents.ars import ars as ars
+    from jaxpg.agents.cem import cem as cem
+    from jaxpg.agents.ddpg import ddpg as ddpg
+    from jaxpg.agents.dqn import dqn as dqn
+    from jaxpg.agents.es import es as es
+    from jaxpg.agents.evosax import evosax as evosax
+    from jaxpg.agents.expected_sarsa import expected_sarsa as expected_sarsa
+    from jaxpg.agents.hill_climbing import hill_climbing as hill_climbing
+    from jaxpg.agents.impala import impala as impala
+    from jaxpg.agents.npg import npg as npg
+    from jaxpg.agents.ppo import ppo as ppo
+    from jaxpg.agents.q_learning import q_learning as q_learning
+    from jaxpg.agents.reinforce import reinforce as reinforce
+    from jaxpg.agents.sac import sac as sac
+    from jaxpg.agents.sac_discrete import sac_discrete as sac_discrete
+    from jaxpg.agents.sarsa import sarsa as sarsa
+    from jaxpg.agents.simulated_annealing import simulated_annealing as simulated_annealing
+    from jaxpg.agents.steepest_ascent import steepest_ascent as steepest_ascent
+    from jaxpg.agents.td3 import td3 as td3
+    from jaxpg.agents.trpo import trpo as trpo
+    from jaxpg.core.config import config as config, number as number, static as static
+    from jaxpg.core.env import Env as Env, rollout as rollout
+    from jaxpg.core.episodes import evaluate as evaluate
+    from jaxpg.core.machine import (
+        use_all_cores as use_all_cores,
+        use_cache as use_cache,
+        use_one_thread as use_one_thread,
+    )
+    from jaxpg.core.parallel.processes import distributed as distributed
+    from jaxpg.core.random_cpu import use_fast_random as use_fast_random
+    from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result
+    from jaxpg.core.train import train as train
+    from jaxpg.core.types import Agent as Agent, Transition as Transition
+    from jaxpg.envs.registry import make as make
+    from jaxpg.experiment import diagnostics as diagnostics, figures, sweeps
+    from jaxpg.experiment.analysis import statistics as statistics
+    from jaxpg.experiment.export.policy import Policy as Policy
+    from jaxpg.experiment.jobs import fan_out as fan_out
+    from jaxpg.experiment.render.video import render as render
+    from jaxpg.experiment.report.build import report as report
+    from jaxpg.experiment.run.checkpoint import CheckpointError as CheckpointError
+    from jaxpg.experiment.runs import load as load, resume as resume, run as run
+    from jaxpg.experiment.sweeps.compare import compare as compare
+    from jaxpg.experiment.sweeps.search import search as search
+    from jaxpg.presets import preset as preset
 
+    pictures = figures
+    sweep = sweeps
+    # isort: on
+else:
+    __all__ = sorted([*_HOME, *_MODULES, *agents.NAMES])
 
-def __getattr__(name: str):
-    if name in agents.NAMES:
-        value = agents.get(name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"jaxpg.{_MODULES[name]}")
-    elif name in _HOME:
-        value = getattr(importlib.import_module(f"jaxpg.{_HOME[name]}"), name)
-    else:
-        raise AttributeError(f"module 'jaxpg' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str):
+        if name in agents.NAMES:
+            value = agents.get(name)
+        elif name in _MODULES:
+            value = importlib.import_module(f"jaxpg.{_MODULES[name]}")
+        elif name in _HOME:
+            value = getattr(importlib.import_module(f"jaxpg.{_HOME[name]}"), name)
+        else:
+            raise AttributeError(f"module 'jaxpg' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__() -> list[str]:
+        return __all__

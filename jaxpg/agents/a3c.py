@@ -74,8 +74,8 @@ class TrainState(NamedTuple):
     history: Tree  # [lag, ...] the parameters before, oldest first
     opt_state: optax.OptState
     env: E.EnvState  # [W, N, ...]
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple  # returns [W, N]
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]  # returns [W, N]
     iteration: Array  # [] int32
     key: Key
 
@@ -128,7 +128,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     net, pi = actor_critic(cfg, env)
     opt = optimizers.actor_critic(cfg)
 
-    def work(shared, own):
+    def work(shared, own) -> tuple[Tree, Tree]:
         params, history, opt_state, stats, of_rewards, key = shared
         env_state, returns = own
         key, k_rollout, k_loss = jax.random.split(key, 3)

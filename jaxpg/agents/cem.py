@@ -58,7 +58,7 @@ class Config:
 class TrainState(NamedTuple):
     params: Array  # [D] the mean
     std: Array  # [D]
-    obs_stats: RunningStats | tuple  # () when off
+    obs_stats: RunningStats | tuple[()]  # () when off
     iteration: Array  # [] int32
     key: Key
 

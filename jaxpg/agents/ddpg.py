@@ -199,7 +199,7 @@ def update(
 
     updates = updates + 1
     if cfg.target_update == "soft":
-        target = optax.incremental_update(params, target, cfg.tau)
+        target: Tree = optax.incremental_update(params, target, cfg.tau)
     else:
         due = updates % cfg.target_period == 0
         target = jax.tree.map(lambda p, t: jnp.where(due, p, t), params, target)

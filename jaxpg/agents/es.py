@@ -25,7 +25,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
 from jaxpg.nets.initializers import orthogonal as orthonormal
 from jaxpg.nets.networks import MLP
@@ -69,7 +69,7 @@ class Config:
 class TrainState(NamedTuple):
     params: Array  # [D]
     opt_state: optax.OptState
-    obs_stats: RunningStats | tuple  # () when off
+    obs_stats: RunningStats | tuple[()]  # () when off
     iteration: Array  # [] int32
     key: Key
 
@@ -114,10 +114,11 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     candidates = (state.params + both).astype(state.params.dtype)
     value, stats, metrics = population.fitness(cfg, env, candidates, state.obs_stats, k_eval)
     utility = centred_ranks(value) if cfg.ranks else population.bounded(value)
-    ascent = gradient(noise, *jnp.split(utility, 2), cfg.sigma)
+    plus, minus = jnp.split(utility, 2)
+    ascent = gradient(noise, plus, minus, cfg.sigma)
     descent = (cfg.weight_decay * state.params - ascent).astype(state.params.dtype)
     updates, opt_state = optax.adam(cfg.learning_rate).update(descent, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
+    params: Tree = optax.apply_updates(state.params, updates)
     metrics |= {"update/norm": jnp.linalg.norm(updates)}
     return TrainState(params, opt_state, stats, state.iteration + 1, key), metrics
 

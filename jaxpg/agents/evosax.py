@@ -59,7 +59,7 @@ class Config:
 class TrainState(NamedTuple):
     params: Array  # [D] what acts
     search: Tree  # evosax's own state
-    obs_stats: RunningStats | tuple  # () when off
+    obs_stats: RunningStats | tuple[()]  # () when off
     iteration: Array  # [] int32
     key: Key
 

@@ -79,8 +79,8 @@ class TrainState(NamedTuple):
     history: Tree  # [lag, ...] the parameters before, oldest first
     opt_state: optax.OptState
     env: E.EnvState
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
     key: Key
 

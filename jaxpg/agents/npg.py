@@ -71,8 +71,8 @@ class TrainState(NamedTuple):
     critic: Tree
     critic_opt: optax.OptState
     env: E.EnvState
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
     key: Key
 

@@ -82,8 +82,8 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
     env: E.EnvState
     carry: Tree  # [num_envs, ...] what the policy remembers; () without memory
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]
     kl_penalty: Array  # [] weight of the penalty under objectives "kl" and "lagrangian"
     iteration: Array  # [] int32
     key: Key

@@ -20,6 +20,7 @@ baseline bootstraps from its own value there (truncation is not termination).
 from typing import ClassVar, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -93,8 +94,8 @@ class TrainState(NamedTuple):
     critic: Tree  # () unless the baseline is learnt
     actor_opt: optax.OptState
     critic_opt: optax.OptState
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
     key: Key
 

@@ -34,8 +34,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
 from jaxpg.nets import continuous, heads
-from jaxpg.nets.actor_critic import ActorCritic
-from jaxpg.nets.networks import MLP, dropping
+from jaxpg.nets.networks import MLP, Network, dropping
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
 
@@ -91,7 +90,7 @@ class Params(NamedTuple):
     actor: Tree
     critic: Tree  # both of them
     value: Tree  # () without a value network
-    log_alpha: Array | tuple  # []; () where alpha is fixed
+    log_alpha: Tree  # []; () where alpha is fixed
 
 
 class Learner(NamedTuple):
@@ -114,7 +113,7 @@ def optimizers(cfg: Config) -> Params:
     )
 
 
-def policy(cfg: Config, env: E.Env) -> tuple[ActorCritic, heads.ActionHead]:
+def policy(cfg: Config, env: E.Env) -> tuple[Network, heads.ActionHead]:
     """The network and the distribution of the draw, which is squashed to the action."""
     continuous.dimensions(cfg, env)  # what cannot be is refused by the agent's name
     head = "tanh_gaussian_state_std" if cfg.head == "auto" else cfg.head
@@ -149,7 +148,7 @@ def sample(cfg: Config, env: E.Env, actor: Tree, obs: Array, key: Key) -> tuple[
     return pi.squash(draw), log_prob
 
 
-def temperature(cfg: Config, params: Params) -> Array:
+def temperature(cfg: Config, params: Params) -> Array | float:
     return jnp.exp(params.log_alpha) if cfg.learn_alpha else cfg.alpha
 
 

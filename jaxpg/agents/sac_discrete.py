@@ -27,7 +27,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
 from jaxpg.nets.actor_critic import ActorCritic
-from jaxpg.nets.networks import MLP, torso
+from jaxpg.nets.networks import MLP, Network, torso
 from jaxpg.nets.values import discrete_q
 
 
@@ -72,7 +72,7 @@ class Config:
 class Params(NamedTuple):
     actor: Tree
     critic: tuple[Tree, Tree]
-    log_alpha: Array | tuple  # []; () where alpha is fixed
+    log_alpha: Tree  # []; () where alpha is fixed
 
 
 class Learner(NamedTuple):
@@ -93,7 +93,7 @@ def optimizers(cfg: Config) -> Params:
     return Params(*map(optax.adam, rates))
 
 
-def actor_network(cfg: Config, env: E.Env) -> ActorCritic:
+def actor_network(cfg: Config, env: E.Env) -> Network:
     return ActorCritic(env.obs_shapes, env.action_space.n, 0, torso(cfg), cfg.kernel_init)
 
 
@@ -125,7 +125,7 @@ def both(cfg: Config, env: E.Env, critic: tuple[Tree, Tree], obs: Array) -> Arra
     return jnp.stack([discrete_q(cfg, env).apply(c, obs) for c in critic])
 
 
-def temperature(cfg: Config, params: Params) -> Array:
+def temperature(cfg: Config, params: Params) -> Array | float:
     return jnp.exp(params.log_alpha) if cfg.learn_alpha else cfg.alpha
 
 
@@ -176,7 +176,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
         slope = alpha_gradient(cfg, env, params.log_alpha, entropy)
         params, opt_state = descend("log_alpha", slope, params, opt_state)
 
-    target = optax.incremental_update(params.critic, target, cfg.tau)
+    target: Tree = optax.incremental_update(params.critic, target, cfg.tau)
     info |= {"value/q": y.mean(), "policy/entropy": entropy}
     info["policy/alpha"] = temperature(cfg, params)
     return Learner(params, target, opt_state), error, info

@@ -92,9 +92,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     key, k_loop = jax.random.split(state.key)
     tables, loop = tabular.Tables(state.params, state.visits), (state.env, state.action)
-    tables, loop, metrics = tabular.interact(cfg, one, tables, loop, k_loop)
+    tables, (env_state, action), metrics = tabular.interact(cfg, one, tables, loop, k_loop)
     epsilon = jnp.asarray(cfg.epsilon, float)
-    return TrainState(*tables, *loop, epsilon, state.iteration + 1, key), metrics
+    return TrainState(*tables, env_state, action, epsilon, state.iteration + 1, key), metrics
 
 
 def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):

@@ -159,7 +159,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
 
     l_policy, grads = jax.value_and_grad(actor_loss)(params.actor)
     params, opt_state = descend("actor", grads, params, opt_state)
-    target = optax.incremental_update(params, target, cfg.tau)
+    target: Tree = optax.incremental_update(params, target, cfg.tau)
     info = {"loss/policy": l_policy, "loss/q": l_q.mean(), "value/q": y.mean()}
     return Learner(params, target, opt_state), error.reshape(-1), info
 

@@ -14,7 +14,11 @@ import typing
 from typing import Any, TypeVar
 
 import jax
+import jax.core
+import jax.numpy as jnp
 import numpy as np
+
+from jaxpg.core.types import C
 
 T = TypeVar("T")
 
@@ -44,7 +48,7 @@ def config(cls: type[T]) -> type[T]:
     """
     cls.__doc__ = cls.__doc__ or "Hyperparameters of an agent."
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    cls.__doc__ += _list_fields(cls)
+    cls.__doc__ = f"{cls.__doc__}{_list_fields(cls)}"
     return jax.tree_util.register_dataclass(cls)
 
 
@@ -88,7 +92,7 @@ def require(cfg, reader: str, *names: str, **absent) -> None:
         raise ValueError(f"{me} has no {name!r}, which {reader} reads: allowed is {allowed}")
 
 
-def replace(cfg: T, **fields) -> T:
+def replace(cfg: C, **fields: Any) -> C:
     """`dataclasses.replace` that raises ValueError for an unknown field and names the nearest."""
     known = [f.name for f in dataclasses.fields(cfg)]
     for name in fields:
@@ -124,7 +128,7 @@ def _fits(value, hint) -> bool:
         dtype = getattr(value, "dtype", None)
         if dtype is None:
             return isinstance(value, (int, float)) and not isinstance(value, bool)
-        return jax.dtypes.issubdtype(dtype, np.number)
+        return jnp.issubdtype(dtype, np.number)
     if hint is int:
         return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if hint is type:
@@ -174,12 +178,12 @@ def plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+def from_dict(cls: type[C], values: dict[str, Any]) -> C:
     """The inverse of `to_dict`; missing fields keep their defaults. Raises as `updated` does."""
     return updated(cls(), values)
 
 
-def updated(cfg: T, values: dict[str, Any]) -> T:
+def updated(cfg: C, values: dict[str, Any]) -> C:
     """The config with other values for some fields, given as in `to_dict`.
 
     Raises ValueError for an unknown field, a class that cannot be imported, or a value that is

@@ -10,13 +10,13 @@ from jaxpg.core import env as E
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import without_weak_types
-from jaxpg.core.types import Agent, Array, Key, Tree
+from jaxpg.core.types import Agent, Array, C, Key, Tree, jit
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "episodes", "greedy", "max_steps"))
+@jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
 def evaluate(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: E.Env,
     state: Tree,
     key: Key,
@@ -53,10 +53,10 @@ def evaluate(
     return jax.lax.while_loop(running, advance, loop)[-1]
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "episodes", "greedy", "num_steps"))
+@jit(static_argnames=("agent", "episodes", "greedy", "num_steps"))
 def actions(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: E.Env,
     state: Tree,
     key: Key,

@@ -37,7 +37,7 @@ def use_cache(folder: str | Path | None = None) -> None:
     folder: None is jaxpg in $XDG_CACHE_HOME, or in ~/.cache. A folder that JAX was given before,
     as by JAX_COMPILATION_CACHE_DIR, stays. Call it before anything is compiled.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(folder or Path(home, "jaxpg")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -43,12 +43,12 @@ def _packed(*words: Array) -> Array:
     """The two words as one [...] uint64."""
     shape = lax.broadcast_shapes(*(x.shape for x in words))
     rank = len(shape)
-    words = (lax.broadcast_in_dim(x, shape, range(rank - x.ndim, rank)) for x in words)
-    x, y = (lax.convert_element_type(x, np.uint64) for x in threefry(*words))
+    wide = (lax.broadcast_in_dim(x, shape, range(rank - x.ndim, rank)) for x in words)
+    x, y = (lax.convert_element_type(x, np.uint64) for x in threefry(*wide))
     return lax.bitwise_or(lax.shift_left(x, HALF), y)
 
 
-def _once(*words: Array) -> tuple[Array, Array]:
+def _once(*words: Array) -> tuple[Array, ...]:
     """Threefry, worked out once for all that read either word.
 
     XLA would put the hash into every operation that reads it: a chain of `split`s into itself,

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from jaxpg.core.parallel.processes import any_process, replicate
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, iterate, num_iterations, with_horizon
-from jaxpg.core.types import Agent, Key, Tree
+from jaxpg.core.types import Agent, C, Key, Tree
 
 FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
 
@@ -69,11 +69,14 @@ class Callback(NamedTuple):
     on_end: Callable[["Result"], Any] = lambda result: None
 
 
-class Result(NamedTuple):
+Callbacks = Iterable[Callback | Callable[[Event], Any]]  # what `run` takes
+
+
+class Result(NamedTuple, Generic[C]):
     """A run, ended or stopped: what `run` returns and `load` restores."""
 
-    agent: Agent
-    cfg: Any
+    agent: Agent[C]
+    cfg: C
     env: Env
     state: Tree  # with a leading [seeds] if the key had one
     metrics: dict[str, np.ndarray]  # [iterations], or [seeds, iterations]
@@ -112,7 +115,7 @@ def _chunk(agent, cfg, env, state, count, length, mesh):
 
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
     """The event with what a callback measured, and without the lanes that it ends."""
-    state = event.state
+    state: Any = event.state
     if FINISH in answer:
         state = state._replace(active=state.active & ~answer[FINISH])
     measured = replicate({name: x for name, x in answer.items() if name != FINISH})
@@ -141,7 +144,7 @@ class _Interrupt:
 
 
 def check(
-    agent: Agent, cfg, env: Env, key: Key, total_steps: int, data_parallel: bool = False
+    agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int, data_parallel: bool = False
 ) -> int:
     """Raises ValueError for what cannot work, before anything compiles; returns the iterations."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
@@ -166,14 +169,16 @@ def check(
     return num_iters
 
 
-def _settled(agent: Agent, cfg, total_steps: int, chunk: int | None) -> tuple[Agent, Any, int]:
+def _settled(
+    agent: Agent[C], cfg: C, total_steps: int, chunk: int | None
+) -> tuple[Agent, Any, int]:
     """Agent, config and chunk as a run has them."""
     cfg = with_horizon(cfg, total_steps)
     chunk = chunk or max(1, min(100, num_iterations(agent, cfg, total_steps) // 30))
     return lanes(agent) if has_lanes(cfg) else agent, cfg, chunk
 
 
-def device_bytes(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> int:
+def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: int) -> int:
     """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
 
     It compiles that program; `run` does not compile it again. Raises ValueError as `run` does.
@@ -187,24 +192,24 @@ def device_bytes(agent: Agent, cfg, env: Env, key: Key, *, total_steps: int) -> 
         shapes, shardings_of(mesh, shapes),
     )  # fmt: skip  # nothing is allocated: it may be too much
     program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
-    need = program.memory_analysis()
+    need: Any = program.memory_analysis()
     total = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
     return total - need.alias_size_in_bytes
 
 
 def run(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: Env,
     key: Key,
     *,
     total_steps: int,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     chunk: int | None = None,
     state: Tree | None = None,
     iteration: int = 0,
     data_parallel: bool = False,
-) -> Result:
+) -> Result[C]:
     """Trains with host callbacks between jitted chunks of iterations.
 
     key: one key, or [seeds] of them: then all seeds are one vmapped program, laid over as many

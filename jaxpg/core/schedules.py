@@ -11,15 +11,14 @@ numbers; here they are leaves.)
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxpg.core.config import label, replace, static
-from jaxpg.core.types import Array
+from jaxpg.core.types import Array, C
 
 SCHEDULES = ("constant", "linear", "cosine", "warmup", "warmup_linear", "warmup_cosine")
-T = TypeVar("T")
 
 
 def schedule(default: str = "constant", help: str | None = None) -> str:
@@ -41,7 +40,7 @@ def factor(kind: str, progress: Array, warmup) -> Array:
     return rise * jnp.ones_like(progress)
 
 
-def scheduled(cfg: T, iteration: Array, steps_per_iter: int) -> T:
+def scheduled(cfg: C, iteration: Array, steps_per_iter: int) -> C:
     """The config as it stands at `iteration` [] int32: every scheduled number times its factor.
 
     Raises ValueError if a schedule needs the length of the run and `total_steps` is None; `train`
@@ -55,12 +54,13 @@ def scheduled(cfg: T, iteration: Array, steps_per_iter: int) -> T:
     moving = {name: kind for name, kind in kinds.items() if kind != "constant"}
     if not moving:
         return cfg
-    if cfg.total_steps is None:
+    known: Any = cfg  # some fields that every agent with schedules has
+    if known.total_steps is None:
         name, kind = next(iter(moving.items()))
         raise ValueError(
             f"{label(type(cfg))} total_steps=None: allowed is a number > 0, the run's length in "
             f"environment steps, with {name}_schedule={kind!r}"
         )
-    progress = jnp.minimum(iteration * (steps_per_iter / cfg.total_steps), 1.0)
-    new = {n: getattr(cfg, n) * factor(kind, progress, cfg.warmup) for n, kind in moving.items()}
+    progress = jnp.minimum(iteration * (steps_per_iter / known.total_steps), 1.0)
+    new = {n: getattr(cfg, n) * factor(kind, progress, known.warmup) for n, kind in moving.items()}
     return replace(cfg, **new)

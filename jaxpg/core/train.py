@@ -1,17 +1,19 @@
 """Training as a pure function: jit it, vmap it over keys, configs and environment parameters."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core.config import replace, validate
+from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 
 
-def num_iterations(agent: Agent, cfg, total_steps: int) -> int:
+def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
     """How many iterations consume at least `total_steps` environment steps.
 
     Raises ValueError if `total_steps` is not a positive integer.
@@ -21,9 +23,10 @@ def num_iterations(agent: Agent, cfg, total_steps: int) -> int:
     return -(-int(total_steps) // agent.steps_per_iter(cfg))
 
 
-def with_horizon(cfg, total_steps: int):
+def with_horizon(cfg: C, total_steps: int) -> C:
     """The config with its `total_steps`, over which schedules run, filled in if it was None."""
-    if any(f.name == "total_steps" for f in dataclasses.fields(cfg)) and cfg.total_steps is None:
+    fields: Any = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg)}
+    if fields.get("total_steps", 0) is None:
         return replace(cfg, total_steps=float(total_steps))
     return cfg
 
@@ -38,13 +41,13 @@ def without_weak_types(tree: Tree) -> Tree:
     return jax.tree.map(cast, tree)
 
 
-def initial_state(agent: Agent, cfg, env, key: Key) -> Tree:
+def initial_state(agent: Agent[C], cfg: C, env: Env, key: Key) -> Tree:
     """The initial state, in the types that it keeps."""
     return without_weak_types(agent.init(cfg, env, key))
 
 
 def iterate(
-    agent: Agent, cfg, env, state: Tree, length: int, count: Array | None = None
+    agent: Agent[C], cfg: C, env: Env, state: Tree, length: int, count: Array | None = None
 ) -> tuple[Tree, Metrics]:
     """`length` iterations in one loop; metrics are [length].
 
@@ -65,7 +68,7 @@ def iterate(
 
 
 @collector_paused()
-def train(agent: Agent, cfg, env, key: Key, total_steps: int) -> tuple[Tree, Metrics]:
+def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tuple[Tree, Metrics]:
     """A whole run of at least `total_steps` environment steps (whole iterations).
 
     Returns the final state and the metrics, each [iterations]. Raises ValueError for a config

@@ -1,16 +1,26 @@
 """The few types that every file shares."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import jax
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Array = jax.Array
 Key = jax.Array  # a typed key: jax.random.key(seed)
-Tree = Any  # a pytree of arrays
+Tree: TypeAlias = Any  # a pytree of arrays
 Metrics = dict[str, Array]  # scalars of one iteration, keyed "group/name"
 
-C = TypeVar("C")  # an agent's config
+C = TypeVar("C", bound="DataclassInstance")  # an agent's config
+F = TypeVar("F", bound=Callable)
+
+
+def jit(**options: Any) -> Callable[[F], F]:
+    """A decorator: `jax.jit` with these options, which type checkers see through."""
+    return cast(Any, functools.partial(jax.jit, **options))
 
 
 class EnvState(NamedTuple):
@@ -56,7 +66,7 @@ class Agent(NamedTuple, Generic[C]):
 
     name: str
     Config: type[C]
-    init: Callable
-    step: Callable
-    act: Callable
-    steps_per_iter: Callable
+    init: Callable[[C, Any, Key], Tree]
+    step: Callable[[C, Any, Tree], tuple[Tree, Metrics]]
+    act: Callable[[C, Any, Tree, Tree, Tree, Key, bool], tuple[Array, Tree]]
+    steps_per_iter: Callable[[C], int]

@@ -51,7 +51,7 @@ def names() -> list[str]:
     return [n for n in _gymnax().registered_envs if n not in _NEEDS_DOWNLOAD]
 
 
-def make(name: str, **params) -> Env:
+def make(name: str, **params: Any) -> Env:
     """An environment by name; keywords override its parameters or constructor arguments.
 
     Raises ValueError for an unknown name or parameter (with the nearest one), a value that is
@@ -93,7 +93,7 @@ def arguments(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(_gymnax().registration._registry[name]).parameters
 
 
-def with_params(env: Env, **params) -> Env:
+def with_params(env: Env, **params: Any) -> Env:
     """The same environment with other parameters; what follows from them follows them.
 
     Raises ValueError for an unknown parameter or a value that is not allowed, as `make` does.
@@ -123,4 +123,5 @@ def to_dict(env: Env) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Env:
     """The inverse of `to_dict`: JSON knows lists, environments want arrays. Raises as `make`."""
-    return make(**{k: np.asarray(v) if type(v) is list else v for k, v in values.items()})
+    own: dict[str, Any] = {k: np.asarray(v) if type(v) is list else v for k, v in values.items()}
+    return make(**own)

@@ -48,8 +48,8 @@ class Tabular(environment.Environment):
     greatest value of parameters, by name.
     """
 
-    default_params = None
-    name = None
+    default_params: Any = None  # type: ignore  # a property in gymnax, as is the name
+    name: Any = None  # type: ignore
 
     def __init__(
         self,

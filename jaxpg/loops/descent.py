@@ -3,13 +3,13 @@
 Parameters, optimisers (`rules`) and their states are NamedTuples with the same fields.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import optax
 
 from jaxpg.core.types import Tree
 
-P = TypeVar("P", bound=tuple)
+P = TypeVar("P", bound=Any)
 
 
 def init(rules: P, params: P) -> P:

@@ -27,7 +27,7 @@ class Params:
     game: Any
     cfg: Any
     policies: Tree  # [P, ...] training states; () while there are none
-    player: Array  # [] int32: whose view this is
+    player: Array | int  # [] int32: whose view this is
 
     @property
     def max_steps_in_episode(self):

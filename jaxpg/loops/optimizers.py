@@ -1,5 +1,7 @@
 """The optimiser of agents that update actor and critic at once."""
 
+from collections.abc import Hashable
+
 import jax
 import optax
 
@@ -19,7 +21,10 @@ def actor_critic(cfg) -> optax.GradientTransformation:
             return optax.adam(learning_rate, eps=1e-5)
         return optax.rmsprop(learning_rate, decay=0.99, eps=1e-5)
 
-    rules = {"actor": rule(cfg.learning_rate), "critic": rule(cfg.critic_learning_rate)}
+    rules: dict[Hashable, optax.GradientTransformation] = {
+        "actor": rule(cfg.learning_rate),
+        "critic": rule(cfg.critic_learning_rate),
+    }
     return optax.chain(
         optax.clip_by_global_norm(cfg.max_grad_norm),
         optax.multi_transform(rules, lambda params: jax.tree.map_with_path(label, params)),

@@ -14,6 +14,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -26,6 +27,8 @@ from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops.normalize import RunningStats, masked_mean, whiten
 
+Stats = RunningStats | tuple[()]
+
 
 class Lives(NamedTuple):
     """The first episodes of P candidates, E of each."""
@@ -34,7 +37,7 @@ class Lives(NamedTuple):
     lengths: Array  # [P, E] int32
     ended: Array  # [P, E] bool
     signals: dict[str, Array]  # [P, E] each: sums of the scalar ones, like the returns
-    seen: RunningStats | tuple  # [P, ...] of the observations; () if nobody asks
+    seen: Stats  # [P, ...] of the observations; () if nobody asks
 
 
 def start(cfg, env: E.Env, key: Key) -> Array:
@@ -68,8 +71,8 @@ def act(cfg, env: E.Env, params: Array, stats, obs: Tree, carry, key: Key, greed
 
 
 def fitness(
-    cfg, env: E.Env, candidates: Array, stats: RunningStats | tuple, key: Key
-) -> tuple[Array, RunningStats | tuple, Metrics]:
+    cfg, env: E.Env, candidates: Array, stats: Stats, key: Key
+) -> tuple[Array, Stats, Metrics]:
     """The fitness [P] of candidates [P, D]: the mean return of their first episodes.
 
     A fitness or a candidate that is not finite is the worst: -inf. Returns also the statistics
@@ -239,7 +242,7 @@ def _live(shared: tuple, own: tuple) -> Lives:
     sums = () if stats == () else (jax.tree.map(jnp.zeros_like, centre),) * 2
     zero = jnp.zeros((), jnp.int32)
     _, _, lives, sums = jax.lax.while_loop(going, advance, (zero, state, lives, sums))
-    if stats == ():
+    if not sums:
         return lives
     n = lives.lengths.sum(-1).astype(float)
     mean = jax.tree.map(lambda c, x: c + x / _beside(n, x), centre, sums[0])
@@ -252,9 +255,9 @@ def _beside(x: Array, other: Array) -> Array:
     return x.reshape(-1, *[1] * (other.ndim - 1))
 
 
-def _merge(stats: RunningStats | tuple, seen: RunningStats | tuple) -> RunningStats | tuple:
+def _merge(stats: Stats, seen: Stats) -> Stats:
     """Statistics with those of each candidate [P, ...] that are finite."""
-    if stats == ():
+    if not (stats and seen):
         return stats
     moments = zip(jax.tree.leaves(seen.mean), jax.tree.leaves(seen.m2), strict=True)
     flat = [(mean + m2).reshape(len(seen.count), -1) for mean, m2 in moments]

@@ -48,9 +48,9 @@ class Replay(NamedTuple):
     env: E.EnvState
     carry: Tree  # [N, ...] of the policy; () if it has none
     buffer: uniform.Buffer
-    priorities: prioritized.Priorities | tuple  # () when off
-    obs_stats: normalize.RunningStats | tuple  # () when off
-    reward_scale: normalize.RewardScale | tuple
+    priorities: prioritized.Priorities | tuple[()]  # () when off
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]
 
 
 class Row(NamedTuple):
@@ -81,7 +81,7 @@ class Batch(NamedTuple):
     signals: dict[str, Array]  # [B, ...] of the step itself, also where the reward is of n steps
     before: Tree = ()  # [burn_in, B, *obs] the steps before the sequence; () without memory
     carry: Tree = ()  # [1, B, ...] what was remembered before the first of them
-    start: Array | tuple = ()  # [burn_in + sequence_length, B] bool: an episode begins
+    start: Array | tuple[()] = ()  # [burn_in + sequence_length, B] bool: an episode begins
 
 
 def _remembers(cfg) -> bool:
@@ -229,7 +229,7 @@ def step(
     scale = normalize.update_reward_scale(replay.reward_scale, t.reward, ended, cfg.gamma)
     rows = Row(*t._replace(action=action), before)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
-    if cfg.prioritized:
+    if priorities:
         new = (buffer.position + jnp.arange(t.reward.size, dtype=jnp.int32)) % cfg.buffer_size
         priorities = prioritized.add(priorities, new, cfg.priority_exponent)
     buffer = uniform.add(buffer, rows)
@@ -268,7 +268,7 @@ def step(
 
 def sample(
     cfg, buffer: uniform.Buffer, priorities, iteration: Array, key: Key,
-    stats: normalize.RunningStats | tuple = (), scale: normalize.RewardScale | tuple = (),
+    stats: normalize.RunningStats | tuple[()] = (), scale: normalize.RewardScale | tuple[()] = (),
 ) -> tuple[Array, Batch]:  # fmt: skip
     """The rows that were drawn [B], and what they hold, normalised by statistics that are not ().
 

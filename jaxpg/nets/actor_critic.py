@@ -13,7 +13,7 @@ from jaxpg.core.observations import mask_illegal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import heads, memories
 from jaxpg.nets.initializers import initializer
-from jaxpg.nets.networks import MLP, features, torso
+from jaxpg.nets.networks import MLP, Network, features, torso
 
 
 class ActorCritic(nn.Module):
@@ -93,14 +93,14 @@ class ActorCritic(nn.Module):
         return out
 
 
-def empty_carry(net: ActorCritic, params: Tree, obs: Tree) -> Tree:
+def empty_carry(net: Network, params: Tree, obs: Tree) -> Tree:
     """What the network remembers before an episode: zeros, for observations [N, *obs]."""
-    if net.make_memory is memories.Nothing:
+    if isinstance(net, ActorCritic) and net.make_memory is memories.Nothing:
         return ()
     return zero_carry(jax.eval_shape(net.apply, params, obs)[2])
 
 
-def actor_critic(cfg, env: Env) -> tuple[ActorCritic, heads.ActionHead]:
+def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
     """The network and the policy head that a config asks for.
 
     Reads the fields `head, temperature, shared`, with a shared torso `critic_gradient`, and those

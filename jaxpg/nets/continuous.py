@@ -5,10 +5,10 @@ import jax
 from jaxpg.core import env as E
 from jaxpg.core.config import label
 from jaxpg.nets.actor_critic import ActorCritic
-from jaxpg.nets.networks import torso
+from jaxpg.nets.networks import Network, torso
 
 
-def actor(cfg, env: E.Env, outputs: int | None = None) -> ActorCritic:
+def actor(cfg, env: E.Env, outputs: int | None = None) -> Network:
     """A network whose method "policy" gives `outputs` numbers; None: one for each dimension of an
     action.
 

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,16 @@ from jaxpg.core.observations import array_leaves
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets.initializers import initializer
+
+
+class Network(Protocol):
+    """What agents call of a flax module. Flax's own types say that `apply` may return a pair of
+    what the module returns and its variables, which it does only with `mutable`."""
+
+    def init(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+
 
 _OFF = {"layer_norm": False, "batch_norm": False, "dropout": 0.0}  # switches of a torso
 
@@ -155,21 +166,22 @@ def torso(cfg, switches=("layer_norm", "batch_norm")) -> Callable[[], nn.Module]
     return functools.partial(cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, **options)
 
 
-def dropping(cfg, key: Key | None, use: int = 0) -> dict[str, Key]:
+def dropping(cfg, key: Any, use: int = 0) -> dict[str, Key]:
     """The `rngs` of an `apply` that shall drop, by the field `dropout`; {} without dropout.
 
-    key: an update's, that may serve other draws too. use: a number of its own for each `apply`.
+    key: an update's, that may serve other draws too; None without dropout. use: a number of its own
+    for each `apply`.
     """
     return {"dropout": jax.random.fold_in(key, _DROPOUT + use)} if cfg.dropout else {}
 
 
-def learning(net: nn.Module, variables: Tree, *args, **kwargs) -> Tree:
+def learning(net: Network, variables: Tree, *args, **kwargs) -> Tree:
     """`net.apply` in an update: batch norm uses the mean and variance of this batch, where a plain
     `apply`, of what acts and of targets, uses the running ones."""
     return net.apply(variables, *args, mutable=[STATISTICS], **kwargs)[0]
 
 
-def running(net: nn.Module, variables: Tree, *args, **kwargs) -> Tree:
+def running(net: Network, variables: Tree, *args, **kwargs) -> Tree:
     """The variables, once batch norm's running statistics have seen a batch: 0.99 of what they
     were and 0.01 of its mean and (biased) variance. Without batch norm, as they are."""
     if STATISTICS not in variables:

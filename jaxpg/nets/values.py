@@ -14,7 +14,7 @@ from jaxpg.core.env import Env
 from jaxpg.core.observations import array_leaves, mask_illegal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import memories
-from jaxpg.nets.networks import MLP, features, initializer, torso
+from jaxpg.nets.networks import MLP, Network, features, initializer, torso
 
 # Batch norm would take from a critic what the actions of a batch have in common.
 SWITCHES = "layer_norm", "dropout"
@@ -81,7 +81,7 @@ class Critics(nn.Module):
         lead = action.shape[:-1]
         x = jnp.concatenate([*(x.reshape(*lead, -1) for x in array_leaves(obs)), action], -1)
         critic = nn.vmap(
-            _Critic, in_axes=None, axis_size=self.count,
+            _Critic, axis_size=self.count, in_axes=None,  # type: ignore  # flax takes it, and says int
             variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
         )  # fmt: skip
         q = critic(self.make_torso, self.kernel_init)(x.reshape(-1, x.shape[-1]))
@@ -102,7 +102,7 @@ def _features(net: nn.Module, obs: Tree) -> Array:
     return features([net.make_torso() for _ in net.obs_shapes], net.obs_shapes, obs)
 
 
-def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
+def discrete_q(cfg, env: Env, dueling: bool = False) -> Network:
     """Reads the fields of `networks.torso`, as all functions below; Q networks drop, V does not.
 
     Raises ValueError for an environment whose actions are not discrete.
@@ -118,9 +118,9 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> DiscreteQ:
     )  # fmt: skip
 
 
-def critics(cfg, env: Env, count: int = 2) -> Critics:
+def critics(cfg, env: Env, count: int = 2) -> Network:
     return Critics(env.obs_shapes, count, torso(cfg, SWITCHES), cfg.kernel_init)
 
 
-def state_value(cfg, env: Env) -> Value:
+def state_value(cfg, env: Env) -> Network:
     return Value(env.obs_shapes, torso(cfg), cfg.kernel_init)

@@ -3,7 +3,7 @@
 Where statistics are `()` their normalisation is off: the functions hand back what they were given.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -45,9 +45,17 @@ def init_stats(example: Tree) -> RunningStats:
     return RunningStats(jnp.zeros((), float), zeros, zeros)
 
 
-def update_stats(stats: RunningStats | tuple, batch: Tree) -> RunningStats | tuple:
+@overload
+def update_stats(stats: RunningStats, batch: Tree) -> RunningStats: ...
+
+
+@overload
+def update_stats(stats: tuple[()], batch: Tree) -> tuple[()]: ...
+
+
+def update_stats(stats: RunningStats | tuple[()], batch: Tree) -> RunningStats | tuple[()]:
     """Takes in a batch [..., *shape] at once; Chan, Golub & LeVeque (1979) eq. 2.1."""
-    if stats == ():
+    if not stats:
         return stats
     leaf, mean = jax.tree.leaves(batch)[0], jax.tree.leaves(stats.mean)[0]
     lead = leaf.ndim - mean.ndim
@@ -79,12 +87,12 @@ def std(stats: RunningStats) -> Tree:
     return jax.tree.map(one, stats.mean, stats.m2)
 
 
-def whiten(stats: RunningStats | tuple, x: Tree, clip: float = 10.0) -> Tree:
+def whiten(stats: RunningStats | tuple[()], x: Tree, clip: float = 10.0) -> Tree:
     """Observations [..., *shape] in units of the running mean and deviation, clipped.
 
     What is bool, a mask of actions, stays as it is.
     """
-    if stats == ():
+    if not stats:
         return x
 
     def one(x, mean, s):
@@ -106,10 +114,10 @@ def init_reward_scale(num_envs: int | tuple[int, ...]) -> RewardScale:
 
 
 def update_reward_scale(
-    scale: RewardScale | tuple, reward: Array, ended: Array, gamma
-) -> RewardScale | tuple:
+    scale: RewardScale | tuple[()], reward: Array, ended: Array, gamma
+) -> RewardScale | tuple[()]:
     """Takes in a rollout: rewards [T, N] and whether an episode ended with them [T, N] bool."""
-    if scale == ():
+    if not scale:
         return scale
 
     def forward(returns, x):
@@ -121,14 +129,14 @@ def update_reward_scale(
     return RewardScale(update_stats(scale.stats, seen), returns)
 
 
-def divide_reward(scale: RewardScale | tuple, reward: Array, clip: float = 10.0) -> Array:
+def divide_reward(scale: RewardScale | tuple[()], reward: Array, clip: float = 10.0) -> Array:
     """Rewards [...] over the running deviation of returns, clipped; the mean stays where it is."""
-    return reward if scale == () else jnp.clip(reward / std(scale.stats), -clip, clip)
+    return reward if not scale else jnp.clip(reward / std(scale.stats), -clip, clip)
 
 
 def scale_reward(
-    scale: RewardScale | tuple, reward: Array, ended: Array, gamma, clip: float = 10.0
-) -> tuple[RewardScale | tuple, Array]:
+    scale: RewardScale | tuple[()], reward: Array, ended: Array, gamma, clip: float = 10.0
+) -> tuple[RewardScale | tuple[()], Array]:
     """Rewards [T, N] over the running deviation of returns, clipped.
 
     Engstrom et al. (2020), arXiv:2005.12729, section 2. The statistics take in the whole rollout

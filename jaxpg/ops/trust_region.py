@@ -9,6 +9,7 @@ Parameters, gradients and directions are pytrees of the same structure.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def conjugate_gradient(product: Callable, b: Tree, iterations: int) -> Tree:
     def body(_, loop):
         x, residual, p, size = loop
         q = product(p)
-        curvature = optax.tree.vdot(p, q)
+        curvature: Any = optax.tree.vdot(p, q)
         alpha = over(size, curvature, (size > enough) & (curvature > 0))
         x = optax.tree.add_scale(x, alpha, p)
         residual = optax.tree.add_scale(residual, -alpha, q)
@@ -61,7 +62,7 @@ def natural_step(product: Callable, gradient: Tree, max_kl, iterations: int) -> 
     Zero where the gradient is zero, or where no positive length exists.
     """
     x = conjugate_gradient(product, gradient, iterations)
-    curvature = optax.tree.vdot(x, product(x))
+    curvature: Any = optax.tree.vdot(x, product(x))
     length = jnp.sqrt(2 * max_kl / jnp.where(curvature > 0, curvature, jnp.inf))
     return optax.tree.scale(length, x)
 

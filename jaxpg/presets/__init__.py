@@ -10,11 +10,11 @@ benchmarks/learning.json.
 
 import tomllib
 from importlib import resources
-from typing import Any
+from typing import Any, overload
 
 from jaxpg import agents
 from jaxpg.core.config import from_dict, replace
-from jaxpg.core.types import Agent
+from jaxpg.core.types import Agent, C
 
 
 def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
@@ -24,7 +24,15 @@ def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
     return tomllib.loads(file.read_text()) if file.is_file() else {}
 
 
-def preset(agent: str | Agent, env: str, **fields):
+@overload
+def preset(agent: Agent[C], env: str, **fields: Any) -> C: ...
+
+
+@overload
+def preset(agent: str, env: str, **fields: Any) -> Any: ...
+
+
+def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
     """The agent's config tuned for an environment, or its defaults if there is none.
 
     fields: override it. Raises ValueError for an unknown agent or field.

@@ -5,7 +5,7 @@ buffer is donated or carried through a loop.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,8 @@ def n_step(
     than n steps where an episode ends (a termination makes the factor 0, a truncation does not) or
     the newest row is reached. `reward_of` turns what is stored into what is summed.
     """
-    data, total = buffer.data, capacity(buffer)
+    total = capacity(buffer)
+    data: Any = buffer.data
     ahead = jnp.arange(n, dtype=jnp.int32)[:, None]
     line = (index + ahead * stride) % total  # [n, B]
     stored = ahead * stride <= (buffer.position - index - 1) % total

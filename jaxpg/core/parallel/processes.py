@@ -103,6 +103,7 @@ def replicate(tree: Tree) -> Tree:
 
     def leaf(x):
         apart = isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
-        return jax.block_until_ready(_to_all(x.sharding.mesh)(x)) if apart else x
+        sharding: Any = x.sharding if apart else None  # of arrays like these, a NamedSharding
+        return jax.block_until_ready(_to_all(sharding.mesh)(x)) if apart else x
 
     return jax.tree.map(leaf, jax.block_until_ready(tree))

@@ -27,6 +27,8 @@ The unit is the utility E + lambda V of equal slices, in dollars (`unit`): their
 whatever the parameters. It is never below one basis point of the position's value.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -85,7 +87,7 @@ class AlmgrenChriss(environment.Environment):
     twice as far (at impact_power 1).
     """
 
-    name, default_params = "AlmgrenChriss-jaxpg", Params()
+    name, default_params = "AlmgrenChriss-jaxpg", Params()  # type: ignore  # properties in gymnax
 
     def __init__(self, assets: int = 1, returns: int = 0, fraction_of: str = "remaining"):
         """Raises ValueError for numbers or a name that are not allowed."""
@@ -236,15 +238,14 @@ def variance(risks: Array, correlation) -> Array:
     return (1 - correlation) * jnp.square(risks).sum(-1) + correlation * together
 
 
-def unit(core: AlmgrenChriss | Env, params: Params | None = None) -> Array:
+def unit(core: AlmgrenChriss | Env, params: Any = None) -> Array:
     """Dollars that a reward of 1 is: the utility E + lambda V of equal slices in a flat market.
 
     core: an Env has its parameters with it.
     """
-    if isinstance(core, Env):
-        core, params = core.core, core.params
+    own, params = (core.core, core.params) if isinstance(core, Env) else (core, params)
     n, horizon = params.num_trades, params.horizon
-    shares, price, sigma, fixed, permanent, temporary = (core.each(params, f) for f in OF_EACH)
+    shares, price, sigma, fixed, permanent, temporary = (own.each(params, f) for f in OF_EACH)
     per_share = fixed + permanent * shares * (n - 1) / (2 * n) + temporary * shares / horizon
     days = horizon / n * (n - 1) * (2 * n - 1) / (6 * n)  # tau sum (x_k / X)^2
     risk = days * variance(sigma * shares, params.correlation)

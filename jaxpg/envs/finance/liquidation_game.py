@@ -11,6 +11,8 @@ alone. An environment of P players has observations and actions [P, ...], and re
 `info`; its own reward is their mean. `loops.independent` makes independent learners of an agent.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +38,7 @@ class LiquidationGame(environment.Environment):
     the others nor the price.
     """
 
-    name, default_params = "LiquidationGame-jaxpg", ac.Params()
+    name, default_params = "LiquidationGame-jaxpg", ac.Params()  # type: ignore  # properties in gymnax
 
     def __init__(self, sellers: int = 2):
         """Raises ValueError for a number of sellers that is not an integer >= 1."""
@@ -53,7 +55,7 @@ class LiquidationGame(environment.Environment):
         state = State(jnp.ones(self.players, float), price, jnp.zeros((), jnp.int32))
         return self.observe(key, state, None, params), state
 
-    def step_env(self, key, state, action, params):
+    def step_env(self, key, state: Any, action, params: Any):
         asked = jnp.where(action[:, 0] > 0, jnp.minimum(action[:, 0], 1), 0) * state.inventory
         last = state.time + 1 >= params.num_trades
         left = jnp.where(last, 0, jnp.maximum(state.inventory - asked, 0))

@@ -96,7 +96,7 @@ class Portfolio(environment.Environment):
     dt is only what `rate` is counted in.
     """
 
-    name, default_params = "Portfolio-jaxpg", Params()
+    name, default_params = "Portfolio-jaxpg", Params()  # type: ignore  # properties in gymnax
 
     def __init__(
         self,

@@ -8,11 +8,10 @@ tables.py    what was found, and the folder of a sweep
 progress.py  the bar on stderr
 """
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from jaxpg.core.env import Env
-from jaxpg.core.run import Callback
+from jaxpg.core.run import Callbacks
 from jaxpg.core.types import Agent
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps import search, sweep
@@ -27,7 +26,7 @@ __all__ += ["uniform"]
 def resume(
     out: str | Path,
     *,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     progress: bool = False,
     agent: Agent | None = None,
     env: Env | None = None,

@@ -17,6 +17,7 @@ import numpy as np
 from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import stack
+from jaxpg.core.types import C
 from jaxpg.envs import registry
 
 ENV = "env."
@@ -112,7 +113,7 @@ def _arguments(env: E.Env) -> list[str]:
     return list(registry.arguments(env.name)) if env.made_of else []
 
 
-def at(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
+def at(cfg: C, env: E.Env, point: Point) -> tuple[C, E.Env]:
     """Config and environment of a point.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
@@ -144,7 +145,7 @@ def groups(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
     return list(found.values())
 
 
-def batch(cfg, env: E.Env, points: Sequence[Point]) -> tuple[Any, E.Env]:
+def batch(cfg: C, env: E.Env, points: Sequence[Point]) -> tuple[C, E.Env]:
     """Config and environment with leaves [points], to `vmap` a train function over.
 
     Raises ValueError if the points differ in a static field, which no `vmap` can vary.

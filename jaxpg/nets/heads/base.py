@@ -1,7 +1,7 @@
 """What policy heads are made of: the functions that each gives, and how they take expectations."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ class ActionHead(NamedTuple):
     action: Callable = lambda draw: draw  # (draw) -> action in the units of the environment's space
     # (f, out, key) -> the mean of f(draw, log_prob) over one reparameterised draw [..., D], or one
     # of every component, so that its gradient in `out` is unbiased. None: there is no such draw.
-    expect: Callable | None = None
+    expect: Any = None
 
 
 def tanh_log_det(draw: Array) -> Array:

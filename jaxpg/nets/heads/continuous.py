@@ -1,5 +1,7 @@
 """Heads over a Box with one mode: Gaussian, beta, and the point mass."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +20,13 @@ def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
 
     import distrax  # takes a while, and most runs need none of it
 
-    def dist(out: Array):
+    def dist(out: Array) -> Any:  # distrax's own types know little
         mean, log_std = jnp.split(out, 2, -1)
         return distrax.Independent(
             distrax.Normal(mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))), 1
         )
 
-    def log_det(draw: Array) -> Array:
+    def log_det(draw: Array) -> Array | float:
         return tanh_log_det(draw) if squash else 0.0
 
     def sample(out: Array, key: Key) -> tuple[Array, Array]:

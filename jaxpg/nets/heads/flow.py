@@ -10,6 +10,8 @@ Those functions are sums of fixed tanh features of that half, weighted by the ne
 Both directions are exact, and where outputs are zero the whole is the identity.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
@@ -38,7 +40,7 @@ def flow(size: int, bins: int) -> ActionHead:
     ends = slice(0, half), slice(half, size)
     couplings = [ends, ends[::-1]] if size > 1 else []  # what is read, what is moved
 
-    def element(out: Array) -> tuple[Array, Array, object]:
+    def element(out: Array) -> tuple[Array, Array, Any]:
         x = out[..., :head].reshape(*out.shape[:-1], size, 3 * bins + 1)
         slopes = jnp.pad(x[..., 2 + 2 * bins :], [(0, 0)] * (x.ndim - 1) + [(1, 1)])
         spline = distrax.RationalQuadraticSpline(
