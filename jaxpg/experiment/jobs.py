@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core.config import require_integer
+from jaxpg.experiment.extras import require_extra
+
 CLUSTERS = (None, "slurm", "local")
 DAY = 24 * 60  # minutes; submitit's own limit is 5
 RULE = "\n" + "-" * 22 + "\n"
@@ -34,13 +37,10 @@ def fan_out(
     """
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster={cluster!r}: allowed is one of {CLUSTERS}")
-    if at_once is not None and (type(at_once) is not int or at_once < 1):
-        raise ValueError(f"at_once={at_once!r}: allowed is None or an integer >= 1")
-    try:
-        import submitit
-    except ImportError as error:
-        hint = "submitit is not installed: pip install 'jaxpg[submitit]'"
-        raise ImportError(hint) from error
+    if at_once is not None:
+        require_integer("at_once", at_once, 1)
+    require_extra("submitit", "submitit", "fan_out")
+    import submitit
 
     executor = submitit.AutoExecutor(folder, cluster=cluster)
     if at_once and executor.cluster == "slurm":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from jaxpg.core.config import unknown
+from jaxpg.core.config import require_integer, unknown
 
 METHODS = ("expanded", "percentile", "t")
 SLICE = 1000  # resamples that a statistic sees at once, which bounds its memory
@@ -44,9 +44,8 @@ def interval(
             raise ValueError(f"scores: of shape {x.shape}, allowed is [tasks, runs >= 2]")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence!r}: allowed is a number between 0 and 1")
-    for name, given, least in (("resamples", resamples, 100), ("seed", seed, 0)):
-        if type(given) is not int or given < least:
-            raise ValueError(f"{name}={given!r}: allowed is an integer >= {least}")
+    require_integer("resamples", resamples, 100)
+    require_integer("seed", seed, 0)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 
 from jaxpg.core.run import Callback, Event
-from jaxpg.experiment.callbacks.metrics import _mean, _split
+from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
 from jaxpg.experiment.text import format_count
 
 
@@ -27,11 +27,11 @@ def progress(label: str = "") -> Callback:
 
     def show(event: Event) -> None:
         nonlocal first, tenths, evaluated
-        series, measured = _split(event)
+        series, measured = split_metrics(event)
         done, now = event.iteration / event.num_iters, time.perf_counter()
         first = first or (now, event.env_steps, done)
         evaluated = measured.get("eval/greedy", evaluated)
-        notes = [f"return {_number(_mean(series, 'episode/return', axis=None))}"]
+        notes = [f"return {_number(mean_metric(series, 'episode/return', axis=None))}"]
         if not np.isnan(evaluated).all():
             notes += [f"eval {_number(np.mean(evaluated))}"]
         if done > first[2]:

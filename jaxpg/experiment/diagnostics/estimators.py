@@ -21,7 +21,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
-from jaxpg.core.config import label, unknown
+from jaxpg.core.config import label, require_integer, unknown
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.heads import ActionHead
@@ -115,7 +115,7 @@ def collect(
     """
     num_steps = longest_episode(env) if num_steps is None else num_steps
     for name, value in {"episodes": episodes, "num_steps": num_steps}.items():
-        check_count(name, value, 1)
+        require_integer(name, value, 1)
     return _collect(cfg, env, learnt_params(state), key, episodes, num_steps)
 
 
@@ -171,7 +171,7 @@ def gradient_estimators(
     Raises ValueError for an n below 1 or a lambda that is not in 0 .. 1.
     """
     for k in n:
-        check_count("n", k, 1)
+        require_integer("n", k, 1)
     if not all(0 <= lam <= 1 for lam in lambdas):
         raise ValueError(f"lambdas={lambdas!r}: allowed are numbers >= 0 and <= 1")
     gamma = cfg.gamma if gamma is None else gamma
@@ -235,7 +235,7 @@ def gradient_stats(
     """
     if reference not in weights:
         raise unknown("reference", reference, weights)
-    check_count("episodes", t.reward.shape[1], 2)
+    require_integer("episodes", t.reward.shape[1], 2)
     names = list(weights)  # jit would sort them
     stats = _gradient_stats(
         cfg, env, learnt_params(state), t, jnp.stack([*weights.values()]), names.index(reference)
@@ -303,8 +303,8 @@ def fit_value(
     Returns the function obs [..., *obs] -> [...]. Adam on `updates` batches of `batch_size` steps;
     inputs and targets are standardised. Its discount `gamma` is by default the config's.
     """
-    check_count("updates", updates, 1)
-    check_count("batch_size", batch_size, 1)
+    require_integer("updates", updates, 1)
+    require_integer("batch_size", batch_size, 1)
     gamma = cfg.gamma if gamma is None else gamma
     params, stats, mean, std = _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size)
     net, _ = actor_critic(cfg, env)
@@ -357,11 +357,6 @@ def explained_variance(
     gamma = cfg.gamma if gamma is None else gamma
     target = reward_to_go(t.reward, t.terminated, t.truncated, gamma)
     return losses.explained_variance(value(t.obs), target, t.mask)
-
-
-def check_count(name: str, value, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}={value!r}: allowed is an integer >= {least}")
 
 
 def learnt_params(state: Tree) -> Tree:

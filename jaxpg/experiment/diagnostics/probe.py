@@ -10,12 +10,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
+from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
 from jaxpg.core.train import initial_state
 from jaxpg.core.types import Agent, Array, Key, Tree
 from jaxpg.experiment.diagnostics.estimators import (
-    check_count,
     collect,
     gradient_estimators,
     gradient_stats,
@@ -87,8 +87,8 @@ def probe(
     second chunk on. Raises ValueError for an agent that `parts` cannot read.
     """
     for name, value in {"num_envs": num_envs, "num_steps": num_steps, "every": every}.items():
-        check_count(name, value, 1)
-    check_count("episodes", episodes, 0)
+        require_integer(name, value, 1)
+    require_integer("episodes", episodes, 0)
     if episodes == 1:
         raise ValueError("episodes=1: allowed is 0, or an integer >= 2: one has no variance")
     jax.eval_shape(lambda k: parts(cfg, env, agent.init(cfg, env, k)).actor, key.reshape(-1)[0])

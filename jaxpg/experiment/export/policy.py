@@ -14,10 +14,8 @@ This module imports neither gymnax, flax, distrax nor optax, unless it loads a r
 """
 
 import hashlib
-import importlib.util
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from jaxpg.core.config import require_index
 from jaxpg.core.types import Array, Key, Tree
+from jaxpg.experiment.extras import require_extra
+from jaxpg.experiment.files import write_atomically
 
 MAGIC, FORMAT = b"jaxpolicy", b"1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -66,9 +67,7 @@ class Policy(NamedTuple):
 
         agent, cfg, env, state = result[:4]
         seeds = next(iter(result.metrics.values())).shape[:-1]
-        if type(seed) is not int or not 0 <= seed < math.prod(seeds):
-            most = math.prod(seeds) - 1
-            raise ValueError(f"seed={seed!r}: allowed is an integer >= 0 and <= {most}")
+        require_index("seed", seed, math.prod(seeds))
         if seeds:
             state = jax.tree.map(lambda x: x[seed], state)
         act, obs, action, carry = _flat(agent, cfg, env, state)
@@ -128,10 +127,7 @@ class Policy(NamedTuple):
         }
         body = b"".join([json.dumps(about).encode(), b"\n", *parts.values()])
         head = b" ".join([MAGIC, FORMAT, hashlib.sha256(body).hexdigest().encode()])
-        path = Path(path)
-        draft = path.with_name(path.name + ".tmp")
-        draft.write_bytes(head + b"\n" + body)
-        os.replace(draft, path)  # all of it or nothing
+        write_atomically(path, head + b"\n" + body)
 
     def export_onnx(self, path: str | Path) -> None:
         """Writes the greedy policy as an ONNX model. Needs the extra `onnx`.
@@ -140,8 +136,7 @@ class Policy(NamedTuple):
         if it has a memory; outputs `action [batch, *action]` and `next_carry0`, ... Raises
         ValueError for a program that has no rule, naming the primitive, ImportError without onnx.
         """
-        if importlib.util.find_spec("onnx") is None:
-            raise ImportError("ONNX needs the extra: pip install 'jaxpg[onnx]'")
+        require_extra("onnx", "onnx", "ONNX")
         from jaxpg.experiment.export import onnx
 
         onnx.write(self, Path(path))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxpg.core.config import require_integer
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.figures import style
@@ -27,8 +28,7 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
 
 def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):
     """What `learning_curve` draws, as a matplotlib Figure, `width` inches wide."""
-    if window < 1:
-        raise ValueError(f"window={window!r}: allowed is an integer >= 1")
+    require_integer("window", window, 1)
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import importlib.util
+import math
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.config import require_index, require_integer
 from jaxpg.core.observations import Masked
 from jaxpg.core.run import Result
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Key, Tree
+from jaxpg.experiment.extras import require_extra
 
 ENDINGS = (".gif", ".mp4")
 HOLD = 1.0  # seconds for which an episode's last picture stays
@@ -66,24 +68,21 @@ def render(
     if not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
     for name, value in {"episodes": episodes, "max_steps": max_steps}.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= 1")
+        require_integer(name, value, 1)
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r}: allowed is an integer >= 0 and < 2**32")
     if fps is not None and not 0.1 <= fps <= 1000:
         raise ValueError(f"fps={fps!r}: allowed is a number >= 0.1 and <= 1000")
     movie = out.suffix.lower() == ".mp4"
-    if movie and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ImportError("MP4 needs the extra: pip install 'jaxpg[video]'")
+    if movie:
+        require_extra("video", "imageio_ffmpeg", "MP4")
     if not isinstance(run, Result):
         from jaxpg.experiment.run import folder as run_folder
 
         run = run_folder.load(run)
     agent, cfg, env, state = run[:4]
     seeds = next(iter(run.metrics.values())).shape[:-1]
-    most = seeds[0] - 1 if seeds else 0
-    if type(policy) is not int or not 0 <= policy <= most:
-        raise ValueError(f"policy={policy!r}: allowed is an integer >= 0 and <= {most}")
+    require_index("policy", policy, math.prod(seeds))
     if seeds:
         state = jax.jit(lambda s: jax.tree.map(lambda x: x[policy], s))(state)  # one program
 

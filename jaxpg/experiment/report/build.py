@@ -13,6 +13,7 @@ from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores
 from jaxpg.experiment.analysis.thresholds import solved, source
 from jaxpg.experiment.figures import learning_curve
+from jaxpg.experiment.files import write_atomically
 from jaxpg.experiment.report import html
 from jaxpg.experiment.report.parts import (
     HEAD,
@@ -69,9 +70,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
     if len(given) == len(runs):
         command = shlex.join(["jaxpg", "report", *given, "--out", str(out)])
         parts += [html.heading(2, "This page"), html.code(command)]
-    draft = out.with_name(out.name + ".tmp")
-    draft.write_text(html.page(f"jaxpg: {title}", parts), encoding="utf-8")
-    draft.replace(out)
+    write_atomically(out, html.page(f"jaxpg: {title}", parts).encode())
     return out
 
 

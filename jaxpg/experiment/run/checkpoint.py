@@ -8,7 +8,6 @@ one atomic move: a step without one was cut short, and does not exist.
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from importlib import metadata
@@ -25,6 +24,7 @@ from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, 
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 from jaxpg.envs import registry
+from jaxpg.experiment.files import write_atomically
 
 MANIFEST = "manifest.json"
 PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint")
@@ -41,13 +41,7 @@ def _sealed(content: dict[str, Any]) -> str:
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing."""
-    path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w") as file:
-        file.write(_sealed(_plain(content)))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_atomically(path, _sealed(_plain(content)).encode())
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

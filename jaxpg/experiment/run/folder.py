@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
+from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
@@ -31,7 +32,7 @@ from jaxpg.experiment.callbacks.guards import nan_guard
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.run import checkpoint, provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
-from jaxpg.experiment.run.provenance import RUN
+from jaxpg.experiment.run.provenance import RUN, SUMMARY
 
 
 class Settings(NamedTuple):
@@ -100,8 +101,7 @@ def _check(asked: Settings, cfg) -> None:
         value = getattr(asked, name)
         if name == "chunk" and value is None:
             continue
-        if type(value) is not int or value < minimum:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
+        require_integer(name, value, minimum)
     target = asked.target
     if target is not None and not (has_lanes(cfg) and np.isfinite(target)):
         raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
@@ -140,7 +140,7 @@ def resume(
     def begin() -> None:
         if total_steps is not None:
             write_json(this.out / RUN, this.record)
-        summary = this.out / "summary.json"
+        summary = this.out / SUMMARY
         if not complete:
             summary.unlink(missing_ok=True)
         elif not summary.exists():  # killed at the very end
@@ -174,8 +174,8 @@ def _load(this: _Run) -> Result:
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
     metrics = _metrics(out / "metrics.csv", kinds, iteration, key.shape)
     summary = {"stopped": "error", "seconds": np.nan}
-    if (out / "summary.json").exists():
-        summary = read_json(out / "summary.json")
+    if (out / SUMMARY).exists():
+        summary = read_json(out / SUMMARY)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
@@ -267,4 +267,4 @@ def _finish(this: _Run, result: Result, draw: Callable[[Path], None] | None) -> 
     if rows := rows[-this.key.size :]:  # of every seed: the newest
         means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
         summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
-    write_json(this.out / "summary.json", summary)
+    write_json(this.out / SUMMARY, summary)

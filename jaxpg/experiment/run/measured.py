@@ -12,6 +12,7 @@ import numpy as np
 from jaxpg.core.run import Result
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
+from jaxpg.experiment.run.provenance import RUN, SUMMARY
 
 AXES = ("seed", "iteration", "env_steps")
 
@@ -68,8 +69,7 @@ def _of_result(result: Result) -> Record:
 
 def _of_folder(folder: Path) -> Record:
     about, summary = (
-        read_json(folder / name) if (folder / name).exists() else {}
-        for name in ("run.json", "summary.json")
+        read_json(folder / name) if (folder / name).exists() else {} for name in (RUN, SUMMARY)
     )
     steps, metrics = table(folder / "metrics.csv")
     path, eval_steps, evaluations = folder / "evaluations.csv", np.zeros(0), {}

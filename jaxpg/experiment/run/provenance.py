@@ -20,6 +20,7 @@ from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 
 FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
+SUMMARY = "summary.json"  # how a run ended; not there while it goes on
 
 
 def is_sweep(folder: str | Path) -> bool:

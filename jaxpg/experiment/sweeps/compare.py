@@ -11,12 +11,12 @@ from pathlib import Path
 
 from jaxpg import agents, presets
 from jaxpg.core import run as loop
-from jaxpg.core.config import to_dict
+from jaxpg.core.config import require_integer, to_dict
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import grid
-from jaxpg.experiment.sweeps.sweep import finish, fresh, planned, positive, train
+from jaxpg.experiment.sweeps.sweep import finish, fresh, planned, train
 from jaxpg.experiment.sweeps.tables import Sweep, of_comparison
 
 
@@ -41,7 +41,8 @@ def compare(
     """
     points = grid(agent=list(names), env=list(envs))
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    positive(asked)
+    for name, value in asked.items():
+        require_integer(name, value, 1)
     tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
     if total_steps is None:
         total_steps = max((t["total_steps"] for t in tuned if t), default=500_000)

@@ -75,8 +75,7 @@ def random(
 
     Raises ValueError for a count below 1 and for a field without values.
     """
-    if type(count) is not int or count < 1:
-        raise ValueError(f"count={count!r}: allowed is an integer >= 1")
+    config.require_integer("count", count, 1)
     rng = np.random.default_rng(seed)
     drawn = {
         name: [x.at(u) for u in rng.random(count)]

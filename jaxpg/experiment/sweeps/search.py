@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.config import label, static_fields
+from jaxpg.core.config import label, require_integer, static_fields
 from jaxpg.core.run import Callback
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.analysis import scores
+from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.sweeps.points import Point, Range, grid
-from jaxpg.experiment.sweeps.sweep import begin, check, finish, planned, positive, train
+from jaxpg.experiment.sweeps.sweep import begin, check, finish, planned, train
 from jaxpg.experiment.sweeps.tables import Open, Sweep, of_sweep, tables
 
 
@@ -49,7 +50,8 @@ def search(
     ImportError without Optuna.
     """
     _optuna()
-    positive({"trials": trials, "batch": batch})
+    require_integer("trials", trials, 1)
+    require_integer("batch", batch, 1)
     statics = static_fields(type(cfg))
     for name, values in space.items():
         if isinstance(values, Range) and name in statics:
@@ -96,10 +98,9 @@ def _ends(name: str, values: Sequence | Range) -> list:
 
 
 def _optuna():
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("optuna is not installed: pip install 'jaxpg[optuna]'") from error
+    require_extra("optuna", "optuna", "a search")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.config import plain
+from jaxpg.core.config import plain, require_integer
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.run import Callback
 from jaxpg.core.train import initial_state, num_iterations
@@ -40,7 +40,7 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.run.provenance import SWEEP
+from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, at, groups
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import TABLES, Open, Sweep, of_sweep, tables
@@ -104,7 +104,8 @@ def begin(
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
     limits = {"lanes": lanes, "memory": memory}
-    positive(asked | {k: x for k, x in limits.items() if x is not None})
+    for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
+        require_integer(name, value, 1)
     if target is not None and not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
     fresh(out)
@@ -121,13 +122,6 @@ def begin(
         "compilations": 0,
         "seconds": 0.0,
     }
-
-
-def positive(numbers: dict[str, int]) -> None:
-    """Raises ValueError for one that is no integer >= 1."""
-    for name, value in numbers.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= 1")
 
 
 def fresh(out: str | Path | None) -> None:
@@ -239,7 +233,7 @@ def train(
         watch = [*callbacks, *([shown(i)] if shown else [])]
         begun = time.perf_counter()
         with compilations() as compiled:
-            if (folder / "run.json").exists():
+            if (folder / RUN).exists():
                 found = run_folder.resume(folder, callbacks=watch, agent=agent, env=env)
             else:
                 shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file

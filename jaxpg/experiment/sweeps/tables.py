@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.config import from_dict
+from jaxpg.core.config import from_dict, require_index
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import with_horizon
@@ -101,9 +101,7 @@ def result(
     trained, or for a damaged, missing or foreign folder.
     """
     this = open_folder(Path(out), agent, env)
-    most = len(this.record["points"]) - 1
-    if type(config) is not int or not 0 <= config <= most:
-        raise ValueError(f"config={config!r}: allowed is an integer >= 0 and <= {most}")
+    require_index("config", config, len(this.record["points"]))
     found = []
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
