@@ -14,8 +14,9 @@ from jaxpg.core.run import Result
 from jaxpg.core.train import initial_state
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores, statistics
-from jaxpg.experiment.figures import learning_curve, scales, style
+from jaxpg.experiment.figures import learning_curve, style
 from jaxpg.experiment.figures.actions import Played
+from jaxpg.experiment.figures.sweeps import scales
 from tests.experiments import NAN, grid, run_folder, sweep
 
 WIDTHS = (style.WIDE, style.NARROW)

@@ -13,9 +13,8 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxpg.core import env as E
-from jaxpg.core.types import Tree
-from jaxpg.experiment.figures.learning_curve import COLOURS
+from jaxpg.experiment.figures.style import COLOURS
+from jaxpg.experiment.render.episode import Episode
 
 SIZE, SCALE = 400, 3  # points of a picture's side; pixels of a point while it is drawn
 TOP, BOTTOM = 56, 352  # points between which the scene is
@@ -24,25 +23,6 @@ INK, GREY, PALE, EMPTY, PAPER = "#222222", "#707070", "#E2E2E2", "#F2F2F2", "#FF
 CHANNELS = (*COLOURS, "#999999", "#882255", "#F0E442")  # of an image made of many
 ROWS, SPAN = 6, 150  # entries of an observation that are traced, and steps
 BARS = 8  # entries of an action that are shown
-
-
-class Episode(NamedTuple):
-    """An episode of T steps, on the host. Time T is its end, at which there is no action."""
-
-    env: E.Env
-    states: Tree  # [T + 1, ...] the environment's own, the true last one too; () if not recorded
-    obs: Tree  # [T + 1, *obs] as the agent sees them, masks left out
-    actions: np.ndarray  # [T, *action] in the units of the space
-    rewards: np.ndarray  # [T]
-    ending: str  # what the last picture says
-
-    def at(self, t: int) -> Tree:
-        """The environment's state at time t."""
-        return jax.tree.map(lambda x: x[t], self.states)
-
-    def action(self, t: int) -> np.ndarray | None:
-        """The action that is taken at time t; None at the end."""
-        return self.actions[t] if t < len(self.actions) else None
 
 
 class Scene(NamedTuple):

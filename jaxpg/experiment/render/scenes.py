@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from jaxpg.core import env as E
 from jaxpg.core.observations import array_leaves
+from jaxpg.experiment.render.episode import Episode, core_of
 from jaxpg.experiment.render.frames import (
     BLUE,
     BOTTOM,
@@ -20,7 +21,6 @@ from jaxpg.experiment.render.frames import (
     SIZE,
     SKY,
     TOP,
-    Episode,
     Scene,
     arrow,
     cells,
@@ -55,14 +55,6 @@ def scene(env: E.Env) -> Scene:
     if any(is_image(x) for x in array_leaves(env.example_obs)):
         return Scene(cells, 30 if core.name == "Pong-misc" else 20, names)
     return Scene(traces, 20, names)
-
-
-def core_of(env: E.Env):
-    """The environment's code, without what hides a part of its observations."""
-    core = env.core
-    while not hasattr(core, "step_env") and hasattr(core, "core"):
-        core = core.core
-    return core
 
 
 # Classic control.

@@ -4,8 +4,9 @@ import numpy as np
 
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.analysis.scores import ordered
-from jaxpg.experiment.figures import scales, style
-from jaxpg.experiment.figures.sweeps import colours_of, diverged_note, kind_of
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.figures.sweeps import scales
+from jaxpg.experiment.figures.sweeps.maps import colours_of, diverged_note, kind_of
 
 WHITE = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
 

@@ -1,9 +1,7 @@
-"""Pictures of a sweep: what its fields do to the final score, and how the runs came to it.
+"""Maps of a sweep: the final score over the values of one or two fields.
 
-A sweep is anything with `about`, `fields`, `table` and `evaluations`: see
-`experiment/sweeps/sweep.py`.
-Every function returns a matplotlib Figure, `width` inches wide. They raise ValueError for an
-unknown field and for a sweep without a row.
+A sweep is anything with `about`, `fields`, `table`, `evaluations` and `scores`, see
+`experiment/sweeps/tables.py`. Figures are matplotlib's, `width` inches wide.
 """
 
 import numpy as np
@@ -11,12 +9,12 @@ import numpy as np
 from jaxpg.core.config import unknown
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.analysis.scores import Final, ordered, text
-from jaxpg.experiment.figures import scales, style
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.figures.sweeps import scales
 
 OTHERS = ("best", "mean")
 MAP, TOP = "viridis", 0.93  # its last yellow is too pale on white
 CELLS = 12  # of a map, in a row or column; beyond them configs are points
-MOST = 7  # curves: as many as there are colours
 
 
 def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: float = style.WIDE):
@@ -161,57 +159,3 @@ def _points(chosen, fields, names, done, notes, width):
     bar.ax.tick_params(labelsize=7)
     style.title(axes, f"{fields[0]} and {fields[1]}", *notes)
     return figure
-
-
-def curves(sweep, by: str | None = None, width: float = style.WIDE):
-    """Learning curves: at each point the IQM over runs, and its 95 % interval.
-
-    by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
-    None: a curve for each config, of at most seven, the best by their final IQM.
-    """
-    groups = scores.groups(sweep, sweep.fields if by is None else [by])
-    done, data = scores.final(sweep), scores.curves(sweep)
-    notes = ["mean of the last 20 episodes; IQM of the runs and its 95 % interval"]
-    if len(groups) > MOST:
-        rank = {g.values: done.iqm([c for c in g.configs if c in done.scores])
-                for g in groups if any(c in done.scores for c in g.configs)}  # fmt: skip
-        best = sorted(rank, key=rank.get)[-MOST:]
-        notes.append(f"the best {MOST} of {len(groups)}")
-        groups = [g for g in groups if g.values in best]
-    figure, (axes,) = style.panels(1, width, 3.6)
-    fields = sweep.fields if by is None else [by]
-    drawn = 0
-    for group in groups:
-        fewest = min(len(data.returns[c]) for c in group.configs)
-        runs = np.stack([data.returns[c][:fewest] for c in group.configs])  # [tasks, runs, points]
-        begun = np.flatnonzero(~np.isnan(runs).any((0, 1)))
-        if not len(begun):
-            continue
-        estimates = [scores.estimate(runs[..., i]) for i in begun]
-        value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
-        label = _name(fields, group.values, runs.shape[:2])
-        colour, dash = style.colour(drawn), style.dash(drawn)
-        axes.plot(
-            data.steps[begun], value, color=colour, linestyle=dash, linewidth=1.8, label=label
-        )
-        axes.fill_between(data.steps[begun], low, high, color=colour, alpha=0.18, linewidth=0)
-        drawn += 1
-    if not drawn:
-        style.empty(axes, "No episode has ended yet.")
-        return figure
-    if (threshold := scores.threshold(sweep)) is not None:
-        axes.axhline(
-            threshold, color=style.GREY, linestyle="--", linewidth=1, label=f"solved: {threshold:g}"
-        )
-    title = "Learning curves" if by is None else f"Learning curves by {by}"
-    style.title(axes, title, *notes, *diverged_note(done))
-    axes.set_ylabel("return")
-    style.over_steps(axes, data.steps[-1])
-    style.legend_below(figure, axes.get_legend_handles_labels()[0])
-    return figure
-
-
-def _name(fields, values, runs: tuple[int, int]) -> str:
-    own = [text(v) if f in ("agent", "env") else f"{f} = {text(v)}"
-           for f, v in zip(fields, values, strict=True)]  # fmt: skip
-    return f"{', '.join(own)}  ({runs[0] * runs[1]} runs)"

@@ -15,14 +15,9 @@ from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
 from jaxpg.core.train import initial_state
 from jaxpg.core.types import Agent, Array, Key, Tree
-from jaxpg.experiment.diagnostics.estimators import (
-    collect,
-    gradient_estimators,
-    gradient_stats,
-    learnt_params,
-    longest_episode,
-    parts,
-)
+from jaxpg.experiment.diagnostics.episodes import collect, longest_episode
+from jaxpg.experiment.diagnostics.gradients import gradient_estimators, gradient_stats
+from jaxpg.experiment.diagnostics.learner import learnt_params, parts
 from jaxpg.ops.normalize import masked_mean
 
 _PROBE = 0xD1A6  # folded into the run's key: a probe shares no key with training
