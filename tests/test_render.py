@@ -114,9 +114,9 @@ def test_an_episode_ends_where_its_environment_does(fallen):
 def test_what_is_drawn_is_the_state(fallen):
     """The pole's angle, measured in the picture: at the beginning, and beyond the limit at the
     end."""
-    scene = scenes.scene(fallen.env)
+    scene = scenes.scene_for(fallen.env)
     for t in (0, len(fallen.actions)):
-        image = np.asarray(frames.frame(scene, fallen, t), int)
+        image = np.asarray(frames.draw_frame(scene, fallen, t), int)
         pole = np.abs(image - frames.rgb(frames.ORANGE)).max(-1) < 40
         pole[:60] = pole[200:] = False  # without words and the track's ends
         rows, columns = np.nonzero(pole)
@@ -207,7 +207,7 @@ def test_a_gif_has_every_step_for_its_time(tmp_path, fallen, fps, every, each):
 @pytest.mark.parametrize("lengths", [[1], [9], [500], [999, 3], [5] * 20, [1000] * 5])
 @pytest.mark.parametrize("fps", [1, 24, 50, 1000])
 def test_the_timetable(lengths, fps, movie):
-    shown = video.timetable(lengths, fps, movie)
+    shown = video.schedule_frames(lengths, fps, movie)
     assert sum(s for _, _, s in shown) == pytest.approx(
         sum(lengths) / fps + video.HOLD * len(lengths)
     )
@@ -241,7 +241,7 @@ def test_colours_are_exact(tmp_path, fallen):
         ),
     ]:
         out, times = tmp_path / "a.gif", range(len(episode.obs))
-        pictures = (frames.frame(scenes.scene(episode.env), episode, t) for t in times)
+        pictures = (frames.draw_frame(scenes.scene_for(episode.env), episode, t) for t in times)
         write_gif(out, pictures, [0.1] * len(episode.obs))
         with Image.open(out) as image:
             for place, colour in at.items():
@@ -263,8 +263,8 @@ def test_an_mp4_has_every_step(tmp_path, fallen):
     assert about["size"] == (400, 400)
     assert len(pictures) == done.frames - 1 + 20  # the last for a second
     episode = play(RIGHT, fallen.env, key=0)
-    scene = scenes.scene(fallen.env)
-    drawn = np.asarray(frames.frame(scene, episode, 0), int)
+    scene = scenes.scene_for(fallen.env)
+    drawn = np.asarray(frames.draw_frame(scene, episode, 0), int)
     assert np.abs(pictures[0][60:350] - drawn[60:350]).mean() < 3
 
 
@@ -281,9 +281,9 @@ def test_the_agent_stands_in_its_cell():
     episode = play(agent_of(walk), jaxpg.make("Cliff-jaxpg"))
     assert episode.rewards.sum() == -13
     np.testing.assert_array_equal(episode.states.s, episode.obs.argmax(-1))
-    scene = scenes.scene(episode.env)
+    scene = scenes.scene_for(episode.env)
     for t, (row, column) in {0: (3, 0), 1: (2, 0), 7: (2, 6), 13: (3, 11)}.items():
-        image = frames.frame(scene, episode, t)
+        image = frames.draw_frame(scene, episode, t)
         assert near(image, cell(row, column, 4, 12), frames.BLUE)
         if t < 13:
             assert near(image, cell(3, 5, 4, 12), scenes.COLOUR["C"])
@@ -294,7 +294,7 @@ def test_a_map_of_one_s_own():
     state, inner = E.reset(env, jax.random.key(0), 1).obs, None
     inner = E.reset(env, jax.random.key(0), 2).inner
     episode = Episode(env, inner, np.repeat(state, 2, 0), np.array([2]), np.zeros(1), "")
-    image = frames.frame(scenes.scene(env), episode, 0)
+    image = frames.draw_frame(scenes.scene_for(env), episode, 0)
     assert near(image, cell(0, 0, 2, 2), frames.BLUE)
     assert near(image, cell(0, 1, 2, 2), scenes.COLOUR["#"])
     assert near(image, (cell(1, 1, 2, 2)[0] + 25, cell(1, 1, 2, 2)[1] + 25), scenes.COLOUR["G"])
@@ -305,7 +305,7 @@ def test_channels_have_colours_and_the_first_is_in_front():
     x[0, 9, 4, [0, 2]] = x[0, 3, 7, 1] = x[0, 0, 0, 3] = 1
     env = jaxpg.make("Breakout-MinAtar")
     episode = Episode(env, (), x, np.array([1]), np.zeros(1), "")
-    image = frames.frame(scenes.scene(env), episode, 0)
+    image = frames.draw_frame(scenes.scene_for(env), episode, 0)
     for (row, column), channel in {(9, 4): 0, (3, 7): 1, (0, 0): 3}.items():
         assert near(image, cell(row, column, 10, 10), frames.CHANNELS[channel])
     assert near(image, cell(5, 5, 10, 10), frames.EMPTY)
@@ -316,7 +316,7 @@ def test_other_images_have_shades_or_their_own_colours(channels):
     x = np.linspace(0, 200, 2 * 5 * 5 * channels).reshape(2, 5, 5, channels)
     env = jaxpg.make("Breakout-MinAtar")
     image = Image.new("RGB", (1200, 1200))
-    frames.cells(image, Episode(env, (), x, np.zeros(1), np.zeros(1), ""), 1)
+    frames.draw_cells(image, Episode(env, (), x, np.zeros(1), np.zeros(1), ""), 1)
     at = [3 * v for v in cell(4, 4, 5, 5)]
     expected = np.broadcast_to(x[1, 4, 4] / 200 * 255, 3).astype(int)
     assert np.abs(np.array(image.getpixel((int(at[0]), int(at[1])))) - expected).max() <= 1
@@ -328,8 +328,8 @@ DRAWN = {  # an environment for each scene
     "Acrobot-v1": scenes.acrobot,
     "MountainCar-v0": scenes.mountain_car,
     "MountainCarContinuous-v0": scenes.mountain_car,
-    "Catch-bsuite": frames.cells,
-    "Breakout-MinAtar": frames.cells,
+    "Catch-bsuite": frames.draw_cells,
+    "Breakout-MinAtar": frames.draw_cells,
     "DeepSea-bsuite": scenes.deep_sea,
     "FrozenLake-misc": scenes.map_of_cells,
     "ShortCorridor-jaxpg": scenes.map_of_cells,
@@ -337,8 +337,8 @@ DRAWN = {  # an environment for each scene
     "PointRobot-misc": scenes.point_robot,
     "Reacher-misc": scenes.reacher,
     "Swimmer-misc": scenes.swimmer,
-    "Garnet-jaxpg": frames.traces,
-    "BernoulliBandit-misc": frames.traces,
+    "Garnet-jaxpg": frames.draw_traces,
+    "BernoulliBandit-misc": frames.draw_traces,
 }
 
 
@@ -349,11 +349,11 @@ def test_environments_are_drawn(name):
     begun = E.reset(env, jax.random.key(3), 2)
     obs, inner = jax.device_get((begun.obs, begun.inner))
     action = np.asarray(env.action_space.sample(jax.random.key(0)))[None]
-    scene = scenes.scene(env)
+    scene = scenes.scene_for(env)
     assert scene.draw == DRAWN[name]
     inner = inner if scene.states else ()
     episode = Episode(env, inner, obs, action, np.array([0.5]), "terminated")
-    images = [np.asarray(frames.frame(scene, episode, t)) for t in (0, 1)]
+    images = [np.asarray(frames.draw_frame(scene, episode, t)) for t in (0, 1)]
     for image in images:
         assert image.shape == (400, 400, 3)
         middle = image[60:350]
@@ -388,10 +388,10 @@ def test_traces_are_the_numbers():
     t = np.arange(11)
     obs = np.eye(11)[t][:, :5] * 0 + np.eye(5)[np.minimum(t // 2, 4)]
     episode = Episode(env, (), obs, np.zeros((10, 3)), np.ones(10), "")
-    names = [name for name, _ in frames.series(episode)]
+    names = [name for name, _ in frames.trace_series(episode)]
     assert names == ["state", "action[0]", "action[1]", "reward"]
-    assert frames.series(episode)[0][1].tolist() == (np.minimum(t // 2, 4)).tolist()
-    half = np.asarray(frames.frame(scenes.scene(env), episode, 5), int)
+    assert frames.trace_series(episode)[0][1].tolist() == (np.minimum(t // 2, 4)).tolist()
+    half = np.asarray(frames.draw_frame(scenes.scene_for(env), episode, 5), int)
     line = np.abs(half - frames.rgb(frames.BLUE)).max(-1) < 60
     line[:56] = line[120:] = line[:, :118] = False
     rows, columns = np.nonzero(line)

@@ -57,14 +57,14 @@ def fan_out(
 
     failed = {i: error for i, job in enumerate(jobs) if (error := job.exception()) is not None}
     if failed:
-        why = [f"{arguments[i]!r}: {_reason(e)}" for i, e in failed.items()]
+        why = [f"{arguments[i]!r}: {_last_error_line(e)}" for i, e in failed.items()]
         raise RuntimeError(
             f"{len(failed)} of {len(jobs)} jobs failed, logs are in {folder}: " + "; ".join(why)
         )
     return [job.result() for job in jobs]
 
 
-def _reason(error: Exception) -> str:
+def _last_error_line(error: Exception) -> str:
     """The last line of the traceback that submitit has between two rules; or, where a job left
     none, what it says of that."""
     before, *trace = str(error).split(RULE)

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.types import Agent, Array, Key, Tree
-from jaxpg.experiment.analysis.bootstrap import finite, interval
+from jaxpg.experiment.analysis.bootstrap import interval, replace_diverged
 
 RESAMPLES = 1000
 
@@ -130,7 +130,9 @@ def table(of: Mapping[str, np.ndarray], **options):
     for column in next(iter(rows.values())):
         found.add_column(column, justify="right")
     for name, row in rows.items():
-        found.add_row(name, *(f"{_digits(e.value)}\n{_span(e)}" for e in row.values()))
+        found.add_row(
+            name, *(f"{_format_number(e.value)}\n{_format_interval(e)}" for e in row.values())
+        )
     return found
 
 
@@ -144,13 +146,13 @@ def check_gains(gains, scale: float, level: float) -> tuple[np.ndarray, np.ndarr
         raise ValueError(f"level={level!r}: allowed is a number between 0 and 1")
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale={scale!r}: allowed is a number > 0")
-    gains = finite(gains, name="gains") * scale
+    gains = replace_diverged(gains, name="gains") * scale
     return gains, gains.sum(0)
 
 
-def _digits(x: float) -> str:
+def _format_number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
-def _span(e: Estimate) -> str:
-    return f"{_digits(e.low)} .. {_digits(e.high)}"
+def _format_interval(e: Estimate) -> str:
+    return f"{_format_number(e.low)} .. {_format_number(e.high)}"

@@ -55,7 +55,7 @@ def final(sweep) -> Final:
     if rows["score"].notna().any():
         what = "greedy return at the end"
     else:
-        what, rows = "return in the last 10 % of the steps", _in_training(sweep.table)
+        what, rows = "return in the last 10 % of the steps", _training_scores(sweep.table)
     scores = {
         int(config): own.sort_values("seed")["score"].to_numpy(float)
         for config, own in rows.groupby("config")
@@ -64,7 +64,7 @@ def final(sweep) -> Final:
     return Final(scores, what, float(good.min()) if len(good) else np.nan)
 
 
-def _in_training(table):
+def _training_scores(table):
     """A row per config and seed, with the mean return of the last episodes as its score."""
     import pandas as pd
 
@@ -78,7 +78,7 @@ def _in_training(table):
     return pd.DataFrame(rows, columns=["config", "seed", "score"])
 
 
-def groups(sweep, fields: Sequence[str]) -> list[Group]:
+def group_configs(sweep, fields: Sequence[str]) -> list[Group]:
     """The configs that have rows, by their values in `fields`, in order.
 
     Raises ValueError for an unknown field, and for a sweep without a row.
@@ -92,17 +92,17 @@ def groups(sweep, fields: Sequence[str]) -> list[Group]:
     found: dict[tuple, list[int]] = {}
     for config, point in enumerate(sweep.about["points"]):
         if config in there:
-            found.setdefault(tuple(_plain(point.get(f)) for f in fields), []).append(config)
-    ranks = [ordered(v[i] for v in found) for i in range(len(fields))]
+            found.setdefault(tuple(_to_hashable(point.get(f)) for f in fields), []).append(config)
+    ranks = [order_values(v[i] for v in found) for i in range(len(fields))]
     place = lambda values: [r.index(v) for r, v in zip(ranks, values, strict=True)]  # noqa: E731
     return [Group(values, found[values]) for values in sorted(found, key=place)]
 
 
-def _plain(value) -> Hashable:
+def _to_hashable(value) -> Hashable:
     return tuple(value) if isinstance(value, list) else value
 
 
-def ordered(values: Iterable) -> list:
+def order_values(values: Iterable) -> list:
     """A field's values, each once: numbers by their size, then all else as it came."""
     values = dict.fromkeys(values)
     numbers = sorted(v for v in values if is_number(v))
@@ -133,7 +133,7 @@ def estimate(scores: np.ndarray) -> Estimate:
     return Estimate(value, *statistics.interval(statistics.iqm, scores))
 
 
-def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
+def scores_by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     """The final scores of a comparison, agent -> [environments, runs], and what they are.
 
     Of several environments, scores go from 0, the worst run there, to 1, the best one; those that
@@ -142,7 +142,7 @@ def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     """
     done, found = final(sweep), {}
     fields = ["agent", *(f for f in sweep.fields if f == "env")]
-    for group in groups(sweep, fields):
+    for group in group_configs(sweep, fields):
         if own := [done.scores[c] for c in group.configs if c in done.scores]:
             found[group.values] = np.concatenate(own)
     agents = list(dict.fromkeys(values[0] for values in found))
@@ -166,7 +166,7 @@ def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     return scores, what
 
 
-class Part(NamedTuple):
+class SweepSlice(NamedTuple):
     """A Sweep, or some of its configs."""
 
     about: dict[str, Any]
@@ -176,20 +176,20 @@ class Part(NamedTuple):
     scores: Any
 
 
-def by_env(sweep) -> dict[str, Part]:
+def split_by_env(sweep) -> dict[str, SweepSlice]:
     """The parts of a comparison over several environments, each over agents alone."""
     parts = {}
-    for (name,), configs in groups(sweep, ["env"]):
+    for (name,), configs in group_configs(sweep, ["env"]):
         tables = (
             t[t["config"].isin(configs)] for t in (sweep.table, sweep.evaluations, sweep.scores)
         )
         environments = {name: sweep.about["environments"][name]}
         about = {**sweep.about, "environments": environments}
-        parts[name] = Part(about, [f for f in sweep.fields if f != "env"], *tables)
+        parts[name] = SweepSlice(about, [f for f in sweep.fields if f != "env"], *tables)
     return parts
 
 
-def threshold(sweep) -> float | None:
+def solved_threshold(sweep) -> float | None:
     """From where on the sweep's environment counts as solved; None if it is not always the same."""
     if any(f == "env" or f.startswith("env.") for f in sweep.fields):
         return None
@@ -206,7 +206,7 @@ class Curves(NamedTuple):
     ]  # config -> [seeds, points]; NaN before an episode ended, and after the end
 
 
-def curves(sweep, window: int = 20, points: int = 60) -> Curves:
+def return_curves(sweep, window: int = 20, points: int = 60) -> Curves:
     """Returns over training, the mean of each run's last `window` episodes, on one grid of steps.
 
     A run that stopped at its target stays where it was; one that diverged counts, from its end on,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from jaxpg.experiment.analysis.bootstrap import finite, interval, per_task
+from jaxpg.experiment.analysis.bootstrap import align_to_tasks, interval, replace_diverged
 
 
 class Estimate(NamedTuple):
@@ -37,7 +37,7 @@ def iqm(scores, *, diverged=None):
     As in the paper's own code, floor(count / 4) scores are taken off at either end, so that of 10
     runs the middle 6 remain: `scipy.stats.trim_mean(scores, 0.25)`.
     """
-    scores = finite(scores, diverged)
+    scores = replace_diverged(scores, diverged)
     scores = scores.reshape(*scores.shape[:-2], -1)
     cut = scores.shape[-1] // 4
     return np.sort(scores)[..., cut : scores.shape[-1] - cut].mean(-1)
@@ -45,12 +45,12 @@ def iqm(scores, *, diverged=None):
 
 def mean(scores, *, diverged=None):
     """The mean of the tasks' means: [..., tasks, runs] -> [...]."""
-    return finite(scores, diverged).mean((-2, -1))
+    return replace_diverged(scores, diverged).mean((-2, -1))
 
 
 def median(scores, *, diverged=None):
     """The median of the tasks' means: [..., tasks, runs] -> [...]. Of one task, it is the mean."""
-    return np.median(finite(scores, diverged).mean(-1), -1)
+    return np.median(replace_diverged(scores, diverged).mean(-1), -1)
 
 
 def optimality_gap(scores, target: float = 1.0, *, diverged=None):
@@ -60,7 +60,7 @@ def optimality_gap(scores, target: float = 1.0, *, diverged=None):
     """
     if not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
-    return np.maximum(target - finite(scores, diverged), 0).mean((-2, -1))
+    return np.maximum(target - replace_diverged(scores, diverged), 0).mean((-2, -1))
 
 
 def normalize(scores, low, high) -> np.ndarray:
@@ -69,7 +69,7 @@ def normalize(scores, low, high) -> np.ndarray:
     [tasks, runs] -> [tasks, runs]. Raises ValueError unless low < high, both finite.
     """
     scores = np.atleast_2d(np.asarray(scores, float))
-    bottom, top = per_task("low", low, scores), per_task("high", high, scores)
+    bottom, top = align_to_tasks("low", low, scores), align_to_tasks("high", high, scores)
     if not (np.isfinite(bottom) & np.isfinite(top) & (bottom < top)).all():
         raise ValueError(f"low={low!r}, high={high!r}: allowed is low < high, both finite")
     return (scores - bottom) / (top - bottom)
@@ -81,7 +81,7 @@ def performance_profile(scores, thresholds, *, diverged=None, **options) -> Esti
     value, low, high: [k]. The paper's run-score distribution: the mean over tasks of the share of
     the task's runs. options: as for `interval`; raises what it raises.
     """
-    scores, thresholds = finite(scores, diverged), np.asarray(thresholds, float)
+    scores, thresholds = replace_diverged(scores, diverged), np.asarray(thresholds, float)
     if thresholds.ndim != 1 or not thresholds.size or not np.isfinite(thresholds).all():
         raise ValueError(f"thresholds={thresholds!r}: allowed is a vector of finite numbers")
 
@@ -96,7 +96,7 @@ def probability_of_improvement(x, y, *, diverged=None, **options) -> Estimate:
     of pairs; a tie counts half. options: as for `interval`; raises what it raises, and ValueError
     for different numbers of tasks.
     """
-    x, y = finite(x, diverged, "x"), finite(y, diverged, "y")
+    x, y = replace_diverged(x, diverged, "x"), replace_diverged(y, diverged, "y")
     if len(x) != len(y):
         raise ValueError(f"y: has {len(y)} tasks, allowed is as many as x, {len(x)}")
 
@@ -159,7 +159,7 @@ def compare(scores: Mapping, *, target: float = 1.0, diverged=None, **options):
     import pandas as pd
 
     rows = {}
-    for name, x in _same_tasks(scores, diverged).items():
+    for name, x in _check_tasks(scores, diverged).items():
         ends = interval(iqm, x, **options) if x.shape[1] > 1 else (np.nan, np.nan)
         values = mean(x), median(x), iqm(x), *ends, optimality_gap(x, target)
         rows[name] = x.shape[1], *map(float, values)
@@ -177,13 +177,15 @@ def improvements(scores: Mapping, *, diverged=None, **options):
     """
     import pandas as pd
 
-    pairs = itertools.combinations(_same_tasks(scores, diverged).items(), 2)
+    pairs = itertools.combinations(_check_tasks(scores, diverged).items(), 2)
     rows = [(a, b, *probability_of_improvement(x, y, **options)) for (a, x), (b, y) in pairs]
     return pd.DataFrame(rows, columns=["x", "y", "probability", "low", "high"])
 
 
-def _same_tasks(scores: Mapping, diverged) -> dict[str, np.ndarray]:
-    arrays = {name: finite(x, diverged, f"scores[{name!r}]") for name, x in scores.items()}
+def _check_tasks(scores: Mapping, diverged) -> dict[str, np.ndarray]:
+    arrays = {
+        name: replace_diverged(x, diverged, f"scores[{name!r}]") for name, x in scores.items()
+    }
     shapes = [x.shape for x in arrays.values()]
     if not shapes or any(len(s) != 2 or s[0] != shapes[0][0] for s in shapes):
         raise ValueError(

@@ -49,7 +49,7 @@ def solved(environment: str | dict[str, Any]) -> float | None:
     return SOLVED[name] if same else None
 
 
-def source(name: str) -> str:
+def threshold_source(name: str) -> str:
     """Who says so, in a few words."""
     name = name.replace("Positions-jaxpg", "-v1")
     if name in _GYMNASIUM:

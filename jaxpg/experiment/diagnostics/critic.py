@@ -37,7 +37,9 @@ def fit_value(
     require_integer("updates", updates, 1)
     require_integer("batch_size", batch_size, 1)
     gamma = cfg.gamma if gamma is None else gamma
-    params, stats, mean, std = _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size)
+    params, stats, mean, std = _fit_network(
+        cfg, env, t, key, gamma, learning_rate, updates, batch_size
+    )
     net, _ = actor_critic(cfg, env)
 
     def value(obs):
@@ -47,7 +49,7 @@ def fit_value(
 
 
 @functools.partial(jax.jit, static_argnames=("updates", "batch_size"))
-def _fit(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
+def _fit_network(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
     net, _ = actor_critic(cfg, env)
     k_params, k_batch = jax.random.split(key)
     params = net.init(k_params, env.example_obs, method="value")

@@ -34,7 +34,7 @@ def collect(
     num_steps: T, by default the environment's `max_steps_in_episode`; an episode that is longer
     counts as truncated there. Raises ValueError if there is no such limit and none is given.
     """
-    num_steps = longest_episode(env) if num_steps is None else num_steps
+    num_steps = max_episode_length(env) if num_steps is None else num_steps
     for name, value in {"episodes": episodes, "num_steps": num_steps}.items():
         require_integer(name, value, 1)
     return _collect(cfg, env, learnt_params(state), key, episodes, num_steps)
@@ -56,7 +56,7 @@ def _collect(cfg, env, state, key, episodes, num_steps) -> Episodes:
     return Episodes(t.obs, draw, t.action, t.reward, t.terminated, t.truncated, t.next_obs, first)
 
 
-def longest_episode(env: E.Env) -> int:
+def max_episode_length(env: E.Env) -> int:
     limit = getattr(env.params, "max_steps_in_episode", None)
     if limit is None or isinstance(limit, jax.core.Tracer):
         raise ValueError(

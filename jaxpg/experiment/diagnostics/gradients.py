@@ -62,12 +62,12 @@ def gradient_estimators(
         values = value(t.obs), value(t.next_obs)
         names += ["reward-to-go, value baseline", *(f"{k}-step" for k in n)]
         names += [f"GAE {lam:g}" for lam in lambdas]
-    weights = _weights(t, values, gamma, jnp.array(lambdas), tuple(n), discount_states)
+    weights = _weight_tables(t, values, gamma, jnp.array(lambdas), tuple(n), discount_states)
     return dict(zip(names, weights, strict=True))
 
 
 @functools.partial(jax.jit, static_argnames=("n", "discount_states"))
-def _weights(t, values, gamma, lambdas, n, discount_states) -> list[Array]:
+def _weight_tables(t, values, gamma, lambdas, n, discount_states) -> list[Array]:
     ends, mask = (t.terminated, t.truncated), t.mask
     ended = t.terminated | t.truncated
     to_go = reward_to_go(t.reward, *ends, gamma)

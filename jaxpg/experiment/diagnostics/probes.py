@@ -15,7 +15,7 @@ from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
 from jaxpg.core.train import initial_state
 from jaxpg.core.types import Agent, Array, Key, Tree
-from jaxpg.experiment.diagnostics.episodes import collect, longest_episode
+from jaxpg.experiment.diagnostics.episodes import collect, max_episode_length
 from jaxpg.experiment.diagnostics.gradients import gradient_estimators, gradient_stats
 from jaxpg.experiment.diagnostics.learner import learnt_params, parts
 from jaxpg.ops.normalize import masked_mean
@@ -87,18 +87,18 @@ def probe(
     if episodes == 1:
         raise ValueError("episodes=1: allowed is 0, or an integer >= 2: one has no variance")
     jax.eval_shape(lambda k: parts(cfg, env, agent.init(cfg, env, k)).actor, key.reshape(-1)[0])
-    seeds, longest = len(key) if key.ndim else 0, longest_episode(env) if episodes else 0
+    seeds, longest = len(key) if key.ndim else 0, max_episode_length(env) if episodes else 0
     old, obs, looks = None, None, 0
 
     def look(event: Event) -> dict[str, Array]:
         nonlocal old, obs, looks
         measured, new = {}, learnt_params(event.state)
         if obs is None:
-            initial, obs = _begin(cfg, env, key, agent, seeds, num_envs, num_steps)
+            initial, obs = _initial_policy(cfg, env, key, agent, seeds, num_envs, num_steps)
             begun = event.iteration - max(m.shape[-1] for m in event.metrics.values())
             old = None if begun else initial
         if old is not None:
-            measured = _measure(cfg, env, old, new, obs, seeds)
+            measured = _measure_policy(cfg, env, old, new, obs, seeds)
         old, looks = jax.tree.map(jnp.copy, new), looks + 1  # the next chunk takes the state
         if episodes and looks % every == 0:
             at = np.int32(event.iteration)
@@ -108,13 +108,13 @@ def probe(
     return Callback(on_chunk=look)
 
 
-def _many(f: Callable, seeds: int) -> Callable:
+def _over_seeds(f: Callable, seeds: int) -> Callable:
     """f(*shared, *own) as g(shared, *own), for as many seeds; 0 is one without an axis."""
     return over_seeds(f, seed_mesh(seeds)) if seeds else lambda shared, *own: f(*shared, *own)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "seeds", "num_envs", "num_steps"))
-def _begin(cfg, env, key, agent, seeds, num_envs, num_steps):
+def _initial_policy(cfg, env, key, agent, seeds, num_envs, num_steps):
     """What is learnt at first, and observations [B, *obs] of that policy; of every seed."""
 
     def one(cfg, env, key):
@@ -128,11 +128,11 @@ def _begin(cfg, env, key, agent, seeds, num_envs, num_steps):
         _, _, t, _, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
         return learnt_params(state), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t.obs)
 
-    return _many(one, seeds)((cfg, env), key)
+    return _over_seeds(one, seeds)((cfg, env), key)
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
-def _measure(cfg, env, old, new, obs, seeds):
+def _measure_policy(cfg, env, old, new, obs, seeds):
     def one(cfg, env, old, new, obs):
         norm, relative = update_size(cfg, env, old, new)
         return {
@@ -142,7 +142,7 @@ def _measure(cfg, env, old, new, obs, seeds):
             "diagnostics/update_relative": relative,
         }
 
-    return _many(one, seeds)((cfg, env), old, new, obs)
+    return _over_seeds(one, seeds)((cfg, env), old, new, obs)
 
 
 @functools.partial(jax.jit, static_argnames=("seeds", "episodes", "num_steps"))
@@ -159,4 +159,4 @@ def _measure_gradient(cfg, env, state, key, iteration, seeds, episodes, num_step
             "diagnostics/gradient_snr": stats.snr,
         }
 
-    return _many(one, seeds)((cfg, env, iteration), state, key)
+    return _over_seeds(one, seeds)((cfg, env, iteration), state, key)

@@ -70,18 +70,20 @@ class Policy(NamedTuple):
         require_index("seed", seed, math.prod(seeds))
         if seeds:
             state = jax.tree.map(lambda x: x[seed], state)
-        act, obs, action, carry = _flat(agent, cfg, env, state)
+        act, obs, action, carry = _flatten_act(agent, cfg, env, state)
         space = env.core.observation_space(env.core.default_params)
         about = checkpoint.describe(agent, cfg, env) | {
             "iteration": result.iteration,
             "seed": seed,
-            "observation": _paths(obs),
+            "observation": _types_by_path(obs),
             "states": int(space.n) if hasattr(space, "n") else None,
-            "action": _kind(action, 1),
-            "carry": [_kind(x, 1) for x in carry],
-            "versions": checkpoint.versions(),
+            "action": _type_to_dict(action, 1),
+            "carry": [_type_to_dict(x, 1) for x in carry],
+            "versions": checkpoint.package_versions(),
         }
-        return Policy(about, *_pruned(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry))
+        return Policy(
+            about, *_prune_weights(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry)
+        )
 
     def __call__(self, obs: Tree, carry=None, *, key: Key | None = None):
         """The action for one observation [*obs], or actions [B, *action] for a batch [B, *obs].
@@ -91,9 +93,9 @@ class Policy(NamedTuple):
         the agent saw them in training; discrete ones may be integers too. Each new size of a batch
         compiles once. Raises ValueError for another shape, integer, carry or key.
         """
-        leaves, single = _batch(self.about, obs)
+        leaves, single = _to_batch(self.about, obs)
         size = len(leaves[0])
-        kinds = _specs(self.about["carry"], size)
+        kinds = _types_from_dicts(self.about["carry"], size)
         if carry is None:
             carry = [np.zeros(x.shape, x.dtype) for x in kinds]
         if [np.shape(x) for x in carry] != [x.shape for x in kinds]:
@@ -101,7 +103,7 @@ class Policy(NamedTuple):
                 f"carry of shapes {[np.shape(x) for x in carry]}: allowed are "
                 f"{[x.shape for x in kinds]}, what the policy returned for {size} observations"
             )
-        words = None if key is None else _words(key)
+        words = None if key is None else _key_words(key)
         action, carry = self.act(self.weights, leaves, list(carry), words)
         action = np.asarray(action)[0] if single else np.asarray(action)
         return (action, carry) if kinds else action
@@ -113,16 +115,19 @@ class Policy(NamedTuple):
         for a policy that cannot be traced with a batch of unknown size.
         """
         (size,) = jax_export.symbolic_shape("batch")
-        rest = _specs(self.about["observation"].values(), size), _specs(self.about["carry"], size)
+        rest = (
+            _types_from_dicts(self.about["observation"].values(), size),
+            _types_from_dicts(self.about["carry"], size),
+        )
         weights = [np.asarray(x) for x in self.weights]
         parts = {"weights": b"".join(x.tobytes() for x in weights)}
         for name, words in {"greedy": None, "sampled": WORDS}.items():
             program = jax_export.export(jax.jit(self.act), platforms=platforms)
-            parts[name] = bytes(program(_shapes(weights), *rest, words).serialize())
+            parts[name] = bytes(program(_types_of(weights), *rest, words).serialize())
         about = {k: v for k, v in self.about.items() if k not in ("platforms", "weights", "parts")}
         about |= {
             "platforms": list(platforms),
-            "weights": [_kind(x, 0) for x in weights],
+            "weights": [_type_to_dict(x, 0) for x in weights],
             "parts": {name: len(part) for name, part in parts.items()},
         }
         body = b"".join([json.dumps(about).encode(), b"\n", *parts.values()])
@@ -166,7 +171,7 @@ class Policy(NamedTuple):
         for name, length in about["parts"].items():
             parts[name], rest = rest[:length], rest[length:]
         weights, raw = [], parts["weights"]
-        for x in _specs(about["weights"]):
+        for x in _types_from_dicts(about["weights"]):
             length = math.prod(x.shape) * x.dtype.itemsize
             weights.append(jnp.asarray(np.frombuffer(raw[:length], x.dtype).reshape(x.shape)))
             raw = raw[length:]
@@ -180,7 +185,7 @@ class Policy(NamedTuple):
         return Policy(about, weights, jax.jit(act))
 
 
-def _flat(agent, cfg, env, state: Tree):
+def _flatten_act(agent, cfg, env, state: Tree):
     """`agent.act` on leaves, act(leaves, obs, carry, words), and what it takes and gives for a
     batch of one: an observation, an action, and the leaves of its carry.
 
@@ -207,10 +212,12 @@ def _flat(agent, cfg, env, state: Tree):
     return act, obs, action, carry
 
 
-def _pruned(act: Callable, leaves: list[Array], obs: list, carry: list) -> tuple[list, Callable]:
+def _prune_weights(
+    act: Callable, leaves: list[Array], obs: list, carry: list
+) -> tuple[list, Callable]:
     """The leaves that `act` reads, and `act` of these: JAX drops what a program does not read
     when it lowers it."""
-    shapes = _shapes(leaves), _shapes(obs), _shapes(carry)
+    shapes = _types_of(leaves), _types_of(obs), _types_of(carry)
     kept = set()
     for words in (None, WORDS):
         program = jax_export.export(jax.jit(act))(*shapes, words)
@@ -225,7 +232,7 @@ def _pruned(act: Callable, leaves: list[Array], obs: list, carry: list) -> tuple
     return [jnp.copy(leaves[i]) for i in sorted(kept)], jax.jit(small)
 
 
-def _batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
+def _to_batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
     """The observation's leaves as batches, and whether it was a single one."""
     kinds, states = about["observation"], about["states"]
     if states and (x := np.asarray(obs)).dtype.kind in "iu" and x.ndim < 2:
@@ -233,7 +240,7 @@ def _batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
             raise ValueError(f"obs={obs!r}: allowed are integers >= 0 and < {states}")
         obs = np.eye(states)[x]
     # One array may come as a list of numbers, which is a tree to JAX.
-    given = {"": obs} if list(kinds) == [""] else _by_path(obs)
+    given = {"": obs} if list(kinds) == [""] else _leaves_by_path(obs)
     if given.keys() != kinds.keys():
         raise ValueError(f"obs with parts {list(given)}: allowed are {list(kinds)}")
     leaves, sizes = [], set()
@@ -250,7 +257,7 @@ def _batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
     return leaves, single
 
 
-def _words(key: Key) -> np.ndarray:
+def _key_words(key: Key) -> np.ndarray:
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key={key!r}: allowed is jax.random.key(seed)")
     if key.ndim or str(jax.random.key_impl(key)) != GENERATOR:
@@ -258,22 +265,22 @@ def _words(key: Key) -> np.ndarray:
     return np.asarray(jax.random.key_data(key))
 
 
-def _by_path(tree: Tree) -> dict[str, Any]:
+def _leaves_by_path(tree: Tree) -> dict[str, Any]:
     return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _paths(obs: Tree) -> dict[str, dict]:
-    return {path: _kind(x, 1) for path, x in _by_path(obs).items()}
+def _types_by_path(obs: Tree) -> dict[str, dict]:
+    return {path: _type_to_dict(x, 1) for path, x in _leaves_by_path(obs).items()}
 
 
-def _kind(x, lead: int) -> dict[str, Any]:
+def _type_to_dict(x, lead: int) -> dict[str, Any]:
     """Shape and dtype as JSON values, without the leading axes."""
     return {"shape": list(x.shape[lead:]), "dtype": str(x.dtype)}
 
 
-def _specs(kinds, *lead) -> list[jax.ShapeDtypeStruct]:
+def _types_from_dicts(kinds, *lead) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct((*lead, *k["shape"]), jnp.dtype(k["dtype"])) for k in kinds]
 
 
-def _shapes(leaves: Sequence) -> list[jax.ShapeDtypeStruct]:
+def _types_of(leaves: Sequence) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]

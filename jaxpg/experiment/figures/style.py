@@ -27,7 +27,7 @@ def dash(i: int) -> str:
     return DASHES[i // len(COLOURS) % len(DASHES)]
 
 
-def blank(width: float, height: float):
+def new_figure(width: float, height: float):
     """An empty figure in inches, that saves itself without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -37,14 +37,14 @@ def blank(width: float, height: float):
     return figure
 
 
-def panels(count: int, width: float = WIDE, height: float = 2.6):
+def new_panels(count: int, width: float = WIDE, height: float = 2.6):
     """A figure of `count` axes, in two columns if there is room, and these axes.
 
     height: of a row, in inches.
     """
     columns = 1 if width < BETWEEN else min(count, 2)
     rows = math.ceil(count / columns)
-    figure = blank(width, height * rows)
+    figure = new_figure(width, height * rows)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for each in axes:
         tidy(each)
@@ -60,7 +60,7 @@ def tidy(axes) -> None:
         label.set_fontsize(9)
 
 
-def title(axes, head: str, *notes: str, lift: float = 0) -> None:
+def set_title(axes, head: str, *notes: str, lift: float = 0) -> None:
     """A title, and under it what the reader must know of the picture, in as many lines as it takes.
 
     lift: room below them, in points.
@@ -79,7 +79,7 @@ def title(axes, head: str, *notes: str, lift: float = 0) -> None:
         ).set_in_layout(False)  # the title's pad is its room  # fmt: skip
 
 
-def over_steps(axes, last: float) -> None:
+def set_steps_axis(axes, last: float) -> None:
     """The x axis: environment steps, from zero to the last."""
     axes.set_xlabel("environment steps (per seed)")
     axes.set_xlim(0, last * 1.02)
@@ -87,7 +87,7 @@ def over_steps(axes, last: float) -> None:
     axes.xaxis.set_major_formatter(lambda x, _: format_count(x))
 
 
-def empty(axes, text: str) -> None:
+def write_empty(axes, text: str) -> None:
     """Says in the middle of axes why there is nothing in them."""
     axes.set_axis_off()
     axes.text(

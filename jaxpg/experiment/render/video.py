@@ -57,13 +57,13 @@ def render(
     whole.
     """
     out = Path(out)
-    _check(out, episodes, seed, max_steps, fps)
+    _check_settings(out, episodes, seed, max_steps, fps)
     agent, cfg, env, state = _load_policy(run, policy)
 
-    from jaxpg.experiment.render.frames import frame  # Pillow takes a while
-    from jaxpg.experiment.render.scenes import scene
+    from jaxpg.experiment.render.frames import draw_frame  # Pillow takes a while
+    from jaxpg.experiment.render.scenes import scene_for
 
-    view = scene(env)
+    view = scene_for(env)
     key = jax.random.fold_in(jax.random.key(seed), _RENDER)
     played = [
         play_episode(
@@ -72,9 +72,9 @@ def render(
         for k in jax.random.split(key, episodes)
     ]
     lengths, movie = [len(p.actions) for p in played], out.suffix.lower() == ".mp4"
-    shown = timetable(lengths, fps or view.pace, movie)
+    shown = schedule_frames(lengths, fps or view.pace, movie)
     pictures = (
-        frame(view, played[i], t, f"{i + 1} of {episodes}" if episodes > 1 else "")
+        draw_frame(view, played[i], t, f"{i + 1} of {episodes}" if episodes > 1 else "")
         for i, t, _ in shown
     )
     draft = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix.lower()}")
@@ -88,7 +88,7 @@ def render(
     return Rendered(returns, np.array(lengths), endings, len(shown))
 
 
-def _check(out: Path, episodes: int, seed: int, max_steps: int, fps: float | None) -> None:
+def _check_settings(out: Path, episodes: int, seed: int, max_steps: int, fps: float | None) -> None:
     """Raises ValueError or ImportError for a file or a number that cannot be."""
     if out.suffix.lower() not in ENDINGS:
         raise ValueError(f"out={str(out)!r}: allowed are the endings {' and '.join(ENDINGS)}")
@@ -118,7 +118,7 @@ def _load_policy(run: str | Path | Result, policy: int) -> tuple[Agent, Any, E.E
     return agent, cfg, env, state
 
 
-def timetable(lengths, fps: float, movie: bool) -> list[tuple[int, int, float]]:
+def schedule_frames(lengths, fps: float, movie: bool) -> list[tuple[int, int, float]]:
     """Which pictures are drawn: the episode, the time in it, and the seconds that it is shown.
 
     Of each episode the first, the last, and every k-th between them.

@@ -148,13 +148,13 @@ def picture(draw: Callable[[float], Any], text: str, caption: str = "", kind: st
                    for f in (wide, narrow))  # fmt: skip
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><picture><source media="(max-width: 600px)" srcset="{_data(narrow)}" {small}>'
-        f'<img src="{_data(wide)}" {size}{look} alt="{escape(text)}">'
+        f'<figure><picture><source media="(max-width: 600px)" srcset="{_data_url(narrow)}" {small}>'
+        f'<img src="{_data_url(wide)}" {size}{look} alt="{escape(text)}">'
         f"</picture>{below}</figure>"
     )
 
 
-def _data(figure) -> str:
+def _data_url(figure) -> str:
     """A figure as an SVG in a URL of its own."""
     file = io.BytesIO()
     style.write_svg(figure, file)

@@ -34,14 +34,14 @@ class CheckpointError(ValueError):
     """A checkpoint or run folder that cannot be trusted: where, what was found, what expected."""
 
 
-def _sealed(content: dict[str, Any]) -> str:
+def _add_digest(content: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing."""
-    write_atomically(path, _sealed(_plain(content)).encode())
+    write_atomically(path, _add_digest(_to_json_values(content)).encode())
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         text = path.read_text()
         content = json.loads(text)
         del content["sha256"]
-        intact = text == _sealed(content)
+        intact = text == _add_digest(content)
     except (ValueError, TypeError, KeyError):  # not text, not JSON, or not ours
         intact = False
     if not intact:
@@ -61,12 +61,12 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _plain(content):
+def _to_json_values(content):
     """As JSON would give it back: tuples are lists, NumPy numbers are numbers."""
     return json.loads(json.dumps(content, default=lambda x: np.asarray(x).tolist()))
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The installed versions of what a result depends on."""
     return {name: metadata.version(name) for name in PACKAGES}
 
@@ -78,7 +78,9 @@ def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
     else:  # the user's own: its parameters by path
         params = jax.tree_util.tree_leaves_with_path(env.params)
         environment = {"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params}
-    return _plain({"agent": agent.name, "config": config.to_dict(cfg), "environment": environment})
+    return _to_json_values(
+        {"agent": agent.name, "config": config.to_dict(cfg), "environment": environment}
+    )
 
 
 class Snapshot(NamedTuple):
@@ -89,31 +91,31 @@ class Snapshot(NamedTuple):
     keys: dict[str, str]  # of the leaves that are random keys: the generator
 
 
-def snapshot(state: Tree) -> Snapshot:
+def take_snapshot(state: Tree) -> Snapshot:
     """Copies a state to the host, to that of every process. Waits for the device."""
-    leaves = _leaves(state)
+    leaves = _leaves_by_path(state)
     keys = {name: str(jax.random.key_impl(x)) for name, x in leaves.items() if _is_key(x)}
     raw = [jax.random.key_data(x) if name in keys else x for name, x in leaves.items()]
     if jax.process_count() > 1:  # leaf by leaf: all of them may be too much for a device
         raw = [jax.device_get(replicate(x)) for x in raw]
     # `device_get` may return views of the device's memory, which the next chunk is given.
     arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
-    return Snapshot(arrays, _kinds(state), keys)
+    return Snapshot(arrays, _leaf_types(state), keys)
 
 
-def _leaves(tree: Tree) -> dict[str, Any]:
+def _leaves_by_path(tree: Tree) -> dict[str, Any]:
     return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _kinds(tree: Tree) -> dict[str, str]:
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves(tree).items()}
+def _leaf_types(tree: Tree) -> dict[str, str]:
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves_by_path(tree).items()}
 
 
 def _is_key(x) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _digests(step: Path) -> dict[str, str]:
+def _file_digests(step: Path) -> dict[str, str]:
     found = {}
     for path in sorted(step.rglob("*")):
         if path.is_file() and path != step / MANIFEST:
@@ -136,21 +138,23 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
         if step.name.partition(".")[0].isdigit() and not (step / MANIFEST).is_file():
             shutil.rmtree(step)
     options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False, multiprocessing_options=_alone(), create=False
+        enable_async_checkpointing=False,
+        multiprocessing_options=_one_process_options(),
+        create=False,
     )
     with ocp.CheckpointManager(folder, options=options) as manager:
         # Orbax refuses arrays without elements; their kind says all about them.
         arrays = {name: x for name, x in snap.arrays.items() if x.size}
         manager.save(iteration, args=ocp.args.StandardSave(arrays))
         step = folder / str(iteration)
-        manifest = {"iteration": iteration, **about, "versions": versions()}
-        manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _digests(step)}
+        manifest = {"iteration": iteration, **about, "versions": package_versions()}
+        manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _file_digests(step)}
         write_json(step / MANIFEST, manifest)
         for old in sorted(manager.all_steps())[:-keep]:  # not sooner: one is whole at all times
             manager.delete(old)
 
 
-def _alone():
+def _one_process_options():
     """For Orbax: this process saves or restores without waiting for others."""
     import orbax.checkpoint as ocp
 
@@ -181,33 +185,33 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
         raise CheckpointError(f"{folder}: found no finished checkpoint, expected one")
     step = folder / str(iteration)
     manifest = read_json(step / MANIFEST)
-    files, saved = _digests(step), manifest["files"]
+    files, saved = _file_digests(step), manifest["files"]
     for name in {**files, **saved}:
         if files.get(name) != saved.get(name):
             found, digest = files.get(name, "no file"), saved.get(name, "no file")
             raise CheckpointError(f"{step / name}: found {found}, expected {digest} (sha256)")
-    expected = {"iteration": iteration, **about, "leaves": _kinds(like)}
+    expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
-        if differs := difference(manifest[part], value, part):
+        if differs := first_difference(manifest[part], value, part):
             raise CheckpointError(f"{step}: {differs}")
 
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_one_process_options()) as checkpointer:
         arrays = checkpointer.restore((step / "default").resolve())
 
     def leaf(name: str, x):
         raw = jnp.asarray(arrays[name] if name in arrays else np.zeros(x.shape, x.dtype))
         return jax.random.wrap_key_data(raw, impl=manifest["keys"][name]) if _is_key(x) else raw
 
-    leaves = [leaf(name, x) for name, x in _leaves(like).items()]
+    leaves = [leaf(name, x) for name, x in _leaves_by_path(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), iteration
 
 
-def difference(found, expected, path: str) -> str | None:
+def first_difference(found, expected, path: str) -> str | None:
     """The first place where two JSON values differ."""
     if not (isinstance(found, dict) and isinstance(expected, dict)):
         return None if found == expected else f"{path}: found {found!r}, expected {expected!r}"
     parts = ((name, found.get(name), expected.get(name)) for name in {**found, **expected})
-    return next((d for n, f, e in parts if (d := difference(f, e, f"{path}.{n}"))), None)
+    return next((d for n, f, e in parts if (d := first_difference(f, e, f"{path}.{n}"))), None)
 
 
 def checkpoints(
@@ -244,7 +248,7 @@ def checkpoints(
             )
         if event.iteration // every > last // every:
             last = event.iteration
-            waiting[last] = snapshot(event.state)
+            waiting[last] = take_snapshot(event.state)
 
     def on_metrics(event: Event) -> None:
         nonlocal handed
@@ -255,6 +259,6 @@ def checkpoints(
     def on_end(result: Result) -> None:
         # Not the same iteration if a second Ctrl-C came between the last state and its rows.
         if result.stopped != "error" and handed == result.iteration != last:
-            write(snapshot(result.state), handed)
+            write(take_snapshot(result.state), handed)
 
     return Callback(on_chunk, on_metrics, on_end)

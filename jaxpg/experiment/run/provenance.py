@@ -28,7 +28,7 @@ def is_sweep(folder: str | Path) -> bool:
     return Path(folder, SWEEP).is_file()
 
 
-def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
+def describe_run(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
     """As plain JSON values."""
     known = {
         "agent": agent.name in agents.NAMES and agents.get(agent.name) == agent,
@@ -38,12 +38,12 @@ def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
         "format": FORMAT,
         **checkpoint.describe(agent, cfg, env),
         "own": [name for name in known if not known[name]],  # no name gives these again
-        "key": words(key),
-        "made_with": here(),
+        "key": key_to_dict(key),
+        "made_with": environment_versions(),
     }
 
 
-def words(key: Key) -> dict[str, Any]:
+def key_to_dict(key: Key) -> dict[str, Any]:
     """A key as plain JSON values."""
     return {
         "generator": str(jax.random.key_impl(key)),
@@ -51,17 +51,17 @@ def words(key: Key) -> dict[str, Any]:
     }
 
 
-def key(record: dict[str, Any]) -> Key:
+def key_from_dict(record: dict[str, Any]) -> Key:
     """The key of a record."""
     words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
     return jax.random.wrap_key_data(words, impl=record["key"]["generator"])
 
 
-def here() -> dict[str, Any]:
+def environment_versions() -> dict[str, Any]:
     """What the last bits of a result depend on."""
     devices = jax.devices()
     return {
-        **checkpoint.versions(),
+        **checkpoint.package_versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": f"{len(devices)} x {devices[0].device_kind}",
@@ -69,9 +69,9 @@ def here() -> dict[str, Any]:
     }
 
 
-def warn_if_elsewhere(folder: Path, made_with: dict[str, Any], stacklevel: int = 3) -> None:
+def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: int = 3) -> None:
     """Warns of every version, platform and device that differs from those of a run or sweep."""
-    for what, ours in here().items():
+    for what, ours in environment_versions().items():
         if (theirs := made_with.get(what)) != ours:
             warnings.warn(
                 f"{folder} was made with {what} {theirs}, this is {ours}: "
@@ -80,7 +80,7 @@ def warn_if_elsewhere(folder: Path, made_with: dict[str, Any], stacklevel: int =
             )
 
 
-def read(path: Path, what: str) -> dict[str, Any]:
+def read_record(path: Path, what: str) -> dict[str, Any]:
     """What a record says. what: the kind of its folder, "run" or "sweep". Raises CheckpointError
     for one that is missing, damaged, or of a format that this version does not know."""
     if not path.is_file():
@@ -95,7 +95,9 @@ def read(path: Path, what: str) -> dict[str, Any]:
     return found
 
 
-def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent, Any, E.Env, Key]:
+def restore_objects(
+    path: Path, agent: Agent | None, env: E.Env | None
+) -> tuple[Agent, Any, E.Env, Key]:
     """The objects that a record at `path` is about: agent, config, environment and key.
 
     agent, env: the objects, if they are the user's own. Raises CheckpointError if they are and are
@@ -114,6 +116,6 @@ def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent,
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     for part, value in checkpoint.describe(agent, cfg, env).items():
-        if differs := checkpoint.difference(record[part], value, part):
+        if differs := checkpoint.first_difference(record[part], value, part):
             raise CheckpointError(f"{path}: {differs}")
-    return agent, cfg, env, key(record)
+    return agent, cfg, env, key_from_dict(record)

@@ -16,8 +16,8 @@ from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import grid
-from jaxpg.experiment.sweeps.sweep import finish, fresh, planned, train
-from jaxpg.experiment.sweeps.tables import Sweep, of_comparison
+from jaxpg.experiment.sweeps.sweep import plan_parts, require_empty, train_parts, write_tables
+from jaxpg.experiment.sweeps.tables import Sweep, open_comparison
 
 
 def compare(
@@ -52,7 +52,7 @@ def compare(
         cfg = presets.preset(agent, point["env"])
         loop.check(agent, cfg, env, key, total_steps)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
-    fresh(out)
+    require_empty(out)
 
     record = {
         "kind": "comparison",
@@ -60,7 +60,7 @@ def compare(
         "fields": ["agent", "env"] if len(envs) > 1 else ["agent"],
         "configs": configs,
         "environments": {name: registry.to_dict(registry.make(name)) for name in envs},
-        "key": provenance.words(key),
+        "key": provenance.key_to_dict(key),
         "total_steps": int(total_steps),
         **asked,
         "lanes": None,
@@ -70,9 +70,9 @@ def compare(
         "parts": [],
         "compilations": 0,
         "seconds": 0.0,
-        "made_with": provenance.here(),
+        "made_with": provenance.environment_versions(),
     }
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        this = planned(of_comparison(folder, key, record), points, log)
-        return finish(train(this, (), progress))
+        this = plan_parts(open_comparison(folder, key, record), points, log)
+        return write_tables(train_parts(this, (), progress))

@@ -30,13 +30,13 @@ class Range(NamedTuple):
     high: float
     log: bool = False  # whether their logarithms are uniform
 
-    def at(self, share: float) -> float:
+    def quantile(self, share: float) -> float:
         """The number below which `share` of them lie, rounded."""
         low, high = (math.log(x) if self.log else x for x in (self.low, self.high))
         x = low + share * (high - low)
-        return self.rounded(math.exp(x) if self.log else x)
+        return self.round(math.exp(x) if self.log else x)
 
-    def rounded(self, x: float) -> float:
+    def round(self, x: float) -> float:
         """To four digits, so that a table can show it whole and a person can type it again."""
         return min(max(float(f"{x:.4g}"), self.low), self.high)
 
@@ -63,7 +63,7 @@ def grid(fields: Mapping[str, Sequence] | None = None, /, **more: Sequence) -> l
     Parameters of the environment have a dot in their names: grid({"env.gravity": [5, 10]}).
     Raises ValueError for a field without values or with one of them twice.
     """
-    lists = {name: _values(name, x) for name, x in {**(fields or {}), **more}.items()}
+    lists = {name: _list_values(name, x) for name, x in {**(fields or {}), **more}.items()}
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
@@ -78,15 +78,15 @@ def random(
     config.require_integer("count", count, 1)
     rng = np.random.default_rng(seed)
     drawn = {
-        name: [x.at(u) for u in rng.random(count)]
+        name: [x.quantile(u) for u in rng.random(count)]
         if isinstance(x, Range)
-        else [x[i] for i in rng.integers(len(_values(name, x)), size=count)]
+        else [x[i] for i in rng.integers(len(_list_values(name, x)), size=count)]
         for name, x in {**(fields or {}), **more}.items()
     }
     return [dict(zip(drawn, values, strict=True)) for values in zip(*drawn.values(), strict=True)]
 
 
-def _values(name: str, values: Sequence) -> list:
+def _list_values(name: str, values: Sequence) -> list:
     if isinstance(values, Range):
         text = f"{name}={values.low:g} .. {values.high:g}"
         raise ValueError(f"{text}: a range can be drawn from or searched, here allowed is a list")
@@ -100,24 +100,26 @@ def _values(name: str, values: Sequence) -> list:
     return list(values)
 
 
-def known(cfg, env: E.Env) -> list[str]:
+def field_names(cfg, env: E.Env) -> list[str]:
     """The fields that a point may have."""
     options = dataclasses.fields(env.params)
     own = [f.name for f in dataclasses.fields(cfg) if f.name != "total_steps"]
-    return own + [ENV + f.name for f in options] + [ENV + name for name in _arguments(env)]
+    return (
+        own + [ENV + f.name for f in options] + [ENV + name for name in _constructor_arguments(env)]
+    )
 
 
-def _arguments(env: E.Env) -> list[str]:
+def _constructor_arguments(env: E.Env) -> list[str]:
     return list(registry.arguments(env.name)) if env.made_of else []
 
 
-def at(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
+def apply_point(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
     """Config and environment of a point.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
     allowed.
     """
-    statics, names = config.static_fields(type(cfg)), known(cfg, env)
+    statics, names = config.static_fields(type(cfg)), field_names(cfg, env)
     for name, value in point.items():
         if name not in names:
             raise config.unknown("field of a sweep", name, names)
@@ -133,7 +135,7 @@ def at(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
     return config.updated(cfg, own), registry.with_params(env, **of_env) if of_env else env
 
 
-def groups(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
+def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
     """Which configs and environments one program can serve: those of one structure, static fields
     included, and of the same shapes. Indices into `pairs`, in the order of the first ones."""
     found: dict[Any, list[int]] = {}
@@ -148,10 +150,10 @@ def batch(cfg, env: E.Env, points: Sequence[Point]) -> tuple[Any, E.Env]:
 
     Raises ValueError if the points differ in a static field, which no `vmap` can vary.
     """
-    pairs = [at(cfg, env, point) for point in points]
+    pairs = [apply_point(cfg, env, point) for point in points]
     if not pairs:
         raise ValueError("points=[]: allowed is a list of at least one")
-    if len(groups(pairs)) > 1:
+    if len(group_by_program(pairs)) > 1:
         statics = config.static_fields(type(cfg))
         names = [n for n in points[0] if n in statics or n.startswith(ENV)] or list(points[0])
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.analysis.scores import text
 from jaxpg.experiment.figures import style
-from jaxpg.experiment.figures.sweeps.maps import diverged_note
+from jaxpg.experiment.figures.sweeps.maps import note_diverged
 
 MOST = 7  # curves: as many as there are colours
 
@@ -20,8 +20,8 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
     None: a curve for each config, of at most seven, the best by their final IQM.
     """
-    groups = scores.groups(sweep, sweep.fields if by is None else [by])
-    done, data = scores.final(sweep), scores.curves(sweep)
+    groups = scores.group_configs(sweep, sweep.fields if by is None else [by])
+    done, data = scores.final(sweep), scores.return_curves(sweep)
     notes = ["mean of the last 20 episodes; IQM of the runs and its 95 % interval"]
     if len(groups) > MOST:
         rank = {g.values: done.iqm([c for c in g.configs if c in done.scores])
@@ -29,7 +29,7 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
         best = sorted(rank, key=rank.get)[-MOST:]
         notes.append(f"the best {MOST} of {len(groups)}")
         groups = [g for g in groups if g.values in best]
-    figure, (axes,) = style.panels(1, width, 3.6)
+    figure, (axes,) = style.new_panels(1, width, 3.6)
     fields = sweep.fields if by is None else [by]
     drawn = 0
     for group in groups:
@@ -40,7 +40,7 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
             continue
         estimates = [scores.estimate(runs[..., i]) for i in begun]
         value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
-        label = _name(fields, group.values, runs.shape[:2])
+        label = _curve_label(fields, group.values, runs.shape[:2])
         colour, dash = style.colour(drawn), style.dash(drawn)
         axes.plot(
             data.steps[begun], value, color=colour, linestyle=dash, linewidth=1.8, label=label
@@ -48,21 +48,21 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
         axes.fill_between(data.steps[begun], low, high, color=colour, alpha=0.18, linewidth=0)
         drawn += 1
     if not drawn:
-        style.empty(axes, "No episode has ended yet.")
+        style.write_empty(axes, "No episode has ended yet.")
         return figure
-    if (threshold := scores.threshold(sweep)) is not None:
+    if (threshold := scores.solved_threshold(sweep)) is not None:
         axes.axhline(
             threshold, color=style.GREY, linestyle="--", linewidth=1, label=f"solved: {threshold:g}"
         )
     title = "Learning curves" if by is None else f"Learning curves by {by}"
-    style.title(axes, title, *notes, *diverged_note(done))
+    style.set_title(axes, title, *notes, *note_diverged(done))
     axes.set_ylabel("return")
-    style.over_steps(axes, data.steps[-1])
+    style.set_steps_axis(axes, data.steps[-1])
     style.legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
-def _name(fields, values, runs: tuple[int, int]) -> str:
+def _curve_label(fields, values, runs: tuple[int, int]) -> str:
     own = [text(v) if f in ("agent", "env") else f"{f} = {text(v)}"
            for f, v in zip(fields, values, strict=True)]  # fmt: skip
     return f"{', '.join(own)}  ({runs[0] * runs[1]} runs)"

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxpg.core.config import unknown
 from jaxpg.experiment.analysis import scores
-from jaxpg.experiment.analysis.scores import Final, ordered, text
+from jaxpg.experiment.analysis.scores import Final, order_values, text
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.sweeps import scales
 
@@ -28,7 +28,7 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
         raise unknown("others", others, OTHERS)
     shown = [x] if y is None else [x, y]
     done, chosen = scores.final(sweep), {}
-    for group in scores.groups(sweep, shown):
+    for group in scores.group_configs(sweep, shown):
         there = [c for c in group.configs if c in done.scores]
         if len(there) > 1 and others == "best":
             there = [max(there, key=lambda c: done.iqm([c]))]
@@ -37,37 +37,39 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
     notes, rest = [f"IQM of the {done.what}"], [f for f in sweep.fields if f not in shown]
     if rest:
         notes.append(("best of " if others == "best" else "all together: ") + ", ".join(rest))
-    notes += diverged_note(done)
-    names = [ordered(v[i] for v in chosen) for i in range(len(shown))]
+    notes += note_diverged(done)
+    names = [order_values(v[i] for v in chosen) for i in range(len(shown))]
     if y is None:
-        return _dose(chosen, x, names[0], done, notes, scores.threshold(sweep), width)
+        return _draw_response(
+            chosen, x, names[0], done, notes, scores.solved_threshold(sweep), width
+        )
     crowded = max(map(len, names)) > CELLS
     if crowded or len(chosen) < 0.5 * len(names[0]) * len(names[1]):
-        return _points(chosen, (x, y), names, done, notes, width)
-    return _cells(chosen, (x, y), names, done, notes, width)
+        return _draw_points(chosen, (x, y), names, done, notes, width)
+    return _draw_cells(chosen, (x, y), names, done, notes, width)
 
 
-def diverged_note(done: Final) -> list[str]:
+def note_diverged(done: Final) -> list[str]:
     if not done.diverged:
         return []
     return [f"runs that diverged ({done.diverged}) count as the worst score, {done.worst:.4g}"]
 
 
-def _cells(chosen, fields, names, done, notes, width):
+def _draw_cells(chosen, fields, names, done, notes, width):
     grid = np.full((len(names[1]), len(names[0])), np.nan)
     place = {v: (names[1].index(v[1]), names[0].index(v[0])) for v in chosen}
     for values, configs in chosen.items():
         grid[place[values]] = done.iqm(configs)
-    figure, (axes,) = style.panels(1, width, 1.5 + 0.42 * max(len(names[1]), 2))
-    colours = colours_of(grid)
+    figure, (axes,) = style.new_panels(1, width, 1.5 + 0.42 * max(len(names[1]), 2))
+    colours = colour_map(grid)
     image = axes.pcolormesh(grid, cmap=colours.cmap, norm=colours.norm, edgecolors="white")
     size = min(8, max(6, 9 * width / style.WIDE - 0.35 * max(0, len(names[0]) - 5)))
     for values, (row, column) in place.items():
         runs, value = done.runs(chosen[values]), grid[place[values]]
         light = sum(c * w for c, w in zip(colours.to_rgba(value), (0.3, 0.6, 0.1), strict=False))
         axes.text(
-            column + 0.5, row + 0.5, f"{_short(value)}\n(n={runs.size})", ha="center", va="center",
-            fontsize=size, color="black" if light > 0.5 else "white", linespacing=1.1,
+            column + 0.5, row + 0.5, f"{_format_score(value)}\n(n={runs.size})", fontsize=size,
+            ha="center", va="center", color="black" if light > 0.5 else "white", linespacing=1.1,
         )  # fmt: skip
     for axis, field, own in zip((axes.xaxis, axes.yaxis), fields, names, strict=True):
         axis.set_ticks(np.arange(len(own)) + 0.5, [text(v) for v in own])
@@ -78,11 +80,11 @@ def _cells(chosen, fields, names, done, notes, width):
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=14)
     bar.set_label("IQM", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    style.title(axes, f"{fields[0]} and {fields[1]}", *notes, "n: runs")
+    style.set_title(axes, f"{fields[0]} and {fields[1]}", *notes, "n: runs")
     return figure
 
 
-def colours_of(values):
+def colour_map(values):
     """Maps values to colours; with one value, to the middle."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -96,16 +98,16 @@ def colours_of(values):
     return ScalarMappable(Normalize(low, high), part)
 
 
-def _short(value: float) -> str:
+def _format_score(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1e4 else f"{value:.1e}"
 
 
-def _dose(chosen, field, names, done, notes, threshold, width):
-    scale = scales.of(names)
+def _draw_response(chosen, field, names, done, notes, threshold, width):
+    scale = scales.scale_for(names)
     estimates = [scores.estimate(done.runs(chosen[(v,)])) for v in names]
     at = np.array([scale.place(v) for v in names])
     value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
-    figure, (axes,) = style.panels(1, min(width, 5.6), 3.2)
+    figure, (axes,) = style.new_panels(1, min(width, 5.6), 3.2)
     if (
         scale.kind == "category" or len(names) > CELLS
     ):  # no line between what has no order, or noise
@@ -122,40 +124,40 @@ def _dose(chosen, field, names, done, notes, threshold, width):
     if threshold is not None:
         axes.axhline(threshold, color=style.COLOURS[2], linestyle="--", linewidth=1)
         notes = [*notes, f"dashed: solved, {threshold:g}"]
-    _ticks(axes, scale)
-    axes.set(xlabel=field + kind_of(scale), ylabel="final score")
-    style.title(
+    _set_ticks(axes, scale)
+    axes.set(xlabel=field + scale_note(scale), ylabel="final score")
+    style.set_title(
         axes, f"Final score over {field}", *notes, "with 95 % interval; dashes: single runs"
     )
     return figure
 
 
-def _ticks(axes, scale) -> None:
+def _set_ticks(axes, scale) -> None:
     places, labels = zip(*scale.ticks, strict=True)
     crowded = sum(map(len, labels)) + 2 * len(labels) > 10 * axes.figure.get_figwidth()
     axes.set_xticks(places, labels, rotation=45 if crowded else 0)
 
 
-def kind_of(scale) -> str:
+def scale_note(scale) -> str:
     return {"log": " (log scale)", "near 1": " (log scale of 1 - x)"}.get(scale.kind, "")
 
 
-def _points(chosen, fields, names, done, notes, width):
-    own = [scales.of(n) for n in names]
+def _draw_points(chosen, fields, names, done, notes, width):
+    own = [scales.scale_for(n) for n in names]
     value = np.array([done.iqm(configs) for configs in chosen.values()])
-    figure, (axes,) = style.panels(1, width, 3.6)
-    colours = colours_of(value)
+    figure, (axes,) = style.new_panels(1, width, 3.6)
+    colours = colour_map(value)
     x, y = ([s.place(v[i]) for v in chosen] for i, s in enumerate(own))
     rising = np.argsort(value)  # the best on top
     axes.scatter(
         np.array(x)[rising], np.array(y)[rising], c=value[rising], cmap=colours.cmap,
         norm=colours.norm, s=60, edgecolors="white", linewidths=0.6,
     )  # fmt: skip
-    _ticks(axes, own[0])
+    _set_ticks(axes, own[0])
     axes.set_yticks(*zip(*own[1].ticks, strict=True))
-    axes.set(xlabel=fields[0] + kind_of(own[0]), ylabel=fields[1] + kind_of(own[1]))
+    axes.set(xlabel=fields[0] + scale_note(own[0]), ylabel=fields[1] + scale_note(own[1]))
     bar = figure.colorbar(colours, ax=axes, pad=0.02, aspect=20)
     bar.set_label("IQM", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    style.title(axes, f"{fields[0]} and {fields[1]}", *notes)
+    style.set_title(axes, f"{fields[0]} and {fields[1]}", *notes)
     return figure
