@@ -24,7 +24,8 @@ def fan_out(
     at_once: int | None = None,
     **resources,
 ) -> list[Any]:
-    """Calls function(argument) for each argument in a job of its own; the results, in order.
+    """Calls function(argument) for each argument in a job of its own; returns the results, in
+    order.
 
     It waits for all jobs. folder: for logs and pickled results; every job has to see it. cluster:
     "slurm", "local" (processes of this machine), or None for SLURM where there is one, else local.
@@ -65,7 +66,7 @@ def fan_out(
 
 
 def _last_error_line(error: Exception) -> str:
-    """The last line of the traceback that submitit has between two rules; or, where a job left
-    none, what it says of that."""
+    """Last line of the traceback that submitit has between two rules; or, where a job left none,
+    what it says of that."""
     before, *trace = str(error).split(RULE)
     return (trace[0].splitlines()[-1] if trace else before.splitlines()[0]).strip()

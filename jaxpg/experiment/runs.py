@@ -62,8 +62,8 @@ def resume(
     agent: Agent | None = None,
     env: Env | None = None,
 ) -> Union[Result, "Sweep"]:
-    """Goes on from a run folder's newest checkpoint, or from the beginning if it has none; a
-    sweep's folder is gone on with as by `jaxpg.sweep.resume`.
+    """Resumes a run from its folder's newest checkpoint, or from the beginning if it has none; a
+    sweep's folder as `jaxpg.sweep.resume` does.
 
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer

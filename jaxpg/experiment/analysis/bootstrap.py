@@ -25,7 +25,7 @@ def interval(
     method: str = "expanded",
     diverged=None,
 ) -> tuple:
-    """The bootstrap's interval (low, high) of a statistic, from runs resampled within each task.
+    """Bootstrap interval (low, high) of a statistic, from runs resampled within each task.
 
     statistic: of [..., tasks, runs] to [...], such as `iqm`, or to [..., k], for arrays [k]. Given
     several scores, of other runs each, it takes as many: `lambda x, y: iqm(x) - iqm(y)`.
@@ -78,7 +78,7 @@ def interval(
 
 
 def replace_diverged(scores, diverged=None, name: str = "scores") -> np.ndarray:
-    """Scores [..., tasks, runs] that are finite, those of diverged runs replaced."""
+    """Returns scores [..., tasks, runs] as finite numbers, those of diverged runs replaced."""
     scores = np.atleast_2d(np.asarray(scores, float))
     if not scores.size:
         raise ValueError(f"{name}: of shape {scores.shape}, allowed is at least one run")
@@ -97,7 +97,7 @@ def replace_diverged(scores, diverged=None, name: str = "scores") -> np.ndarray:
 
 
 def align_to_tasks(name: str, value, scores: np.ndarray) -> np.ndarray:
-    """A number, or one per task, beside scores: [] or [tasks, 1]."""
+    """Gives a number, or one per task, the shape [] or [tasks, 1], to stand beside scores."""
     array, tasks = np.asarray(value, float), scores.shape[-2]
     if array.shape not in ((), (tasks,)):
         raise ValueError(f"{name}={value!r}: allowed is a number, or one for each of {tasks} tasks")
@@ -107,7 +107,8 @@ def align_to_tasks(name: str, value, scores: np.ndarray) -> np.ndarray:
 def _student_correction(
     drawn: list, values: np.ndarray, inside: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Student's t, and by how much more a statistic varies than over resamples: each [...].
+    """Returns Student's t and the ratio of a statistic's variance to that over resamples, each
+    [...].
 
     Its variance is a sum over strata (a task of one of the scores). The parts show in how the
     resampled values [resamples, ...] go with the counts of the runs drawn: the infinitesimal
@@ -130,14 +131,14 @@ def _student_correction(
 
 
 def _count_draws(index: np.ndarray) -> np.ndarray:
-    """How often each run was drawn, [resamples, tasks, runs], from the draws in that shape."""
+    """Counts how often each run was drawn, [resamples, tasks, runs], from draws of that shape."""
     runs = index.shape[-1]
     rows = np.arange(0, index.size, runs).reshape(*index.shape[:-1], 1)
     return np.bincount((rows + index).ravel(), minlength=index.size).reshape(index.shape) * 1.0
 
 
 def _interpolate_quantile(ordered: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Of ordered values [resamples, ...], with an own level [...] for each; linear between two."""
+    """Quantile of ordered values [resamples, ...] at a level [...] for each; linear between two."""
     place = level * (len(ordered) - 1)
     below = np.clip(np.floor(place).astype(int), 0, len(ordered) - 2)
     low, high = np.take_along_axis(ordered, np.stack([below, below + 1]), 0)

@@ -13,7 +13,8 @@ _NOISE = 5.0  # deviations of the curve, up to which a difference is no rise
 
 
 class Phases(NamedTuple):
-    """Environment steps at which the phases begin; None for one that there is not."""
+    """Phases of a learning curve: the environment steps at which they begin; None for one there is
+    not."""
 
     rise: float | None
     plateau: float | None
@@ -22,7 +23,7 @@ class Phases(NamedTuple):
 
 
 def find_phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
-    """The phases of a smoothed curve of returns, both [points] and in the order of the steps.
+    """Finds the phases of a smoothed curve of returns, both [points] and in the order of the steps.
 
     As the rise time of a step response: the way goes up from the least value before the best one
     to that. The rise begins where the curve has 10 % of it behind it for the first time after the
@@ -52,7 +53,7 @@ def find_phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
 
 
 def _residual_std(values: np.ndarray) -> float:
-    """The standard deviation about a straight line."""
+    """Standard deviation of the residuals about a straight line."""
     if len(values) < 3:
         return 0.0
     x = np.arange(len(values))

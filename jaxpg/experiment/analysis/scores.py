@@ -19,22 +19,26 @@ LAST = 0.1  # of the steps, over which returns in training are a final score
 
 
 class Final(NamedTuple):
+    """Final scores of a sweep, by config."""
+
     scores: dict[int, np.ndarray]  # config -> [seeds]; NaN is a run that diverged
     what: str  # what a score is, for labels
     worst: float  # of all there are; NaN if there is none
 
     @property
     def diverged(self) -> int:
+        """Number of runs that diverged."""
         return sum(int(np.isnan(x).sum()) for x in self.scores.values())
 
     def runs(self, configs: Sequence[int]) -> np.ndarray:
-        """[configs, runs], as many as all have; a run that diverged has the worst score."""
+        """Scores [configs, runs], as many runs as all configs have; the worst score for a diverged
+        run."""
         fewest = min(len(self.scores[c]) for c in configs)
         scores = np.stack([self.scores[c][:fewest] for c in configs])
         return np.where(np.isnan(scores), self.worst, scores)
 
     def iqm(self, configs: Sequence[int]) -> float:
-        """NaN if no run of the sweep has a score."""
+        """Interquartile mean over configs and runs; NaN if no run of the sweep has a score."""
         return np.nan if np.isnan(self.worst) else float(statistics.iqm(self.runs(configs)))
 
 
@@ -46,8 +50,8 @@ class Group(NamedTuple):
 
 
 def final(sweep) -> Final:
-    """The score of every run of a Sweep: its last greedy evaluation; before there is any, the mean
-    return of the episodes in the last 10 % of its steps.
+    """Reads the score of every run of a Sweep: its last greedy evaluation; before there is any, the
+    mean return of the episodes in the last 10 % of its steps.
 
     Runs of which nothing is known yet are left out, and so are configs that have no others.
     """
@@ -65,7 +69,7 @@ def final(sweep) -> Final:
 
 
 def _training_scores(table):
-    """A row per config and seed, with the mean return of the last episodes as its score."""
+    """Table with a row per config and seed, whose score is the mean return of the last episodes."""
     import pandas as pd
 
     rows = []
@@ -79,7 +83,7 @@ def _training_scores(table):
 
 
 def group_configs(sweep, fields: Sequence[str]) -> list[Group]:
-    """The configs that have rows, by their values in `fields`, in order.
+    """Groups the configs that have rows by their values in `fields`, in order.
 
     Raises ValueError for an unknown field, and for a sweep without a row.
     """
@@ -103,7 +107,7 @@ def _to_hashable(value) -> Hashable:
 
 
 def order_values(values: Iterable) -> list:
-    """A field's values, each once: numbers by their size, then all else as it came."""
+    """Orders a field's values, each once: numbers by size, then all else as it came."""
     values = dict.fromkeys(values)
     numbers = sorted(v for v in values if is_number(v))
     return [*numbers, *(v for v in values if not is_number(v))]
@@ -114,7 +118,7 @@ def is_number(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """A field's value for people: 0.001, 64 x 64, True, CNN."""
+    """Formats a field's value for people: 0.001, 64 x 64, True, CNN."""
     if is_number(value):
         return f"{value:g}"
     if isinstance(value, (tuple, list)):
@@ -123,7 +127,7 @@ def text(value: Any) -> str:
 
 
 def estimate(scores: np.ndarray) -> Estimate:
-    """The IQM of scores [tasks, runs] and its 95 % interval; NaN where there is none."""
+    """Interquartile mean of scores [tasks, runs] and its 95 % interval; NaN where there is none."""
     scores = np.atleast_2d(scores)
     if np.isnan(scores).any():
         return Estimate(np.nan, np.nan, np.nan)
@@ -134,7 +138,8 @@ def estimate(scores: np.ndarray) -> Estimate:
 
 
 def scores_by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
-    """The final scores of a comparison, agent -> [environments, runs], and what they are.
+    """Arranges the final scores of a comparison, agent -> [environments, runs], and says what they
+    are.
 
     Of several environments, scores go from 0, the worst run there, to 1, the best one; those that
     some agent has no score in are left out, and of each agent runs beyond its fewest.
@@ -167,7 +172,7 @@ def scores_by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
 
 
 class SweepSlice(NamedTuple):
-    """A Sweep, or some of its configs."""
+    """Tables of some of a Sweep's configs; figures take it as they take a Sweep."""
 
     about: dict[str, Any]
     fields: list[str]
@@ -177,7 +182,7 @@ class SweepSlice(NamedTuple):
 
 
 def split_by_env(sweep) -> dict[str, SweepSlice]:
-    """The parts of a comparison over several environments, each over agents alone."""
+    """Splits a comparison over several environments into one over agents for each environment."""
     parts = {}
     for (name,), configs in group_configs(sweep, ["env"]):
         tables = (
@@ -190,7 +195,8 @@ def split_by_env(sweep) -> dict[str, SweepSlice]:
 
 
 def solved_threshold(sweep) -> float | None:
-    """From where on the sweep's environment counts as solved; None if it is not always the same."""
+    """Return from which on the sweep's environment counts as solved; None if it is not always the
+    same."""
     if any(f == "env" or f.startswith("env.") for f in sweep.fields):
         return None
     if sweep.about["kind"] == "comparison":
@@ -200,6 +206,8 @@ def solved_threshold(sweep) -> float | None:
 
 
 class Curves(NamedTuple):
+    """Learning curves of a sweep on one grid of environment steps."""
+
     steps: np.ndarray  # [points]
     returns: dict[
         int, np.ndarray
@@ -207,7 +215,8 @@ class Curves(NamedTuple):
 
 
 def return_curves(sweep, window: int = 20, points: int = 60) -> Curves:
-    """Returns over training, the mean of each run's last `window` episodes, on one grid of steps.
+    """Interpolates returns over training, the mean of each run's last `window` episodes, to one
+    grid of steps.
 
     A run that stopped at its target stays where it was; one that diverged counts, from its end on,
     as the worst value of the sweep.

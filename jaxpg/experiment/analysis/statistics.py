@@ -17,7 +17,7 @@ from jaxpg.experiment.analysis.bootstrap import align_to_tasks, interval, replac
 
 
 class Estimate(NamedTuple):
-    """A value and its confidence interval: numbers, or arrays with an interval for each."""
+    """Estimate with its confidence interval: numbers, or arrays with an interval for each."""
 
     value: float | np.ndarray
     low: float | np.ndarray
@@ -25,14 +25,14 @@ class Estimate(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """How soon runs reach a threshold, those counted in that never do."""
+    """Sample efficiency: how soon runs reach a threshold, counting those that never do."""
 
     median: Estimate  # environment steps; inf where too few runs get there
     share: Estimate  # of the runs that reach it
 
 
 def iqm(scores, *, diverged=None):
-    """The interquartile mean, of the runs of all tasks together: [..., tasks, runs] -> [...].
+    """Interquartile mean of the runs of all tasks together: [..., tasks, runs] -> [...].
 
     As in the paper's own code, floor(count / 4) scores are taken off at either end, so that of 10
     runs the middle 6 remain: `scipy.stats.trim_mean(scores, 0.25)`.
@@ -44,17 +44,17 @@ def iqm(scores, *, diverged=None):
 
 
 def mean(scores, *, diverged=None):
-    """The mean of the tasks' means: [..., tasks, runs] -> [...]."""
+    """Mean of the tasks' means: [..., tasks, runs] -> [...]."""
     return replace_diverged(scores, diverged).mean((-2, -1))
 
 
 def median(scores, *, diverged=None):
-    """The median of the tasks' means: [..., tasks, runs] -> [...]. Of one task, it is the mean."""
+    """Median of the tasks' means: [..., tasks, runs] -> [...]. Of one task, it is the mean."""
     return np.median(replace_diverged(scores, diverged).mean(-1), -1)
 
 
 def optimality_gap(scores, target: float = 1.0, *, diverged=None):
-    """By how much scores fall short of a target, more than which counts for nothing.
+    """Optimality gap: the mean shortfall of scores from a target, beyond which nothing counts.
 
     [..., tasks, runs] -> [...]: the mean of max(target - score, 0). Smaller is better.
     """
@@ -64,7 +64,8 @@ def optimality_gap(scores, target: float = 1.0, *, diverged=None):
 
 
 def normalize(scores, low, high) -> np.ndarray:
-    """(score - low) / (high - low), with low and high a number or one per task; NaN stays NaN.
+    """Normalizes scores to (score - low) / (high - low), low and high a number or one per task; NaN
+    stays NaN.
 
     [tasks, runs] -> [tasks, runs]. Raises ValueError unless low < high, both finite.
     """
@@ -76,7 +77,7 @@ def normalize(scores, low, high) -> np.ndarray:
 
 
 def performance_profile(scores, thresholds, *, diverged=None, **options) -> Estimate:
-    """The share of runs that score above each of `thresholds` [k], with pointwise bands.
+    """Performance profile: the share of runs above each of `thresholds` [k], with pointwise bands.
 
     value, low, high: [k]. The paper's run-score distribution: the mean over tasks of the share of
     the task's runs. options: as for `interval`; raises what it raises.
@@ -90,7 +91,7 @@ def performance_profile(scores, thresholds, *, diverged=None, **options) -> Esti
 
 
 def probability_of_improvement(x, y, *, diverged=None, **options) -> Estimate:
-    """P(X > Y): how often a run of X beats one of Y on the same task, averaged over tasks.
+    """Probability P(X > Y) that a run of X beats one of Y on the same task, averaged over tasks.
 
     x: [tasks, runs], y: [tasks, runs of y]. Of each task it is Mann and Whitney's U over the number
     of pairs; a tie counts half. options: as for `interval`; raises what it raises, and ValueError
@@ -108,7 +109,7 @@ def probability_of_improvement(x, y, *, diverged=None, **options) -> Estimate:
 
 
 def steps_to(steps, values, threshold: float) -> np.ndarray:
-    """The environment steps at which each run first has a value >= threshold, inf if it never has.
+    """Environment steps at which each run first has a value >= threshold; inf if it never has.
 
     steps: [iterations]; values: [runs, iterations], of which NaN ("no data") is never enough.
     Returns [runs]. Raises ValueError for steps that do not increase or do not fit the values.
@@ -126,7 +127,7 @@ def steps_to(steps, values, threshold: float) -> np.ndarray:
 
 
 def sample_efficiency(steps, **options) -> Reached:
-    """The median of the runs' `steps_to`, [runs], and the share that got there, with intervals.
+    """Median of the runs' `steps_to`, [runs], and the share that got there, with intervals.
 
     The median's interval is the bootstrap's, of ranks, for which inf is just the last; an end that
     falls between two runs is moved out to the next. The share's is Wilson's. options: as for
@@ -150,7 +151,7 @@ def sample_efficiency(steps, **options) -> Reached:
 
 
 def compare(scores: Mapping, *, target: float = 1.0, diverged=None, **options):
-    """A pandas table of algorithms, {name: scores [tasks, runs]}: a row per name.
+    """Compares algorithms, {name: scores [tasks, runs]}, in a pandas table: a row per name.
 
     Columns: `runs` (per task), `mean`, `median`, `iqm`, `low` and `high` (the interval of the IQM;
     NaN with one run), `optimality_gap` to `target`. options: as for `interval`; raises what it
@@ -170,7 +171,8 @@ def compare(scores: Mapping, *, target: float = 1.0, diverged=None, **options):
 
 
 def improvements(scores: Mapping, *, diverged=None, **options):
-    """A pandas table of `probability_of_improvement`, {name: scores [tasks, runs]}: a row per pair.
+    """Compares all pairs of {name: scores [tasks, runs]} by `probability_of_improvement`, in a
+    pandas table.
 
     Columns: `x`, `y`, `probability` (that x beats y; that y beats x is 1 minus it), `low`, `high`.
     options and errors: as for `compare`, but one run is an error.

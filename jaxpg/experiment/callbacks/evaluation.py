@@ -78,7 +78,7 @@ MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std"
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes"))
 def _evaluate(agent, cfg, env, state, key, iteration, episodes):
-    """The measurements, each [] or [seeds]."""
+    """Evaluates greedy and sampled episodes; each measurement is [] or [seeds]."""
 
     def own(key):
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), iteration))

@@ -14,7 +14,7 @@ from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
 
 
 class NonFiniteError(FloatingPointError):
-    """A leaf of the training state holds a NaN or an infinity."""
+    """Error of a training state that holds a NaN or an infinity."""
 
 
 def nan_guard() -> Callback:
@@ -52,7 +52,7 @@ def _floating(x) -> bool:
 
 @functools.partial(jax.jit, static_argnames="seeded")
 def finite_leaves(state, seeded: bool):
-    """Whether all of a floating leaf is finite: [leaves], or [leaves, seeds]."""
+    """True for each floating leaf that is finite: [leaves], or [leaves, seeds]."""
     leaves = filter(_floating, jax.tree.leaves(state))
     return jnp.stack([jnp.isfinite(x).all(tuple(range(int(seeded), x.ndim))) for x in leaves])
 

@@ -63,8 +63,8 @@ def mean_metric(series: dict[str, np.ndarray], name: str, axis: int | None = -1)
 def metric_rows(
     event: Event, series: dict[str, np.ndarray], only: Sequence[int] | None = None
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and rows of series [seeds, k] whose last iteration is the event's; of all seeds, or
-    `only` these.
+    """Formats series [seeds, k], whose last iteration is the event's, as header and rows; of all
+    seeds, or `only` these.
 
     Floats are the shortest text that gives them again in their own precision.
     """
@@ -79,6 +79,7 @@ def metric_rows(
 
 
 def append_rows(path: Path, header: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    """Appends rows to a CSV file, after the header if the file is new."""
     with path.open("a") as file:
         if file.tell() == 0:
             file.write(",".join(header) + "\n")
@@ -86,7 +87,8 @@ def append_rows(path: Path, header: Iterable[str], rows: Iterable[tuple[str, ...
 
 
 def truncate_rows(path: Path, iteration: int) -> None:
-    """Cuts a file off after its last whole row of an iteration <= `iteration`; keeps its header."""
+    """Truncates a file after its last complete row of an iteration <= `iteration`; keeps its
+    header."""
     if not path.exists():
         return
     keep = 0

@@ -13,7 +13,7 @@ from jaxpg.experiment.text import format_count
 
 
 class Bar(NamedTuple):
-    """A bar on stderr; if that is no terminal, a line every 10 %."""
+    """Progress bar on stderr; if that is no terminal, a line every 10 %."""
 
     show: Callable[[float, Sequence[str]], None]  # the share that is done, and notes beside it
     stop: Callable[[], None]

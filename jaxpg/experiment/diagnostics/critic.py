@@ -29,7 +29,7 @@ def fit_value(
     batch_size: int = 2048,
     learning_rate: float = 3e-3,
 ) -> Callable:
-    """Regresses a critic with the config's network on the returns of episodes t from `collect`.
+    """Fits a critic with the config's network to the returns of episodes t from `collect`.
 
     Returns the function obs [..., *obs] -> [...]. Adam on `updates` batches of `batch_size` steps;
     inputs and targets are standardised. Its discount `gamma` is by default the config's.
@@ -80,7 +80,8 @@ def _fit_network(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
 def explained_variance(
     cfg, env: E.Env, state: Tree, t: Episodes, *, gamma=None, value: Callable | None = None
 ) -> Array:
-    """1 - Var[G - V(s)] / Var[G] over the steps of episodes t from `collect`, G the reward-to-go.
+    """Explained variance 1 - Var[G - V(s)] / Var[G] over the steps of episodes t from `collect`, G
+    the reward-to-go.
 
     gamma, value: as for `gradient_estimators`. Raises ValueError if there is no critic.
     """

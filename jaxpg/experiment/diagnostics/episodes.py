@@ -14,7 +14,7 @@ from jaxpg.experiment.diagnostics.learner import learnt_params, parts
 
 
 class Episodes(NamedTuple):
-    """One whole episode in each of E environments, in T steps."""
+    """Episodes, one whole one in each of E environments, in T steps."""
 
     obs: Tree  # [T, E, *obs]
     draw: Array  # [T, E, ...] what the policy drew
@@ -29,7 +29,7 @@ class Episodes(NamedTuple):
 def collect(
     cfg, env: E.Env, state: Tree, key: Key, episodes: int = 128, num_steps: int | None = None
 ) -> Episodes:
-    """One whole episode in each of `episodes` environments, under the sampled policy.
+    """Collects one whole episode in each of `episodes` environments, under the sampled policy.
 
     num_steps: T, by default the environment's `max_steps_in_episode`; an episode that is longer
     counts as truncated there. Raises ValueError if there is no such limit and none is given.
@@ -57,6 +57,7 @@ def _collect(cfg, env, state, key, episodes, num_steps) -> Episodes:
 
 
 def max_episode_length(env: E.Env) -> int:
+    """Length of the environment's longest episode. Raises ValueError if it has no limit."""
     limit = getattr(env.params, "max_steps_in_episode", None)
     if limit is None or isinstance(limit, jax.core.Tracer):
         raise ValueError(

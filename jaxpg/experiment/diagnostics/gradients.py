@@ -38,7 +38,7 @@ def gradient_estimators(
     lambdas: Sequence[float] = LAMBDAS,
     discount_states: bool = False,
 ) -> dict[str, Array]:
-    """The weights [T, E] of each estimator, by name, for episodes t from `collect`.
+    """Weights [T, E] of each gradient estimator, by name, for episodes t from `collect`.
 
     "total return", "reward-to-go" and the latter with a "mean baseline" (over the other episodes'
     steps, so that it is independent of the own action); and, where there is a critic, with a
@@ -87,7 +87,8 @@ def _weight_tables(t, values, gamma, lambdas, n, discount_states) -> list[Array]
 
 
 class GradientStats(NamedTuple):
-    """Of the estimate g from one episode, measured on E of them; all scalars."""
+    """Statistics of the gradient estimate g from one episode, measured on E of them; all
+    scalars."""
 
     variance: Array  # trace of its covariance: E ||g - E g||^2
     snr: Array  # ||E g||^2 / variance; that of a batch's mean is E times as much
@@ -130,7 +131,7 @@ def _gradient_stats(cfg, env, state, t, weights, reference) -> GradientStats:
     flat, _ = ravel_pytree(actor)
 
     def welford(moments, episode):
-        """One episode at a time: no gradient but the mean is kept. Welford (1962)."""
+        """Adds one episode, so that no gradient but the mean is kept. Welford (1962)."""
         mean, square, product = moments
         i, obs, draw, weights = episode
         g = episode_gradients(lambda a: pi.log_prob(policy(a, obs), draw), actor, weights)
@@ -160,7 +161,7 @@ def _gradient_stats(cfg, env, state, t, weights, reference) -> GradientStats:
 
 
 def episode_gradients(log_prob: Callable, params: Tree, weights: Array) -> Array:
-    """sum_t w_t grad log pi(a_t | s_t) for every row of weights [K, T], flattened: [K, P].
+    """Gradient sum_t w_t grad log pi(a_t | s_t) for every row of weights [K, T], flattened: [K, P].
 
     log_prob: params -> [T], of the actions that were taken.
     """

@@ -21,7 +21,7 @@ LEARNT = ("params", "actor", "critic", "obs_stats", "reward_scale")  # what is r
 
 
 class Parts(NamedTuple):
-    """An agent's policy and critic, wherever its state keeps them."""
+    """Policy and critic of an agent, wherever its state keeps them."""
 
     pi: ActionHead
     actor: Tree  # the policy's parameters; a torso that it shares with the critic is part of them
@@ -75,7 +75,8 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
 
 
 def learnt_params(state: Tree) -> Tree:
-    """The state with only what `parts` reads: less to copy, and one program for all of them."""
+    """Drops from a state what `parts` does not read: less to copy, and one program for all
+    agents."""
     if not hasattr(state, "_fields"):
         return state  # `parts` has the words for it
     return state._replace(**{name: () for name in state._fields if name not in LEARNT})

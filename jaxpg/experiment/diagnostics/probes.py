@@ -46,13 +46,15 @@ def policy_entropy(cfg, env: E.Env, state: Tree, obs: Tree, mask: Array | None =
 
 
 class UpdateSize(NamedTuple):
+    """Size of an update of the policy."""
+
     norm: Array  # Euclidean norm of the change of the actor's parameters
     relative: Array  # over the norm that they had
 
 
 @jax.jit
 def update_size(cfg, env: E.Env, old_state: Tree, new_state: Tree) -> UpdateSize:
-    """How far the policy's parameters moved from one state to another."""
+    """Distance that the policy's parameters moved from one state to another."""
     old, new = (ravel_pytree(parts(cfg, env, s).actor)[0] for s in (old_state, new_state))
     norm = jnp.linalg.norm(new - old)
     return UpdateSize(norm, norm / jnp.linalg.norm(old))
@@ -69,7 +71,7 @@ def probe(
     episodes: int = 0,
     every: int = 10,
 ) -> Callback:
-    """Watches the policy of a run: a callback that measures at the end of every chunk.
+    """Measures the policy of a run at the end of every chunk; a callback.
 
     Adds, each [] or [seeds], `diagnostics/kl`, from the policy at the end of the chunk before
     (which for the first chunk is the initial one), `diagnostics/update_norm`,
@@ -109,13 +111,14 @@ def probe(
 
 
 def _over_seeds(f: Callable, seeds: int) -> Callable:
-    """f(*shared, *own) as g(shared, *own), for as many seeds; 0 is one without an axis."""
+    """Vectorises f(*shared, *own) over seeds, as g(shared, *own); 0 seeds is one without an
+    axis."""
     return over_seeds(f, seed_mesh(seeds)) if seeds else lambda shared, *own: f(*shared, *own)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "seeds", "num_envs", "num_steps"))
 def _initial_policy(cfg, env, key, agent, seeds, num_envs, num_steps):
-    """What is learnt at first, and observations [B, *obs] of that policy; of every seed."""
+    """Returns what is learnt at first, and observations [B, *obs] of that policy; of every seed."""
 
     def one(cfg, env, key):
         state = initial_state(agent, cfg, env, key)

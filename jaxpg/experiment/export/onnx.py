@@ -28,15 +28,15 @@ REDUCTIONS = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min"
 
 
 class Graph(NamedTuple):
-    """A model in the making. A value is the name of a tensor if it depends on the input, else an
-    array."""
+    """Graph of an ONNX model in the making. A value is the name of a tensor if it depends on the
+    input, else an array."""
 
     nodes: list
     tensors: list
     batch: Any  # the symbolic size
 
     def add(self, op: str, *values, outputs: int = 1, **attributes):
-        """A node; returns the name of what it gives, or the names."""
+        """Adds a node; returns the name of its output, or the names."""
         import onnx
 
         names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
@@ -45,6 +45,7 @@ class Graph(NamedTuple):
         return names[0] if outputs == 1 else names
 
     def name(self, value) -> str:
+        """Name of a value; an array is stored under a new one."""
         if isinstance(value, str):
             return value
         import onnx
@@ -54,7 +55,7 @@ class Graph(NamedTuple):
         return name
 
     def shape(self, dims: tuple):
-        """A shape as a value; the size of the batch is known when the model runs."""
+        """Converts a shape to a value; the size of the batch is known when the model runs."""
         if all(isinstance(n, int) for n in dims):
             return np.array(dims, np.int64)
         if any(not isinstance(n, int) and n != self.batch for n in dims):
@@ -111,7 +112,7 @@ def write(policy, path: Path) -> None:
 
 
 def _add_jaxpr(graph: Graph, jaxpr, consts, args) -> list:
-    """Adds what a jaxpr does; returns its results."""
+    """Adds the equations of a jaxpr; returns its results."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(x):
@@ -217,7 +218,7 @@ def _add_slice(graph: Graph, x, shape: tuple, p: dict):
 
 
 def _add_dot(graph: Graph, eqn, values: list):
-    """MatMul where that is what it is, else Einsum."""
+    """Adds a MatMul where that is what a dot_general is, else an Einsum."""
     (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     m, n = (len(x.aval.shape) for x in eqn.invars[:2])
     if n == 2 and (*left,) == (m - 1,) and (*right,) == (0,) and not left_batch and m > 1:
@@ -236,7 +237,7 @@ def _add_dot(graph: Graph, eqn, values: list):
 
 
 def _gathered_axis(eqn) -> int | None:
-    """The axis of a gather that picks whole rows along it; None for another kind of gather."""
+    """Axis along which a gather picks whole rows; None for another kind of gather."""
     p, (table, index) = eqn.params, [x.aval.shape for x in eqn.invars]
     d = p["dimension_numbers"]
     if len(d.start_index_map) != 1 or d.collapsed_slice_dims != d.start_index_map:

@@ -37,7 +37,7 @@ WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
 
 
 class Policy(NamedTuple):
-    """A policy that has been learnt: `policy(obs)` is the greedy action.
+    """Policy that has been learnt: `policy(obs)` is the greedy action.
 
     about says what it is, as plain JSON values: `agent`, `config`, `environment`, `iteration` and
     `seed` of the run; `observation`, a shape and dtype by path in the observation ("" if it is one
@@ -51,7 +51,7 @@ class Policy(NamedTuple):
 
     @staticmethod
     def load(run: str | Path, *, seed: int = 0, agent=None, env=None) -> "Policy":
-        """The policy of a run folder's newest checkpoint.
+        """Loads the policy of a run folder's newest checkpoint.
 
         seed: which, in a run of several. agent, env: as for `jaxpg.load`. Raises CheckpointError
         for a damaged or missing folder or one without a checkpoint, ValueError for no such seed.
@@ -62,7 +62,7 @@ class Policy(NamedTuple):
 
     @staticmethod
     def of(result, *, seed: int = 0) -> "Policy":
-        """The policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
+        """Extracts the policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
         from jaxpg.experiment.run import checkpoint
 
         agent, cfg, env, state = result[:4]
@@ -86,7 +86,8 @@ class Policy(NamedTuple):
         )
 
     def __call__(self, obs: Tree, carry=None, *, key: Key | None = None):
-        """The action for one observation [*obs], or actions [B, *action] for a batch [B, *obs].
+        """Returns the action for one observation [*obs], or actions [B, *action] for a batch [B,
+        *obs].
 
         With a key a sample, else the mode of the policy. A policy with memory returns also its
         carry, to be passed with the next observation; None begins an episode. Observations are as
@@ -148,7 +149,7 @@ class Policy(NamedTuple):
 
     @staticmethod
     def from_file(path: str | Path) -> "Policy":
-        """A policy that `export` wrote. Needs jax, numpy and flatbuffers.
+        """Reads a policy that `export` wrote. Needs jax, numpy and flatbuffers.
 
         A digest guards the file against accidents, not against malice. Raises ValueError if it is
         another kind of file, a byte of it has changed, or it needs `jax_enable_x64`.
@@ -186,8 +187,8 @@ class Policy(NamedTuple):
 
 
 def _flatten_act(agent, cfg, env, state: Tree):
-    """`agent.act` on leaves, act(leaves, obs, carry, words), and what it takes and gives for a
-    batch of one: an observation, an action, and the leaves of its carry.
+    """Returns `agent.act` on leaves, act(leaves, obs, carry, words), and what it takes and gives
+    for a batch of one: an observation, an action, and the leaves of its carry.
 
     The carry has the structure that `act` answers () with, which begins an episode as zeros do.
     """
@@ -215,8 +216,8 @@ def _flatten_act(agent, cfg, env, state: Tree):
 def _prune_weights(
     act: Callable, leaves: list[Array], obs: list, carry: list
 ) -> tuple[list, Callable]:
-    """The leaves that `act` reads, and `act` of these: JAX drops what a program does not read
-    when it lowers it."""
+    """Returns the leaves that `act` reads, and `act` of these: JAX drops what a program does not
+    read when it lowers it."""
     shapes = _types_of(leaves), _types_of(obs), _types_of(carry)
     kept = set()
     for words in (None, WORDS):
@@ -233,7 +234,8 @@ def _prune_weights(
 
 
 def _to_batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
-    """The observation's leaves as batches, and whether it was a single one."""
+    """Converts an observation to leaves with a batch axis; True beside them if it was a single
+    one."""
     kinds, states = about["observation"], about["states"]
     if states and (x := np.asarray(obs)).dtype.kind in "iu" and x.ndim < 2:
         if x.size and (x.min() < 0 or x.max() >= states):
@@ -258,6 +260,7 @@ def _to_batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
 
 
 def _key_words(key: Key) -> np.ndarray:
+    """Words of a random key. Raises ValueError for another kind of key."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key={key!r}: allowed is jax.random.key(seed)")
     if key.ndim or str(jax.random.key_impl(key)) != GENERATOR:

@@ -19,7 +19,7 @@ _REPORT = 0x4E90  # folded into the key: what is played here shares no key with 
 
 
 class Played(NamedTuple):
-    """What the last policy did in whole episodes, "greedy" and "sampled"."""
+    """Episodes of the last policy, "greedy" and "sampled": their lengths and actions."""
 
     lengths: dict[str, np.ndarray]  # [episodes of all seeds] steps
     actions: dict[str, list[np.ndarray]]  # of each seed [steps, dimensions]
@@ -52,7 +52,8 @@ def play(run: str | Path | Result | MeasuredRun) -> Played:
 def action_distribution(
     run: str | Path | Result | MeasuredRun, width: float = style.WIDE, played: Played | None = None
 ):
-    """What the policy does over whole episodes, greedy beside sampled, as a matplotlib Figure.
+    """Draws the policy's actions over whole episodes, greedy beside sampled, as a matplotlib
+    Figure.
 
     Discrete actions as bars (dots are single seeds), continuous ones as a histogram of every
     dimension, up to six of them. played: from `play`; None plays here, and raises what it does.

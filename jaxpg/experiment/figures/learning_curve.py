@@ -27,7 +27,7 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
 
 
 def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):
-    """What `learning_curve` draws, as a matplotlib Figure, `width` inches wide."""
+    """Draws what `learning_curve` does, as a matplotlib Figure, `width` inches wide."""
     require_integer("window", window, 1)
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

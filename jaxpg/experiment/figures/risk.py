@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxpg.experiment.analysis.risk import Estimate, check_gains, measures, value_at_risk
+from jaxpg.experiment.analysis.risk import check_gains, measures, value_at_risk
+from jaxpg.experiment.analysis.statistics import Estimate
 from jaxpg.experiment.figures import style
 
 

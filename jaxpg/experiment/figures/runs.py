@@ -21,7 +21,7 @@ WINDOW = 20  # episodes of a moving average
 def training_report(
     run: str | Path | Result | MeasuredRun, width: float = style.WIDE, played: Played | None = None
 ):
-    """The four-panel picture of one run, as a matplotlib Figure.
+    """Draws the four-panel picture of one run, as a matplotlib Figure.
 
     Return with its moving average, a band over the seeds, and the threshold from which on the
     environment counts as solved; losses and other metrics of learning, each on its own scale; the
@@ -51,7 +51,7 @@ def _episode_counts(history: MeasuredRun) -> np.ndarray:
 
 
 def _thin_out(count: int) -> np.ndarray:
-    """Which of so many points are drawn."""
+    """Indices of the points that are drawn, of so many."""
     return np.unique(
         np.linspace(0, max(count - 1, 0), min(learning_curve.POINTS, count)).astype(int)
     )
@@ -92,7 +92,7 @@ def _draw_returns(axes, history: MeasuredRun, returns: np.ndarray, threshold: fl
 
 
 def _draw_metrics(axes, history: MeasuredRun) -> None:
-    """A strip of its own for every metric but those of episodes, means over the seeds."""
+    """Draws a strip of its own for every metric but those of episodes, means over the seeds."""
     curves = {}
     for name in history.metrics:
         values = history.metrics[name]
@@ -131,7 +131,7 @@ def _bin_means(steps: np.ndarray, values: np.ndarray, bins: int = 60):
 
 
 def _draw_lengths(axes, history: MeasuredRun, played: Played | None) -> None:
-    """Lengths of whole episodes under the last policy; else, what training had."""
+    """Draws the lengths of whole episodes under the last policy; else, of those in training."""
     if played is not None:
         groups = played.lengths
         notes = [

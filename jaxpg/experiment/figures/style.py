@@ -28,7 +28,7 @@ def dash(i: int) -> str:
 
 
 def new_figure(width: float, height: float):
-    """An empty figure in inches, that saves itself without a window."""
+    """Makes an empty figure in inches, that saves itself without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def new_figure(width: float, height: float):
 
 
 def new_panels(count: int, width: float = WIDE, height: float = 2.6):
-    """A figure of `count` axes, in two columns if there is room, and these axes.
+    """Makes a figure of `count` axes, in two columns if there is room; returns it with these axes.
 
     height: of a row, in inches.
     """
@@ -52,6 +52,7 @@ def new_panels(count: int, width: float = WIDE, height: float = 2.6):
 
 
 def tidy(axes) -> None:
+    """Sets grid, spines and font sizes of axes."""
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -61,7 +62,8 @@ def tidy(axes) -> None:
 
 
 def set_title(axes, head: str, *notes: str, lift: float = 0) -> None:
-    """A title, and under it what the reader must know of the picture, in as many lines as it takes.
+    """Writes a title, and under it what the reader must know of the picture, in as many lines as it
+    takes.
 
     lift: room below them, in points.
     """
@@ -80,7 +82,7 @@ def set_title(axes, head: str, *notes: str, lift: float = 0) -> None:
 
 
 def set_steps_axis(axes, last: float) -> None:
-    """The x axis: environment steps, from zero to the last."""
+    """Makes the x axis one of environment steps, from zero to the last."""
     axes.set_xlabel("environment steps (per seed)")
     axes.set_xlim(0, last * 1.02)
     axes.locator_params(axis="x", nbins=6)
@@ -88,7 +90,7 @@ def set_steps_axis(axes, last: float) -> None:
 
 
 def write_empty(axes, text: str) -> None:
-    """Says in the middle of axes why there is nothing in them."""
+    """Writes in the middle of axes why there is nothing in them."""
     axes.set_axis_off()
     axes.text(
         0.5, 0.5, text, ha="center", va="center", fontsize=9, color=GREY, wrap=True,
@@ -97,6 +99,7 @@ def write_empty(axes, text: str) -> None:
 
 
 def legend_below(figure, handles: Sequence, columns: int = 2) -> None:
+    """Puts a legend below the axes."""
     if handles:
         columns = 1 if figure.get_figwidth() < BETWEEN else columns
         figure.legend(
@@ -120,6 +123,7 @@ def save(figure, path: str | Path) -> None:
 
 
 def write_svg(figure, file) -> None:
+    """Writes a figure as SVG; the same figure gives the same bytes."""
     import matplotlib
 
     # As outlines, letters look the same wherever the file is opened; a salt fixes the ids.

@@ -14,7 +14,7 @@ from jaxpg.core.types import Agent, Key, Tree
 
 
 class Episode(NamedTuple):
-    """An episode of T steps, on the host. Time T is its end, at which there is no action."""
+    """Episode of T steps, on the host. Time T is its end, at which there is no action."""
 
     env: E.Env
     states: Tree  # [T + 1, ...] the environment's own, the true last one too; () if not recorded
@@ -24,11 +24,11 @@ class Episode(NamedTuple):
     ending: str  # what the last picture says
 
     def at(self, t: int) -> Tree:
-        """The environment's state at time t."""
+        """State of the environment at time t."""
         return jax.tree.map(lambda x: x[t], self.states)
 
     def action(self, t: int) -> np.ndarray | None:
-        """The action that is taken at time t; None at the end."""
+        """Action that is taken at time t; None at the end."""
         return self.actions[t] if t < len(self.actions) else None
 
 
@@ -53,8 +53,8 @@ def play_episode(
 
 @functools.partial(jax.jit, static_argnames=("agent", "greedy", "max_steps", "states"))
 def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
-    """The first observation and state; then what follows each step, [max_steps, ...], of which the
-    first `length` are filled; `length`; whether the episode terminated."""
+    """Returns the first observation and state; then what follows each step, [max_steps, ...], of
+    which the first `length` are filled; `length`; whether the episode terminated."""
     k_env, key = jax.random.split(key)
     begin = without_weak_types(E.reset(env, k_env, 1))
 
@@ -67,7 +67,7 @@ def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
     first = jax.tree.map(lambda x: x[0], begin.inner)
 
     def reached(env_state, action, key):
-        """The state that a step leads to: `step` itself gives the one after the reset."""
+        """Returns the state that a step leads to: `step` itself gives the one after the reset."""
         k_step, _ = jax.random.split(jax.random.split(key, 1)[0])  # as `step` splits it
         before = jax.tree.map(lambda x: x[0], (env_state.inner, action))
         inner = core_of(env).step_env(k_step, *before, env.params)[1]
@@ -103,7 +103,7 @@ def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
 
 
 def core_of(env: E.Env):
-    """The environment's code, without what hides a part of its observations."""
+    """Unwraps the environment's code from what hides a part of its observations."""
     core = env.core
     while not hasattr(core, "step_env") and hasattr(core, "core"):
         core = core.core

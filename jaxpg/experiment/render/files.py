@@ -11,6 +11,7 @@ COLOURS = 64  # of a GIF
 
 
 def write_gif(path: Path, pictures: Iterator, seconds: list[float]) -> None:
+    """Writes pictures as a GIF, each shown for its `seconds`."""
     from PIL import Image
 
     pictures = list(pictures)
@@ -42,6 +43,7 @@ def write_gif(path: Path, pictures: Iterator, seconds: list[float]) -> None:
 
 
 def write_mp4(path: Path, pictures: Iterator, seconds: list[float]) -> None:
+    """Writes pictures as an MP4, each shown for its `seconds`. Raises OSError if ffmpeg fails."""
     import imageio_ffmpeg
 
     from jaxpg.experiment.render.frames import SIZE

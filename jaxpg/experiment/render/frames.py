@@ -26,7 +26,7 @@ BARS = 8  # entries of an action that are shown
 
 
 class Scene(NamedTuple):
-    """How an environment is drawn."""
+    """Scene: how an environment is drawn."""
 
     draw: Callable  # (image, episode, t) -> None
     pace: float  # environment steps a second that look natural
@@ -35,7 +35,7 @@ class Scene(NamedTuple):
 
 
 def draw_frame(scene: Scene, episode: Episode, t: int, note: str = "") -> Image.Image:
-    """The picture [SIZE, SIZE] of one time. note: what stands in the upper right corner."""
+    """Draws the picture [SIZE, SIZE] of one time. note: what stands in the upper right corner."""
     image = Image.new("RGB", (pixels(SIZE), pixels(SIZE)), PAPER)
     scene.draw(image, episode, t)
     pen, right = ImageDraw.Draw(image), SIZE - 12
@@ -59,14 +59,15 @@ def draw_frame(scene: Scene, episode: Episode, t: int, note: str = "") -> Image.
 
 
 def _count_decimals(rewards: np.ndarray) -> int:
-    """How many decimals a return needs: none if rewards are integers, else three digits in all."""
+    """Number of decimals that a return needs: none if rewards are integers, else three digits in
+    all."""
     if np.all(rewards == np.round(rewards)):
         return 0
     return int(np.clip(2 - np.log10(np.abs(rewards.cumsum()).max()), 1, 4))
 
 
 def _draw_choice(pen: ImageDraw.ImageDraw, chosen: int, n: int, names: Sequence[str]) -> None:
-    """A row of buttons, of which one is pressed."""
+    """Draws a row of buttons, of which one is pressed."""
     names = names or tuple(map(str, range(n)))
     width = min(90, (SIZE - 24) / n)
     for i in range(n):
@@ -81,7 +82,7 @@ def _draw_choice(pen: ImageDraw.ImageDraw, chosen: int, n: int, names: Sequence[
 
 
 def _draw_bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
-    """A bar for each entry of an action, from zero (or the lower bound) to its value."""
+    """Draws a bar for each entry of an action, from zero (or the lower bound) to its value."""
     if hasattr(space, "low"):
         low, high = (np.broadcast_to(x, space.shape).ravel() for x in (space.low, space.high))
     else:  # MultiDiscrete, MultiBinary
@@ -108,7 +109,7 @@ def _draw_bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
 
 
 def pixels(length: float) -> int:
-    """Points in pixels."""
+    """Converts points to pixels."""
     return round(length * SCALE)
 
 
@@ -118,12 +119,13 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def write_text(pen, at, words: str, size: int, colour: str = INK, anchor: str = "lm") -> None:
+    """Writes words at a place in points."""
     pen.text((pixels(at[0]), pixels(at[1])), words, colour, font(size), anchor)
 
 
 def fit_window(low, high) -> tuple[Callable, float]:
-    """The pixel of each point (x, y) of a world [low, high], as large as it can be in the scene,
-    and the pixels of a unit of its length."""
+    """Fits a world [low, high] into the scene, as large as it can be. Returns the function from a
+    point (x, y) to its pixel, and the pixels of a unit of length."""
     spread = np.subtract(high, low)
     unit = min((SIZE - 24) / spread[0], (BOTTOM - TOP - 8) / spread[1]) * SCALE
     centre = np.add(low, high) / 2
@@ -136,13 +138,13 @@ def fit_window(low, high) -> tuple[Callable, float]:
 
 
 def draw_disc(pen: ImageDraw.ImageDraw, centre, radius: float, colour: str) -> None:
-    """radius: in pixels."""
+    """Draws a disc. radius: in pixels."""
     x, y = centre
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
 
 
 def draw_rod(pen: ImageDraw.ImageDraw, points: Sequence, width: float, colour: str) -> None:
-    """A line through points, with round ends and joints."""
+    """Draws a line through points, with round ends and joints."""
     pen.line([tuple(map(float, p)) for p in points], colour, round(width))
     for p in points:
         draw_disc(pen, p, (width - 1) / 2, colour)
@@ -151,7 +153,7 @@ def draw_rod(pen: ImageDraw.ImageDraw, points: Sequence, width: float, colour: s
 def draw_arrow(
     pen: ImageDraw.ImageDraw, points: Sequence, colour: str = BLUE, width: float = 5
 ) -> None:
-    """A line through points that ends in a head; none if it would be shorter than that."""
+    """Draws a line through points that ends in a head; nothing if it would be shorter than that."""
     points, head = np.asarray(points, float), pixels(2.4 * width)
     along = np.hypot(*np.diff(points, axis=0).T)
     if along.sum() < head / 2:
@@ -166,7 +168,7 @@ def draw_arrow(
 
 
 def draw_torque(pen: ImageDraw.ImageDraw, centre, radius: float, amount: float) -> None:
-    """A bent arrow around a centre; amount: in [-1, 1], anticlockwise if positive."""
+    """Draws a bent arrow around a centre; amount: in [-1, 1], anticlockwise if positive."""
     bend = np.linspace(0, amount * 2.4, 24) + np.pi / 2
     points = np.stack([centre[0] + radius * np.cos(bend), centre[1] - radius * np.sin(bend)], -1)
     draw_arrow(pen, points)
@@ -176,13 +178,13 @@ def draw_torque(pen: ImageDraw.ImageDraw, centre, radius: float, amount: float) 
 
 
 def is_image(x) -> bool:
-    """Whether a leaf of an observation is drawn as an image: [H, W] or [H, W, channels]."""
+    """True if a leaf of an observation is drawn as an image: [H, W] or [H, W, channels]."""
     return x.ndim in (2, 3) and min(x.shape[:2]) >= 3
 
 
 def draw_cells(image: Image.Image, episode: Episode, t: int) -> None:
-    """The first image of an observation: a colour for each channel of zeros and ones, the first
-    channel in front; else the colours it has, or the shades of its last channel."""
+    """Draws the first image of an observation: a colour for each channel of zeros and ones, the
+    first channel in front; else the colours it has, or the shades of its last channel."""
     whole = next(x for x in jax.tree.leaves(episode.obs) if is_image(x[0]))
     x = whole[t] if whole.ndim == 4 else whole[t][..., None]
     some = whole[:: max(1, len(whole) // 20)]  # large ones are slow to look through
@@ -213,11 +215,12 @@ def draw_cells(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def rgb(colour: str) -> tuple[int, ...]:
+    """Parses a colour "#RRGGBB" to three numbers."""
     return tuple(bytes.fromhex(colour[1:]))
 
 
 def draw_traces(image: Image.Image, episode: Episode, t: int) -> None:
-    """The entries of an observation, the action and the reward, on sheets of SPAN steps."""
+    """Draws the entries of an observation, the action and the reward, on sheets of SPAN steps."""
     pen, rows = ImageDraw.Draw(image), trace_series(episode)
     height = (BOTTOM - TOP - 4) / len(rows)
     left, right = 118, SIZE - 16

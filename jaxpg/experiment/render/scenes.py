@@ -41,7 +41,8 @@ LAKE = "SFHG"  # FrozenLake's letters for its numbers
 
 
 def scene_for(env: E.Env) -> Scene:
-    """The scene of an environment: of its states if it is known, else of its observations."""
+    """Chooses the scene of an environment: of its states if it is known, else of its
+    observations."""
     from jaxpg.envs import tabular  # gymnax takes a second
 
     core = core_of(env)
@@ -61,7 +62,7 @@ def scene_for(env: E.Env) -> Scene:
 
 
 def cart_pole(image: Image.Image, episode: Episode, t: int) -> None:
-    """The track with its limits, the angles within which an episode goes on, the push."""
+    """Draws the track with its limits, the angles within which an episode goes on, the push."""
     pen, state, params = ImageDraw.Draw(image), episode.at(t), episode.env.params
     limit, length = float(params.x_threshold), 2 * float(params.length)
     at, unit = fit_window((-limit - 0.45, -0.75), (limit + 0.45, max(length, 1) + 0.75))
@@ -88,7 +89,7 @@ def cart_pole(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def pendulum(image: Image.Image, episode: Episode, t: int) -> None:
-    """The rod, upright at angle zero, and the torque."""
+    """Draws the rod, upright at angle zero, and the torque."""
     pen, state, params = ImageDraw.Draw(image), episode.at(t), episode.env.params
     length, theta = float(params.l), float(state.theta)
     at, unit = fit_window((-1.25 * length,) * 2, (1.25 * length,) * 2)
@@ -103,7 +104,7 @@ def pendulum(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def acrobot(image: Image.Image, episode: Episode, t: int) -> None:
-    """Both links, hanging at angle zero, the height to reach, and the torque between them."""
+    """Draws both links, hanging at angle zero, the height to reach, and the torque between them."""
     pen, state, params = ImageDraw.Draw(image), episode.at(t), episode.env.params
     first, second = float(params.link_length_1), float(params.link_length_2)
     reach = 1.15 * (first + second)
@@ -125,7 +126,7 @@ def acrobot(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def mountain_car(image: Image.Image, episode: Episode, t: int) -> None:
-    """The valley, the flag and the push."""
+    """Draws the valley, the flag and the push."""
     pen, state, params = ImageDraw.Draw(image), episode.at(t), episode.env.params
     low, high = float(params.min_position), float(params.max_position)
     at, unit = fit_window((low - 0.06, -0.05), (high + 0.06, 1.4))
@@ -163,7 +164,8 @@ def mountain_car(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def map_of_cells(image: Image.Image, episode: Episode, t: int) -> None:
-    """A map of letters (S start, G goal, # wall, C cliff or H hole), the way so far, the agent."""
+    """Draws a map of letters (S start, G goal, # wall, C cliff or H hole), the way so far, the
+    agent."""
     letters = np.array([list(row) for row in _map_letters(episode.env).split("/")])
     at_cell = lambda s: divmod(int(s), letters.shape[1])  # noqa: E731
     states = episode.states.s if hasattr(episode.states, "s") else episode.states.position
@@ -171,7 +173,7 @@ def map_of_cells(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def maze(image: Image.Image, episode: Episode, t: int) -> None:
-    """FourRooms and MetaMaze: walls, the goal, the way so far, the agent."""
+    """Draws FourRooms or MetaMaze: walls, the goal, the way so far, the agent."""
     letters = np.where(np.asarray(core_of(episode.env).env_map, bool), ".", "#")
     letters[tuple(episode.at(t).goal)] = "G"
     way = [tuple(map(int, p)) for p in episode.states.pos[: t + 1]]
@@ -179,7 +181,7 @@ def maze(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def deep_sea(image: Image.Image, episode: Episode, t: int) -> None:
-    """The diver on the way down to the floor, and where the treasure is."""
+    """Draws the diver on the way down to the floor, and where the treasure is."""
     state, size = episode.at(t), core_of(episode.env).size
     letters = np.full((size + 1, size), ".")
     letters[size], letters[size - 1, size - 1] = "#", "G"
@@ -187,7 +189,7 @@ def deep_sea(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def _map_letters(env: E.Env) -> str | None:
-    """The map of a world of cells, its rows parted by "/"; None if it has none."""
+    """Map of a world of cells as letters, its rows parted by "/"; None if it has none."""
     from jaxpg.envs import tabular
 
     if env.core.name == "FrozenLake-misc":
@@ -207,7 +209,8 @@ COLOUR = {"#": "#4A4A4A", "C": "#F3C9B0", "H": "#BFDDF0", "G": "#A9DCCB", "S": "
 
 
 def _draw_map(image: Image.Image, letters: np.ndarray, way: list, move) -> None:
-    """way: the rows and columns so far. move: the action in x and y, None at the end."""
+    """Draws cells. way: the rows and columns so far. move: the action in x and y, None at the
+    end."""
     pen, (rows, columns) = ImageDraw.Draw(image), letters.shape
     side = int(min(pixels(SIZE - 24) / columns, pixels(BOTTOM - TOP - 8) / rows, pixels(72)))
     left = pixels(SIZE / 2) - columns * side // 2
@@ -236,7 +239,7 @@ def _draw_map(image: Image.Image, letters: np.ndarray, way: list, move) -> None:
 
 
 def point_robot(image: Image.Image, episode: Episode, t: int) -> None:
-    """The half circle of goals, the goal, the agent and its next move."""
+    """Draws the half circle of goals, the goal, the agent and its next move."""
     pen, state, params = ImageDraw.Draw(image), episode.at(t), episode.env.params
     radius = float(params.circle_radius)
     reach = max(1.3 * radius, np.abs(episode.states.pos).max() + 0.1)
@@ -252,7 +255,7 @@ def point_robot(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def reacher(image: Image.Image, episode: Episode, t: int) -> None:
-    """The arm, whose links have length 1 and angles against the horizontal, and the goal."""
+    """Draws the arm, whose links have length 1 and angles against the horizontal, and the goal."""
     pen, state = ImageDraw.Draw(image), episode.at(t)
     joints = np.cumsum(np.stack([np.cos(state.angles), np.sin(state.angles)], -1), 0)
     reach = 1.1 * len(joints)
@@ -266,7 +269,7 @@ def reacher(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def swimmer(image: Image.Image, episode: Episode, t: int) -> None:
-    """The swimmer, the goal and the urchins, on as much of the plane as the episode needs."""
+    """Draws the swimmer, the goal and the urchins, on as much of the plane as the episode needs."""
     pen, state, way = ImageDraw.Draw(image), episode.at(t), episode.states.xy
     low, high = np.minimum(way.min(0), -1) - 0.15, np.maximum(way.max(0), 1) + 0.15
     at, _ = fit_window(low, high)

@@ -24,7 +24,7 @@ _RENDER = 0xF11  # folded into the seed's key: no episode shares a key with trai
 
 
 class Rendered(NamedTuple):
-    """The episodes that were drawn."""
+    """Summary of the episodes that were drawn."""
 
     returns: np.ndarray  # [episodes] undiscounted
     lengths: np.ndarray  # [episodes] steps
@@ -119,7 +119,8 @@ def _load_policy(run: str | Path | Result, policy: int) -> tuple[Agent, Any, E.E
 
 
 def schedule_frames(lengths, fps: float, movie: bool) -> list[tuple[int, int, float]]:
-    """Which pictures are drawn: the episode, the time in it, and the seconds that it is shown.
+    """Chooses the pictures that are drawn: the episode, the time in it, and the seconds it is
+    shown.
 
     Of each episode the first, the last, and every k-th between them.
     """

@@ -33,7 +33,7 @@ from jaxpg.experiment.text import format_count
 
 
 def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
-    """Writes the page and returns its path.
+    """Writes one page about runs and sweeps, and returns its path.
 
     runs: folders of runs, sweeps and comparisons in any mix, or Results and Sweeps. The page has a
     table of results with 95 % intervals, figures, settings (those that differ from the preset or
@@ -75,7 +75,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
 
 
 def _read_source(run):
-    """A Record or a Sweep."""
+    """Reads a MeasuredRun or a Sweep. Raises ValueError for a folder that is neither."""
     if hasattr(run, "fields") and hasattr(run, "table"):
         return run
     if isinstance(run, Result):
@@ -149,7 +149,7 @@ def _run_section(history: MeasuredRun) -> Section:
 
 
 def _seed_scores(history: MeasuredRun) -> tuple[np.ndarray, str]:
-    """Of each seed, and what it is."""
+    """Returns the score of each seed, and what it is, in words."""
     greedy = history.evaluations.get("greedy")
     if greedy is not None:
         return greedy[:, -1], f"greedy return at {format_count(history.eval_steps[-1])} steps"

@@ -17,6 +17,8 @@ HEAD = "name", "agent", "environment", "env steps", "seeds", "result", "solved",
 
 
 class Section(NamedTuple):
+    """Section of a report."""
+
     name: str
     rows: list[tuple]  # of the summary table, in the order of HEAD
     draw: Callable[[], list[str]]  # the HTML of what stands under the name
@@ -25,7 +27,8 @@ class Section(NamedTuple):
 def settings_tables(
     name: str, config: dict[str, Any], environment: dict[str, Any], varied: Sequence[str] = ()
 ) -> list[str]:
-    """What differs from preset and defaults, then all of it. name: the agent's."""
+    """Tables of the settings that differ from preset and defaults, then of all. name: the
+    agent's."""
     parts, env = [], environment["name"]
     if name in agents.NAMES:
         agent = agents.get(name)
@@ -64,7 +67,7 @@ def settings_tables(
 
 
 def origin_section(about: dict[str, Any], name: str) -> list[str]:
-    """The commands that give it again, and with what it was made."""
+    """Section with the commands that give a result again, and the versions it was made with."""
     parts = [html.heading(3, "How to reproduce it")]
     if command := reproduce.shell_command(about, f"{name}-again"):
         parts.append(html.code(command))
@@ -80,6 +83,7 @@ def origin_section(about: dict[str, Any], name: str) -> list[str]:
 
 
 def format_estimate(estimate: Estimate) -> str:
+    """Formats an estimate and its interval."""
     value, low, high = estimate
     if np.isnan(value):
         return "-"
@@ -87,6 +91,7 @@ def format_estimate(estimate: Estimate) -> str:
 
 
 def format_solved(score: np.ndarray, threshold: float | None) -> str:
+    """Formats how many scores reach a threshold."""
     if threshold is None:
         return "no threshold"
     return f"{int((score >= threshold).sum())} of {len(score)} (≥ {threshold:g})"
@@ -97,6 +102,7 @@ def _format_value(value: Any) -> str:
 
 
 def format_duration(seconds: float) -> str:
+    """Formats seconds as seconds, minutes or hours."""
     if np.isnan(seconds):
         return "-"
     if seconds < 60:

@@ -20,8 +20,9 @@ _TRIED = 100  # seeds; the one that keys were split off cannot be read off them
 
 
 def shell_command(about: dict[str, Any], out: str) -> str | None:
-    """The commands for what run.json or sweep.json is about; None if an agent or environment is
-    the user's own, which no name gives again, or if a preset has changed since a comparison.
+    """Returns the commands for what run.json or sweep.json is about; None if an agent or
+    environment is the user's own, which no name gives again, or if a preset has changed since a
+    comparison.
 
     out: the new folder. `jaxpg train` or `jaxpg compare` where that can say it, else Python from a
     here-document, with all numbers to the last digit.
@@ -70,7 +71,8 @@ def _compare_command(about: dict[str, Any], out: str) -> str | None:
 
 
 def find_seed(key: dict[str, Any]) -> int | None:
-    """The `--seed` that gives a key, or split keys, as run.json has it; None if none is found."""
+    """Finds the `--seed` that gives a key, or split keys, as run.json has it; None if there is
+    none."""
     words = np.array(key["words"], np.uint32)
     if key["generator"] != str(jax.random.key_impl(jax.random.key(0))):
         return None
@@ -84,7 +86,7 @@ def find_seed(key: dict[str, Any]) -> int | None:
 
 
 def _env_params(environment: dict[str, Any]) -> dict[str, Any] | None:
-    """The parameters that `--param` has to say, as JSON; None if that does not give them all."""
+    """Parameters that `--param` has to say, as JSON; None if that does not give them all."""
     name = environment["name"]
     usual = registry.to_dict(registry.make(name))
     differ = {k: v for k, v in environment.items() if usual.get(k, ...) != v}
@@ -102,7 +104,7 @@ def _env_params(environment: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _config_options(about: dict[str, Any]) -> list[str]:
-    """The settings that differ from the preset, as `jaxpg train` has them."""
+    """Options for the settings that differ from the preset, as `jaxpg train` has them."""
     agent, words = agents.get(about["agent"]), []
     usual = to_dict(preset(agent, about["environment"]["name"]))
     for field in dataclasses.fields(agent.Config):
@@ -119,7 +121,7 @@ def _config_options(about: dict[str, Any]) -> list[str]:
 
 
 def _python_script(about: dict[str, Any], out: str) -> str:
-    """A here-document for the Python that runs it."""
+    """Writes a here-document for the Python that runs it."""
     agent = agents.get(about["agent"])
     default = to_dict(agent.Config())
     differ = {k: v for k, v in about["config"].items() if default.get(k, ...) != v}

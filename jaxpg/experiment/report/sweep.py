@@ -23,6 +23,7 @@ PAIRS, DOSES = 3, 4  # fields of a sweep that are drawn, those that matter most
 
 
 def sweep_section(sweep) -> Section:
+    """Section of a sweep or a comparison."""
     about, kept = sweep.about, sweep.about["kind"] == "comparison"
     environments = about["environments"] if kept else {about["environment"]["name"]: ...}
     name = f"{about['kind']} {about.get('agent', '')} {', '.join(environments)}"
@@ -75,7 +76,7 @@ def sweep_section(sweep) -> Section:
 
 
 def _by_env(sweep) -> dict:
-    """By environment."""
+    """Splits a sweep or comparison by environment."""
     if "env" in sweep.fields:
         return scores.split_by_env(sweep)
     about = sweep.about
@@ -86,7 +87,8 @@ def _by_env(sweep) -> dict:
 
 
 def _settings_section(sweep) -> list[str]:
-    """Of a sweep, what its points change; of a comparison, those of every agent."""
+    """Section on settings: of a sweep, what its points change; of a comparison, those of every
+    agent."""
     about, heading = sweep.about, html.heading(3, "Settings")
     if about["kind"] == "sweep":
         own = settings_tables(about["agent"], about["config"], about["environment"], sweep.fields)
@@ -138,7 +140,7 @@ def _sweep_figures(sweep, done) -> list[str]:
 
 
 def _field_effect(sweep, done, field: str) -> float:
-    """By how much the IQM differs between the values of a field."""
+    """Difference of the IQM between the values of a field."""
     groups = [
         [c for c in g.configs if c in done.scores] for g in scores.group_configs(sweep, [field])
     ]

@@ -31,7 +31,8 @@ PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orb
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or run folder that cannot be trusted: where, what was found, what expected."""
+    """Error of a checkpoint or run folder that cannot be trusted: where, what was found, what
+    expected."""
 
 
 def _add_digest(content: dict[str, Any]) -> str:
@@ -45,7 +46,8 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """What `write_json` wrote. Raises CheckpointError if it is not there or a byte has changed."""
+    """Reads what `write_json` wrote. Raises CheckpointError if it is not there or a byte has
+    changed."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected one that jaxpg wrote")
@@ -62,17 +64,17 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def _to_json_values(content):
-    """As JSON would give it back: tuples are lists, NumPy numbers are numbers."""
+    """Converts to what JSON gives back: tuples are lists, NumPy numbers are numbers."""
     return json.loads(json.dumps(content, default=lambda x: np.asarray(x).tolist()))
 
 
 def package_versions() -> dict[str, str]:
-    """The installed versions of what a result depends on."""
+    """Versions of the packages that a result depends on."""
     return {name: metadata.version(name) for name in PACKAGES}
 
 
 def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
-    """What a checkpoint belongs to, as plain JSON values."""
+    """Describes what a checkpoint belongs to, as plain JSON values."""
     if env.made_of:
         environment = registry.to_dict(env)
     else:  # the user's own: its parameters by path
@@ -84,7 +86,7 @@ def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
 
 
 class Snapshot(NamedTuple):
-    """A state in the host's memory, leaf by leaf; names are paths in the state."""
+    """Snapshot of a state in the host's memory, leaf by leaf; names are paths in the state."""
 
     arrays: dict[str, np.ndarray]  # random keys as their raw words
     kinds: dict[str, str]  # "float32[4, 2]"
@@ -116,6 +118,7 @@ def _is_key(x) -> bool:
 
 
 def _file_digests(step: Path) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint but its manifest."""
     found = {}
     for path in sorted(step.rglob("*")):
         if path.is_file() and path != step / MANIFEST:
@@ -126,7 +129,7 @@ def _file_digests(step: Path) -> dict[str, str]:
 
 
 def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3) -> None:
-    """Adds a checkpoint and removes what a kill left behind and all but the newest `keep`.
+    """Saves a checkpoint, and removes what a kill left behind and all but the newest `keep`.
 
     about: from `describe`.
     """
@@ -155,7 +158,7 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
 
 
 def _one_process_options():
-    """For Orbax: this process saves or restores without waiting for others."""
+    """Options by which Orbax saves or restores in this process without waiting for others."""
     import orbax.checkpoint as ocp
 
     me = jax.process_index()
@@ -165,13 +168,13 @@ def _one_process_options():
 
 
 def newest(folder: str | Path) -> int | None:
-    """The iteration of the newest finished checkpoint; None if there is none."""
+    """Iteration of the newest finished checkpoint; None if there is none."""
     steps = [path.parent.name for path in Path(folder).glob(f"*/{MANIFEST}")]
     return max((int(step) for step in steps if step.isdigit()), default=None)
 
 
 def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree, int]:
-    """The newest finished checkpoint: its state and iteration.
+    """Restores the newest finished checkpoint: its state and iteration.
 
     like: the state's structure, from `jax.eval_shape`. about: from `describe`. Raises
     CheckpointError, with the first difference, if there is none, a byte of it has changed, or it
@@ -207,7 +210,7 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
 
 
 def first_difference(found, expected, path: str) -> str | None:
-    """The first place where two JSON values differ."""
+    """Finds the first place where two JSON values differ."""
     if not (isinstance(found, dict) and isinstance(expected, dict)):
         return None if found == expected else f"{path}: found {found!r}, expected {expected!r}"
     parts = ((name, found.get(name), expected.get(name)) for name in {**found, **expected})
@@ -217,8 +220,8 @@ def first_difference(found, expected, path: str) -> str | None:
 def checkpoints(
     folder: str | Path, agent: Agent, cfg, env: E.Env, every: int, keep: int = 3
 ) -> Callback:
-    """Saves at the first chunk end at or after each multiple of `every` iterations, and when the
-    run ends or is stopped, but not when it fails.
+    """Saves a checkpoint at the first chunk end at or after each multiple of `every` iterations,
+    and when the run ends or is stopped, but not when it fails.
 
     A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:

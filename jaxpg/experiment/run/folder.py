@@ -48,7 +48,7 @@ class Settings(NamedTuple):
 
 
 class RunFolder(NamedTuple):
-    """An open run folder."""
+    """Open run folder: what its record says, as objects."""
 
     out: Path
     agent: Agent
@@ -183,7 +183,7 @@ def _load_result(this: RunFolder) -> Result:
 
 
 def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str, np.ndarray]:
-    """The metrics of the first iterations; `kinds` says which, and their dtypes."""
+    """Reads the metrics of the first iterations; `kinds` says which, and their dtypes."""
     try:
         with path.open() as file:
             names = file.readline().strip().split(",")

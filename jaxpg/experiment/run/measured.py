@@ -18,6 +18,8 @@ AXES = ("seed", "iteration", "env_steps")
 
 
 class MeasuredRun(NamedTuple):
+    """Metrics and evaluations of a run, by seed."""
+
     name: str
     about: dict[str, Any]  # run.json; {} if there is none
     steps: np.ndarray  # [iterations] environment steps of each seed
@@ -32,11 +34,12 @@ class MeasuredRun(NamedTuple):
         return len(next(iter(self.metrics.values())))
 
     def metric(self, name: str) -> np.ndarray:
-        """[seeds, iterations]; NaN throughout if the agent has no such metric."""
+        """Metric [seeds, iterations]; NaN throughout if the agent has none of this name."""
         return self.metrics.get(name, np.full((self.seeds, len(self.steps)), np.nan))
 
     def result(self) -> Result:
-        """With what was learnt. Raises what `jaxpg.load` does: CheckpointError, ValueError."""
+        """Result with the learnt state. Raises what `jaxpg.load` does: CheckpointError,
+        ValueError."""
         if isinstance(self.source, Result):
             return self.source
         from jaxpg.experiment.run import folder as run_folder
@@ -45,7 +48,7 @@ class MeasuredRun(NamedTuple):
 
 
 def read_run(run: "str | Path | Result | MeasuredRun") -> MeasuredRun:
-    """What there is of a run; of a Record that Record.
+    """Reads what there is of a run; a MeasuredRun is returned as it is.
 
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
     if isinstance(run, MeasuredRun):
@@ -81,8 +84,8 @@ def _from_folder(folder: Path) -> MeasuredRun:
 
 
 def read_table(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Environment steps [rows of a seed], and the columns [seeds, rows of a seed], of a file with a
-    row per seed, which may be of a run under way.
+    """Reads a file with a row per seed, which may be of a run under way: environment steps [rows of
+    a seed], and the columns [seeds, rows of a seed].
 
     Raises ValueError if it has no rows, CheckpointError if it has something else.
     """

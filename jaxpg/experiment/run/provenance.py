@@ -29,7 +29,7 @@ def is_sweep(folder: str | Path) -> bool:
 
 
 def describe_run(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
-    """As plain JSON values."""
+    """Describes a run as plain JSON values."""
     known = {
         "agent": agent.name in agents.NAMES and agents.get(agent.name) == agent,
         "env": bool(env.made_of),
@@ -44,7 +44,7 @@ def describe_run(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
 
 
 def key_to_dict(key: Key) -> dict[str, Any]:
-    """A key as plain JSON values."""
+    """Converts a key to plain JSON values."""
     return {
         "generator": str(jax.random.key_impl(key)),
         "words": jax.random.key_data(key).tolist(),
@@ -52,13 +52,13 @@ def key_to_dict(key: Key) -> dict[str, Any]:
 
 
 def key_from_dict(record: dict[str, Any]) -> Key:
-    """The key of a record."""
+    """Restores the key of a record."""
     words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
     return jax.random.wrap_key_data(words, impl=record["key"]["generator"])
 
 
 def environment_versions() -> dict[str, Any]:
-    """What the last bits of a result depend on."""
+    """Versions, platform and devices that affect bit-exact reproduction."""
     devices = jax.devices()
     return {
         **checkpoint.package_versions(),
@@ -81,8 +81,8 @@ def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: 
 
 
 def read_record(path: Path, what: str) -> dict[str, Any]:
-    """What a record says. what: the kind of its folder, "run" or "sweep". Raises CheckpointError
-    for one that is missing, damaged, or of a format that this version does not know."""
+    """Reads a record. what: the kind of its folder, "run" or "sweep". Raises CheckpointError for
+    one that is missing, damaged, or of a format that this version does not know."""
     if not path.is_file():
         found = f"no {path.name}" if path.parent.is_dir() else "no such folder"
         raise CheckpointError(f"{path.parent}: found {found}, expected the folder of a {what}")
@@ -98,7 +98,7 @@ def read_record(path: Path, what: str) -> dict[str, Any]:
 def restore_objects(
     path: Path, agent: Agent | None, env: E.Env | None
 ) -> tuple[Agent, Any, E.Env, Key]:
-    """The objects that a record at `path` is about: agent, config, environment and key.
+    """Restores the objects that a record at `path` is about: agent, config, environment and key.
 
     agent, env: the objects, if they are the user's own. Raises CheckpointError if they are and are
     not given, or if what is there now is not what the record says.

@@ -24,25 +24,26 @@ Point = dict[str, Any]
 
 
 class Range(NamedTuple):
-    """The numbers between two, to be drawn from."""
+    """Range of numbers to draw from."""
 
     low: float
     high: float
     log: bool = False  # whether their logarithms are uniform
 
     def quantile(self, share: float) -> float:
-        """The number below which `share` of them lie, rounded."""
+        """Quantile: the number below which `share` of the range lies, rounded."""
         low, high = (math.log(x) if self.log else x for x in (self.low, self.high))
         x = low + share * (high - low)
         return self.round(math.exp(x) if self.log else x)
 
     def round(self, x: float) -> float:
-        """To four digits, so that a table can show it whole and a person can type it again."""
+        """Rounds to four digits, so that a table can show a number and a person can type it
+        again."""
         return min(max(float(f"{x:.4g}"), self.low), self.high)
 
 
 def uniform(low: float, high: float) -> Range:
-    """A range of numbers. Raises ValueError unless low < high, both finite."""
+    """Range of numbers. Raises ValueError unless low < high, both finite."""
     if not (np.isfinite([low, high]).all() and low < high):
         raise ValueError(
             f"range {low} .. {high}: allowed are two finite numbers, the lower one first"
@@ -51,14 +52,14 @@ def uniform(low: float, high: float) -> Range:
 
 
 def loguniform(low: float, high: float) -> Range:
-    """A range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
+    """Range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
     if not low > 0:
         raise ValueError(f"loguniform {low} .. {high}: allowed are numbers > 0")
     return uniform(low, high)._replace(log=True)
 
 
 def grid(fields: Mapping[str, Sequence] | None = None, /, **more: Sequence) -> list[Point]:
-    """Every combination of the values of each field; the last field changes fastest.
+    """Combines the values of all fields, each with each; the last field changes fastest.
 
     Parameters of the environment have a dot in their names: grid({"env.gravity": [5, 10]}).
     Raises ValueError for a field without values or with one of them twice.
@@ -71,7 +72,7 @@ def random(
     count: int, fields: Mapping[str, Sequence | Range] | None = None, /, *, seed: int = 0,
     **more: Sequence | Range,
 ) -> list[Point]:  # fmt: skip
-    """`count` points, each field drawn from its Range or its list, on their own.
+    """Draws `count` points, each field from its Range or its list, independently.
 
     Raises ValueError for a count below 1 and for a field without values.
     """
@@ -101,7 +102,7 @@ def _list_values(name: str, values: Sequence) -> list:
 
 
 def field_names(cfg, env: E.Env) -> list[str]:
-    """The fields that a point may have."""
+    """Names of the fields that a point may have."""
     options = dataclasses.fields(env.params)
     own = [f.name for f in dataclasses.fields(cfg) if f.name != "total_steps"]
     return (
@@ -114,7 +115,7 @@ def _constructor_arguments(env: E.Env) -> list[str]:
 
 
 def apply_point(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
-    """Config and environment of a point.
+    """Returns config and environment of a point.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
     allowed.
@@ -136,8 +137,9 @@ def apply_point(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
 
 
 def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
-    """Which configs and environments one program can serve: those of one structure, static fields
-    included, and of the same shapes. Indices into `pairs`, in the order of the first ones."""
+    """Groups configs and environments that one program can serve: those of one structure, static
+    fields included, and of the same shapes. Indices into `pairs`, in the order of the first
+    ones."""
     found: dict[Any, list[int]] = {}
     for i, pair in enumerate(pairs):
         leaves, structure = jax.tree.flatten(pair)
@@ -146,7 +148,7 @@ def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
 
 
 def batch(cfg, env: E.Env, points: Sequence[Point]) -> tuple[Any, E.Env]:
-    """Config and environment with leaves [points], to `vmap` a train function over.
+    """Stacks config and environment to leaves [points], to `vmap` a train function over.
 
     Raises ValueError if the points differ in a static field, which no `vmap` can vary.
     """

@@ -75,7 +75,8 @@ def display(parts: Sequence[dict[str, Any]], planned: float = 1.0) -> Callable[[
 
 
 def _rate_notes(rate: float, work: float, scores: dict[int, float]) -> list[str]:
-    """Environment steps/s, the best score, and the time that the rest of the work takes."""
+    """Notes of environment steps/s, the best score, and the time that the rest of the work
+    takes."""
     best = [f"best {max(scores.values()):.4g}"] if scores else []
     left = timedelta(seconds=round(work / rate if rate else 0))
     return [f"{format_count(rate)} steps/s", *best, f"ETA {left}"]

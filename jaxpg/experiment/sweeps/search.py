@@ -47,7 +47,7 @@ def search(
     log: Callable[[str], None] = lambda text: None,
     **settings,
 ) -> Sweep:
-    """Looks for the point with the highest interquartile mean of its seeds' final evaluations.
+    """Searches for the point with the highest interquartile mean of its seeds' final evaluations.
 
     space: field -> list of values, or Range; a Range is of numbers that are not static. trials:
     points, rounded up to whole batches. batch: points that are chosen at a time, by Optuna's
@@ -100,6 +100,7 @@ def train_batches(
 
 
 def _end_values(name: str, values: Sequence | Range) -> list:
+    """Values at the ends of a field's range, or all of its list."""
     if isinstance(values, Range):
         return [values.low, values.high]
     return [point[name] for point in grid({name: values})]  # which judges a list
@@ -114,7 +115,7 @@ def _import_optuna():
 
 
 def propose_points(this: SweepFolder) -> list[Point]:
-    """The points of the next batch."""
+    """Proposes the points of the next batch, by Optuna from all scores so far."""
     optuna, asked, done = _import_optuna(), this.record["search"], None
     points = this.record["points"]
     spaces: dict[str, Any] = {
@@ -147,10 +148,10 @@ def propose_points(this: SweepFolder) -> list[Point]:
 
 
 def _encode_value(values, value):
-    """Optuna knows plain values only: those of a list by their place."""
+    """Encodes a value for Optuna, which knows plain values only: one of a list by its place."""
     return values.index(value) if isinstance(values, list) else value
 
 
 def _decode_value(values, x):
-    """The inverse."""
+    """Decodes a value that `_encode_value` encoded."""
     return values[x] if isinstance(values, list) else Range(**values).round(x)

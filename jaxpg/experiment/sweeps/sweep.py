@@ -99,7 +99,7 @@ def new_record(
     agent: Agent, cfg, env: E.Env, key: Key, fields: list[str], total_steps: int, out,
     *, seeds=8, evaluations=None, episodes=128, target=None, lanes=None, memory=None,
 ) -> dict:  # fmt: skip
-    """The record of a sweep without points. Raises ValueError for what is not allowed."""
+    """Makes the record of a sweep without points. Raises ValueError for what is not allowed."""
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
@@ -179,8 +179,8 @@ def plan_parts(
 
 
 def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> tuple[int, int]:
-    """How many lanes each part of a group has, and how many its program: a multiple of the devices.
-    Compiles that program."""
+    """Chooses how many lanes each part of a group has, and how many its program: a multiple of the
+    devices. Compiles that program."""
     record, devices, configs = this.record, jax.devices(), len(pairs)
     seeds, count = record["seeds"], configs * record["seeds"]
     early = record["target"] is not None and devices[0].platform == "cpu"
@@ -256,7 +256,7 @@ def train_parts(
 
 
 def write_tables(this: SweepFolder) -> Sweep:
-    """The tables; written, if all parts are over."""
+    """Reads the tables, and writes them if all parts are over."""
     found = read_tables(this.out, this.record)
     if not all(part["over"] for part in this.record["parts"]):
         return found
@@ -271,7 +271,7 @@ def write_tables(this: SweepFolder) -> Sweep:
 
 @contextlib.contextmanager
 def count_compilations():
-    """A list that grows by one with each compilation of a training program."""
+    """Context whose list grows by one with each compilation of a training program."""
     found = []
 
     def listen(event: str, seconds: float, fun_name: str = "", **_) -> None:

@@ -34,7 +34,7 @@ TABLES = {"table": "results", "evaluations": "evaluations", "scores": "scores"} 
 
 
 class Sweep(NamedTuple):
-    """A sweep or a comparison, or what there is of one that is under way."""
+    """Tables of a sweep or a comparison, or what there is of one that is under way."""
 
     folder: Path
     about: dict[str, Any]  # sweep.json
@@ -45,7 +45,7 @@ class Sweep(NamedTuple):
 
 
 class SweepFolder(NamedTuple):
-    """A folder, and the way from a point to what it stands for."""
+    """Open folder of a sweep, which resolves a point to what it stands for."""
 
     out: Path
     record: dict[str, Any]
@@ -55,8 +55,8 @@ class SweepFolder(NamedTuple):
     ]  # agent, config and environment of a point
 
     def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
-        """Folder, agent, config, environment and keys of a part, by lane; the last lane fills it
-        up to its width."""
+        """Returns folder, agent, config, environment and keys of a part, by lane; the last lane
+        fills it up to its width."""
         points, part = self.record["points"], self.record["parts"][i]
         lanes = part["lanes"] + part["lanes"][-1:] * (part["width"] - len(part["lanes"]))
         found = {p: self.resolve(points[p]) for p in {p for p, _ in lanes}}
@@ -68,14 +68,15 @@ class SweepFolder(NamedTuple):
 def open_sweep(
     out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]
 ) -> SweepFolder:
-    """Points are what differs from a config and an environment."""
+    """Opens the folder of a sweep: its points are what differs from a config and an environment."""
     cfg = with_horizon(cfg, record["total_steps"])
     keys = jax.random.split(key, record["seeds"])
     return SweepFolder(out, record, keys, lambda point: (agent, *apply_point(cfg, env, point)))
 
 
 def open_comparison(out: Path, key: Key, record: dict[str, Any]) -> SweepFolder:
-    """Points are agents and environments; the record says how each is set."""
+    """Opens the folder of a comparison: its points are agents and environments, whose settings are
+    in the record."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
         agent = agents.get(point["agent"])
@@ -87,7 +88,8 @@ def open_comparison(out: Path, key: Key, record: dict[str, Any]) -> SweepFolder:
 
 
 def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> SweepFolder:
-    """Raises CheckpointError for a damaged, missing or foreign folder."""
+    """Opens the folder of a sweep or comparison. Raises CheckpointError for a damaged, missing or
+    foreign one."""
     path = out / SWEEP
     record = provenance.read_record(path, "sweep")
     if record["kind"] == "comparison":
@@ -98,7 +100,8 @@ def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None)
 def result(
     out: str | Path, config: int, agent: Agent | None = None, env: E.Env | None = None
 ) -> Result:
-    """All seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act with.
+    """Loads all seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act
+    with.
 
     config: its number in the tables. agent, env: the objects, if they are your own and not to be
     had by name. Raises ValueError if there is no such config, CheckpointError if it has not been
@@ -120,7 +123,7 @@ def result(
 
 
 def load(out: str | Path) -> Sweep:
-    """The tables of a sweep: of all of it, or, while it is under way, of what there is.
+    """Loads a sweep's tables. For a running sweep they cover what has been written so far.
 
     Raises CheckpointError for a damaged, missing or foreign folder.
     """
@@ -141,7 +144,7 @@ def load(out: str | Path) -> Sweep:
 
 
 def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
-    """The tables, from the run folders of the parts."""
+    """Reads the tables from the run folders of the parts."""
     import pandas as pd  # takes a while
 
     def gather(file: str) -> pd.DataFrame:
@@ -167,7 +170,7 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
 
 
 def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]):
-    """A part's table with config and fields in front, without the lanes that fill it up."""
+    """Puts config and fields in front of a part's table, without the lanes that fill it up."""
     frame = frame[frame["seed"] < len(lanes)].reset_index(drop=True)
     point, seed = np.array(lanes)[frame["seed"]].T.reshape(2, -1)
     frame = frame.assign(seed=seed)
@@ -178,12 +181,12 @@ def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]
 
 
 def _format_cell(value):
-    """A value as it stands in a table: hidden sizes as "[64, 64]"."""
+    """Formats a value for a table: hidden sizes as "[64, 64]"."""
     return str(list(value)) if isinstance(value, (list, tuple)) else value
 
 
 def _score_table(table, evaluations, record: dict[str, Any]):
-    """A row per config and seed that has been begun."""
+    """Makes the table of scores: a row per config and seed that has been begun."""
     import pandas as pd
 
     def last(frame, column: str) -> dict[tuple[int, int], Any]:

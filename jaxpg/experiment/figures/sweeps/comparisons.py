@@ -18,7 +18,7 @@ POINTS = 101  # thresholds of a profile
 def profiles(
     scores: Mapping[str, np.ndarray], what: str = "final score", width: float = style.WIDE
 ):
-    """Performance profiles: the share of runs with a score above each threshold, with bands.
+    """Draws performance profiles: the share of runs with a score above each threshold, with bands.
 
     what: a score is, for the label. With one run to a task there are no bands.
     """
@@ -47,7 +47,8 @@ def profiles(
 
 
 def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
-    """How probable it is that a run of one beats a run of the other, for all pairs, as a forest.
+    """Draws the probability that a run of one beats a run of the other, for all pairs, as a forest
+    plot.
 
     Each pair is put so that the first wins at least as often. Raises ValueError for fewer than two
     names, or one run to a task.
@@ -82,7 +83,7 @@ def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
 def efficiency(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]], threshold: float, width: float = style.WIDE
 ):
-    """The share of runs that have reached a return, over the environment steps it took them.
+    """Draws the share of runs that have reached a return, over the environment steps it took them.
 
     curves: of each name the steps [points] and the smoothed returns [runs, points]; NaN is no data.
     Bars are medians, where half of the runs get there, with their 95 % intervals.

@@ -15,7 +15,7 @@ MOST = 7  # curves: as many as there are colours
 
 
 def curves(sweep, by: str | None = None, width: float = style.WIDE):
-    """Learning curves: at each point the IQM over runs, and its 95 % interval.
+    """Draws learning curves: at each point the IQM over runs, and its 95 % interval.
 
     by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
     None: a curve for each config, of at most seven, the best by their final IQM.

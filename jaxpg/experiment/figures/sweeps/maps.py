@@ -18,7 +18,8 @@ CELLS = 12  # of a map, in a row or column; beyond them configs are points
 
 
 def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: float = style.WIDE):
-    """The IQM of the final scores over the values of two fields; of one, with its 95 % interval.
+    """Draws the IQM of the final scores over the values of two fields; of one, with its 95 %
+    interval.
 
     others: of the fields that are not shown, "best" takes for each cell the config with the highest
     IQM, "mean" all of its configs together. Where most cells would be empty, as in a random
@@ -50,6 +51,7 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
 
 
 def note_diverged(done: Final) -> list[str]:
+    """Notes how many runs diverged and what they count as; [] if none did."""
     if not done.diverged:
         return []
     return [f"runs that diverged ({done.diverged}) count as the worst score, {done.worst:.4g}"]
@@ -139,6 +141,7 @@ def _set_ticks(axes, scale) -> None:
 
 
 def scale_note(scale) -> str:
+    """Note of a logarithmic scale, for a label; empty for another scale."""
     return {"log": " (log scale)", "near 1": " (log scale of 1 - x)"}.get(scale.kind, "")
 
 

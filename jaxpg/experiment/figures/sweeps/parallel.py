@@ -12,7 +12,8 @@ WHITE = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
 
 
 def parallel_coordinates(sweep, width: float = style.WIDE):
-    """A line for every config through its values, one axis a field, to the IQM of its scores."""
+    """Draws a line for every config through its values, one axis a field, to the IQM of its
+    scores."""
     done, groups = scores.final(sweep), scores.group_configs(sweep, sweep.fields)
     lines = [(g.values, done.iqm([c])) for g in groups for c in g.configs if c in done.scores]
     lines = sorted((x for x in lines if np.isfinite(x[1])), key=lambda line: line[1])

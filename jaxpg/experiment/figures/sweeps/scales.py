@@ -13,13 +13,15 @@ MOST = 8  # ticks
 
 
 class Scale(NamedTuple):
+    """Scale of an axis: where values stand on it, and its ticks."""
+
     kind: str  # "linear", "log", "near 1" or "category"
     place: Callable[[Any], float]  # of a value, in units of the axis
     ticks: list[tuple[float, str]]  # place and label
 
 
 def scale_for(values: Sequence) -> Scale:
-    """The scale for a field's values.
+    """Chooses the scale for a field's values.
 
     "log" if they are positive and a factor of ten apart, "near 1" (steps of log(1 - x), for
     discounts) if their distances to one are, "category" for anything but numbers. A zero stands
