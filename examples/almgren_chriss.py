@@ -78,7 +78,7 @@ def report(learnt: dict[str, list]) -> Table:
 
 
 def draw(learnt: dict[str, list], path: str) -> None:
-    figure, (left, right) = style.panels(2, width=9.0, height=4.0)
+    figure, (left, right) = style.new_panels(2, width=9.0, height=4.0)
     marks = dict(zip(learnt, "o^sD", strict=False))
     for i, aversion in enumerate(AVERSIONS):
         if i == 1:  # 1e-7 lies on equal slices
@@ -90,7 +90,7 @@ def draw(learnt: dict[str, list], path: str) -> None:
             left.plot(x, marks[name], color=colour, markersize=5, fillstyle="none")
     left.set_xlabel("trades done")
     left.set_ylabel("held, million shares")
-    style.title(left, "Learned schedules on the closed form", "lines are the paper's")
+    style.set_title(left, "Learned schedules on the closed form", "lines are the paper's")
     for name in learnt:
         look = {"color": style.GREY, "fillstyle": "none", "linestyle": "none", "markersize": 5}
         for axes in (left, right):
@@ -112,7 +112,7 @@ def draw(learnt: dict[str, list], path: str) -> None:
     right.plot(*twap, "x", color="black", label="equal slices (TWAP)", zorder=4)
     right.set_xlabel("standard deviation of the cost, million dollars")
     right.set_ylabel("expected cost, million dollars")
-    style.title(
+    style.set_title(
         right, "The efficient frontier, and where agents ended", "one colour a risk aversion"
     )
     right.legend(frameon=False, fontsize=8)

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", default="liquidation_game.png")
     args = parser.parse_args()
     table = Table("sellers", "of one mind", "equilibrium", "learnt, each", box=None)
-    figure, axes = style.panels(1, width=6.0, height=3.8)
+    figure, axes = style.new_panels(1, width=6.0, height=3.8)
     axes[0].plot(of_one_mind(1) / 1e6, color=style.GREY, label="alone, or of one mind")
     for i, sellers in enumerate(args.sellers):
         env = jaxpg.make("LiquidationGame-jaxpg", sellers=sellers, **STOCK)
@@ -72,7 +72,9 @@ def main() -> None:
         axes[0].plot(learnt / 1e6, "o", **look, fillstyle="none", markersize=5)
     axes[0].set_xlabel("trades done")
     axes[0].set_ylabel("held by each, million shares")
-    style.title(axes[0], "Each sells before the others do", "points: independent learners (CEM)")
+    style.set_title(
+        axes[0], "Each sells before the others do", "points: independent learners (CEM)"
+    )
     axes[0].legend(frameon=False, fontsize=8)
     style.save(figure, args.out)
     Console().print(table, f"Dollars. Drawn into {args.out}.", highlight=False)

@@ -92,7 +92,7 @@ def compare(found: list[list]) -> tuple[Table, np.ndarray]:
 
 
 def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
-    figure = style.blank(10.0, 3.4)
+    figure = style.new_figure(10.0, 3.4)
     left, middle, right = figure.subplots(1, 3)
     for axes in (left, middle, right):
         style.tidy(axes)
@@ -103,7 +103,7 @@ def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
         left.plot([best] * len(ours), ours, "o", color=style.colour(i), fillstyle="none")
     left.set_xlabel("Merton's weight")
     left.set_ylabel("learnt by CEM")
-    style.title(left, "Without costs", "the band is 5 % about Merton's weight")
+    style.set_title(left, "Without costs", "the band is 5 % about Merton's weight")
 
     for i, cost in enumerate(COSTS):
         for one in costly[i]:
@@ -113,7 +113,7 @@ def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
     middle.set_xlabel("cost, % of what is traded")
     middle.set_ylabel("traded in a month, % of wealth")
     middle.set_ylim(0)
-    style.title(middle, "Costs make it trade less", "points are seeds")
+    style.set_title(middle, "Costs make it trade less", "points are seeds")
 
     shown = {0: COSTS[0], len(COSTS) - 1: COSTS[-1]}
     for k, (i, cost) in enumerate(shown.items()):
@@ -128,7 +128,7 @@ def draw(rows: np.ndarray, costly: list[list], path: str) -> None:
     right.plot(span, span, color=style.GREY, linewidth=1, linestyle=":")
     right.set_xlabel("weight that prices have left")
     right.set_ylabel("weight asked for")
-    style.title(right, "With costs it stays where it is", "solid: Merton; dotted: no trade")
+    style.set_title(right, "With costs it stays where it is", "solid: Merton; dotted: no trade")
     right.legend(frameon=False, fontsize=8)
     style.save(figure, path)
 

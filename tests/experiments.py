@@ -43,7 +43,7 @@ def run_folder(path, returns, *, about=True, env="CartPole-v1", greedy=None, sum
             "key": {"generator": "threefry2x32", "words": words if len(words) > 1 else words[0]},
             "total_steps": returns.shape[1] * 10,
             "chunk": None, "evaluations": 10, "episodes": 128, "checkpoints": 5, "keep": 3,
-            "made_with": provenance.here(),
+            "made_with": provenance.environment_versions(),
         }  # fmt: skip
         write_json(path / "run.json", json.loads(json.dumps(record)) | more)
     if summary:

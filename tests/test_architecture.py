@@ -17,14 +17,14 @@ ALLOWED = {
     "cli": "face runs report render export figures sweeps run callbacks analysis diagnostics "
     "presets agents envs core text jobs",
     "runs": "figures sweeps run core",  # the face of run folders and sweep folders
-    "report": "figures sweeps run analysis presets agents envs core text",
-    "render": "figures run envs core",
-    "export": "run core",
+    "report": "figures sweeps run analysis presets agents envs core text files",
+    "render": "figures run envs core extras",
+    "export": "run core files extras",
     "figures": "analysis run core text",
-    "sweeps": "run callbacks analysis presets agents envs core text",
+    "sweeps": "run callbacks analysis presets agents envs core text extras",
     "analysis": "envs core",
-    "run": "callbacks agents envs core",
-    "callbacks": "core text",
+    "run": "callbacks agents envs core files",
+    "callbacks": "core text extras",
     "diagnostics": "nets ops core",
     "presets": "agents core",
     "agents": "loops nets replay ops core",
@@ -35,7 +35,9 @@ ALLOWED = {
     "ops": "core",
     "core": "",
     "text": "",
-    "jobs": "",
+    "files": "",
+    "extras": "",
+    "jobs": "extras core",
 }
 OUTER = {"distrax": {"nets"}}  # packages that only these rooms import
 

@@ -22,7 +22,7 @@ from jaxpg.experiment.run.checkpoint import (
     read_json,
     restore,
     save,
-    snapshot,
+    take_snapshot,
     write_json,
 )
 
@@ -98,7 +98,7 @@ def odd():
 
 def test_leaves_of_every_kind_come_back(tmp_path):
     tree = odd()
-    save(tmp_path, snapshot(tree), 5, ABOUT)
+    save(tmp_path, take_snapshot(tree), 5, ABOUT)
     state, iteration = restore(tmp_path, jax.eval_shape(lambda: tree), ABOUT)
     assert iteration == 5
     same_bytes(state, tree)
@@ -108,7 +108,7 @@ def test_leaves_of_every_kind_come_back(tmp_path):
 def test_leaves_of_64_bits_come_back(tmp_path):
     with jax.enable_x64(True):
         tree = {"x": jnp.full(3, 1 / 3), "n": jnp.asarray(2**40)}
-        save(tmp_path, snapshot(tree), 0, ABOUT)
+        save(tmp_path, take_snapshot(tree), 0, ABOUT)
         same_bytes(restore(tmp_path, jax.eval_shape(lambda: tree), ABOUT)[0], tree)
     narrow = {"x": jnp.zeros(3), "n": jnp.zeros((), int)}
     with pytest.raises(
@@ -176,7 +176,7 @@ def test_a_step_that_was_cut_short_does_not_exist(saved, env):
     (saved / "notes").mkdir()
     tree, iteration = restore(saved, like(env), describe(jaxpg.ppo, CFG, env))
     assert iteration == newest(saved) == 6
-    save(saved, snapshot(tree), 8, describe(jaxpg.ppo, CFG, env))
+    save(saved, take_snapshot(tree), 8, describe(jaxpg.ppo, CFG, env))
     assert sorted(p.name for p in saved.iterdir()) == ["4", "6", "8", "notes"]
     assert newest(saved) == 8
 

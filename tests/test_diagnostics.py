@@ -62,7 +62,8 @@ def chain():
     env = CHAIN
     cfg = reinforce.Config(num_steps=3, num_envs=1, hidden=(4,), baseline="none", gamma=1.0)
     t = trajectories()
-    t = diagnostics.Episodes(**t._asdict(), draw=t.action, mask=jnp.ones((3, 8), bool))
+    known = {name: x for name, x in t._asdict().items() if name in diagnostics.Episodes._fields}
+    t = diagnostics.Episodes(**known, draw=t.action, mask=jnp.ones((3, 8), bool))
     return cfg, env, state_of(jaxpg.reinforce, cfg, env), t
 
 

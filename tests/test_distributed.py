@@ -226,7 +226,7 @@ def test_experiments_that_share_nothing(tmp_path):
     ("options", "words"),
     [
         ({"cluster": "slrum"}, "cluster='slrum': allowed is one of"),
-        ({"at_once": 0}, "at_once=0: allowed is None or an integer >= 1"),
+        ({"at_once": 0}, "at_once=0: allowed is an integer >= 1"),
     ],
 )
 def test_what_cannot_be_fanned_out(options, words, tmp_path):

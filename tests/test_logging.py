@@ -14,7 +14,7 @@ import jaxpg
 from jaxpg.core.run import Callback, Event, run
 from jaxpg.experiment.callbacks import progress as progress_bar
 from jaxpg.experiment.callbacks.evaluation import evaluation
-from jaxpg.experiment.callbacks.guards import NonFiniteError, _finite, nan_guard, stop_at
+from jaxpg.experiment.callbacks.guards import NonFiniteError, finite_leaves, nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.callbacks.progress import progress
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
@@ -233,10 +233,10 @@ def test_nan_guard_names_the_leaf_the_seeds_and_the_iterations():
 def test_nan_guard_compiles_once():
     look = nan_guard().on_chunk
     look(episodes(2, np.ones((5, 2)), np.ones((5, 2)), state=state_of(seeds=5)))
-    before = _finite._cache_size()
+    before = finite_leaves._cache_size()
     for end in range(3, 6):
         look(episodes(end, np.ones((5, 1)), np.ones((5, 1)), state=state_of(seeds=5)))
-    assert _finite._cache_size() == before
+    assert finite_leaves._cache_size() == before
 
 
 def test_nan_guard_fires_when_the_learning_rate_is_absurd():

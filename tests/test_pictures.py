@@ -14,8 +14,9 @@ from jaxpg.core.run import Result
 from jaxpg.core.train import initial_state
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores, statistics
-from jaxpg.experiment.figures import learning_curve, scales, style
+from jaxpg.experiment.figures import learning_curve, style
 from jaxpg.experiment.figures.actions import Played
+from jaxpg.experiment.figures.sweeps import scales
 from tests.experiments import NAN, grid, run_folder, sweep
 
 WIDTHS = (style.WIDE, style.NARROW)
@@ -39,47 +40,47 @@ def no_global_state():
 def test_phases_of_a_curve_that_is_known():
     steps = np.arange(1, 101) * 10.0
     curve = np.concatenate([np.full(20, 1.0), np.linspace(1, 101, 41)[1:], np.full(40, 101.0)])
-    found = phases.phases(steps, curve)
+    found = phases.find_phases(steps, curve)
     # 10 and 90 % of a rise of 100 over forty points of 2.5 each: the 4th and the 36th of them
     assert (found.rise, found.plateau) == (240, 560)
     assert (found.final, found.kept) == (101, 1)
     dip = np.concatenate([np.linspace(50, 1, 20), curve[20:]])  # worse at first: not part of it
-    assert phases.phases(steps, dip)[:2] == (240, 560)
-    assert phases.phases(steps, np.where(steps < 100, NAN, curve))[:2] == (240, 560)
-    still = phases.phases(steps, steps)
+    assert phases.find_phases(steps, dip)[:2] == (240, 560)
+    assert phases.find_phases(steps, np.where(steps < 100, NAN, curve))[:2] == (240, 560)
+    still = phases.find_phases(steps, steps)
     assert still.rise == 110
     assert still.plateau is None  # 90 % of the way are in the last 10 % of the steps
     half = np.where(steps > 800, 51, curve)
-    assert phases.phases(steps, half).kept == 0.5
+    assert phases.find_phases(steps, half).kept == 0.5
 
 
 def test_noise_is_no_rise():
     steps = np.arange(200.0)
     for seed in range(50):
         noise = np.random.default_rng(seed).normal(size=209)
-        assert phases.phases(steps, noise[:200]).rise is None
+        assert phases.find_phases(steps, noise[:200]).rise is None
         smooth = np.convolve(noise, np.full(10, 0.1), "valid")  # as a mean of episodes is
-        assert phases.phases(steps, smooth).rise is None
-    assert phases.phases(steps, np.full(200, 3.0))[:3] == (None, None, 3)
-    assert phases.phases(steps, np.full(200, NAN)).rise is None
+        assert phases.find_phases(steps, smooth).rise is None
+    assert phases.find_phases(steps, np.full(200, 3.0))[:3] == (None, None, 3)
+    assert phases.find_phases(steps, np.full(200, NAN)).rise is None
 
 
 def test_scales():
-    log = scales.of([1e-3, 1e-4, 1e-3])
+    log = scales.scale_for([1e-3, 1e-4, 1e-3])
     assert (log.kind, log.ticks) == ("log", [(-4, "0.0001"), (-3, "0.001")])
-    near = scales.of([0.9, 0.99, 0.999])
+    near = scales.scale_for([0.9, 0.99, 0.999])
     assert near.kind == "near 1"
     assert np.allclose([p for p, _ in near.ticks], [1, 2, 3])
-    assert scales.of([1, 2, 5]).ticks == [(1, "1"), (2, "2"), (5, "5")]
-    zero = scales.of([0.0, 1e-3, 1e-2, 1e-1])
+    assert scales.scale_for([1, 2, 5]).ticks == [(1, "1"), (2, "2"), (5, "5")]
+    zero = scales.scale_for([0.0, 1e-3, 1e-2, 1e-1])
     assert zero.kind == "log"
     assert zero.ticks[0] == (-4.0, "0"), "one step to the left"
     assert zero.place(1e-2) == pytest.approx(-2)
-    assert scales.of([0.0, 0.9, 0.99]).kind == "near 1"
-    mixed = scales.of(["tanh", (64, 64), True])
+    assert scales.scale_for([0.0, 0.9, 0.99]).kind == "near 1"
+    mixed = scales.scale_for(["tanh", (64, 64), True])
     assert (mixed.kind, mixed.place((64, 64))) == ("category", 1)
     assert [label for _, label in mixed.ticks] == ["tanh", "64 x 64", "True"]
-    many = scales.of(np.geomspace(2e-5, 4e-2, 30).tolist())
+    many = scales.scale_for(np.geomspace(2e-5, 4e-2, 30).tolist())
     assert [label for _, label in many.ticks] == ["0.0001", "0.001", "0.01"]
 
 
@@ -278,16 +279,16 @@ def test_curves_are_the_iqm_of_the_runs():
 def test_a_run_that_diverged_ends_at_the_worst_and_one_that_stopped_stays():
     points = [{"learning_rate": 1e-4}, {"learning_rate": 1e-3}]
     found = sweep(points, [[-10, 20], [NAN, 40]])
-    measured = scores.curves(found, points=10)
+    measured = scores.return_curves(found, points=10)
     assert measured.steps.tolist() == list(range(100, 1001, 100))
     assert (measured.returns[1][0, 5:] == -10).all()
     found = sweep(points, [[10, 20], [30, 40]], ended=[["done"] * 2, ["target"] * 2])
     found.table = found.table[(found.table["config"] == 0) | (found.table["env_steps"] <= 500)]
-    measured = scores.curves(found, points=10)
+    measured = scores.return_curves(found, points=10)
     assert (measured.returns[1][:, 5:] == measured.returns[1][:, [4]]).all()
     running = sweep(points, [[10, 20], [30, 40]], ended=[["done"] * 2, ["running"] * 2])
     running.table = found.table
-    assert np.isnan(scores.curves(running, points=10).returns[1][:, 6:]).all()
+    assert np.isnan(scores.return_curves(running, points=10).returns[1][:, 6:]).all()
 
 
 COMPARED = [{"agent": "ppo"}, {"agent": "a2c"}, {"agent": "dqn"}]
@@ -295,7 +296,7 @@ COMPARED = [{"agent": "ppo"}, {"agent": "a2c"}, {"agent": "dqn"}]
 
 def test_the_pictures_of_a_comparison():
     values = [[3.0, 4, 5, 6], [1, 2, 3, 3.5], [7, 8, 9, 9]]
-    compared, what = scores.by_agent(sweep(COMPARED, values, kind="comparison"))
+    compared, what = scores.scores_by_agent(sweep(COMPARED, values, kind="comparison"))
     assert list(compared) == ["ppo", "a2c", "dqn"]  # in their order
     assert what == "greedy return at the end"
     figure = figures.profiles(compared, what)
@@ -317,7 +318,7 @@ def test_the_pictures_of_a_comparison():
 def test_scores_of_several_environments_have_one_scale():
     points = [{"agent": a, "env": e} for a in ("ppo", "dqn") for e in ("CartPole-v1", "Acrobot-v1")]
     values = [[100, 500], [-500, -100], [300, 100], [-300, NAN]]
-    compared, what = scores.by_agent(sweep(points, values, kind="comparison"))
+    compared, what = scores.scores_by_agent(sweep(points, values, kind="comparison"))
     np.testing.assert_allclose(compared["ppo"], [[0, 1], [0, 1]])
     np.testing.assert_allclose(compared["dqn"], [[0.5, 0], [0.5, 0]])  # diverged: the worst there
     assert "2 environments" in what

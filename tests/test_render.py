@@ -13,6 +13,8 @@ from jaxpg.core import env as E
 from jaxpg.core.run import Result
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.experiment.render import frames, scenes, video
+from jaxpg.experiment.render.episode import Episode, play_episode
+from jaxpg.experiment.render.files import write_gif
 from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
 from tests.conftest import TINY
 from tests.tabular import Odd, Picky, make
@@ -54,7 +56,7 @@ def result_of(agent, env):
 
 
 def play(agent, env, key=0, **more):
-    return video.play(agent, None, env, jnp.zeros(1), jax.random.key(key), **more)
+    return play_episode(agent, None, env, jnp.zeros(1), jax.random.key(key), **more)
 
 
 def near(image, at, colour, tolerance=12):
@@ -112,9 +114,9 @@ def test_an_episode_ends_where_its_environment_does(fallen):
 def test_what_is_drawn_is_the_state(fallen):
     """The pole's angle, measured in the picture: at the beginning, and beyond the limit at the
     end."""
-    scene = scenes.scene(fallen.env)
+    scene = scenes.scene_for(fallen.env)
     for t in (0, len(fallen.actions)):
-        image = np.asarray(frames.frame(scene, fallen, t), int)
+        image = np.asarray(frames.draw_frame(scene, fallen, t), int)
         pole = np.abs(image - frames.rgb(frames.ORANGE)).max(-1) < 40
         pole[:60] = pole[200:] = False  # without words and the track's ends
         rows, columns = np.nonzero(pole)
@@ -158,7 +160,7 @@ def test_a_run_s_policy_plays(folder, tmp_path):
 
     agent, cfg, env, state = result[:4]
     both = [jax.tree.map(lambda x: x[i], state) for i in (0, 1)]  # noqa: B023
-    episode = video.play(agent, cfg, env, both[1], jax.random.key(7))
+    episode = play_episode(agent, cfg, env, both[1], jax.random.key(7))
     actions = [
         agent.act(cfg, env, s, episode.obs[:-1], (), jax.random.key(0), True)[0] for s in both
     ]
@@ -205,7 +207,7 @@ def test_a_gif_has_every_step_for_its_time(tmp_path, fallen, fps, every, each):
 @pytest.mark.parametrize("lengths", [[1], [9], [500], [999, 3], [5] * 20, [1000] * 5])
 @pytest.mark.parametrize("fps", [1, 24, 50, 1000])
 def test_the_timetable(lengths, fps, movie):
-    shown = video.timetable(lengths, fps, movie)
+    shown = video.schedule_frames(lengths, fps, movie)
     assert sum(s for _, _, s in shown) == pytest.approx(
         sum(lengths) / fps + video.HOLD * len(lengths)
     )
@@ -228,7 +230,7 @@ def test_colours_are_exact(tmp_path, fallen):
     env = jaxpg.make("Breakout-MinAtar")
     x = np.zeros((30, 10, 10, 4), np.float32)
     x[:, 1:4, :, 3] = x[:, 9, 4, 0] = x[:, 7, 7, 1] = x[:, 6, 8, 2] = 1
-    breakout = frames.Episode(env, (), x, np.ones(29, int), np.zeros(29), "")
+    breakout = Episode(env, (), x, np.ones(29, int), np.zeros(29), "")
     for episode, at in [
         (fallen, {(5, 200): frames.PAPER, (220, 370): frames.BLUE, (150, 370): frames.PALE}),
         (
@@ -239,8 +241,8 @@ def test_colours_are_exact(tmp_path, fallen):
         ),
     ]:
         out, times = tmp_path / "a.gif", range(len(episode.obs))
-        pictures = (frames.frame(scenes.scene(episode.env), episode, t) for t in times)
-        video._write_gif(out, pictures, [0.1] * len(episode.obs))
+        pictures = (frames.draw_frame(scenes.scene_for(episode.env), episode, t) for t in times)
+        write_gif(out, pictures, [0.1] * len(episode.obs))
         with Image.open(out) as image:
             for place, colour in at.items():
                 assert near(image, place, colour, 0)
@@ -261,8 +263,8 @@ def test_an_mp4_has_every_step(tmp_path, fallen):
     assert about["size"] == (400, 400)
     assert len(pictures) == done.frames - 1 + 20  # the last for a second
     episode = play(RIGHT, fallen.env, key=0)
-    scene = scenes.scene(fallen.env)
-    drawn = np.asarray(frames.frame(scene, episode, 0), int)
+    scene = scenes.scene_for(fallen.env)
+    drawn = np.asarray(frames.draw_frame(scene, episode, 0), int)
     assert np.abs(pictures[0][60:350] - drawn[60:350]).mean() < 3
 
 
@@ -279,9 +281,9 @@ def test_the_agent_stands_in_its_cell():
     episode = play(agent_of(walk), jaxpg.make("Cliff-jaxpg"))
     assert episode.rewards.sum() == -13
     np.testing.assert_array_equal(episode.states.s, episode.obs.argmax(-1))
-    scene = scenes.scene(episode.env)
+    scene = scenes.scene_for(episode.env)
     for t, (row, column) in {0: (3, 0), 1: (2, 0), 7: (2, 6), 13: (3, 11)}.items():
-        image = frames.frame(scene, episode, t)
+        image = frames.draw_frame(scene, episode, t)
         assert near(image, cell(row, column, 4, 12), frames.BLUE)
         if t < 13:
             assert near(image, cell(3, 5, 4, 12), scenes.COLOUR["C"])
@@ -291,8 +293,8 @@ def test_a_map_of_one_s_own():
     env = jaxpg.make("GridWorld-jaxpg", map="S#/.G")
     state, inner = E.reset(env, jax.random.key(0), 1).obs, None
     inner = E.reset(env, jax.random.key(0), 2).inner
-    episode = frames.Episode(env, inner, np.repeat(state, 2, 0), np.array([2]), np.zeros(1), "")
-    image = frames.frame(scenes.scene(env), episode, 0)
+    episode = Episode(env, inner, np.repeat(state, 2, 0), np.array([2]), np.zeros(1), "")
+    image = frames.draw_frame(scenes.scene_for(env), episode, 0)
     assert near(image, cell(0, 0, 2, 2), frames.BLUE)
     assert near(image, cell(0, 1, 2, 2), scenes.COLOUR["#"])
     assert near(image, (cell(1, 1, 2, 2)[0] + 25, cell(1, 1, 2, 2)[1] + 25), scenes.COLOUR["G"])
@@ -302,8 +304,8 @@ def test_channels_have_colours_and_the_first_is_in_front():
     x = np.zeros((2, 10, 10, 4), np.float32)
     x[0, 9, 4, [0, 2]] = x[0, 3, 7, 1] = x[0, 0, 0, 3] = 1
     env = jaxpg.make("Breakout-MinAtar")
-    episode = frames.Episode(env, (), x, np.array([1]), np.zeros(1), "")
-    image = frames.frame(scenes.scene(env), episode, 0)
+    episode = Episode(env, (), x, np.array([1]), np.zeros(1), "")
+    image = frames.draw_frame(scenes.scene_for(env), episode, 0)
     for (row, column), channel in {(9, 4): 0, (3, 7): 1, (0, 0): 3}.items():
         assert near(image, cell(row, column, 10, 10), frames.CHANNELS[channel])
     assert near(image, cell(5, 5, 10, 10), frames.EMPTY)
@@ -314,7 +316,7 @@ def test_other_images_have_shades_or_their_own_colours(channels):
     x = np.linspace(0, 200, 2 * 5 * 5 * channels).reshape(2, 5, 5, channels)
     env = jaxpg.make("Breakout-MinAtar")
     image = Image.new("RGB", (1200, 1200))
-    frames.cells(image, frames.Episode(env, (), x, np.zeros(1), np.zeros(1), ""), 1)
+    frames.draw_cells(image, Episode(env, (), x, np.zeros(1), np.zeros(1), ""), 1)
     at = [3 * v for v in cell(4, 4, 5, 5)]
     expected = np.broadcast_to(x[1, 4, 4] / 200 * 255, 3).astype(int)
     assert np.abs(np.array(image.getpixel((int(at[0]), int(at[1])))) - expected).max() <= 1
@@ -326,8 +328,8 @@ DRAWN = {  # an environment for each scene
     "Acrobot-v1": scenes.acrobot,
     "MountainCar-v0": scenes.mountain_car,
     "MountainCarContinuous-v0": scenes.mountain_car,
-    "Catch-bsuite": frames.cells,
-    "Breakout-MinAtar": frames.cells,
+    "Catch-bsuite": frames.draw_cells,
+    "Breakout-MinAtar": frames.draw_cells,
     "DeepSea-bsuite": scenes.deep_sea,
     "FrozenLake-misc": scenes.map_of_cells,
     "ShortCorridor-jaxpg": scenes.map_of_cells,
@@ -335,8 +337,8 @@ DRAWN = {  # an environment for each scene
     "PointRobot-misc": scenes.point_robot,
     "Reacher-misc": scenes.reacher,
     "Swimmer-misc": scenes.swimmer,
-    "Garnet-jaxpg": frames.traces,
-    "BernoulliBandit-misc": frames.traces,
+    "Garnet-jaxpg": frames.draw_traces,
+    "BernoulliBandit-misc": frames.draw_traces,
 }
 
 
@@ -347,11 +349,11 @@ def test_environments_are_drawn(name):
     begun = E.reset(env, jax.random.key(3), 2)
     obs, inner = jax.device_get((begun.obs, begun.inner))
     action = np.asarray(env.action_space.sample(jax.random.key(0)))[None]
-    scene = scenes.scene(env)
+    scene = scenes.scene_for(env)
     assert scene.draw == DRAWN[name]
     inner = inner if scene.states else ()
-    episode = frames.Episode(env, inner, obs, action, np.array([0.5]), "terminated")
-    images = [np.asarray(frames.frame(scene, episode, t)) for t in (0, 1)]
+    episode = Episode(env, inner, obs, action, np.array([0.5]), "terminated")
+    images = [np.asarray(frames.draw_frame(scene, episode, t)) for t in (0, 1)]
     for image in images:
         assert image.shape == (400, 400, 3)
         middle = image[60:350]
@@ -385,11 +387,11 @@ def test_traces_are_the_numbers():
     env = make(Odd())
     t = np.arange(11)
     obs = np.eye(11)[t][:, :5] * 0 + np.eye(5)[np.minimum(t // 2, 4)]
-    episode = frames.Episode(env, (), obs, np.zeros((10, 3)), np.ones(10), "")
-    names = [name for name, _ in frames.series(episode)]
+    episode = Episode(env, (), obs, np.zeros((10, 3)), np.ones(10), "")
+    names = [name for name, _ in frames.trace_series(episode)]
     assert names == ["state", "action[0]", "action[1]", "reward"]
-    assert frames.series(episode)[0][1].tolist() == (np.minimum(t // 2, 4)).tolist()
-    half = np.asarray(frames.frame(scenes.scene(env), episode, 5), int)
+    assert frames.trace_series(episode)[0][1].tolist() == (np.minimum(t // 2, 4)).tolist()
+    half = np.asarray(frames.draw_frame(scenes.scene_for(env), episode, 5), int)
     line = np.abs(half - frames.rgb(frames.BLUE)).max(-1) < 60
     line[:56] = line[120:] = line[:, :118] = False
     rows, columns = np.nonzero(line)
@@ -404,7 +406,7 @@ def test_bad_input_is_an_error_before_anything_is_played(folder, tmp_path, monke
     def never(*args, **kwargs):
         raise AssertionError("played")
 
-    monkeypatch.setattr(video, "play", never)
+    monkeypatch.setattr(video, "play_episode", never)
     out = tmp_path / "a.gif"
     out.write_text("mine")
     other = tmp_path / "empty"
@@ -443,7 +445,7 @@ def test_a_file_stays_until_the_new_one_is_whole(fallen, tmp_path, monkeypatch):
         path.write_text("half")
         raise OSError("no space")
 
-    monkeypatch.setattr(video, "_write_gif", fail)
+    monkeypatch.setattr(video, "write_gif", fail)
     with pytest.raises(OSError, match="no space"):
         video.render(result_of(RIGHT, fallen.env), out)
     assert out.read_text() == "mine"

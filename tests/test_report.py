@@ -13,7 +13,7 @@ import jaxpg
 from jaxpg import cli, presets
 from jaxpg.core.config import to_dict
 from jaxpg.envs import registry, tabular
-from jaxpg.experiment.analysis.thresholds import SOLVED, solved, source
+from jaxpg.experiment.analysis.thresholds import SOLVED, solved, threshold_source
 from jaxpg.experiment.report import reproduce
 from jaxpg.experiment.report.build import report
 from jaxpg.experiment.run import provenance
@@ -206,7 +206,7 @@ def about(agent="ppo", cfg=None, env=None, key=None, **more):
     key = jax.random.key(0) if key is None else key
     asked = {"total_steps": 1000, "chunk": None, "evaluations": 10, "episodes": 128,
              "checkpoints": 5, "keep": 3}  # fmt: skip
-    return provenance.record(agent, cfg, env, key) | asked | more
+    return provenance.describe_run(agent, cfg, env, key) | asked | more
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def asked_for(monkeypatch):
         found = {}
 
         def run(agent, cfg, env, key, *, callbacks, out, **more):
-            found.update(provenance.record(agent, cfg, env, key), **more, out=str(out))
+            found.update(provenance.describe_run(agent, cfg, env, key), **more, out=str(out))
             raise ValueError("enough")
 
         monkeypatch.setattr(jaxpg, "run", run)
@@ -245,7 +245,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_command_gives_the_run_again(case, asked_for):
     record = CASES[case]()
-    command = reproduce.again(record, f"runs/{NASTY}")
+    command = reproduce.shell_command(record, f"runs/{NASTY}")
     assert command.startswith("jaxpg train ")
     found = asked_for(command)
     assert found["out"] == f"runs/{NASTY}"
@@ -256,13 +256,13 @@ def test_the_command_gives_the_run_again(case, asked_for):
 def test_what_the_command_line_cannot_say_is_python(monkeypatch):
     key = jax.random.fold_in(jax.random.key(0), 5)  # of no seed
     record = about(cfg=jaxpg.ppo.Config(hidden=(8,)), key=key, keep=1)
-    command = reproduce.again(record, "x")
+    command = reproduce.shell_command(record, "x")
     head, *lines, end = command.split("\n")
     assert (head, end) == ("python - <<'EOF'", "EOF")
     found = {}
 
     def run(agent, cfg, env, key, **more):
-        found.update(provenance.record(agent, cfg, env, key), **more)
+        found.update(provenance.describe_run(agent, cfg, env, key), **more)
 
     monkeypatch.setattr(jaxpg, "run", run)
     exec("\n".join(lines), {})
@@ -275,11 +275,11 @@ def test_a_sweep_again(monkeypatch):
     from jaxpg.experiment import sweeps
 
     record = about() | {"kind": "sweep", "points": grid()[0], "seeds": 5, "target": 400.0}
-    command = reproduce.again(record, "x")
+    command = reproduce.shell_command(record, "x")
     found = {}
 
     def run(agent, cfg, env, key, points, **more):
-        found.update(provenance.record(agent, cfg, env, key), points=points, **more)
+        found.update(provenance.describe_run(agent, cfg, env, key), points=points, **more)
 
     monkeypatch.setattr(sweeps, "run", run)
     exec("\n".join(command.split("\n")[1:-1]), {})
@@ -288,11 +288,11 @@ def test_a_sweep_again(monkeypatch):
 
 
 def test_no_command_for_what_has_no_name():
-    assert reproduce.again(about() | {"own": ["env"]}, "x") is None
+    assert reproduce.shell_command(about() | {"own": ["env"]}, "x") is None
     changed = sweep([{"agent": "ppo"}], [[1, 2]], kind="comparison").about
-    assert reproduce.again(changed, "x").startswith("jaxpg compare ppo --env CartPole-v1")
+    assert reproduce.shell_command(changed, "x").startswith("jaxpg compare ppo --env CartPole-v1")
     changed["configs"]["ppo"]["CartPole-v1"]["gamma"] = 0.5  # the preset was another one then
-    assert reproduce.again(changed, "x") is None
+    assert reproduce.shell_command(changed, "x") is None
 
 
 def test_solved():
@@ -302,8 +302,12 @@ def test_solved():
     assert solved(registry.to_dict(registry.make("CartPole-v1", max_steps_in_episode=200))) is None
     assert solved({}) is None
     assert set(SOLVED) <= set(registry.names())
-    assert source("CartPolePositions-jaxpg") == source("CartPole-v1") == "Gymnasium's threshold"
-    assert source("Pendulum-v1") == "jaxpg's convention"
+    assert (
+        threshold_source("CartPolePositions-jaxpg")
+        == threshold_source("CartPole-v1")
+        == "Gymnasium's threshold"
+    )
+    assert threshold_source("Pendulum-v1") == "jaxpg's convention"
 
 
 @pytest.mark.parametrize("name", ["GridWorld-jaxpg", "Cliff-jaxpg"])

@@ -87,11 +87,11 @@ def test_random_points_have_the_distribution_that_was_asked_for():
 
 def test_points_of_one_structure_are_one_group(cfg, env):
     every = sweep.grid({"hidden": [(4,), (8,)], "learning_rate": [1, 0.1], "env.gravity": [5, 9.8]})
-    pairs = [points.at(cfg, env, p) for p in every]
-    assert points.groups(pairs) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    pairs = [points.apply_point(cfg, env, p) for p in every]
+    assert points.group_by_program(pairs) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     # None switches something off, which is another program.
-    pairs = [points.at(cfg, env, {"target_kl": x}) for x in (None, 0.1, 0.2)]
-    assert points.groups(pairs) == [[0], [1, 2]]
+    pairs = [points.apply_point(cfg, env, {"target_kl": x}) for x in (None, 0.1, 0.2)]
+    assert points.group_by_program(pairs) == [[0], [1, 2]]
 
 
 def test_parameters_that_follow_from_others_follow():
@@ -313,7 +313,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     said, every = [], sweep.grid(gamma=[0.1, 0.2, 0.3, 0.4])
     whole = go(cfg, env, every, log=said.append)
     assert len(whole.about["parts"]) == 1
-    planned = tables.of_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
+    planned = tables.open_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
     planned.out.mkdir(exist_ok=True)
     _, agent, cfgs, envs, keys = planned.part(0)
     need = loop.device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
@@ -355,7 +355,7 @@ def test_a_seed_that_reaches_its_target_ends_there(cfg, env):
 
 def test_points_may_hold_classes_and_arrays(cfg, env, tmp_path):
     """As they are written down they are text and numbers."""
-    this = tables.of_sweep(
+    this = tables.open_sweep(
         tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), go(cfg, env, [{}]).about
     )
     point = {"net": MLP, "gamma": np.float32(0.5), "hidden": (4,)}
@@ -487,7 +487,7 @@ def test_a_search_moves_to_where_returns_are_high(monkeypatch):
     monkeypatch.setattr(search, "tables", lambda out, record: record)
     monkeypatch.setattr(search.scores, "final", lambda record: Final(record["points"]))
     for _ in range(8):
-        points = search._ask(tables.Open(Path(), record, None, None))
+        points = search.propose_points(tables.SweepFolder(Path(), record, None, None))
         record = record | {"points": record["points"] + points}
     errors = [far(point) for point in record["points"]]
     assert np.mean(errors[-32:]) < 0.8 * np.mean(errors[:16])

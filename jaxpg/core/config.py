@@ -92,6 +92,18 @@ def require(cfg, reader: str, *names: str, **absent) -> None:
         raise ValueError(f"{me} has no {name!r}, which {reader} reads: allowed is {allowed}")
 
 
+def require_integer(name: str, value: Any, minimum: int) -> None:
+    """Raises ValueError unless a value is an integer >= minimum; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
+
+
+def require_index(name: str, value: Any, count: int) -> None:
+    """Raises ValueError unless a value is the index of one of `count` things."""
+    if type(value) is not int or not 0 <= value < count:
+        raise ValueError(f"{name}={value!r}: allowed is an integer >= 0 and <= {count - 1}")
+
+
 def replace(cfg: C, **fields: Any) -> C:
     """`dataclasses.replace` that raises ValueError for an unknown field and names the nearest."""
     known = [f.name for f in dataclasses.fields(cfg)]

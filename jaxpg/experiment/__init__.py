@@ -11,4 +11,5 @@ report       one HTML page of results: `jaxpg.report`
 render       videos of episodes: `jaxpg.render`
 export       policies as files: `jaxpg.Policy`, ONNX
 jobs.py      several processes on one machine: `jaxpg.fan_out`
+files.py, extras.py, text.py  atomic writes, optional packages, numbers as text
 """

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core.config import require_integer
+from jaxpg.experiment.extras import require_extra
+
 CLUSTERS = (None, "slurm", "local")
 DAY = 24 * 60  # minutes; submitit's own limit is 5
 RULE = "\n" + "-" * 22 + "\n"
@@ -21,7 +24,8 @@ def fan_out(
     at_once: int | None = None,
     **resources,
 ) -> list[Any]:
-    """Calls function(argument) for each argument in a job of its own; the results, in order.
+    """Calls function(argument) for each argument in a job of its own; returns the results, in
+    order.
 
     It waits for all jobs. folder: for logs and pickled results; every job has to see it. cluster:
     "slurm", "local" (processes of this machine), or None for SLURM where there is one, else local.
@@ -34,13 +38,10 @@ def fan_out(
     """
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster={cluster!r}: allowed is one of {CLUSTERS}")
-    if at_once is not None and (type(at_once) is not int or at_once < 1):
-        raise ValueError(f"at_once={at_once!r}: allowed is None or an integer >= 1")
-    try:
-        import submitit
-    except ImportError as error:
-        hint = "submitit is not installed: pip install 'jaxpg[submitit]'"
-        raise ImportError(hint) from error
+    if at_once is not None:
+        require_integer("at_once", at_once, 1)
+    require_extra("submitit", "submitit", "fan_out")
+    import submitit
 
     executor = submitit.AutoExecutor(folder, cluster=cluster)
     if at_once and executor.cluster == "slurm":
@@ -57,15 +58,15 @@ def fan_out(
 
     failed = {i: error for i, job in enumerate(jobs) if (error := job.exception()) is not None}
     if failed:
-        why = [f"{arguments[i]!r}: {_reason(e)}" for i, e in failed.items()]
+        why = [f"{arguments[i]!r}: {_last_error_line(e)}" for i, e in failed.items()]
         raise RuntimeError(
             f"{len(failed)} of {len(jobs)} jobs failed, logs are in {folder}: " + "; ".join(why)
         )
     return [job.result() for job in jobs]
 
 
-def _reason(error: Exception) -> str:
-    """The last line of the traceback that submitit has between two rules; or, where a job left
-    none, what it says of that."""
+def _last_error_line(error: Exception) -> str:
+    """Last line of the traceback that submitit has between two rules; or, where a job left none,
+    what it says of that."""
     before, *trace = str(error).split(RULE)
     return (trace[0].splitlines()[-1] if trace else before.splitlines()[0]).strip()

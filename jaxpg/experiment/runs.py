@@ -4,25 +4,29 @@ A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither
 other's folders, this module looks which it is.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Union
 
 from jaxpg.core.env import Env
-from jaxpg.core.run import Callbacks, Result
-from jaxpg.core.types import Agent, C, Key
+from jaxpg.core.run import Callback, Result
+from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
 from jaxpg.experiment.run.provenance import is_sweep
 
+if TYPE_CHECKING:
+    from jaxpg.experiment.sweeps import Sweep
+
 
 def run(
-    agent: Agent[C],
-    cfg: C,
+    agent: Agent,
+    cfg,
     env: Env,
     key: Key,
     *,
     total_steps: int,
-    callbacks: Callbacks = (),
+    callbacks: Iterable[Callback | Callable] = (),
     out: str | Path | None = None,
     chunk: int | None = None,
     evaluations: int = 10,
@@ -31,7 +35,7 @@ def run(
     keep: int = 3,
     target: float | None = None,
     data_parallel: bool = False,
-) -> Result[C]:
+) -> Result:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
@@ -53,21 +57,20 @@ def run(
 def resume(
     out: str | Path,
     *,
-    callbacks: Callbacks = (),
+    callbacks: Iterable[Callback | Callable] = (),
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: Env | None = None,
-) -> Result | Any:
-    """Goes on from a run folder's newest checkpoint, or from the beginning if it has none; a
-    sweep's folder is gone on with as by `jaxpg.sweep.resume`.
+) -> Union[Result, "Sweep"]:
+    """Resumes a run from its folder's newest checkpoint, or from the beginning if it has none; a
+    sweep's folder as `jaxpg.sweep.resume` does.
 
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
     now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
     `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
     for a damaged, missing or foreign folder, ValueError for fewer `total_steps` than are done, or
-    for any with a sweep. To a type checker the answer is a Result; `jaxpg.sweep.resume` is typed
-    as a Sweep.
+    for any with a sweep.
     """
     if not is_sweep(out):
         return folder.resume(
@@ -80,14 +83,15 @@ def resume(
     return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env)
 
 
-def load(out: str | Path, agent: Agent | None = None, env: Env | None = None) -> Result | Any:
+def load(
+    out: str | Path, agent: Agent | None = None, env: Env | None = None
+) -> Union[Result, "Sweep"]:
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
     agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
     for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
-    damaged, missing or foreign folder, or one without a checkpoint. To a type checker the answer is
-    a Result; `jaxpg.sweep.load` is typed as a Sweep.
+    damaged, missing or foreign folder, or one without a checkpoint.
     """
     if not is_sweep(out):
         return folder.load(out, agent, env)

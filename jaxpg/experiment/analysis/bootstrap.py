@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from jaxpg.core.config import unknown
+from jaxpg.core.config import require_integer, unknown
 
 METHODS = ("expanded", "percentile", "t")
 SLICE = 1000  # resamples that a statistic sees at once, which bounds its memory
@@ -25,7 +25,7 @@ def interval(
     method: str = "expanded",
     diverged=None,
 ) -> tuple:
-    """The bootstrap's interval (low, high) of a statistic, from runs resampled within each task.
+    """Bootstrap interval (low, high) of a statistic, from runs resampled within each task.
 
     statistic: of [..., tasks, runs] to [...], such as `iqm`, or to [..., k], for arrays [k]. Given
     several scores, of other runs each, it takes as many: `lambda x, y: iqm(x) - iqm(y)`.
@@ -38,15 +38,14 @@ def interval(
     Raises ValueError for fewer than two runs a task, scores that are not finite, a statistic that
     does not reduce the last two axes, or an option that is not allowed.
     """
-    scores = [finite(x, diverged) for x in scores]
+    scores = [replace_diverged(x, diverged) for x in scores]
     for x in scores:
         if x.ndim != 2 or x.shape[1] < 2:
             raise ValueError(f"scores: of shape {x.shape}, allowed is [tasks, runs >= 2]")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence!r}: allowed is a number between 0 and 1")
-    for name, given, least in (("resamples", resamples, 100), ("seed", seed, 0)):
-        if type(given) is not int or given < least:
-            raise ValueError(f"{name}={given!r}: allowed is an integer >= {least}")
+    require_integer("resamples", resamples, 100)
+    require_integer("seed", seed, 0)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
 
@@ -65,19 +64,21 @@ def interval(
     values = np.concatenate(parts)
 
     inside = (1 + confidence) / 2
-    t, inflation = (0.0, 1.0) if method == "percentile" else _student(drawn, values, inside)
+    t, inflation = (
+        (0.0, 1.0) if method == "percentile" else _student_correction(drawn, values, inside)
+    )
     if method == "t":
         half = t * np.sqrt(inflation) * values.std(0)
         low, high = value - half, value + half
     else:
         tail = 1 - inside if method == "percentile" else stats.norm.cdf(-t * np.sqrt(inflation))
         tail, ordered = np.broadcast_to(tail, value.shape), np.sort(values, 0)
-        low, high = _quantile(ordered, tail), _quantile(ordered, 1 - tail)
+        low, high = _interpolate_quantile(ordered, tail), _interpolate_quantile(ordered, 1 - tail)
     return (low, high) if value.ndim else (float(low), float(high))
 
 
-def finite(scores, diverged=None, name: str = "scores") -> np.ndarray:
-    """Scores [..., tasks, runs] that are finite, those of diverged runs replaced."""
+def replace_diverged(scores, diverged=None, name: str = "scores") -> np.ndarray:
+    """Returns scores [..., tasks, runs] as finite numbers, those of diverged runs replaced."""
     scores = np.atleast_2d(np.asarray(scores, float))
     if not scores.size:
         raise ValueError(f"{name}: of shape {scores.shape}, allowed is at least one run")
@@ -89,22 +90,25 @@ def finite(scores, diverged=None, name: str = "scores") -> np.ndarray:
             f"{name}: {scores.size - good.sum()} of {scores.size} are not finite (runs that "
             "diverged); allowed are finite ones, or diverged=... says what such a run counts as"
         )
-    instead = per_task("diverged", diverged, scores)
+    instead = align_to_tasks("diverged", diverged, scores)
     if not np.isfinite(instead).all():
         raise ValueError(f"diverged={diverged!r}: allowed is a finite number, or one per task")
     return np.where(good, scores, instead)
 
 
-def per_task(name: str, value, scores: np.ndarray) -> np.ndarray:
-    """A number, or one per task, beside scores: [] or [tasks, 1]."""
+def align_to_tasks(name: str, value, scores: np.ndarray) -> np.ndarray:
+    """Gives a number, or one per task, the shape [] or [tasks, 1], to stand beside scores."""
     array, tasks = np.asarray(value, float), scores.shape[-2]
     if array.shape not in ((), (tasks,)):
         raise ValueError(f"{name}={value!r}: allowed is a number, or one for each of {tasks} tasks")
     return array[..., None] if array.ndim else array
 
 
-def _student(drawn: list, values: np.ndarray, inside: float) -> tuple[np.ndarray, np.ndarray]:
-    """Student's t, and by how much more a statistic varies than over resamples: each [...].
+def _student_correction(
+    drawn: list, values: np.ndarray, inside: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns Student's t and the ratio of a statistic's variance to that over resamples, each
+    [...].
 
     Its variance is a sum over strata (a task of one of the scores). The parts show in how the
     resampled values [resamples, ...] go with the counts of the runs drawn: the infinitesimal
@@ -116,7 +120,7 @@ def _student(drawn: list, values: np.ndarray, inside: float) -> tuple[np.ndarray
     runs = np.concatenate([np.full((d.shape[1], 1), d.shape[2]) for d in drawn])  # [strata, 1]
     part = []
     for index in drawn:
-        covariance = _counts(index).reshape(len(values), -1).T @ centred
+        covariance = _count_draws(index).reshape(len(values), -1).T @ centred
         part += [(covariance.reshape(*index.shape[1:], -1) ** 2).sum(1)]
     part = np.concatenate(part)  # [strata, ...], times a constant
     part = np.where(part.sum(0) > 0, part, 1.0)  # of a statistic that no resample changes
@@ -126,15 +130,15 @@ def _student(drawn: list, values: np.ndarray, inside: float) -> tuple[np.ndarray
     return tuple(x.reshape(values.shape[1:]) for x in results)
 
 
-def _counts(index: np.ndarray) -> np.ndarray:
-    """How often each run was drawn, [resamples, tasks, runs], from the draws in that shape."""
+def _count_draws(index: np.ndarray) -> np.ndarray:
+    """Counts how often each run was drawn, [resamples, tasks, runs], from draws of that shape."""
     runs = index.shape[-1]
     rows = np.arange(0, index.size, runs).reshape(*index.shape[:-1], 1)
     return np.bincount((rows + index).ravel(), minlength=index.size).reshape(index.shape) * 1.0
 
 
-def _quantile(ordered: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Of ordered values [resamples, ...], with an own level [...] for each; linear between two."""
+def _interpolate_quantile(ordered: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Quantile of ordered values [resamples, ...] at a level [...] for each; linear between two."""
     place = level * (len(ordered) - 1)
     below = np.clip(np.floor(place).astype(int), 0, len(ordered) - 2)
     low, high = np.take_along_axis(ordered, np.stack([below, below + 1]), 0)

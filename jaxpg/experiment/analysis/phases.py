@@ -13,7 +13,8 @@ _NOISE = 5.0  # deviations of the curve, up to which a difference is no rise
 
 
 class Phases(NamedTuple):
-    """Environment steps at which the phases begin; None for one that there is not."""
+    """Phases of a learning curve: the environment steps at which they begin; None for one there is
+    not."""
 
     rise: float | None
     plateau: float | None
@@ -21,8 +22,8 @@ class Phases(NamedTuple):
     kept: float  # of the way it still has there: 1 at the best value, 0 at the least before it
 
 
-def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
-    """The phases of a smoothed curve of returns, both [points] and in the order of the steps.
+def find_phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
+    """Finds the phases of a smoothed curve of returns, both [points] and in the order of the steps.
 
     As the rise time of a step response: the way goes up from the least value before the best one
     to that. The rise begins where the curve has 10 % of it behind it for the first time after the
@@ -42,7 +43,7 @@ def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
     way = curve[best] - least
     tenths = np.array([part.mean() for part in np.array_split(curve, 10) if len(part)])
     up = (tenths - np.minimum.accumulate(tenths)).max()
-    if not up > _NOISE * np.median([_spread(part) for part in np.array_split(curve, 3)]):
+    if not up > _NOISE * np.median([_residual_std(part) for part in np.array_split(curve, 3)]):
         return Phases(None, None, final, np.nan)
     rise, top = (
         steps[begin + np.argmax(curve[begin:] >= least + part * way)] for part in (0.1, 0.9)
@@ -51,8 +52,8 @@ def phases(steps: np.ndarray, curve: np.ndarray) -> Phases:
     return Phases(rise, plateau, final, (final - least) / way)
 
 
-def _spread(values: np.ndarray) -> float:
-    """The standard deviation about a straight line."""
+def _residual_std(values: np.ndarray) -> float:
+    """Standard deviation of the residuals about a straight line."""
     if len(values) < 3:
         return 0.0
     x = np.arange(len(values))

@@ -13,7 +13,6 @@ resampled.
 import functools
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +20,10 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.types import Agent, Array, Key, Tree
-from jaxpg.experiment.analysis.bootstrap import finite, interval
+from jaxpg.experiment.analysis.bootstrap import interval, replace_diverged
+from jaxpg.experiment.analysis.statistics import Estimate
 
 RESAMPLES = 1000
-
-
-class Estimate(NamedTuple):
-    value: float
-    low: float
-    high: float
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes", "num_steps", "greedy"))
@@ -59,7 +53,7 @@ def gains(
 
 
 def value_at_risk(totals: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """The loss [...] that so large a share of the episodes [..., n] stays below."""
+    """Value at risk [...]: the loss that a share `level` of the episodes [..., n] stays below."""
     return -np.quantile(totals, 1 - level, axis=-1)
 
 
@@ -78,8 +72,8 @@ def sharpe(totals: np.ndarray) -> np.ndarray:
 
 
 def drawdown(gains: np.ndarray) -> np.ndarray:
-    """The deepest fall [episodes] of the sum of gains [T, episodes] from its highest so far, which
-    begins at 0."""
+    """Maximum drawdown [episodes]: the deepest fall of the sum of gains [T, episodes] from its
+    highest so far, which begins at 0."""
     path = np.concatenate([np.zeros((1, gains.shape[1])), np.cumsum(gains, 0)])
     return (np.maximum.accumulate(path, 0) - path).max(0)
 
@@ -93,8 +87,8 @@ def measures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Mean, standard deviation, Sharpe ratio, VaR and CVaR at `level`, and mean drawdown of
-    episodes, from gains [T, episodes], with bootstrap intervals.
+    """Measures of risk by name, with bootstrap intervals, from gains [T, episodes]: mean, standard
+    deviation, Sharpe ratio, VaR and CVaR at `level`, and mean drawdown of episodes.
 
     Raises ValueError for gains that are not finite, fewer than two episodes, or an option that is
     not allowed.
@@ -117,7 +111,7 @@ def measures(
 
 
 def table(of: Mapping[str, np.ndarray], **options):
-    """A rich Table: a row for each policy's gains [T, episodes], a column for each measure.
+    """Makes a rich Table: a row for each policy's gains [T, episodes], a column for each measure.
 
     options: of `measures`.
     """
@@ -130,7 +124,9 @@ def table(of: Mapping[str, np.ndarray], **options):
     for column in next(iter(rows.values())):
         found.add_column(column, justify="right")
     for name, row in rows.items():
-        found.add_row(name, *(f"{_digits(e.value)}\n{_span(e)}" for e in row.values()))
+        found.add_row(
+            name, *(f"{_format_number(e.value)}\n{_format_interval(e)}" for e in row.values())
+        )
     return found
 
 
@@ -144,13 +140,13 @@ def check_gains(gains, scale: float, level: float) -> tuple[np.ndarray, np.ndarr
         raise ValueError(f"level={level!r}: allowed is a number between 0 and 1")
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale={scale!r}: allowed is a number > 0")
-    gains = finite(gains, name="gains") * scale
+    gains = replace_diverged(gains, name="gains") * scale
     return gains, gains.sum(0)
 
 
-def _digits(x: float) -> str:
+def _format_number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
-def _span(e: Estimate) -> str:
-    return f"{_digits(e.low)} .. {_digits(e.high)}"
+def _format_interval(e: Estimate) -> str:
+    return f"{_format_number(e.low)} .. {_format_number(e.high)}"

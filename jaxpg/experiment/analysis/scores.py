@@ -19,22 +19,26 @@ LAST = 0.1  # of the steps, over which returns in training are a final score
 
 
 class Final(NamedTuple):
+    """Final scores of a sweep, by config."""
+
     scores: dict[int, np.ndarray]  # config -> [seeds]; NaN is a run that diverged
     what: str  # what a score is, for labels
     worst: float  # of all there are; NaN if there is none
 
     @property
     def diverged(self) -> int:
+        """Number of runs that diverged."""
         return sum(int(np.isnan(x).sum()) for x in self.scores.values())
 
     def runs(self, configs: Sequence[int]) -> np.ndarray:
-        """[configs, runs], as many as all have; a run that diverged has the worst score."""
+        """Scores [configs, runs], as many runs as all configs have; the worst score for a diverged
+        run."""
         fewest = min(len(self.scores[c]) for c in configs)
         scores = np.stack([self.scores[c][:fewest] for c in configs])
         return np.where(np.isnan(scores), self.worst, scores)
 
     def iqm(self, configs: Sequence[int]) -> float:
-        """NaN if no run of the sweep has a score."""
+        """Interquartile mean over configs and runs; NaN if no run of the sweep has a score."""
         return np.nan if np.isnan(self.worst) else float(statistics.iqm(self.runs(configs)))
 
 
@@ -46,8 +50,8 @@ class Group(NamedTuple):
 
 
 def final(sweep) -> Final:
-    """The score of every run of a Sweep: its last greedy evaluation; before there is any, the mean
-    return of the episodes in the last 10 % of its steps.
+    """Reads the score of every run of a Sweep: its last greedy evaluation; before there is any, the
+    mean return of the episodes in the last 10 % of its steps.
 
     Runs of which nothing is known yet are left out, and so are configs that have no others.
     """
@@ -55,7 +59,7 @@ def final(sweep) -> Final:
     if rows["score"].notna().any():
         what = "greedy return at the end"
     else:
-        what, rows = "return in the last 10 % of the steps", _in_training(sweep.table)
+        what, rows = "return in the last 10 % of the steps", _training_scores(sweep.table)
     scores = {
         int(config): own.sort_values("seed")["score"].to_numpy(float)
         for config, own in rows.groupby("config")
@@ -64,8 +68,8 @@ def final(sweep) -> Final:
     return Final(scores, what, float(good.min()) if len(good) else np.nan)
 
 
-def _in_training(table):
-    """A row per config and seed, with the mean return of the last episodes as its score."""
+def _training_scores(table):
+    """Table with a row per config and seed, whose score is the mean return of the last episodes."""
     import pandas as pd
 
     rows = []
@@ -78,8 +82,8 @@ def _in_training(table):
     return pd.DataFrame(rows, columns=["config", "seed", "score"])
 
 
-def groups(sweep, fields: Sequence[str]) -> list[Group]:
-    """The configs that have rows, by their values in `fields`, in order.
+def group_configs(sweep, fields: Sequence[str]) -> list[Group]:
+    """Groups the configs that have rows by their values in `fields`, in order.
 
     Raises ValueError for an unknown field, and for a sweep without a row.
     """
@@ -92,18 +96,18 @@ def groups(sweep, fields: Sequence[str]) -> list[Group]:
     found: dict[tuple, list[int]] = {}
     for config, point in enumerate(sweep.about["points"]):
         if config in there:
-            found.setdefault(tuple(_plain(point.get(f)) for f in fields), []).append(config)
-    ranks = [ordered(v[i] for v in found) for i in range(len(fields))]
+            found.setdefault(tuple(_to_hashable(point.get(f)) for f in fields), []).append(config)
+    ranks = [order_values(v[i] for v in found) for i in range(len(fields))]
     place = lambda values: [r.index(v) for r, v in zip(ranks, values, strict=True)]  # noqa: E731
     return [Group(values, found[values]) for values in sorted(found, key=place)]
 
 
-def _plain(value) -> Hashable:
+def _to_hashable(value) -> Hashable:
     return tuple(value) if isinstance(value, list) else value
 
 
-def ordered(values: Iterable) -> list:
-    """A field's values, each once: numbers by their size, then all else as it came."""
+def order_values(values: Iterable) -> list:
+    """Orders a field's values, each once: numbers by size, then all else as it came."""
     values = dict.fromkeys(values)
     numbers = sorted(v for v in values if is_number(v))
     return [*numbers, *(v for v in values if not is_number(v))]
@@ -114,7 +118,7 @@ def is_number(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """A field's value for people: 0.001, 64 x 64, True, CNN."""
+    """Formats a field's value for people: 0.001, 64 x 64, True, CNN."""
     if is_number(value):
         return f"{value:g}"
     if isinstance(value, (tuple, list)):
@@ -123,7 +127,7 @@ def text(value: Any) -> str:
 
 
 def estimate(scores: np.ndarray) -> Estimate:
-    """The IQM of scores [tasks, runs] and its 95 % interval; NaN where there is none."""
+    """Interquartile mean of scores [tasks, runs] and its 95 % interval; NaN where there is none."""
     scores = np.atleast_2d(scores)
     if np.isnan(scores).any():
         return Estimate(np.nan, np.nan, np.nan)
@@ -133,8 +137,9 @@ def estimate(scores: np.ndarray) -> Estimate:
     return Estimate(value, *statistics.interval(statistics.iqm, scores))
 
 
-def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
-    """The final scores of a comparison, agent -> [environments, runs], and what they are.
+def scores_by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
+    """Arranges the final scores of a comparison, agent -> [environments, runs], and says what they
+    are.
 
     Of several environments, scores go from 0, the worst run there, to 1, the best one; those that
     some agent has no score in are left out, and of each agent runs beyond its fewest.
@@ -142,7 +147,7 @@ def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     """
     done, found = final(sweep), {}
     fields = ["agent", *(f for f in sweep.fields if f == "env")]
-    for group in groups(sweep, fields):
+    for group in group_configs(sweep, fields):
         if own := [done.scores[c] for c in group.configs if c in done.scores]:
             found[group.values] = np.concatenate(own)
     agents = list(dict.fromkeys(values[0] for values in found))
@@ -166,8 +171,8 @@ def by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     return scores, what
 
 
-class Part(NamedTuple):
-    """A Sweep, or some of its configs."""
+class SweepSlice(NamedTuple):
+    """Tables of some of a Sweep's configs; figures take it as they take a Sweep."""
 
     about: dict[str, Any]
     fields: list[str]
@@ -176,21 +181,22 @@ class Part(NamedTuple):
     scores: Any
 
 
-def by_env(sweep) -> dict[str, Part]:
-    """The parts of a comparison over several environments, each over agents alone."""
+def split_by_env(sweep) -> dict[str, SweepSlice]:
+    """Splits a comparison over several environments into one over agents for each environment."""
     parts = {}
-    for (name,), configs in groups(sweep, ["env"]):
+    for (name,), configs in group_configs(sweep, ["env"]):
         tables = (
             t[t["config"].isin(configs)] for t in (sweep.table, sweep.evaluations, sweep.scores)
         )
         environments = {name: sweep.about["environments"][name]}
         about = {**sweep.about, "environments": environments}
-        parts[name] = Part(about, [f for f in sweep.fields if f != "env"], *tables)
+        parts[name] = SweepSlice(about, [f for f in sweep.fields if f != "env"], *tables)
     return parts
 
 
-def threshold(sweep) -> float | None:
-    """From where on the sweep's environment counts as solved; None if it is not always the same."""
+def solved_threshold(sweep) -> float | None:
+    """Return from which on the sweep's environment counts as solved; None if it is not always the
+    same."""
     if any(f == "env" or f.startswith("env.") for f in sweep.fields):
         return None
     if sweep.about["kind"] == "comparison":
@@ -200,14 +206,17 @@ def threshold(sweep) -> float | None:
 
 
 class Curves(NamedTuple):
+    """Learning curves of a sweep on one grid of environment steps."""
+
     steps: np.ndarray  # [points]
     returns: dict[
         int, np.ndarray
     ]  # config -> [seeds, points]; NaN before an episode ended, and after the end
 
 
-def curves(sweep, window: int = 20, points: int = 60) -> Curves:
-    """Returns over training, the mean of each run's last `window` episodes, on one grid of steps.
+def return_curves(sweep, window: int = 20, points: int = 60) -> Curves:
+    """Interpolates returns over training, the mean of each run's last `window` episodes, to one
+    grid of steps.
 
     A run that stopped at its target stays where it was; one that diverged counts, from its end on,
     as the worst value of the sweep.

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def moving_mean(returns: np.ndarray, counts: np.ndarray, window: int) -> np.ndarray:
-    """The mean of each seed's last `window` episodes (of all so far, while they are fewer).
+    """Moving mean over each seed's last `window` episodes (over all so far, while they are fewer).
 
     returns: [seeds, iterations] means over `counts` episodes. Whole iterations are taken, as few
     as hold so many episodes. NaN before the first one.
@@ -20,7 +20,7 @@ def moving_mean(returns: np.ndarray, counts: np.ndarray, window: int) -> np.ndar
 
 
 def pointwise_interval(values: np.ndarray) -> np.ndarray:
-    """The 95 % bootstrap interval [2, points] of the mean over seeds, of values [seeds, points]."""
+    """Bootstrap interval [2, points] of 95 % for the mean over seeds of values [seeds, points]."""
     seeds = len(values)
     times_drawn = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), 2000)
     return np.percentile(times_drawn @ values / seeds, (2.5, 97.5), axis=0)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from jaxpg.experiment.analysis.bootstrap import finite, interval, per_task
+from jaxpg.experiment.analysis.bootstrap import align_to_tasks, interval, replace_diverged
 
 
 class Estimate(NamedTuple):
-    """A value and its confidence interval: numbers, or arrays with an interval for each."""
+    """Estimate with its confidence interval: numbers, or arrays with an interval for each."""
 
     value: float | np.ndarray
     low: float | np.ndarray
@@ -25,63 +25,64 @@ class Estimate(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """How soon runs reach a threshold, those counted in that never do."""
+    """Sample efficiency: how soon runs reach a threshold, counting those that never do."""
 
     median: Estimate  # environment steps; inf where too few runs get there
     share: Estimate  # of the runs that reach it
 
 
 def iqm(scores, *, diverged=None):
-    """The interquartile mean, of the runs of all tasks together: [..., tasks, runs] -> [...].
+    """Interquartile mean of the runs of all tasks together: [..., tasks, runs] -> [...].
 
     As in the paper's own code, floor(count / 4) scores are taken off at either end, so that of 10
     runs the middle 6 remain: `scipy.stats.trim_mean(scores, 0.25)`.
     """
-    scores = finite(scores, diverged)
+    scores = replace_diverged(scores, diverged)
     scores = scores.reshape(*scores.shape[:-2], -1)
     cut = scores.shape[-1] // 4
     return np.sort(scores)[..., cut : scores.shape[-1] - cut].mean(-1)
 
 
 def mean(scores, *, diverged=None):
-    """The mean of the tasks' means: [..., tasks, runs] -> [...]."""
-    return finite(scores, diverged).mean((-2, -1))
+    """Mean of the tasks' means: [..., tasks, runs] -> [...]."""
+    return replace_diverged(scores, diverged).mean((-2, -1))
 
 
 def median(scores, *, diverged=None):
-    """The median of the tasks' means: [..., tasks, runs] -> [...]. Of one task, it is the mean."""
-    return np.median(finite(scores, diverged).mean(-1), -1)
+    """Median of the tasks' means: [..., tasks, runs] -> [...]. Of one task, it is the mean."""
+    return np.median(replace_diverged(scores, diverged).mean(-1), -1)
 
 
 def optimality_gap(scores, target: float = 1.0, *, diverged=None):
-    """By how much scores fall short of a target, more than which counts for nothing.
+    """Optimality gap: the mean shortfall of scores from a target, beyond which nothing counts.
 
     [..., tasks, runs] -> [...]: the mean of max(target - score, 0). Smaller is better.
     """
     if not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
-    return np.maximum(target - finite(scores, diverged), 0).mean((-2, -1))
+    return np.maximum(target - replace_diverged(scores, diverged), 0).mean((-2, -1))
 
 
 def normalize(scores, low, high) -> np.ndarray:
-    """(score - low) / (high - low), with low and high a number or one per task; NaN stays NaN.
+    """Normalizes scores to (score - low) / (high - low), low and high a number or one per task; NaN
+    stays NaN.
 
     [tasks, runs] -> [tasks, runs]. Raises ValueError unless low < high, both finite.
     """
     scores = np.atleast_2d(np.asarray(scores, float))
-    bottom, top = per_task("low", low, scores), per_task("high", high, scores)
+    bottom, top = align_to_tasks("low", low, scores), align_to_tasks("high", high, scores)
     if not (np.isfinite(bottom) & np.isfinite(top) & (bottom < top)).all():
         raise ValueError(f"low={low!r}, high={high!r}: allowed is low < high, both finite")
     return (scores - bottom) / (top - bottom)
 
 
 def performance_profile(scores, thresholds, *, diverged=None, **options) -> Estimate:
-    """The share of runs that score above each of `thresholds` [k], with pointwise bands.
+    """Performance profile: the share of runs above each of `thresholds` [k], with pointwise bands.
 
     value, low, high: [k]. The paper's run-score distribution: the mean over tasks of the share of
     the task's runs. options: as for `interval`; raises what it raises.
     """
-    scores, thresholds = finite(scores, diverged), np.asarray(thresholds, float)
+    scores, thresholds = replace_diverged(scores, diverged), np.asarray(thresholds, float)
     if thresholds.ndim != 1 or not thresholds.size or not np.isfinite(thresholds).all():
         raise ValueError(f"thresholds={thresholds!r}: allowed is a vector of finite numbers")
 
@@ -90,13 +91,13 @@ def performance_profile(scores, thresholds, *, diverged=None, **options) -> Esti
 
 
 def probability_of_improvement(x, y, *, diverged=None, **options) -> Estimate:
-    """P(X > Y): how often a run of X beats one of Y on the same task, averaged over tasks.
+    """Probability P(X > Y) that a run of X beats one of Y on the same task, averaged over tasks.
 
     x: [tasks, runs], y: [tasks, runs of y]. Of each task it is Mann and Whitney's U over the number
     of pairs; a tie counts half. options: as for `interval`; raises what it raises, and ValueError
     for different numbers of tasks.
     """
-    x, y = finite(x, diverged, "x"), finite(y, diverged, "y")
+    x, y = replace_diverged(x, diverged, "x"), replace_diverged(y, diverged, "y")
     if len(x) != len(y):
         raise ValueError(f"y: has {len(y)} tasks, allowed is as many as x, {len(x)}")
 
@@ -108,7 +109,7 @@ def probability_of_improvement(x, y, *, diverged=None, **options) -> Estimate:
 
 
 def steps_to(steps, values, threshold: float) -> np.ndarray:
-    """The environment steps at which each run first has a value >= threshold, inf if it never has.
+    """Environment steps at which each run first has a value >= threshold; inf if it never has.
 
     steps: [iterations]; values: [runs, iterations], of which NaN ("no data") is never enough.
     Returns [runs]. Raises ValueError for steps that do not increase or do not fit the values.
@@ -126,7 +127,7 @@ def steps_to(steps, values, threshold: float) -> np.ndarray:
 
 
 def sample_efficiency(steps, **options) -> Reached:
-    """The median of the runs' `steps_to`, [runs], and the share that got there, with intervals.
+    """Median of the runs' `steps_to`, [runs], and the share that got there, with intervals.
 
     The median's interval is the bootstrap's, of ranks, for which inf is just the last; an end that
     falls between two runs is moved out to the next. The share's is Wilson's. options: as for
@@ -150,7 +151,7 @@ def sample_efficiency(steps, **options) -> Reached:
 
 
 def compare(scores: Mapping, *, target: float = 1.0, diverged=None, **options):
-    """A pandas table of algorithms, {name: scores [tasks, runs]}: a row per name.
+    """Compares algorithms, {name: scores [tasks, runs]}, in a pandas table: a row per name.
 
     Columns: `runs` (per task), `mean`, `median`, `iqm`, `low` and `high` (the interval of the IQM;
     NaN with one run), `optimality_gap` to `target`. options: as for `interval`; raises what it
@@ -159,7 +160,7 @@ def compare(scores: Mapping, *, target: float = 1.0, diverged=None, **options):
     import pandas as pd
 
     rows = {}
-    for name, x in _same_tasks(scores, diverged).items():
+    for name, x in _check_tasks(scores, diverged).items():
         ends = interval(iqm, x, **options) if x.shape[1] > 1 else (np.nan, np.nan)
         values = mean(x), median(x), iqm(x), *ends, optimality_gap(x, target)
         rows[name] = x.shape[1], *map(float, values)
@@ -170,20 +171,23 @@ def compare(scores: Mapping, *, target: float = 1.0, diverged=None, **options):
 
 
 def improvements(scores: Mapping, *, diverged=None, **options):
-    """A pandas table of `probability_of_improvement`, {name: scores [tasks, runs]}: a row per pair.
+    """Compares all pairs of {name: scores [tasks, runs]} by `probability_of_improvement`, in a
+    pandas table.
 
     Columns: `x`, `y`, `probability` (that x beats y; that y beats x is 1 minus it), `low`, `high`.
     options and errors: as for `compare`, but one run is an error.
     """
     import pandas as pd
 
-    pairs = itertools.combinations(_same_tasks(scores, diverged).items(), 2)
+    pairs = itertools.combinations(_check_tasks(scores, diverged).items(), 2)
     rows = [(a, b, *probability_of_improvement(x, y, **options)) for (a, x), (b, y) in pairs]
     return pd.DataFrame(rows, columns=["x", "y", "probability", "low", "high"])
 
 
-def _same_tasks(scores: Mapping, diverged) -> dict[str, np.ndarray]:
-    arrays = {name: finite(x, diverged, f"scores[{name!r}]") for name, x in scores.items()}
+def _check_tasks(scores: Mapping, diverged) -> dict[str, np.ndarray]:
+    arrays = {
+        name: replace_diverged(x, diverged, f"scores[{name!r}]") for name, x in scores.items()
+    }
     shapes = [x.shape for x in arrays.values()]
     if not shapes or any(len(s) != 2 or s[0] != shapes[0][0] for s in shapes):
         raise ValueError(

@@ -33,7 +33,7 @@ SOLVED |= {
 
 
 def solved(environment: str | dict[str, Any]) -> float | None:
-    """The mean return from which on an environment counts as solved; None if nobody says.
+    """Mean return from which on an environment counts as solved; None where no source gives one.
 
     environment: a name, or what a run folder says of its environment, {"name": ..., **params}. It
     has a threshold only under its default parameters: 475 is out of reach where a pole may
@@ -49,8 +49,8 @@ def solved(environment: str | dict[str, Any]) -> float | None:
     return SOLVED[name] if same else None
 
 
-def source(name: str) -> str:
-    """Who says so, in a few words."""
+def threshold_source(name: str) -> str:
+    """Source of an environment's threshold, in a few words."""
     name = name.replace("Positions-jaxpg", "-v1")
     if name in _GYMNASIUM:
         return "Gymnasium's threshold"

@@ -14,7 +14,12 @@ from jaxpg.core.machine import collector_paused
 from jaxpg.core.parallel.lanes import Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.metrics import _split, append_rows, metric_rows, truncate_rows
+from jaxpg.experiment.callbacks.metrics import (
+    append_rows,
+    metric_rows,
+    split_metrics,
+    truncate_rows,
+)
 
 _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with training
 
@@ -61,7 +66,7 @@ def evaluation(
 
     def write(event: Event) -> None:
         if path and "eval/greedy" in event.metrics:
-            measured = {n: m[:, None] for n, m in _split(event)[1].items() if n in MEASURES}
+            measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if n in MEASURES}
             header, rows = metric_rows(event, measured)
             append_rows(path, [name.removeprefix("eval/") for name in header], rows)
 
@@ -73,7 +78,7 @@ MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std"
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes"))
 def _evaluate(agent, cfg, env, state, key, iteration, episodes):
-    """The measurements, each [] or [seeds]."""
+    """Evaluates greedy and sampled episodes; each measurement is [] or [seeds]."""
 
     def own(key):
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), iteration))

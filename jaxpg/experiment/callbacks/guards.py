@@ -10,14 +10,11 @@ from jaxpg.core.config import unknown
 from jaxpg.core.parallel.processes import replicate
 from jaxpg.core.run import Callback, Event
 from jaxpg.experiment.callbacks.evaluation import MEASURES
-from jaxpg.experiment.callbacks.metrics import (
-    _mean,
-    _split,
-)
+from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
 
 
 class NonFiniteError(FloatingPointError):
-    """A leaf of the training state holds a NaN or an infinity."""
+    """Error of a training state that holds a NaN or an infinity."""
 
 
 def nan_guard() -> Callback:
@@ -29,7 +26,7 @@ def nan_guard() -> Callback:
 
     def look(event: Event) -> None:
         seeded = max(m.ndim for m in event.metrics.values()) == 2
-        finite = np.asarray(replicate(_finite(event.state, seeded)))
+        finite = np.asarray(replicate(finite_leaves(event.state, seeded)))
         if finite.all():
             return
         paths = [p for p, x in jax.tree_util.tree_leaves_with_path(event.state) if _floating(x)]
@@ -54,8 +51,8 @@ def _floating(x) -> bool:
 
 
 @functools.partial(jax.jit, static_argnames="seeded")
-def _finite(state, seeded: bool):
-    """Whether all of a floating leaf is finite: [leaves], or [leaves, seeds]."""
+def finite_leaves(state, seeded: bool):
+    """True for each floating leaf that is finite: [leaves], or [leaves, seeds]."""
     leaves = filter(_floating, jax.tree.leaves(state))
     return jnp.stack([jnp.isfinite(x).all(tuple(range(int(seeded), x.ndim))) for x in leaves])
 
@@ -72,12 +69,12 @@ def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) 
         raise ValueError(f"target={target!r}: allowed is a finite number")
 
     def reached(event: Event) -> bool:
-        series, measured = _split(event)
+        series, measured = split_metrics(event)
         if metric not in measured and metric not in series:
             if metric.startswith("eval/"):
                 return False  # not measured after every chunk
             raise unknown("metric", metric, [*series, *measured, *MEASURES])
-        values = measured[metric] if metric in measured else _mean(series, metric)
+        values = measured[metric] if metric in measured else mean_metric(series, metric)
         return bool((values >= target).all() if all_seeds else (values >= target).any())
 
     return Callback(on_metrics=reached)

@@ -29,7 +29,7 @@ def metrics_files(
     truncate_rows(lines, iteration)
 
     def write(event: Event) -> None:
-        header, rows = metric_rows(event, _split(event)[0], only)
+        header, rows = metric_rows(event, split_metrics(event)[0], only)
         append_rows(table, header, rows)
         line = "{" + ", ".join(f"{json.dumps(name)}: %s" for name in header) + "}\n"
         no_number = {"": "null", "inf": "null", "-inf": "null"}  # JSON cannot say infinity
@@ -39,16 +39,18 @@ def metrics_files(
     return Callback(on_metrics=write)
 
 
-def _split(event: Event) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The agent's metrics [seeds, chunk], and what callbacks measured [seeds]; sorted by name."""
+def split_metrics(event: Event) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Splits an event's metrics, sorted by name, into the agent's series [seeds, chunk] and what
+    callbacks measured [seeds]."""
     metrics = dict(sorted(event.metrics.items()))
     rank = max(np.ndim(m) for m in metrics.values())
     series = {n: np.atleast_2d(m) for n, m in metrics.items() if np.ndim(m) == rank}
     return series, {n: np.atleast_1d(m) for n, m in metrics.items() if n not in series}
 
 
-def _mean(series: dict[str, np.ndarray], name: str, axis: int | None = -1) -> np.ndarray:
-    """The mean of what there is, per episode where a metric is one of episodes; NaN if nothing."""
+def mean_metric(series: dict[str, np.ndarray], name: str, axis: int | None = -1) -> np.ndarray:
+    """Mean of a series along an axis without its NaNs, each episode counting once for a metric of
+    episodes; NaN where there is no data."""
     values = series[name].astype(float)
     weight = ~np.isnan(values)
     if name.startswith("episode/") and name != "episode/count":
@@ -61,8 +63,8 @@ def _mean(series: dict[str, np.ndarray], name: str, axis: int | None = -1) -> np
 def metric_rows(
     event: Event, series: dict[str, np.ndarray], only: Sequence[int] | None = None
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and rows of series [seeds, k] whose last iteration is the event's; of all seeds, or
-    `only` these.
+    """Formats series [seeds, k], whose last iteration is the event's, as header and rows; of all
+    seeds, or `only` these.
 
     Floats are the shortest text that gives them again in their own precision.
     """
@@ -77,6 +79,7 @@ def metric_rows(
 
 
 def append_rows(path: Path, header: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    """Appends rows to a CSV file, after the header if the file is new."""
     with path.open("a") as file:
         if file.tell() == 0:
             file.write(",".join(header) + "\n")
@@ -84,7 +87,8 @@ def append_rows(path: Path, header: Iterable[str], rows: Iterable[tuple[str, ...
 
 
 def truncate_rows(path: Path, iteration: int) -> None:
-    """Cuts a file off after its last whole row of an iteration <= `iteration`; keeps its header."""
+    """Truncates a file after its last complete row of an iteration <= `iteration`; keeps its
+    header."""
     if not path.exists():
         return
     keep = 0

@@ -1,37 +1,67 @@
 """A progress bar on stderr."""
 
 import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxpg.core.run import Callback, Event
-from jaxpg.experiment.callbacks.metrics import _mean, _split
+from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
 from jaxpg.experiment.text import format_count
 
 
-def progress(label: str = "") -> Callback:
-    """A bar on stderr: environment steps/s of all seeds together, from the end of the first chunk
-    on (so without its compilation), the mean return of the episodes that ended in the newest
-    chunk, the newest greedy evaluation, and the time that is left. If stderr is no terminal,
-    a line every 10 %.
-    """
+class Bar(NamedTuple):
+    """Progress bar on stderr; if that is no terminal, a line every 10 %."""
+
+    show: Callable[[float, Sequence[str]], None]  # the share that is done, and notes beside it
+    stop: Callable[[], None]
+
+
+def progress_bar(label: str = "", begin: float = 0.0) -> Bar:
+    """Makes a bar. begin: the share that was done before."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
     columns = BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}")
     bar = Progress(*[TextColumn(label)][: bool(label)], *columns, console=console, expand=True)
-    task = bar.add_task("", total=1.0, note="")
-    first, tenths, evaluated = None, 0, np.nan
+    task, tenths = bar.add_task("", total=1.0, note=""), int(10 * begin)
+
+    def show(share: float, notes: Sequence[str]) -> None:
+        nonlocal tenths
+        note = "  ".join(notes)
+        if console.is_terminal:
+            bar.start()
+            bar.update(task, completed=share, note=note)
+        elif int(share * 10 + 1e-9) > tenths:
+            tenths = int(share * 10 + 1e-9)
+            console.print(f"{label}  {share:4.0%}  {note}".strip(), highlight=False)
+
+    def stop() -> None:
+        if console.is_terminal:
+            bar.stop()
+
+    return Bar(show, stop)
+
+
+def progress(label: str = "") -> Callback:
+    """Shows a bar on stderr: environment steps/s of all seeds together, from the end of the first
+    chunk on (so without its compilation), the mean return of the episodes that ended in the newest
+    chunk, the newest greedy evaluation, and the time that is left. If stderr is no terminal,
+    a line every 10 %.
+    """
+    bar = progress_bar(label)
+    first, evaluated = None, np.nan
 
     def show(event: Event) -> None:
-        nonlocal first, tenths, evaluated
-        series, measured = _split(event)
+        nonlocal first, evaluated
+        series, measured = split_metrics(event)
         done, now = event.iteration / event.num_iters, time.perf_counter()
         first = first or (now, event.env_steps, done)
         evaluated = measured.get("eval/greedy", evaluated)
-        notes = [f"return {_number(_mean(series, 'episode/return', axis=None))}"]
+        notes = [f"return {_number(mean_metric(series, 'episode/return', axis=None))}"]
         if not np.isnan(evaluated).all():
             notes += [f"eval {_number(np.mean(evaluated))}"]
         if done > first[2]:
@@ -39,15 +69,9 @@ def progress(label: str = "") -> Callback:
             left = (1 - done) / (done - first[2]) * (now - first[0])
             notes = [f"{format_count(steps / (now - first[0]))} steps/s", *notes]
             notes += [f"ETA {timedelta(seconds=round(left))}"]
-        note = "  ".join(notes)
-        if console.is_terminal:
-            bar.start()
-            bar.update(task, completed=done, note=note)
-        elif int(done * 10) > tenths:
-            tenths = int(done * 10)
-            console.print(f"{label}  {done:4.0%}  {note}".strip(), highlight=False)
+        bar.show(done, notes)
 
-    return Callback(on_metrics=show, on_end=lambda _: console.is_terminal and bar.stop())
+    return Callback(on_metrics=show, on_end=lambda _: bar.stop())
 
 
 def _number(x: float) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.core.run import Callback, Event
-from jaxpg.experiment.callbacks.metrics import _mean, _split
+from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
+from jaxpg.experiment.extras import require_extra
 
 
 def tensorboard(folder: str | Path) -> Callback:
@@ -13,22 +14,19 @@ def tensorboard(folder: str | Path) -> Callback:
 
     Every iteration's numbers are in `metrics.csv`. Raises ImportError without tensorboardX.
     """
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        hint = "tensorboardX is not installed: pip install 'jaxpg[tensorboard]'"
-        raise ImportError(hint) from error
+    require_extra("tensorboard", "tensorboardX", "TensorBoard")
+    from tensorboardX import SummaryWriter
 
     writers = []
 
     def write(event: Event) -> None:
-        series, measured = _split(event)
+        series, measured = split_metrics(event)
         seeds, count = next(iter(series.values())).shape
         if not writers:  # what a killed run wrote after the point of resumption is hidden
             begin = event.env_steps - count * (event.env_steps // event.iteration)
             for seed in range(seeds):
                 writers.append(SummaryWriter(str(Path(folder, f"seed-{seed}")), purge_step=begin))
-        means = {name: _mean(series, name) for name in series} | measured
+        means = {name: mean_metric(series, name) for name in series} | measured
         for seed, writer in enumerate(writers):
             for name, values in means.items():
                 if not np.isnan(values[seed]):

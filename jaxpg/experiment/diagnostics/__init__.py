@@ -1,44 +1,43 @@
-"""Diagnostics: the variance and bias of gradient estimators, and probes of a learner."""
+"""Diagnostics of policy gradients: `jaxpg.diagnostics`.
 
-from jaxpg.experiment.diagnostics.estimators import (
-    GradientStats as GradientStats,
+learner.py    the policy and the critic in an agent's state
+episodes.py   whole episodes under the sampled policy
+gradients.py  estimators of the gradient, their variance and bias
+critic.py     explained variance, and a critic fitted to returns
+probes.py     what a run measures of its policy while it trains
+"""
+
+from jaxpg.experiment.diagnostics.critic import explained_variance, fit_value
+from jaxpg.experiment.diagnostics.episodes import Episodes, collect
+from jaxpg.experiment.diagnostics.gradients import (
+    GradientStats,
+    episode_gradients,
+    gradient_estimators,
+    gradient_stats,
 )
-from jaxpg.experiment.diagnostics.estimators import (
-    Parts as Parts,
+from jaxpg.experiment.diagnostics.learner import Parts, parts
+from jaxpg.experiment.diagnostics.probes import (
+    UpdateSize,
+    policy_entropy,
+    policy_kl,
+    probe,
+    update_size,
 )
-from jaxpg.experiment.diagnostics.estimators import (
-    collect as collect,
-)
-from jaxpg.experiment.diagnostics.estimators import (
-    episode_gradients as episode_gradients,
-)
-from jaxpg.experiment.diagnostics.estimators import (
-    explained_variance as explained_variance,
-)
-from jaxpg.experiment.diagnostics.estimators import (
-    fit_value as fit_value,
-)
-from jaxpg.experiment.diagnostics.estimators import (
-    gradient_estimators as gradient_estimators,
-)
-from jaxpg.experiment.diagnostics.estimators import (
-    gradient_stats as gradient_stats,
-)
-from jaxpg.experiment.diagnostics.estimators import (
-    parts as parts,
-)
-from jaxpg.experiment.diagnostics.probe import (
-    UpdateSize as UpdateSize,
-)
-from jaxpg.experiment.diagnostics.probe import (
-    policy_entropy as policy_entropy,
-)
-from jaxpg.experiment.diagnostics.probe import (
-    policy_kl as policy_kl,
-)
-from jaxpg.experiment.diagnostics.probe import (
-    probe as probe,
-)
-from jaxpg.experiment.diagnostics.probe import (
-    update_size as update_size,
-)
+
+__all__ = [
+    "Episodes",
+    "GradientStats",
+    "Parts",
+    "UpdateSize",
+    "collect",
+    "episode_gradients",
+    "explained_variance",
+    "fit_value",
+    "gradient_estimators",
+    "gradient_stats",
+    "parts",
+    "policy_entropy",
+    "policy_kl",
+    "probe",
+    "update_size",
+]

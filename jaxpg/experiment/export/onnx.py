@@ -28,15 +28,15 @@ REDUCTIONS = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min"
 
 
 class Graph(NamedTuple):
-    """A model in the making. A value is the name of a tensor if it depends on the input, else an
-    array."""
+    """Graph of an ONNX model in the making. A value is the name of a tensor if it depends on the
+    input, else an array."""
 
     nodes: list
     tensors: list
     batch: Any  # the symbolic size
 
     def add(self, op: str, *values, outputs: int = 1, **attributes):
-        """A node; returns the name of what it gives, or the names."""
+        """Adds a node; returns the name of its output, or the names."""
         import onnx
 
         names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
@@ -45,6 +45,7 @@ class Graph(NamedTuple):
         return names[0] if outputs == 1 else names
 
     def name(self, value) -> str:
+        """Name of a value; an array is stored under a new one."""
         if isinstance(value, str):
             return value
         import onnx
@@ -54,7 +55,7 @@ class Graph(NamedTuple):
         return name
 
     def shape(self, dims: tuple):
-        """A shape as a value; the size of the batch is known when the model runs."""
+        """Converts a shape to a value; the size of the batch is known when the model runs."""
         if all(isinstance(n, int) for n in dims):
             return np.array(dims, np.int64)
         if any(not isinstance(n, int) and n != self.batch for n in dims):
@@ -83,7 +84,7 @@ def write(policy, path: Path) -> None:
     graph = Graph([], [], batch)
     first = next(iter(inputs))
     graph.nodes.append(onnx.helper.make_node("Shape", [first], ["batch_size"], start=0, end=1))
-    values = _walk(graph, closed.jaxpr, closed.consts, [*weights, *inputs])
+    values = _add_jaxpr(graph, closed.jaxpr, closed.consts, [*weights, *inputs])
     for name, value in zip(outputs, values, strict=True):
         graph.nodes.append(onnx.helper.make_node("Identity", [graph.name(value)], [name]))
 
@@ -110,8 +111,8 @@ def write(policy, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _walk(graph: Graph, jaxpr, consts, args) -> list:
-    """Adds what a jaxpr does; returns its results."""
+def _add_jaxpr(graph: Graph, jaxpr, consts, args) -> list:
+    """Adds the equations of a jaxpr; returns its results."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(x):
@@ -127,20 +128,20 @@ def _walk(graph: Graph, jaxpr, consts, args) -> list:
         sizes = [n for x in eqn.outvars for n in x.aval.shape]
         if name in CALLS:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            found = _walk(
+            found = _add_jaxpr(
                 graph, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values
             )
         elif not any(isinstance(x, str) for x in values) and all(isinstance(n, int) for n in sizes):
             found = eqn.primitive.bind(*values, **eqn.params)
             found = found if eqn.primitive.multiple_results else [found]
         else:
-            found = _add(graph, name, eqn, values)
+            found = _add_primitive(graph, name, eqn, values)
             found = found if isinstance(found, list) else [found]
         known |= dict(zip(eqn.outvars, found, strict=True))
     return [read(x) for x in jaxpr.outvars]
 
 
-def _add(graph: Graph, name: str, eqn, values: list):
+def _add_primitive(graph: Graph, name: str, eqn, values: list):
     """Adds one primitive."""
     p, (out, *_) = eqn.params, [x.aval for x in eqn.outvars]
     x, shape = values[0], eqn.invars[0].aval.shape
@@ -168,10 +169,10 @@ def _add(graph: Graph, name: str, eqn, values: list):
         case "select_n" if len(values) == 3 and np.dtype(kind).kind == "b":
             return graph.add("Where", x, values[2], values[1])
         case "convert_element_type":
-            return _cast(graph, x, out.dtype)
+            return _add_cast(graph, x, out.dtype)
         case "argmax" | "argmin" if len(p["axes"]) == 1:
             op = {"argmax": "ArgMax", "argmin": "ArgMin"}[name]
-            return _cast(graph, graph.add(op, x, axis=p["axes"][0], keepdims=0), out.dtype)
+            return _add_cast(graph, graph.add(op, x, axis=p["axes"][0], keepdims=0), out.dtype)
         case "reshape" | "squeeze" if p.get("dimensions") is None or name == "squeeze":
             return graph.add("Reshape", x, graph.shape(out.shape))
         case "broadcast_in_dim":
@@ -187,14 +188,14 @@ def _add(graph: Graph, name: str, eqn, values: list):
             sizes, count = np.array(p["sizes"], np.int64), len(p["sizes"])
             return graph.add("Split", x, sizes, axis=p["axis"], outputs=count)
         case "slice":
-            return _slice(graph, x, shape, p)
+            return _add_slice(graph, x, shape, p)
         case "dot_general":
-            return _dot(graph, eqn, values)
-        case "gather" if (axis := _rows(eqn)) is not None:
+            return _add_dot(graph, eqn, values)
+        case "gather" if (axis := _gathered_axis(eqn)) is not None:
             index = graph.add("Reshape", values[1], graph.shape(eqn.invars[1].aval.shape[:-1]))
             return graph.add("Gather", x, index, axis=axis)
         case "conv_general_dilated" if set(p["lhs_dilation"]) == {1} == {p["batch_group_count"]}:
-            return _conv(graph, p, *values)
+            return _add_conv(graph, p, *values)
     able = sorted({*ALIKE, *REDUCTIONS, "argmax", "broadcast_in_dim", "dot_general", "select_n"})
     raise ValueError(
         f"ONNX: the policy uses {name!r} in a way that has no rule in {Path(__file__).name}; "
@@ -202,13 +203,13 @@ def _add(graph: Graph, name: str, eqn, values: list):
     )
 
 
-def _cast(graph: Graph, x, dtype):
+def _add_cast(graph: Graph, x, dtype):
     import onnx
 
     return graph.add("Cast", x, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
-def _slice(graph: Graph, x, shape: tuple, p: dict):
+def _add_slice(graph: Graph, x, shape: tuple, p: dict):
     most = np.iinfo(np.int64).max  # stands for the whole of an axis
     ends = [most if n == size else n for n, size in zip(p["limit_indices"], shape, strict=True)]
     strides = p["strides"] or [1] * len(ends)
@@ -216,8 +217,8 @@ def _slice(graph: Graph, x, shape: tuple, p: dict):
     return graph.add("Slice", x, *(np.array(list(row), np.int64) for row in rows))
 
 
-def _dot(graph: Graph, eqn, values: list):
-    """MatMul where that is what it is, else Einsum."""
+def _add_dot(graph: Graph, eqn, values: list):
+    """Adds a MatMul where that is what a dot_general is, else an Einsum."""
     (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     m, n = (len(x.aval.shape) for x in eqn.invars[:2])
     if n == 2 and (*left,) == (m - 1,) and (*right,) == (0,) and not left_batch and m > 1:
@@ -235,8 +236,8 @@ def _dot(graph: Graph, eqn, values: list):
     return graph.add("Einsum", *values, equation=equation)
 
 
-def _rows(eqn) -> int | None:
-    """The axis of a gather that picks whole rows along it; None for another kind of gather."""
+def _gathered_axis(eqn) -> int | None:
+    """Axis along which a gather picks whole rows; None for another kind of gather."""
     p, (table, index) = eqn.params, [x.aval.shape for x in eqn.invars]
     d = p["dimension_numbers"]
     if len(d.start_index_map) != 1 or d.collapsed_slice_dims != d.start_index_map:
@@ -248,7 +249,7 @@ def _rows(eqn) -> int | None:
     return axis if p["slice_sizes"] == whole and list(d.offset_dims) == rest else None
 
 
-def _conv(graph: Graph, p: dict, x, kernel):
+def _add_conv(graph: Graph, p: dict, x, kernel):
     d = p["dimension_numbers"]
     y = graph.add(
         "Conv",

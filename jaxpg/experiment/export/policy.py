@@ -14,10 +14,8 @@ This module imports neither gymnax, flax, distrax nor optax, unless it loads a r
 """
 
 import hashlib
-import importlib.util
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from jaxpg.core.config import require_index
 from jaxpg.core.types import Array, Key, Tree
+from jaxpg.experiment.extras import require_extra
+from jaxpg.experiment.files import write_atomically
 
 MAGIC, FORMAT = b"jaxpolicy", b"1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -36,7 +37,7 @@ WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
 
 
 class Policy(NamedTuple):
-    """A policy that has been learnt: `policy(obs)` is the greedy action.
+    """Policy that has been learnt: `policy(obs)` is the greedy action.
 
     about says what it is, as plain JSON values: `agent`, `config`, `environment`, `iteration` and
     `seed` of the run; `observation`, a shape and dtype by path in the observation ("" if it is one
@@ -50,7 +51,7 @@ class Policy(NamedTuple):
 
     @staticmethod
     def load(run: str | Path, *, seed: int = 0, agent=None, env=None) -> "Policy":
-        """The policy of a run folder's newest checkpoint.
+        """Loads the policy of a run folder's newest checkpoint.
 
         seed: which, in a run of several. agent, env: as for `jaxpg.load`. Raises CheckpointError
         for a damaged or missing folder or one without a checkpoint, ValueError for no such seed.
@@ -61,40 +62,41 @@ class Policy(NamedTuple):
 
     @staticmethod
     def of(result, *, seed: int = 0) -> "Policy":
-        """The policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
+        """Extracts the policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
         from jaxpg.experiment.run import checkpoint
 
         agent, cfg, env, state = result[:4]
         seeds = next(iter(result.metrics.values())).shape[:-1]
-        if type(seed) is not int or not 0 <= seed < math.prod(seeds):
-            most = math.prod(seeds) - 1
-            raise ValueError(f"seed={seed!r}: allowed is an integer >= 0 and <= {most}")
+        require_index("seed", seed, math.prod(seeds))
         if seeds:
             state = jax.tree.map(lambda x: x[seed], state)
-        act, obs, action, carry = _flat(agent, cfg, env, state)
+        act, obs, action, carry = _flatten_act(agent, cfg, env, state)
         space = env.core.observation_space(env.core.default_params)
         about = checkpoint.describe(agent, cfg, env) | {
             "iteration": result.iteration,
             "seed": seed,
-            "observation": _paths(obs),
+            "observation": _types_by_path(obs),
             "states": int(space.n) if hasattr(space, "n") else None,
-            "action": _kind(action, 1),
-            "carry": [_kind(x, 1) for x in carry],
-            "versions": checkpoint.versions(),
+            "action": _type_to_dict(action, 1),
+            "carry": [_type_to_dict(x, 1) for x in carry],
+            "versions": checkpoint.package_versions(),
         }
-        return Policy(about, *_pruned(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry))
+        return Policy(
+            about, *_prune_weights(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry)
+        )
 
     def __call__(self, obs: Tree, carry=None, *, key: Key | None = None):
-        """The action for one observation [*obs], or actions [B, *action] for a batch [B, *obs].
+        """Returns the action for one observation [*obs], or actions [B, *action] for a batch [B,
+        *obs].
 
         With a key a sample, else the mode of the policy. A policy with memory returns also its
         carry, to be passed with the next observation; None begins an episode. Observations are as
         the agent saw them in training; discrete ones may be integers too. Each new size of a batch
         compiles once. Raises ValueError for another shape, integer, carry or key.
         """
-        leaves, single = _batch(self.about, obs)
+        leaves, single = _to_batch(self.about, obs)
         size = len(leaves[0])
-        kinds = _specs(self.about["carry"], size)
+        kinds = _types_from_dicts(self.about["carry"], size)
         if carry is None:
             carry = [np.zeros(x.shape, x.dtype) for x in kinds]
         if [np.shape(x) for x in carry] != [x.shape for x in kinds]:
@@ -102,7 +104,7 @@ class Policy(NamedTuple):
                 f"carry of shapes {[np.shape(x) for x in carry]}: allowed are "
                 f"{[x.shape for x in kinds]}, what the policy returned for {size} observations"
             )
-        words = None if key is None else _words(key)
+        words = None if key is None else _key_words(key)
         action, carry = self.act(self.weights, leaves, list(carry), words)
         action = np.asarray(action)[0] if single else np.asarray(action)
         return (action, carry) if kinds else action
@@ -114,24 +116,24 @@ class Policy(NamedTuple):
         for a policy that cannot be traced with a batch of unknown size.
         """
         (size,) = jax_export.symbolic_shape("batch")
-        rest = _specs(self.about["observation"].values(), size), _specs(self.about["carry"], size)
+        rest = (
+            _types_from_dicts(self.about["observation"].values(), size),
+            _types_from_dicts(self.about["carry"], size),
+        )
         weights = [np.asarray(x) for x in self.weights]
         parts = {"weights": b"".join(x.tobytes() for x in weights)}
         for name, words in {"greedy": None, "sampled": WORDS}.items():
             program = jax_export.export(jax.jit(self.act), platforms=platforms)
-            parts[name] = bytes(program(_shapes(weights), *rest, words).serialize())
+            parts[name] = bytes(program(_types_of(weights), *rest, words).serialize())
         about = {k: v for k, v in self.about.items() if k not in ("platforms", "weights", "parts")}
         about |= {
             "platforms": list(platforms),
-            "weights": [_kind(x, 0) for x in weights],
+            "weights": [_type_to_dict(x, 0) for x in weights],
             "parts": {name: len(part) for name, part in parts.items()},
         }
         body = b"".join([json.dumps(about).encode(), b"\n", *parts.values()])
         head = b" ".join([MAGIC, FORMAT, hashlib.sha256(body).hexdigest().encode()])
-        path = Path(path)
-        draft = path.with_name(path.name + ".tmp")
-        draft.write_bytes(head + b"\n" + body)
-        os.replace(draft, path)  # all of it or nothing
+        write_atomically(path, head + b"\n" + body)
 
     def export_onnx(self, path: str | Path) -> None:
         """Writes the greedy policy as an ONNX model. Needs the extra `onnx`.
@@ -140,15 +142,14 @@ class Policy(NamedTuple):
         if it has a memory; outputs `action [batch, *action]` and `next_carry0`, ... Raises
         ValueError for a program that has no rule, naming the primitive, ImportError without onnx.
         """
-        if importlib.util.find_spec("onnx") is None:
-            raise ImportError("ONNX needs the extra: pip install 'jaxpg[onnx]'")
+        require_extra("onnx", "onnx", "ONNX")
         from jaxpg.experiment.export import onnx
 
         onnx.write(self, Path(path))
 
     @staticmethod
     def from_file(path: str | Path) -> "Policy":
-        """A policy that `export` wrote. Needs jax, numpy and flatbuffers.
+        """Reads a policy that `export` wrote. Needs jax, numpy and flatbuffers.
 
         A digest guards the file against accidents, not against malice. Raises ValueError if it is
         another kind of file, a byte of it has changed, or it needs `jax_enable_x64`.
@@ -171,7 +172,7 @@ class Policy(NamedTuple):
         for name, length in about["parts"].items():
             parts[name], rest = rest[:length], rest[length:]
         weights, raw = [], parts["weights"]
-        for x in _specs(about["weights"]):
+        for x in _types_from_dicts(about["weights"]):
             length = math.prod(x.shape) * x.dtype.itemsize
             weights.append(jnp.asarray(np.frombuffer(raw[:length], x.dtype).reshape(x.shape)))
             raw = raw[length:]
@@ -185,9 +186,9 @@ class Policy(NamedTuple):
         return Policy(about, weights, jax.jit(act))
 
 
-def _flat(agent, cfg, env, state: Tree):
-    """`agent.act` on leaves, act(leaves, obs, carry, words), and what it takes and gives for a
-    batch of one: an observation, an action, and the leaves of its carry.
+def _flatten_act(agent, cfg, env, state: Tree):
+    """Returns `agent.act` on leaves, act(leaves, obs, carry, words), and what it takes and gives
+    for a batch of one: an observation, an action, and the leaves of its carry.
 
     The carry has the structure that `act` answers () with, which begins an episode as zeros do.
     """
@@ -212,10 +213,12 @@ def _flat(agent, cfg, env, state: Tree):
     return act, obs, action, carry
 
 
-def _pruned(act: Callable, leaves: list[Array], obs: list, carry: list) -> tuple[list, Callable]:
-    """The leaves that `act` reads, and `act` of these: JAX drops what a program does not read
-    when it lowers it."""
-    shapes = _shapes(leaves), _shapes(obs), _shapes(carry)
+def _prune_weights(
+    act: Callable, leaves: list[Array], obs: list, carry: list
+) -> tuple[list, Callable]:
+    """Returns the leaves that `act` reads, and `act` of these: JAX drops what a program does not
+    read when it lowers it."""
+    shapes = _types_of(leaves), _types_of(obs), _types_of(carry)
     kept = set()
     for words in (None, WORDS):
         program = jax_export.export(jax.jit(act))(*shapes, words)
@@ -230,15 +233,16 @@ def _pruned(act: Callable, leaves: list[Array], obs: list, carry: list) -> tuple
     return [jnp.copy(leaves[i]) for i in sorted(kept)], jax.jit(small)
 
 
-def _batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
-    """The observation's leaves as batches, and whether it was a single one."""
+def _to_batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
+    """Converts an observation to leaves with a batch axis; True beside them if it was a single
+    one."""
     kinds, states = about["observation"], about["states"]
     if states and (x := np.asarray(obs)).dtype.kind in "iu" and x.ndim < 2:
         if x.size and (x.min() < 0 or x.max() >= states):
             raise ValueError(f"obs={obs!r}: allowed are integers >= 0 and < {states}")
         obs = np.eye(states)[x]
     # One array may come as a list of numbers, which is a tree to JAX.
-    given = {"": obs} if list(kinds) == [""] else _by_path(obs)
+    given = {"": obs} if list(kinds) == [""] else _leaves_by_path(obs)
     if given.keys() != kinds.keys():
         raise ValueError(f"obs with parts {list(given)}: allowed are {list(kinds)}")
     leaves, sizes = [], set()
@@ -255,7 +259,8 @@ def _batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
     return leaves, single
 
 
-def _words(key: Key) -> np.ndarray:
+def _key_words(key: Key) -> np.ndarray:
+    """Words of a random key. Raises ValueError for another kind of key."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key={key!r}: allowed is jax.random.key(seed)")
     if key.ndim or str(jax.random.key_impl(key)) != GENERATOR:
@@ -263,22 +268,22 @@ def _words(key: Key) -> np.ndarray:
     return np.asarray(jax.random.key_data(key))
 
 
-def _by_path(tree: Tree) -> dict[str, Any]:
+def _leaves_by_path(tree: Tree) -> dict[str, Any]:
     return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _paths(obs: Tree) -> dict[str, dict]:
-    return {path: _kind(x, 1) for path, x in _by_path(obs).items()}
+def _types_by_path(obs: Tree) -> dict[str, dict]:
+    return {path: _type_to_dict(x, 1) for path, x in _leaves_by_path(obs).items()}
 
 
-def _kind(x, lead: int) -> dict[str, Any]:
+def _type_to_dict(x, lead: int) -> dict[str, Any]:
     """Shape and dtype as JSON values, without the leading axes."""
     return {"shape": list(x.shape[lead:]), "dtype": str(x.dtype)}
 
 
-def _specs(kinds, *lead) -> list[jax.ShapeDtypeStruct]:
+def _types_from_dicts(kinds, *lead) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct((*lead, *k["shape"]), jnp.dtype(k["dtype"])) for k in kinds]
 
 
-def _shapes(leaves: Sequence) -> list[jax.ShapeDtypeStruct]:
+def _types_of(leaves: Sequence) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]

@@ -1,11 +1,12 @@
 """Pictures of runs, sweeps and comparisons: `jaxpg.pictures`."""
 
 from jaxpg.experiment.figures.actions import action_distribution, play
-from jaxpg.experiment.figures.comparisons import efficiency, improvement, profiles
-from jaxpg.experiment.figures.parallel import parallel_coordinates
 from jaxpg.experiment.figures.runs import training_report
 from jaxpg.experiment.figures.style import save
-from jaxpg.experiment.figures.sweeps import curves, heat_map
+from jaxpg.experiment.figures.sweeps.comparisons import efficiency, improvement, profiles
+from jaxpg.experiment.figures.sweeps.curves import curves
+from jaxpg.experiment.figures.sweeps.maps import heat_map
+from jaxpg.experiment.figures.sweeps.parallel import parallel_coordinates
 
 __all__ = [
     "action_distribution",

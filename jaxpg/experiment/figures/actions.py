@@ -11,7 +11,7 @@ from jaxpg.core import spaces
 from jaxpg.core.run import Result
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.run import measured
-from jaxpg.experiment.run.measured import Record
+from jaxpg.experiment.run.measured import MeasuredRun
 from jaxpg.experiment.text import format_count
 
 EPISODES, STEPS = 64, 1000  # of each seed; no episode is longer than these steps
@@ -19,20 +19,20 @@ _REPORT = 0x4E90  # folded into the key: what is played here shares no key with 
 
 
 class Played(NamedTuple):
-    """What the last policy did in whole episodes, "greedy" and "sampled"."""
+    """Episodes of the last policy, "greedy" and "sampled": their lengths and actions."""
 
     lengths: dict[str, np.ndarray]  # [episodes of all seeds] steps
     actions: dict[str, list[np.ndarray]]  # of each seed [steps, dimensions]
     space: Any  # the environment's action space
 
 
-def play(run: str | Path | Result | Record) -> Played:
+def play(run: str | Path | Result | MeasuredRun) -> Played:
     """Plays 64 episodes of each seed, always the same ones, none longer than 1000 steps.
 
     Raises CheckpointError for a run without a checkpoint and ValueError for one without a state, or
     of an agent or environment that no name gives again.
     """
-    agent, cfg, env, state, metrics, *_ = measured.read(run).result()
+    agent, cfg, env, state, metrics, *_ = measured.read_run(run).result()
     if state is None:
         raise ValueError(f"{run}: has no state, allowed is a run whose policy can act")
     steps = min(STEPS, int(np.max(getattr(env.params, "max_steps_in_episode", STEPS))))
@@ -50,9 +50,10 @@ def play(run: str | Path | Result | Record) -> Played:
 
 
 def action_distribution(
-    run: str | Path | Result | Record, width: float = style.WIDE, played: Played | None = None
+    run: str | Path | Result | MeasuredRun, width: float = style.WIDE, played: Played | None = None
 ):
-    """What the policy does over whole episodes, greedy beside sampled, as a matplotlib Figure.
+    """Draws the policy's actions over whole episodes, greedy beside sampled, as a matplotlib
+    Figure.
 
     Discrete actions as bars (dots are single seeds), continuous ones as a histogram of every
     dimension, up to six of them. played: from `play`; None plays here, and raises what it does.
@@ -60,24 +61,24 @@ def action_distribution(
     played = play(run) if played is None else played
     taken, space = played.actions, played.space
     dims = taken["greedy"][0].shape[-1]
-    figure, all_axes = style.panels(min(dims, 6), width if dims > 1 else min(width, 5.0), 2.7)
+    figure, all_axes = style.new_panels(min(dims, 6), width if dims > 1 else min(width, 5.0), 2.7)
     counts = getattr(space, "nvec", None) or [getattr(space, "n", 2)] * dims
     continuous = spaces.kind(space) == "continuous"
     for i, axes in enumerate(all_axes):
         own = {kind: [x[:, i] for x in seeds] for kind, seeds in taken.items()}
         if continuous:
-            _histogram(axes, own)
+            _draw_histogram(axes, own)
         else:
-            _bars(axes, own, int(counts[i]))
+            _draw_bars(axes, own, int(counts[i]))
         axes.set_xlabel("action" if dims == 1 else f"action, dimension {i + 1} of {dims}")
     total = sum(map(len, taken["greedy"]))
     note = f"{len(played.lengths['greedy'])} episodes each, {format_count(total)} greedy steps"
-    style.title(all_axes[0], "Actions over whole episodes", note)
+    style.set_title(all_axes[0], "Actions over whole episodes", note)
     style.legend_below(figure, all_axes[0].get_legend_handles_labels()[0])
     return figure
 
 
-def _bars(axes, own: dict[str, list[np.ndarray]], count: int) -> None:
+def _draw_bars(axes, own: dict[str, list[np.ndarray]], count: int) -> None:
     for i, (kind, seeds) in enumerate(own.items()):
         shares = np.stack([np.bincount(x.astype(int), minlength=count) / len(x) for x in seeds])
         x = np.arange(count) + (i - 0.5) * 0.4
@@ -88,7 +89,7 @@ def _bars(axes, own: dict[str, list[np.ndarray]], count: int) -> None:
     axes.set(ylabel="share of steps", ylim=(0, None))
 
 
-def _histogram(axes, own: dict[str, list[np.ndarray]]) -> None:
+def _draw_histogram(axes, own: dict[str, list[np.ndarray]]) -> None:
     pooled = {kind: np.concatenate(seeds) for kind, seeds in own.items()}
     values = np.concatenate([*pooled.values()])
     least, most = np.nanmin(values), np.nanmax(values)

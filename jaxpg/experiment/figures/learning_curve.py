@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxpg.core.config import require_integer
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.figures import style
@@ -26,20 +27,19 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
 
 
 def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):
-    """What `learning_curve` draws, as a matplotlib Figure, `width` inches wide."""
-    if window < 1:
-        raise ValueError(f"window={window!r}: allowed is an integer >= 1")
+    """Draws what `learning_curve` does, as a matplotlib Figure, `width` inches wide."""
+    require_integer("window", window, 1)
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    records = list(map(measured.read, runs))
-    names = [c.name for c in records]
+    histories = list(map(measured.read_run, runs))
+    names = [c.name for c in histories]
     if len(set(names)) < len(names):
         names = list(map(str, runs))
-    figure = style.blank(width, 4.4)
+    figure = style.new_figure(width, 4.4)
     axes, legend = figure.add_subplot(), []
 
-    for i, (name, curve) in enumerate(zip(names, records, strict=True)):
+    for i, (name, curve) in enumerate(zip(names, histories, strict=True)):
         colour, seeds = COLOURS[i % len(COLOURS)], curve.seeds
         returns = moving_mean(curve.metric("episode/return"), curve.metric("episode/count"), window)
         begun = np.flatnonzero(~np.isnan(returns).any(0))
@@ -59,16 +59,16 @@ def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float =
             fmt="o", markersize=5, markerfacecolor="white", elinewidth=1, capsize=2, zorder=3,
         )  # fmt: skip
 
-    sizes = [c.seeds for c in records]
+    sizes = [c.seeds for c in histories]
     if any(1 < seeds <= 10 for seeds in sizes):
         legend.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=0.7, label="single seeds"))
     if max(sizes) > 1:
         legend.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval of the mean"))
-    if any(c.evaluations for c in records):
+    if any(c.evaluations for c in histories):
         point = {"marker": "o", "markerfacecolor": "white", "linestyle": "none"}
         legend.append(Line2D([], [], color=GREY, **point, label="greedy evaluation"))
     style.legend_below(figure, legend)
     axes.set_ylabel(f"return (last {window} episodes)")
-    style.over_steps(axes, max(c.steps[-1] for c in records))
+    style.set_steps_axis(axes, max(c.steps[-1] for c in histories))
     style.tidy(axes)
     return figure

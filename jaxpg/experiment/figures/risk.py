@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxpg.experiment.analysis.risk import Estimate, check_gains, measures, value_at_risk
+from jaxpg.experiment.analysis.risk import check_gains, measures, value_at_risk
+from jaxpg.experiment.analysis.statistics import Estimate
 from jaxpg.experiment.figures import style
 
 
@@ -30,7 +31,7 @@ def draw_risk(
     totals = {n: check_gains(g, scale, level)[1] for n, g in of.items()}
     names, columns = list(rows), list(next(iter(rows.values())))
     height = 2.6 + 0.9 + 0.24 * len(names)
-    shown = style.blank(style.WIDE, height + 1.2)
+    shown = style.new_figure(style.WIDE, height + 1.2)
     parts = shown.add_gridspec(3, 3, height_ratios=(2.4, *[0.5 + 0.22 * len(names)] * 2))
     _draw_totals(shown.add_subplot(parts[0, :]), totals, level, unit, columns[3])
     for j, column in enumerate(columns):
@@ -55,7 +56,7 @@ def _draw_totals(
     style.tidy(axes)
     axes.set_xlabel(f"gain of an episode{unit and f', {unit}'}")
     axes.set_yticks([])
-    style.title(axes, "How gains are spread", f"dotted: minus the {measure}")
+    style.set_title(axes, "How gains are spread", f"dotted: minus the {measure}")
     lines = [
         Line2D([], [], color=style.colour(i), linestyle=style.dash(i), label=name)
         for i, name in enumerate(totals)
@@ -72,4 +73,4 @@ def _draw_measure(axes, measure: str, found: Mapping[str, Estimate], named: bool
     axes.set_yticks(range(len(found)), found if named else [""] * len(found), fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=4)
-    style.title(axes, measure)
+    style.set_title(axes, measure)

@@ -8,20 +8,20 @@ import numpy as np
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis import phases
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
-from jaxpg.experiment.analysis.thresholds import solved, source
+from jaxpg.experiment.analysis.thresholds import solved, threshold_source
 from jaxpg.experiment.figures import learning_curve, style
 from jaxpg.experiment.figures.actions import Played, play
 from jaxpg.experiment.run import measured
-from jaxpg.experiment.run.measured import Record
+from jaxpg.experiment.run.measured import MeasuredRun
 from jaxpg.experiment.text import format_count
 
 WINDOW = 20  # episodes of a moving average
 
 
 def training_report(
-    run: str | Path | Result | Record, width: float = style.WIDE, played: Played | None = None
+    run: str | Path | Result | MeasuredRun, width: float = style.WIDE, played: Played | None = None
 ):
-    """The four-panel picture of one run, as a matplotlib Figure.
+    """Draws the four-panel picture of one run, as a matplotlib Figure.
 
     Return with its moving average, a band over the seeds, and the threshold from which on the
     environment counts as solved; losses and other metrics of learning, each on its own scale; the
@@ -32,52 +32,52 @@ def training_report(
     stand under each other. played: from `play`; None plays here. Raises ValueError for a folder
     without metrics, CheckpointError for a damaged one.
     """
-    record = measured.read(run)
+    history = measured.read_run(run)
     if played is None:
         with contextlib.suppress(ValueError, ImportError):  # then the lengths are of training
-            played = play(record)
-    figure, (a, b, c, d) = style.panels(4, width, 3.2)
-    returns = moving_mean(record.metric("episode/return"), _counts(record), WINDOW)
-    threshold = solved(record.about.get("environment", {}))
-    _returns(a, record, returns, threshold)
-    _metrics(b, record)
-    _lengths(c, record, played)
-    _phases(d, record, returns, threshold)
+            played = play(history)
+    figure, (a, b, c, d) = style.new_panels(4, width, 3.2)
+    returns = moving_mean(history.metric("episode/return"), _episode_counts(history), WINDOW)
+    threshold = solved(history.about.get("environment", {}))
+    _draw_returns(a, history, returns, threshold)
+    _draw_metrics(b, history)
+    _draw_lengths(c, history, played)
+    _draw_phases(d, history, returns, threshold)
     return figure
 
 
-def _counts(record: Record) -> np.ndarray:
-    return np.nan_to_num(record.metric("episode/count"))
+def _episode_counts(history: MeasuredRun) -> np.ndarray:
+    return np.nan_to_num(history.metric("episode/count"))
 
 
-def _drawn(count: int) -> np.ndarray:
-    """Which of so many points are drawn."""
+def _thin_out(count: int) -> np.ndarray:
+    """Indices of the points that are drawn, of so many."""
     return np.unique(
         np.linspace(0, max(count - 1, 0), min(learning_curve.POINTS, count)).astype(int)
     )
 
 
-def _returns(axes, record: Record, returns: np.ndarray, threshold: float | None) -> None:
+def _draw_returns(axes, history: MeasuredRun, returns: np.ndarray, threshold: float | None) -> None:
     begun = np.flatnonzero(~np.isnan(returns).all(0))
     notes = [f"line: mean of the last {WINDOW} episodes; dots: single iterations"]
     if not len(begun):
-        style.empty(axes, "No episode has ended yet.")
+        style.write_empty(axes, "No episode has ended yet.")
         return
-    drawn = begun[_drawn(len(begun))]
-    x, y = record.steps[drawn], returns[:, drawn]
-    raw = record.metric("episode/return")[:, drawn]
+    drawn = begun[_thin_out(len(begun))]
+    x, y = history.steps[drawn], returns[:, drawn]
+    raw = history.metric("episode/return")[:, drawn]
     every = np.arange(0, len(drawn), max(1, len(drawn) // 100))
     for seed in raw[:10]:
         axes.plot(x[every], seed[every], ".", color=style.GREY, alpha=0.25, markersize=2)
     axes.plot(x, np.nanmean(y, 0), color=style.COLOURS[0], linewidth=1.8, label="moving average")
-    if record.seeds > 1:
+    if history.seeds > 1:
         whole = ~np.isnan(y).any(0)
         low, high = pointwise_interval(y[:, whole])
         axes.fill_between(x[whole], low, high, color=style.COLOURS[0], alpha=0.25, linewidth=0)
-        notes += [f"mean of {record.seeds} seeds, with its 95 % bootstrap interval"]
-    if "greedy" in record.evaluations:
+        notes += [f"mean of {history.seeds} seeds, with its 95 % bootstrap interval"]
+    if "greedy" in history.evaluations:
         axes.plot(
-            record.eval_steps, np.nanmean(record.evaluations["greedy"], 0), "o", markersize=4,
+            history.eval_steps, np.nanmean(history.evaluations["greedy"], 0), "o", markersize=4,
             color=style.COLOURS[1], markerfacecolor="white", label="greedy evaluation",
         )  # fmt: skip
     if threshold is not None:
@@ -85,26 +85,26 @@ def _returns(axes, record: Record, returns: np.ndarray, threshold: float | None)
             threshold, color=style.COLOURS[2], linestyle="--", linewidth=1.2,
             label=f"solved: {threshold:g}",
         )  # fmt: skip
-    style.title(axes, "Return", *notes)
+    style.set_title(axes, "Return", *notes)
     axes.set_ylabel("return")
     axes.legend(fontsize=7, frameon=False, loc="best")
-    style.over_steps(axes, record.steps[-1])
+    style.set_steps_axis(axes, history.steps[-1])
 
 
-def _metrics(axes, record: Record) -> None:
-    """A strip of its own for every metric but those of episodes, means over the seeds."""
+def _draw_metrics(axes, history: MeasuredRun) -> None:
+    """Draws a strip of its own for every metric but those of episodes, means over the seeds."""
     curves = {}
-    for name in record.metrics:
-        values = record.metrics[name]
+    for name in history.metrics:
+        values = history.metrics[name]
         there = np.isfinite(values)
         with np.errstate(invalid="ignore"):  # 0 / 0
             mean = np.where(there, values, 0).sum(0) / there.sum(0)
         if not name.startswith(("episode/", "eval/")) and there.any():
-            curves[name] = _binned(record.steps, mean)
+            curves[name] = _bin_means(history.steps, mean)
     if not curves:
-        style.empty(axes, "The agent has no metrics of learning.")
+        style.write_empty(axes, "The agent has no metrics of learning.")
         return
-    style.title(axes, "Losses and other metrics of learning", "means over the seeds")
+    style.set_title(axes, "Losses and other metrics of learning", "means over the seeds")
     axes.set_axis_off()
     part = 1 / len(curves)
     for i, (name, (x, y)) in enumerate(curves.items()):
@@ -112,7 +112,7 @@ def _metrics(axes, record: Record) -> None:
         strip.plot(x, y, color=style.colour(i), linewidth=1.1)
         strip.text(0, 1.04, name, fontsize=7, va="bottom", transform=strip.transAxes)
         style.tidy(strip)
-        style.over_steps(strip, record.steps[-1])
+        style.set_steps_axis(strip, history.steps[-1])
         low, high = y.min(), y.max()
         strip.set_yticks([low, high] if high > low else [low])
         strip.yaxis.set_major_formatter("{x:.3g}")
@@ -123,31 +123,31 @@ def _metrics(axes, record: Record) -> None:
             strip.tick_params(axis="x", labelbottom=False)
 
 
-def _binned(steps: np.ndarray, values: np.ndarray, bins: int = 60):
+def _bin_means(steps: np.ndarray, values: np.ndarray, bins: int = 60):
     """Means of neighbouring points, so that no more than `bins` are left; without those of NaN."""
     there = ~np.isnan(values)
     parts = [p for p in np.array_split(np.flatnonzero(there), bins) if len(p)]
     return np.array([steps[p].mean() for p in parts]), np.array([values[p].mean() for p in parts])
 
 
-def _lengths(axes, record: Record, played: Played | None) -> None:
-    """Lengths of whole episodes under the last policy; else, what training had."""
+def _draw_lengths(axes, history: MeasuredRun, played: Played | None) -> None:
+    """Draws the lengths of whole episodes under the last policy; else, of those in training."""
     if played is not None:
         groups = played.lengths
         notes = [
             f"{len(groups['greedy'])} whole episodes each, of all seeds, under the last policy"
         ]
     else:
-        counts = _counts(record)
-        lengths, groups = record.metric("episode/length"), {}
-        late = record.steps > record.steps[-1] * 0.9
+        counts = _episode_counts(history)
+        lengths, groups = history.metric("episode/length"), {}
+        late = history.steps > history.steps[-1] * 0.9
         there = (counts > 0) & ~np.isnan(lengths)
         for name, part in {"all iterations": there, "last 10 % of steps": there & late}.items():
             if part.any():
                 groups[name] = np.repeat(lengths[part], counts[part].astype(int))
         notes = ["in training: means of single iterations, weighted by their episodes"]
     if not groups:
-        style.empty(axes, "No episode has ended yet.")
+        style.write_empty(axes, "No episode has ended yet.")
         return
     most = max(x.max() for x in groups.values())
     bins = np.linspace(0, most * 1.0001, int(min(25, most)) + 1)
@@ -156,28 +156,28 @@ def _lengths(axes, record: Record, played: Played | None) -> None:
         label = f"{name}, median {np.median(values):g}"
         shares = np.full(len(values), 1 / len(values))
         axes.hist(values, bins, weights=shares, color=style.colour(i), label=label, **look)
-    style.title(axes, "Episode lengths", *notes)
+    style.set_title(axes, "Episode lengths", *notes)
     axes.set(xlabel="episode length in steps", ylabel="share of episodes")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
     axes.legend(fontsize=7, frameon=False, loc="upper left")
 
 
-def _phases(axes, record: Record, returns: np.ndarray, threshold: float | None) -> None:
+def _draw_phases(axes, history: MeasuredRun, returns: np.ndarray, threshold: float | None) -> None:
     begun = ~np.isnan(returns).any(0)
     if not begun.any():
-        style.empty(axes, "No episode has ended yet.")
+        style.write_empty(axes, "No episode has ended yet.")
         return
-    x, mean = record.steps[begun], returns[:, begun].mean(0)
-    found = phases.phases(x, mean)
-    drawn = _drawn(len(x))
+    x, mean = history.steps[begun], returns[:, begun].mean(0)
+    found = phases.find_phases(x, mean)
+    drawn = _thin_out(len(x))
     axes.plot(x[drawn], mean[drawn], color=style.GREY, linewidth=1)
     axes.set_ylabel("return, mean over seeds")
     marks = [(0, "start"), (found.rise, "rise"), (found.plateau, "plateau")]
     marks = [(step, name) for step, name in marks if step is not None]
-    ends = [step for step, _ in marks[1:]] + [record.steps[-1]]
+    ends = [step for step, _ in marks[1:]] + [history.steps[-1]]
     for i, ((begin, name), end) in enumerate(zip(marks, ends, strict=True)):
         axes.axvspan(begin, end, color=style.colour((4, 5, 2)[i]), alpha=0.18, linewidth=0)
-        if end - begin > 0.1 * record.steps[-1]:
+        if end - begin > 0.1 * history.steps[-1]:
             axes.text(
                 (begin + end) / 2, 1.01, name, ha="center", fontsize=7.5,
                 transform=axes.get_xaxis_transform(),
@@ -192,15 +192,15 @@ def _phases(axes, record: Record, returns: np.ndarray, threshold: float | None) 
     if threshold is not None:
         right = axes.twinx()
         rate = np.where(np.isnan(returns), False, returns >= threshold).mean(0)
-        steps = np.append(record.steps, record.steps[-1])[_drawn(len(rate))]
+        steps = np.append(history.steps, history.steps[-1])[_thin_out(len(rate))]
         right.step(
-            steps, rate[_drawn(len(rate))], where="post", color=style.COLOURS[2], linewidth=1.6
+            steps, rate[_thin_out(len(rate))], where="post", color=style.COLOURS[2], linewidth=1.6
         )
         right.set(ylim=(-0.03, 1.03))
         right.set_ylabel("share of seeds that solved it", color=style.COLOURS[2], fontsize=8)
         right.tick_params(labelsize=8, labelcolor=style.COLOURS[2])
         right.spines["top"].set_visible(False)
-        name = record.about["environment"]["name"]
-        notes += [f"solved: mean of {WINDOW} episodes ≥ {threshold:g}, {source(name)}"]
-    style.title(axes, "Phases of learning", *notes, lift=9)
-    style.over_steps(axes, record.steps[-1])
+        name = history.about["environment"]["name"]
+        notes += [f"solved: mean of {WINDOW} episodes ≥ {threshold:g}, {threshold_source(name)}"]
+    style.set_title(axes, "Phases of learning", *notes, lift=9)
+    style.set_steps_axis(axes, history.steps[-1])

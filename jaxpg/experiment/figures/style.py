@@ -27,8 +27,8 @@ def dash(i: int) -> str:
     return DASHES[i // len(COLOURS) % len(DASHES)]
 
 
-def blank(width: float, height: float):
-    """An empty figure in inches, that saves itself without a window."""
+def new_figure(width: float, height: float):
+    """Makes an empty figure in inches, that saves itself without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,14 +37,14 @@ def blank(width: float, height: float):
     return figure
 
 
-def panels(count: int, width: float = WIDE, height: float = 2.6):
-    """A figure of `count` axes, in two columns if there is room, and these axes.
+def new_panels(count: int, width: float = WIDE, height: float = 2.6):
+    """Makes a figure of `count` axes, in two columns if there is room; returns it with these axes.
 
     height: of a row, in inches.
     """
     columns = 1 if width < BETWEEN else min(count, 2)
     rows = math.ceil(count / columns)
-    figure = blank(width, height * rows)
+    figure = new_figure(width, height * rows)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for each in axes:
         tidy(each)
@@ -52,6 +52,7 @@ def panels(count: int, width: float = WIDE, height: float = 2.6):
 
 
 def tidy(axes) -> None:
+    """Sets grid, spines and font sizes of axes."""
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -60,8 +61,9 @@ def tidy(axes) -> None:
         label.set_fontsize(9)
 
 
-def title(axes, head: str, *notes: str, lift: float = 0) -> None:
-    """A title, and under it what the reader must know of the picture, in as many lines as it takes.
+def set_title(axes, head: str, *notes: str, lift: float = 0) -> None:
+    """Writes a title, and under it what the reader must know of the picture, in as many lines as it
+    takes.
 
     lift: room below them, in points.
     """
@@ -79,16 +81,16 @@ def title(axes, head: str, *notes: str, lift: float = 0) -> None:
         ).set_in_layout(False)  # the title's pad is its room  # fmt: skip
 
 
-def over_steps(axes, last: float) -> None:
-    """The x axis: environment steps, from zero to the last."""
+def set_steps_axis(axes, last: float) -> None:
+    """Makes the x axis one of environment steps, from zero to the last."""
     axes.set_xlabel("environment steps (per seed)")
     axes.set_xlim(0, last * 1.02)
     axes.locator_params(axis="x", nbins=6)
     axes.xaxis.set_major_formatter(lambda x, _: format_count(x))
 
 
-def empty(axes, text: str) -> None:
-    """Says in the middle of axes why there is nothing in them."""
+def write_empty(axes, text: str) -> None:
+    """Writes in the middle of axes why there is nothing in them."""
     axes.set_axis_off()
     axes.text(
         0.5, 0.5, text, ha="center", va="center", fontsize=9, color=GREY, wrap=True,
@@ -97,6 +99,7 @@ def empty(axes, text: str) -> None:
 
 
 def legend_below(figure, handles: Sequence, columns: int = 2) -> None:
+    """Puts a legend below the axes."""
     if handles:
         columns = 1 if figure.get_figwidth() < BETWEEN else columns
         figure.legend(
@@ -120,6 +123,7 @@ def save(figure, path: str | Path) -> None:
 
 
 def write_svg(figure, file) -> None:
+    """Writes a figure as SVG; the same figure gives the same bytes."""
     import matplotlib
 
     # As outlines, letters look the same wherever the file is opened; a salt fixes the ids.

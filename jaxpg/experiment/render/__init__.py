@@ -1,6 +1,8 @@
 """Videos of episodes: `jaxpg.render`.
 
-video.py   plays episodes and writes GIF or MP4
-scenes.py  how each kind of environment is drawn
-frames.py  one picture, with what the policy did
+video.py    plays episodes of a run's policy and writes them
+episode.py  one episode, step by step
+scenes.py   how each kind of environment is drawn
+frames.py   one picture, with what the policy did
+files.py    GIF and MP4
 """

@@ -13,9 +13,8 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxpg.core import env as E
-from jaxpg.core.types import Tree
-from jaxpg.experiment.figures.learning_curve import COLOURS
+from jaxpg.experiment.figures.style import COLOURS
+from jaxpg.experiment.render.episode import Episode
 
 SIZE, SCALE = 400, 3  # points of a picture's side; pixels of a point while it is drawn
 TOP, BOTTOM = 56, 352  # points between which the scene is
@@ -26,27 +25,8 @@ ROWS, SPAN = 6, 150  # entries of an observation that are traced, and steps
 BARS = 8  # entries of an action that are shown
 
 
-class Episode(NamedTuple):
-    """An episode of T steps, on the host. Time T is its end, at which there is no action."""
-
-    env: E.Env
-    states: Tree  # [T + 1, ...] the environment's own, the true last one too; () if not recorded
-    obs: Tree  # [T + 1, *obs] as the agent sees them, masks left out
-    actions: np.ndarray  # [T, *action] in the units of the space
-    rewards: np.ndarray  # [T]
-    ending: str  # what the last picture says
-
-    def at(self, t: int) -> Tree:
-        """The environment's state at time t."""
-        return jax.tree.map(lambda x: x[t], self.states)
-
-    def action(self, t: int) -> np.ndarray | None:
-        """The action that is taken at time t; None at the end."""
-        return self.actions[t] if t < len(self.actions) else None
-
-
 class Scene(NamedTuple):
-    """How an environment is drawn."""
+    """Scene: how an environment is drawn."""
 
     draw: Callable  # (image, episode, t) -> None
     pace: float  # environment steps a second that look natural
@@ -54,50 +34,55 @@ class Scene(NamedTuple):
     states: bool = False  # whether it needs the environment's states
 
 
-def frame(scene: Scene, episode: Episode, t: int, note: str = "") -> Image.Image:
-    """The picture [SIZE, SIZE] of one time. note: what stands in the upper right corner."""
-    image = Image.new("RGB", (pt(SIZE), pt(SIZE)), PAPER)
+def draw_frame(scene: Scene, episode: Episode, t: int, note: str = "") -> Image.Image:
+    """Draws the picture [SIZE, SIZE] of one time. note: what stands in the upper right corner."""
+    image = Image.new("RGB", (pixels(SIZE), pixels(SIZE)), PAPER)
     scene.draw(image, episode, t)
     pen, right = ImageDraw.Draw(image), SIZE - 12
-    pen.rectangle((0, 0, pt(SIZE), pt(TOP - 4)), PAPER)
-    pen.rectangle((0, pt(BOTTOM), pt(SIZE), pt(SIZE)), PAPER)
-    text(pen, (12, 16), episode.env.name, 17)
-    text(pen, (right, 16), note, 15, GREY, "rm")
-    text(pen, (12, 39), f"step {t}", 16)
-    digits = _digits(episode.rewards)
-    text(pen, (right, 39), f"return {episode.rewards[:t].sum() + 0.0:.{digits}f}", 16, INK, "rm")
+    pen.rectangle((0, 0, pixels(SIZE), pixels(TOP - 4)), PAPER)
+    pen.rectangle((0, pixels(BOTTOM), pixels(SIZE), pixels(SIZE)), PAPER)
+    write_text(pen, (12, 16), episode.env.name, 17)
+    write_text(pen, (right, 16), note, 15, GREY, "rm")
+    write_text(pen, (12, 39), f"step {t}", 16)
+    digits = _count_decimals(episode.rewards)
+    write_text(
+        pen, (right, 39), f"return {episode.rewards[:t].sum() + 0.0:.{digits}f}", 16, INK, "rm"
+    )
     action = episode.action(t)
     if action is None:
-        text(pen, (SIZE / 2, 378), episode.ending, 17, ORANGE, "mm")
+        write_text(pen, (SIZE / 2, 378), episode.ending, 17, ORANGE, "mm")
     elif episode.env.discrete:
-        _choice(pen, int(action), episode.env.action_space.n, scene.names)
+        _draw_choice(pen, int(action), episode.env.action_space.n, scene.names)
     else:
-        _bars(pen, episode.env.action_space, action.ravel())
+        _draw_bars(pen, episode.env.action_space, action.ravel())
     return image.reduce(SCALE)
 
 
-def _digits(rewards: np.ndarray) -> int:
-    """How many decimals a return needs: none if rewards are integers, else three digits in all."""
+def _count_decimals(rewards: np.ndarray) -> int:
+    """Number of decimals that a return needs: none if rewards are integers, else three digits in
+    all."""
     if np.all(rewards == np.round(rewards)):
         return 0
     return int(np.clip(2 - np.log10(np.abs(rewards.cumsum()).max()), 1, 4))
 
 
-def _choice(pen: ImageDraw.ImageDraw, chosen: int, n: int, names: Sequence[str]) -> None:
-    """A row of buttons, of which one is pressed."""
+def _draw_choice(pen: ImageDraw.ImageDraw, chosen: int, n: int, names: Sequence[str]) -> None:
+    """Draws a row of buttons, of which one is pressed."""
     names = names or tuple(map(str, range(n)))
     width = min(90, (SIZE - 24) / n)
     for i in range(n):
         left = SIZE / 2 + (i - n / 2) * width
         box = (left + min(2, width / 8), 364, left + width - min(2, width / 8), 392)
         on = i == chosen
-        pen.rounded_rectangle([pt(x) for x in box], pt(min(5, width / 4)), BLUE if on else PALE)
-        if pen.textlength(names[i], font(15)) < pt(width - 6):
-            text(pen, (left + width / 2, 378), names[i], 15, PAPER if on else GREY, "mm")
+        pen.rounded_rectangle(
+            [pixels(x) for x in box], pixels(min(5, width / 4)), BLUE if on else PALE
+        )
+        if pen.textlength(names[i], font(15)) < pixels(width - 6):
+            write_text(pen, (left + width / 2, 378), names[i], 15, PAPER if on else GREY, "mm")
 
 
-def _bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
-    """A bar for each entry of an action, from zero (or the lower bound) to its value."""
+def _draw_bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
+    """Draws a bar for each entry of an action, from zero (or the lower bound) to its value."""
     if hasattr(space, "low"):
         low, high = (np.broadcast_to(x, space.shape).ravel() for x in (space.low, space.high))
     else:  # MultiDiscrete, MultiBinary
@@ -112,19 +97,19 @@ def _bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
         left, right = 12 + i * width + 4, 12 + (i + 1) * width - 4
         where = lambda x: left + (right - left) * np.clip((x - least) / (most - least), 0, 1)  # noqa: B023, E731
         zero, value = where(min(max(0.0, least), most)), where(float(action[i]))
-        pen.rounded_rectangle([pt(x) for x in (left, 364, right, 378)], pt(3), PALE)
-        pen.rectangle([pt(x) for x in (min(zero, value), 364, max(zero, value), 378)], BLUE)
-        pen.rectangle([pt(x) for x in (zero - 0.75, 361, zero + 0.75, 381)], INK)
+        pen.rounded_rectangle([pixels(x) for x in (left, 364, right, 378)], pixels(3), PALE)
+        pen.rectangle([pixels(x) for x in (min(zero, value), 364, max(zero, value), 378)], BLUE)
+        pen.rectangle([pixels(x) for x in (zero - 0.75, 361, zero + 0.75, 381)], INK)
         if shown <= 4:
             label = f"action {action[i]:.2f}" if shown == 1 else f"{action[i]:.2f}"
-            text(pen, ((left + right) / 2, 390), label, 14, GREY, "mm")
+            write_text(pen, ((left + right) / 2, 390), label, 14, GREY, "mm")
 
 
 # What scenes are made of.
 
 
-def pt(length: float) -> int:
-    """Points in pixels."""
+def pixels(length: float) -> int:
+    """Converts points to pixels."""
     return round(length * SCALE)
 
 
@@ -133,17 +118,18 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size * SCALE)
 
 
-def text(pen, at, words: str, size: int, colour: str = INK, anchor: str = "lm") -> None:
-    pen.text((pt(at[0]), pt(at[1])), words, colour, font(size), anchor)
+def write_text(pen, at, words: str, size: int, colour: str = INK, anchor: str = "lm") -> None:
+    """Writes words at a place in points."""
+    pen.text((pixels(at[0]), pixels(at[1])), words, colour, font(size), anchor)
 
 
-def window(low, high) -> tuple[Callable, float]:
-    """The pixel of each point (x, y) of a world [low, high], as large as it can be in the scene,
-    and the pixels of a unit of its length."""
+def fit_window(low, high) -> tuple[Callable, float]:
+    """Fits a world [low, high] into the scene, as large as it can be. Returns the function from a
+    point (x, y) to its pixel, and the pixels of a unit of length."""
     spread = np.subtract(high, low)
     unit = min((SIZE - 24) / spread[0], (BOTTOM - TOP - 8) / spread[1]) * SCALE
     centre = np.add(low, high) / 2
-    middle = pt(SIZE / 2), pt((TOP + BOTTOM) / 2)
+    middle = pixels(SIZE / 2), pixels((TOP + BOTTOM) / 2)
 
     def at(x: float, y: float) -> tuple[float, float]:
         return middle[0] + (x - centre[0]) * unit, middle[1] - (y - centre[1]) * unit
@@ -151,22 +137,24 @@ def window(low, high) -> tuple[Callable, float]:
     return at, unit
 
 
-def disc(pen: ImageDraw.ImageDraw, centre, radius: float, colour: str) -> None:
-    """radius: in pixels."""
+def draw_disc(pen: ImageDraw.ImageDraw, centre, radius: float, colour: str) -> None:
+    """Draws a disc. radius: in pixels."""
     x, y = centre
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
 
 
-def rod(pen: ImageDraw.ImageDraw, points: Sequence, width: float, colour: str) -> None:
-    """A line through points, with round ends and joints."""
+def draw_rod(pen: ImageDraw.ImageDraw, points: Sequence, width: float, colour: str) -> None:
+    """Draws a line through points, with round ends and joints."""
     pen.line([tuple(map(float, p)) for p in points], colour, round(width))
     for p in points:
-        disc(pen, p, (width - 1) / 2, colour)
+        draw_disc(pen, p, (width - 1) / 2, colour)
 
 
-def arrow(pen: ImageDraw.ImageDraw, points: Sequence, colour: str = BLUE, width: float = 5) -> None:
-    """A line through points that ends in a head; none if it would be shorter than that."""
-    points, head = np.asarray(points, float), pt(2.4 * width)
+def draw_arrow(
+    pen: ImageDraw.ImageDraw, points: Sequence, colour: str = BLUE, width: float = 5
+) -> None:
+    """Draws a line through points that ends in a head; nothing if it would be shorter than that."""
+    points, head = np.asarray(points, float), pixels(2.4 * width)
     along = np.hypot(*np.diff(points, axis=0).T)
     if along.sum() < head / 2:
         return
@@ -174,29 +162,29 @@ def arrow(pen: ImageDraw.ImageDraw, points: Sequence, colour: str = BLUE, width:
     body = points[: left[-1] + 1] if left.size else points[:1]
     ahead = (points[-1] - body[-1]) / np.hypot(*(points[-1] - body[-1]))
     neck = points[-1] - ahead * head
-    pen.line([*map(tuple, body), tuple(neck + ahead * head / 4)], colour, pt(width))
+    pen.line([*map(tuple, body), tuple(neck + ahead * head / 4)], colour, pixels(width))
     side = ahead[::-1] * (1, -1) * head * 0.6
     pen.polygon([tuple(points[-1]), tuple(neck + side), tuple(neck - side)], colour)
 
 
-def torque(pen: ImageDraw.ImageDraw, centre, radius: float, amount: float) -> None:
-    """A bent arrow around a centre; amount: in [-1, 1], anticlockwise if positive."""
+def draw_torque(pen: ImageDraw.ImageDraw, centre, radius: float, amount: float) -> None:
+    """Draws a bent arrow around a centre; amount: in [-1, 1], anticlockwise if positive."""
     bend = np.linspace(0, amount * 2.4, 24) + np.pi / 2
     points = np.stack([centre[0] + radius * np.cos(bend), centre[1] - radius * np.sin(bend)], -1)
-    arrow(pen, points)
+    draw_arrow(pen, points)
 
 
 # Scenes of what the agent observes.
 
 
 def is_image(x) -> bool:
-    """Whether a leaf of an observation is drawn as an image: [H, W] or [H, W, channels]."""
+    """True if a leaf of an observation is drawn as an image: [H, W] or [H, W, channels]."""
     return x.ndim in (2, 3) and min(x.shape[:2]) >= 3
 
 
-def cells(image: Image.Image, episode: Episode, t: int) -> None:
-    """The first image of an observation: a colour for each channel of zeros and ones, the first
-    channel in front; else the colours it has, or the shades of its last channel."""
+def draw_cells(image: Image.Image, episode: Episode, t: int) -> None:
+    """Draws the first image of an observation: a colour for each channel of zeros and ones, the
+    first channel in front; else the colours it has, or the shades of its last channel."""
     whole = next(x for x in jax.tree.leaves(episode.obs) if is_image(x[0]))
     x = whole[t] if whole.ndim == 4 else whole[t][..., None]
     some = whole[:: max(1, len(whole) // 20)]  # large ones are slow to look through
@@ -209,12 +197,12 @@ def cells(image: Image.Image, episode: Episode, t: int) -> None:
         low, high = some.min(), some.max()
         colours = (np.clip((x - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
     rows, columns = x.shape[:2]
-    side = min(pt(SIZE - 24) / columns, pt(BOTTOM - TOP - 8) / rows)
-    gaps = side >= pt(6)
+    side = min(pixels(SIZE - 24) / columns, pixels(BOTTOM - TOP - 8) / rows)
+    gaps = side >= pixels(6)
     if gaps:  # on whole points, so that all look alike
         side = side // SCALE * SCALE
     size = max(1, round(columns * side)), max(1, round(rows * side))
-    middle = pt(SIZE / 2), pt((TOP + BOTTOM) / 2)
+    middle = pixels(SIZE / 2), pixels((TOP + BOTTOM) / 2)
     left, top = ((m - s // 2) // SCALE * SCALE for m, s in zip(middle, size, strict=True))
     large = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
     if gaps:
@@ -227,12 +215,13 @@ def cells(image: Image.Image, episode: Episode, t: int) -> None:
 
 
 def rgb(colour: str) -> tuple[int, ...]:
+    """Parses a colour "#RRGGBB" to three numbers."""
     return tuple(bytes.fromhex(colour[1:]))
 
 
-def traces(image: Image.Image, episode: Episode, t: int) -> None:
-    """The entries of an observation, the action and the reward, on sheets of SPAN steps."""
-    pen, rows = ImageDraw.Draw(image), series(episode)
+def draw_traces(image: Image.Image, episode: Episode, t: int) -> None:
+    """Draws the entries of an observation, the action and the reward, on sheets of SPAN steps."""
+    pen, rows = ImageDraw.Draw(image), trace_series(episode)
     height = (BOTTOM - TOP - 4) / len(rows)
     left, right = 118, SIZE - 16
     span = min(max(len(episode.actions), 1), SPAN)
@@ -241,8 +230,8 @@ def traces(image: Image.Image, episode: Episode, t: int) -> None:
         top, base = TOP + 4 + i * height, TOP + (i + 1) * height - 4
         colour = CHANNELS[i % len(COLOURS)]
         low, high = float(values.min()), float(values.max())
-        text(pen, (12, (top + base) / 2 - 8), name, 13)
-        pen.rectangle([pt(x) for x in (left, top, right, base)], EMPTY)
+        write_text(pen, (12, (top + base) / 2 - 8), name, 13)
+        pen.rectangle([pixels(x) for x in (left, top, right, base)], EMPTY)
         begin = int(name == "reward")  # the first is there at time 1
         x = left + (right - left) * (begin - since + np.arange(len(values))) / span
         part = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
@@ -250,12 +239,12 @@ def traces(image: Image.Image, episode: Episode, t: int) -> None:
         seen = min(max(0, t + 1 - begin), len(values))
         points = SCALE * np.stack([x, y], -1)[max(0, since - begin) : seen]
         if seen:
-            pen.line(points.ravel().tolist(), colour, pt(1.5))
-            disc(pen, points[-1], pt(3), colour)
-            text(pen, (12, (top + base) / 2 + 8), f"{values[seen - 1]:.4g}", 13, colour)
+            pen.line(points.ravel().tolist(), colour, pixels(1.5))
+            draw_disc(pen, points[-1], pixels(3), colour)
+            write_text(pen, (12, (top + base) / 2 + 8), f"{values[seen - 1]:.4g}", 13, colour)
 
 
-def series(episode: Episode) -> list[tuple[str, np.ndarray]]:
+def trace_series(episode: Episode) -> list[tuple[str, np.ndarray]]:
     """Names and values [T + 1], or [T], of what is traced."""
     rows = []
     for path, x in jax.tree_util.tree_leaves_with_path(episode.obs):

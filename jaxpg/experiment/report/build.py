@@ -11,28 +11,29 @@ import numpy as np
 from jaxpg.core.run import Result
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores
-from jaxpg.experiment.analysis.thresholds import solved, source
+from jaxpg.experiment.analysis.thresholds import solved, threshold_source
 from jaxpg.experiment.figures import learning_curve
+from jaxpg.experiment.files import write_atomically
 from jaxpg.experiment.report import html
 from jaxpg.experiment.report.parts import (
     HEAD,
     Section,
-    duration,
-    listed,
-    origin,
-    said,
-    settings,
-    share_solved,
+    format_duration,
+    format_estimate,
+    format_solved,
+    join_names,
+    origin_section,
+    settings_tables,
 )
-from jaxpg.experiment.report.sweep import of_sweep
+from jaxpg.experiment.report.sweep import sweep_section
 from jaxpg.experiment.run import measured
-from jaxpg.experiment.run.measured import Record
+from jaxpg.experiment.run.measured import MeasuredRun
 from jaxpg.experiment.run.provenance import RUN, is_sweep
 from jaxpg.experiment.text import format_count
 
 
 def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
-    """Writes the page and returns its path.
+    """Writes one page about runs and sweeps, and returns its path.
 
     runs: folders of runs, sweeps and comparisons in any mix, or Results and Sweeps. The page has a
     table of results with 95 % intervals, figures, settings (those that differ from the preset or
@@ -47,17 +48,17 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
         raise ValueError(f"out={str(out)!r}: allowed is an .html file in a folder that is there")
     if not runs:
         raise ValueError("runs=[]: allowed are folders of runs, sweeps and comparisons")
-    opened = [_open(run) for run in runs]
-    sections = [_of_run(x) if isinstance(x, Record) else of_sweep(x) for x in opened]
+    opened = [_read_source(run) for run in runs]
+    sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
-    parts = [html.heading(1, title), _summary(sections)]
-    single = [x for x in opened if isinstance(x, Record)]
+    parts = [html.heading(1, title), _summary_table(sections)]
+    single = [x for x in opened if isinstance(x, MeasuredRun)]
     if len({x.about.get("environment", {}).get("name") for x in single}) == 1 < len(single):
         sources = [x.source for x in single]
         parts.append(
             html.picture(
                 lambda width: learning_curve.curves(sources, width=width),
-                f"Learning curves of {listed([x.name for x in single])} in one diagram.",
+                f"Learning curves of {join_names([x.name for x in single])} in one diagram.",
             )
         )
     ids = [f"part-{i + 1}" for i in range(len(sections))]
@@ -69,18 +70,16 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
     if len(given) == len(runs):
         command = shlex.join(["jaxpg", "report", *given, "--out", str(out)])
         parts += [html.heading(2, "This page"), html.code(command)]
-    draft = out.with_name(out.name + ".tmp")
-    draft.write_text(html.page(f"jaxpg: {title}", parts), encoding="utf-8")
-    draft.replace(out)
+    write_atomically(out, html.page(f"jaxpg: {title}", parts).encode())
     return out
 
 
-def _open(run):
-    """A Record or a Sweep."""
+def _read_source(run):
+    """Reads a MeasuredRun or a Sweep. Raises ValueError for a folder that is neither."""
     if hasattr(run, "fields") and hasattr(run, "table"):
         return run
     if isinstance(run, Result):
-        return measured.read(run)
+        return measured.read_run(run)
     folder = Path(run)
     if is_sweep(folder):
         from jaxpg.experiment.sweeps import tables
@@ -88,10 +87,10 @@ def _open(run):
         return tables.load(folder)
     if not (folder / RUN).exists():
         raise ValueError(f"{folder}: allowed is the folder of a run, a sweep or a comparison")
-    return measured.read(folder)
+    return measured.read_run(folder)
 
 
-def _summary(sections: list[Section]) -> str:
+def _summary_table(sections: list[Section]) -> str:
     caption = (
         "Results: the interquartile mean of the seeds' greedy returns in the last evaluation "
         "(without one, of returns at the end of training), with its 95 % bootstrap interval. "
@@ -100,34 +99,34 @@ def _summary(sections: list[Section]) -> str:
     return html.table(caption, HEAD, itertools.chain(*(s.rows for s in sections)), "records")
 
 
-def _of_run(record: Record) -> Section:
-    about, env = record.about, record.about.get("environment", {}).get("name", "?")
-    score, what = _score(record)
+def _run_section(history: MeasuredRun) -> Section:
+    about, env = history.about, history.about.get("environment", {}).get("name", "?")
+    score, what = _seed_scores(history)
     threshold = solved(about.get("environment", {}))
-    steps, planned = record.steps[-1], about.get("total_steps", 0)
-    took = record.summary.get("seconds")
-    result = said(scores.estimate(score))
+    steps, planned = history.steps[-1], about.get("total_steps", 0)
+    took = history.summary.get("seconds")
+    result = format_estimate(scores.estimate(score))
     row = (
-        record.name, about.get("agent", "?"), env, f"{int(steps):,}", record.seeds, result,
-        share_solved(score, threshold), "not ended" if took is None else duration(took),
+        history.name, about.get("agent", "?"), env, f"{int(steps):,}", history.seeds, result,
+        format_solved(score, threshold), "not ended" if took is None else format_duration(took),
     )  # fmt: skip
 
     def draw() -> list[str]:
-        lead = f"Result: {result}, {what}. {_ending(record, planned)}"
+        lead = f"Result: {result}, {what}. {_describe_ending(history, planned)}"
         if threshold is not None:
-            lead += f" {env} counts as solved from {threshold:g} on ({source(env)})."
+            lead += f" {env} counts as solved from {threshold:g} on ({threshold_source(env)})."
         seen = (
-            f"Return, metrics of learning, episode lengths and phases of {record.name}: {result}."
+            f"Return, metrics of learning, episode lengths and phases of {history.name}: {result}."
         )
-        played, problem = None, ""
+        played, problem, name = None, "", history.name
         try:
-            played = figures.play(record)
+            played = figures.play(history)
         except (ValueError, ImportError) as error:
             problem = str(error)
         parts = [
             html.paragraph(lead),
             html.picture(
-                lambda width: figures.training_report(record, width, played),
+                lambda width: figures.training_report(history, width, played),
                 seen, f"Training. Phases: {phases.RULE}.",
             ),
         ]  # fmt: skip
@@ -136,34 +135,34 @@ def _of_run(record: Record) -> Section:
         else:
             parts.append(
                 html.picture(
-                    lambda width: figures.action_distribution(record, width, played),
-                    f"How often the policy of {record.name} takes each action, greedy and sampled.",
+                    lambda width: figures.action_distribution(history, width, played),
+                    f"How often the policy of {name} takes each action, greedy and sampled.",
                     "Actions over whole episodes. Dots, where there are any, are single seeds.",
                 )
             )
         if about:
-            own = settings(about["agent"], about["config"], about["environment"])
+            own = settings_tables(about["agent"], about["config"], about["environment"])
             parts += [html.heading(3, "Settings"), *own]
-        return parts + origin(about, record.name)
+        return parts + origin_section(about, history.name)
 
-    return Section(record.name, [row], draw)
+    return Section(history.name, [row], draw)
 
 
-def _score(record: Record) -> tuple[np.ndarray, str]:
-    """Of each seed, and what it is."""
-    greedy = record.evaluations.get("greedy")
+def _seed_scores(history: MeasuredRun) -> tuple[np.ndarray, str]:
+    """Returns the score of each seed, and what it is, in words."""
+    greedy = history.evaluations.get("greedy")
     if greedy is not None:
-        return greedy[:, -1], f"greedy return at {format_count(record.eval_steps[-1])} steps"
-    late = record.steps > (1 - scores.LAST) * record.steps[-1]
-    counts = np.nan_to_num(record.metric("episode/count"))[:, late]
-    total = np.nan_to_num(record.metric("episode/return")[:, late]) * counts
+        return greedy[:, -1], f"greedy return at {format_count(history.eval_steps[-1])} steps"
+    late = history.steps > (1 - scores.LAST) * history.steps[-1]
+    counts = np.nan_to_num(history.metric("episode/count"))[:, late]
+    total = np.nan_to_num(history.metric("episode/return")[:, late]) * counts
     with np.errstate(invalid="ignore"):  # 0 / 0: no episode ended
         return total.sum(1) / counts.sum(1), "return in the last 10 % of the steps"
 
 
-def _ending(record: Record, planned: int) -> str:
-    stopped = record.summary.get("stopped")
-    done = f"{int(record.steps[-1]):,} of {planned:,} steps"
+def _describe_ending(history: MeasuredRun, planned: int) -> str:
+    stopped = history.summary.get("stopped")
+    done = f"{int(history.steps[-1]):,} of {planned:,} steps"
     said = {
         None: f"The run goes on, or was killed: {done} are written.",
         "interrupt": f"It was interrupted after {done}.",

@@ -90,6 +90,7 @@ $body
 
 
 def page(title: str, parts: Iterable[str]) -> str:
+    """Fills the page with its parts."""
     return PAGE.substitute(title=escape(title), body="\n".join(parts))
 
 
@@ -103,13 +104,13 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def contents(entries: Sequence[tuple[str, str]]) -> str:
-    """Links to parts of the page: id and text."""
+    """List of links to parts of the page: id and text."""
     items = "".join(f'<li><a href="#{escape(n)}">{escape(text)}</a></li>' for n, text in entries)
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
-    """Numbers keep together; the first cell of a row is its head.
+    """Table whose numbers keep together; the first cell of a row is its head.
 
     kind: "records" puts the cells of a row under each other where the window is narrow.
     """
@@ -134,11 +135,12 @@ def code(text: str) -> str:
 
 
 def folded(summary: str, content: str) -> str:
+    """Section that opens with a click."""
     return f"<details><summary>{escape(summary)}</summary>\n{content}\n</details>"
 
 
 def picture(draw: Callable[[float], Any], text: str, caption: str = "", kind: str = "") -> str:
-    """draw(width in inches) -> Figure. text: what is to be seen, for those who cannot.
+    """Picture by draw(width in inches) -> Figure. text: what is to be seen, for those who cannot.
 
     kind: "map" keeps white paper where pages are dark, for colours that go from low to high.
     """
@@ -148,14 +150,14 @@ def picture(draw: Callable[[float], Any], text: str, caption: str = "", kind: st
                    for f in (wide, narrow))  # fmt: skip
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><picture><source media="(max-width: 600px)" srcset="{_data(narrow)}" {small}>'
-        f'<img src="{_data(wide)}" {size}{look} alt="{escape(text)}">'
+        f'<figure><picture><source media="(max-width: 600px)" srcset="{_data_url(narrow)}" {small}>'
+        f'<img src="{_data_url(wide)}" {size}{look} alt="{escape(text)}">'
         f"</picture>{below}</figure>"
     )
 
 
-def _data(figure) -> str:
-    """A figure as an SVG in a URL of its own."""
+def _data_url(figure) -> str:
+    """Encodes a figure as an SVG in a URL of its own."""
     file = io.BytesIO()
     style.write_svg(figure, file)
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

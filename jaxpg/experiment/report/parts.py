@@ -17,15 +17,18 @@ HEAD = "name", "agent", "environment", "env steps", "seeds", "result", "solved",
 
 
 class Section(NamedTuple):
+    """Section of a report."""
+
     name: str
     rows: list[tuple]  # of the summary table, in the order of HEAD
     draw: Callable[[], list[str]]  # the HTML of what stands under the name
 
 
-def settings(
+def settings_tables(
     name: str, config: dict[str, Any], environment: dict[str, Any], varied: Sequence[str] = ()
 ) -> list[str]:
-    """What differs from preset and defaults, then all of it. name: the agent's."""
+    """Tables of the settings that differ from preset and defaults, then of all. name: the
+    agent's."""
     parts, env = [], environment["name"]
     if name in agents.NAMES:
         agent = agents.get(name)
@@ -33,7 +36,12 @@ def settings(
         has = env in table(agent)
         head = ["setting", "here", "default"] + [f"preset for {env}"] * has
         rows = [
-            (k, _value(v), _value(default.get(k)), *[_value(tuned.get(k))] * has)
+            (
+                k,
+                _format_value(v),
+                _format_value(default.get(k)),
+                *[_format_value(tuned.get(k))] * has,
+            )
             for k, v in config.items()
             if k not in varied and not v == default.get(k) == tuned.get(k)
         ]
@@ -44,7 +52,7 @@ def settings(
     if env in registry.names():
         usual = registry.to_dict(registry.make(env))
         rows = [
-            (k, _value(v), _value(usual.get(k)))
+            (k, _format_value(v), _format_value(usual.get(k)))
             for k, v in environment.items()
             if usual.get(k) != v
         ]
@@ -52,16 +60,16 @@ def settings(
         none = html.paragraph(f"{env} has its default parameters.")
         parts.append(html.table(caption, ("parameter", "here", "default"), rows) if rows else none)
     for what, content in (("config", config), ("environment", environment)):
-        rows = [(k, _value(v)) for k, v in content.items()]
+        rows = [(k, _format_value(v)) for k, v in content.items()]
         whole = html.table(f"The whole {what}.", ("name", "value"), rows)
         parts.append(html.folded(f"The whole {what}", whole))
     return parts
 
 
-def origin(about: dict[str, Any], name: str) -> list[str]:
-    """The commands that give it again, and with what it was made."""
+def origin_section(about: dict[str, Any], name: str) -> list[str]:
+    """Section with the commands that give a result again, and the versions it was made with."""
     parts = [html.heading(3, "How to reproduce it")]
-    if command := reproduce.again(about, f"{name}-again"):
+    if command := reproduce.shell_command(about, f"{name}-again"):
         parts.append(html.code(command))
         text = "On the same versions and devices the numbers are the same to the last digit."
         parts.append(html.paragraph(text, "faint"))
@@ -74,24 +82,27 @@ def origin(about: dict[str, Any], name: str) -> list[str]:
     return parts
 
 
-def said(estimate: Estimate) -> str:
+def format_estimate(estimate: Estimate) -> str:
+    """Formats an estimate and its interval."""
     value, low, high = estimate
     if np.isnan(value):
         return "-"
     return f"{value:.4g}" + ("" if np.isnan(low) else f" [{low:.4g}, {high:.4g}]")
 
 
-def share_solved(score: np.ndarray, threshold: float | None) -> str:
+def format_solved(score: np.ndarray, threshold: float | None) -> str:
+    """Formats how many scores reach a threshold."""
     if threshold is None:
         return "no threshold"
     return f"{int((score >= threshold).sum())} of {len(score)} (≥ {threshold:g})"
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "-" if value is None else scores.text(value)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Formats seconds as seconds, minutes or hours."""
     if np.isnan(seconds):
         return "-"
     if seconds < 60:
@@ -100,5 +111,5 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds % 60:.0f} s" if hours < 1 else f"{hours} h {minutes % 60} min"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     return ", ".join(names)

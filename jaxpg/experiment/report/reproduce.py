@@ -19,24 +19,25 @@ _USUAL = {"chunk": None, "episodes": 128, "checkpoints": 5, "keep": 3}
 _TRIED = 100  # seeds; the one that keys were split off cannot be read off them
 
 
-def again(about: dict[str, Any], out: str) -> str | None:
-    """The commands for what run.json or sweep.json is about; None if an agent or environment is
-    the user's own, which no name gives again, or if a preset has changed since a comparison.
+def shell_command(about: dict[str, Any], out: str) -> str | None:
+    """Returns the commands for what run.json or sweep.json is about; None if an agent or
+    environment is the user's own, which no name gives again, or if a preset has changed since a
+    comparison.
 
     out: the new folder. `jaxpg train` or `jaxpg compare` where that can say it, else Python from a
     here-document, with all numbers to the last digit.
     """
     if about.get("kind") == "comparison":
-        return _compare(about, out)
+        return _compare_command(about, out)
     if about.get("own") or about.get("agent") not in agents.NAMES:
         return None
     if "points" in about:
-        return _python(about, out)
-    seed = seed_of(about["key"])
+        return _python_script(about, out)
+    seed = find_seed(about["key"])
     usual = all(about.get(name, value) == value for name, value in _USUAL.items())
-    params = _params(about["environment"])
+    params = _env_params(about["environment"])
     if seed is None or not usual or params is None:
-        return _python(about, out)
+        return _python_script(about, out)
     words = ["jaxpg", "train", about["agent"], about["environment"]["name"]]
     words += ["--total-steps", str(about["total_steps"])]
     if (seeds := len(np.atleast_2d(about["key"]["words"]))) > 1:
@@ -49,12 +50,12 @@ def again(about: dict[str, Any], out: str) -> str | None:
         words += ["--target", repr(about["target"])]
     for name, value in params.items():
         words += ["--param", f"{name}={value}"]
-    options = _options(about)
+    options = _config_options(about)
     return None if options is None else shlex.join([*words, *options, "--out", out])
 
 
-def _compare(about: dict[str, Any], out: str) -> str | None:
-    seed = seed_of(about["key"])
+def _compare_command(about: dict[str, Any], out: str) -> str | None:
+    seed = find_seed(about["key"])
     names, configs = list(about["configs"]), about["configs"]
     same = all(
         to_dict(preset(agent, env)) == config
@@ -69,8 +70,9 @@ def _compare(about: dict[str, Any], out: str) -> str | None:
     return shlex.join(map(str, words))
 
 
-def seed_of(key: dict[str, Any]) -> int | None:
-    """The `--seed` that gives a key, or split keys, as run.json has it; None if none is found."""
+def find_seed(key: dict[str, Any]) -> int | None:
+    """Finds the `--seed` that gives a key, or split keys, as run.json has it; None if there is
+    none."""
     words = np.array(key["words"], np.uint32)
     if key["generator"] != str(jax.random.key_impl(jax.random.key(0))):
         return None
@@ -83,8 +85,8 @@ def seed_of(key: dict[str, Any]) -> int | None:
     return None
 
 
-def _params(environment: dict[str, Any]) -> dict[str, Any] | None:
-    """The parameters that `--param` has to say, as JSON; None if that does not give them all."""
+def _env_params(environment: dict[str, Any]) -> dict[str, Any] | None:
+    """Parameters that `--param` has to say, as JSON; None if that does not give them all."""
     name = environment["name"]
     usual = registry.to_dict(registry.make(name))
     differ = {k: v for k, v in environment.items() if usual.get(k, ...) != v}
@@ -101,8 +103,8 @@ def _params(environment: dict[str, Any]) -> dict[str, Any] | None:
     return {k: json.dumps(v) for k, v in differ.items()}
 
 
-def _options(about: dict[str, Any]) -> list[str]:
-    """The settings that differ from the preset, as `jaxpg train` has them."""
+def _config_options(about: dict[str, Any]) -> list[str]:
+    """Options for the settings that differ from the preset, as `jaxpg train` has them."""
     agent, words = agents.get(about["agent"]), []
     usual = to_dict(preset(agent, about["environment"]["name"]))
     for field in dataclasses.fields(agent.Config):
@@ -118,8 +120,8 @@ def _options(about: dict[str, Any]) -> list[str]:
     return words
 
 
-def _python(about: dict[str, Any], out: str) -> str:
-    """A here-document for the Python that runs it."""
+def _python_script(about: dict[str, Any], out: str) -> str:
+    """Writes a here-document for the Python that runs it."""
     agent = agents.get(about["agent"])
     default = to_dict(agent.Config())
     differ = {k: v for k, v in about["config"].items() if default.get(k, ...) != v}
@@ -132,9 +134,9 @@ def _python(about: dict[str, Any], out: str) -> str:
         "from jaxpg.core.config import from_dict",
         "",
         f"agent = jaxpg.{agent.name}",
-        f"cfg = from_dict(agent.Config, {_shown(differ)})",
-        f"env = jaxpg.make(**{_shown(about['environment'])})",
-        f"words = np.array({_shown(about['key']['words'])}, np.uint32)",
+        f"cfg = from_dict(agent.Config, {_format_literal(differ)})",
+        f"env = jaxpg.make(**{_format_literal(about['environment'])})",
+        f"words = np.array({_format_literal(about['key']['words'])}, np.uint32)",
         f"key = jax.random.wrap_key_data(words, impl={about['key']['generator']!r})",
     ]
     names = ["total_steps", "evaluations", "episodes", "target"]
@@ -149,5 +151,5 @@ def _python(about: dict[str, Any], out: str) -> str:
     return "\n".join(["python - <<'EOF'", *lines, "EOF"])
 
 
-def _shown(value) -> str:
+def _format_literal(value) -> str:
     return pprint.pformat(value, width=88, compact=True, sort_dicts=False)

@@ -10,29 +10,30 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.report import html
 from jaxpg.experiment.report.parts import (
     Section,
-    duration,
-    listed,
-    origin,
-    said,
-    settings,
-    share_solved,
+    format_duration,
+    format_estimate,
+    format_solved,
+    join_names,
+    origin_section,
+    settings_tables,
 )
 
 BEST = 10  # configs in a sweep's table
 PAIRS, DOSES = 3, 4  # fields of a sweep that are drawn, those that matter most
 
 
-def of_sweep(sweep) -> Section:
+def sweep_section(sweep) -> Section:
+    """Section of a sweep or a comparison."""
     about, kept = sweep.about, sweep.about["kind"] == "comparison"
     environments = about["environments"] if kept else {about["environment"]["name"]: ...}
     name = f"{about['kind']} {about.get('agent', '')} {', '.join(environments)}"
     if (folder := getattr(sweep, "folder", None)) is not None:
         name = Path(folder).resolve().name
-    cost = duration(about["seconds"])
+    cost = format_duration(about["seconds"])
     rows, begun = [], len(sweep.table) > 0
-    for env, part in _parts(sweep).items() if begun else ():
-        done, limit = scores.final(part), scores.threshold(part)
-        groups = scores.groups(part, part.fields)
+    for env, part in _by_env(sweep).items() if begun else ():
+        done, limit = scores.final(part), scores.solved_threshold(part)
+        groups = scores.group_configs(part, part.fields)
         ranked = [(done.runs(g.configs), g) for g in groups if {*g.configs} <= {*done.scores}]
         if not kept:
             ranked = sorted(ranked, key=lambda x: -_iqm(x[0]))[:1]
@@ -43,7 +44,7 @@ def of_sweep(sweep) -> Section:
             rows.append((
                 name if kept else f"{name}, best of {len(groups)}: {best}",
                 point["agent"] if kept else about["agent"], env, f"{int(steps):,}", runs.size,
-                said(scores.estimate(runs)), share_solved(runs.ravel(), limit), cost,
+                format_estimate(scores.estimate(runs)), format_solved(runs.ravel(), limit), cost,
             ))  # fmt: skip
     if not rows:
         envs = ", ".join(environments)
@@ -59,16 +60,25 @@ def of_sweep(sweep) -> Section:
         done = scores.final(sweep)
         if done.diverged:
             lead += f"; {done.diverged} runs diverged and count as the worst"
-        drawn = _comparison(sweep) if kept else [*_varied(sweep, done), _best(sweep, done)]
-        return [html.paragraph(lead + "."), *drawn, *_settings(sweep), *origin(about, name)]
+        drawn = (
+            _comparison_figures(sweep)
+            if kept
+            else [*_sweep_figures(sweep, done), _best_table(sweep, done)]
+        )
+        return [
+            html.paragraph(lead + "."),
+            *drawn,
+            *_settings_section(sweep),
+            *origin_section(about, name),
+        ]
 
     return Section(name, rows, draw)
 
 
-def _parts(sweep) -> dict:
-    """By environment."""
+def _by_env(sweep) -> dict:
+    """Splits a sweep or comparison by environment."""
     if "env" in sweep.fields:
-        return scores.by_env(sweep)
+        return scores.split_by_env(sweep)
     about = sweep.about
     envs = (
         about["environments"] if about["kind"] == "comparison" else [about["environment"]["name"]]
@@ -76,16 +86,17 @@ def _parts(sweep) -> dict:
     return dict.fromkeys(envs, sweep)
 
 
-def _settings(sweep) -> list[str]:
-    """Of a sweep, what its points change; of a comparison, those of every agent."""
+def _settings_section(sweep) -> list[str]:
+    """Section on settings: of a sweep, what its points change; of a comparison, those of every
+    agent."""
     about, heading = sweep.about, html.heading(3, "Settings")
     if about["kind"] == "sweep":
-        own = settings(about["agent"], about["config"], about["environment"], sweep.fields)
+        own = settings_tables(about["agent"], about["config"], about["environment"], sweep.fields)
         return [heading, *own]
     parts = [heading]
     for point in about["points"]:
         agent, env = point["agent"], point["env"]
-        own = settings(agent, about["configs"][agent][env], about["environments"][env])
+        own = settings_tables(agent, about["configs"][agent][env], about["environments"][env])
         parts.append(html.folded(f"{agent} on {env}", "\n".join(own)))
     return parts
 
@@ -95,9 +106,9 @@ def _iqm(runs: np.ndarray) -> float:
     return -np.inf if np.isnan(value) else value
 
 
-def _varied(sweep, done) -> list[str]:
+def _sweep_figures(sweep, done) -> list[str]:
     """Figures of a sweep: of the fields that matter most first."""
-    fields = sorted(sweep.fields, key=lambda f: -_effect(sweep, done, f))
+    fields = sorted(sweep.fields, key=lambda f: -_field_effect(sweep, done, f))
     drawn = []
     for x, y in itertools.islice(itertools.combinations(fields, 2), PAIRS):
         drawn.append(html.picture(
@@ -111,9 +122,10 @@ def _varied(sweep, done) -> list[str]:
             f"The final score over {x}, with 95 % intervals and single runs.",
         ))  # fmt: skip
     if len(fields) > 1:
+        names = join_names(fields)
         drawn.append(html.picture(
             lambda width: figures.parallel_coordinates(sweep, width),
-            f"All configs as lines through the values of {listed(fields)}, to their final score.",
+            f"All configs as lines through the values of {names}, to their final score.",
             kind="map",
         ))  # fmt: skip
     drawn.append(html.picture(
@@ -127,16 +139,18 @@ def _varied(sweep, done) -> list[str]:
     return drawn
 
 
-def _effect(sweep, done, field: str) -> float:
-    """By how much the IQM differs between the values of a field."""
-    groups = [[c for c in g.configs if c in done.scores] for g in scores.groups(sweep, [field])]
+def _field_effect(sweep, done, field: str) -> float:
+    """Difference of the IQM between the values of a field."""
+    groups = [
+        [c for c in g.configs if c in done.scores] for g in scores.group_configs(sweep, [field])
+    ]
     values = [done.iqm(configs) for configs in groups if configs]
     return float(np.ptp(values)) if np.isfinite(values).all() and values else 0.0
 
 
-def _best(sweep, done) -> str:
+def _best_table(sweep, done) -> str:
     rows = []
-    for group in scores.groups(sweep, sweep.fields):
+    for group in scores.group_configs(sweep, sweep.fields):
         for config in group.configs:
             if config in done.scores:
                 lost = int(np.isnan(done.scores[config]).sum())
@@ -145,13 +159,13 @@ def _best(sweep, done) -> str:
     rows.sort(key=lambda row: -np.nan_to_num(row[-2].value, nan=-np.inf))
     head = "config", *sweep.fields, "IQM [95 % interval]", "diverged"
     caption = f"The best of {len(rows)} configs by the IQM of the {done.what}."
-    best = [(*row[:-2], said(row[-2]), row[-1]) for row in rows[:BEST]]
+    best = [(*row[:-2], format_estimate(row[-2]), row[-1]) for row in rows[:BEST]]
     return html.table(caption, head, best, "records")
 
 
-def _comparison(sweep) -> list[str]:
+def _comparison_figures(sweep) -> list[str]:
     """Figures of a comparison."""
-    drawn, parts = [], _parts(sweep)
+    drawn, parts = [], _by_env(sweep)
     for env, part in parts.items():
         where, name = f" on {env}", env if len(parts) > 1 else ""
         drawn.append(html.picture(
@@ -162,14 +176,14 @@ def _comparison(sweep) -> list[str]:
             lambda width, part=part: figures.heat_map(part, "agent", width=width),
             f"Final scores by agent{where}, with 95 % intervals.", name,
         ))  # fmt: skip
-        if (limit := scores.threshold(part)) is not None:
+        if (limit := scores.solved_threshold(part)) is not None:
             drawn.append(html.picture(
                 lambda width, part=part, limit=limit: figures.efficiency(
-                    _by_agent(part), limit, width
+                    _curves_by_agent(part), limit, width
                 ),
                 f"How many runs of each agent reach {limit:g}{where}, over the steps.", name,
             ))  # fmt: skip
-    found, what = scores.by_agent(sweep)
+    found, what = scores.scores_by_agent(sweep)
     found = {k: x for k, x in found.items() if np.isfinite(x).all()}
     if found:
         drawn.append(html.picture(
@@ -184,11 +198,11 @@ def _comparison(sweep) -> list[str]:
     return drawn
 
 
-def _by_agent(part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    measured = scores.curves(part)
+def _curves_by_agent(part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    measured = scores.return_curves(part)
     return {
         group.values[0]: (
             measured.steps, np.concatenate([measured.returns[c] for c in group.configs])
         )
-        for group in scores.groups(part, ["agent"])
+        for group in scores.group_configs(part, ["agent"])
     }  # fmt: skip

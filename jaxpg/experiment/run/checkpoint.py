@@ -8,7 +8,6 @@ one atomic move: a step without one was cut short, and does not exist.
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from importlib import metadata
@@ -25,33 +24,30 @@ from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, 
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 from jaxpg.envs import registry
+from jaxpg.experiment.files import write_atomically
 
 MANIFEST = "manifest.json"
 PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or run folder that cannot be trusted: where, what was found, what expected."""
+    """Error of a checkpoint or run folder that cannot be trusted: where, what was found, what
+    expected."""
 
 
-def _sealed(content: dict[str, Any]) -> str:
+def _add_digest(content: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing."""
-    path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w") as file:
-        file.write(_sealed(_plain(content)))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_atomically(path, _add_digest(_to_json_values(content)).encode())
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """What `write_json` wrote. Raises CheckpointError if it is not there or a byte has changed."""
+    """Reads what `write_json` wrote. Raises CheckpointError if it is not there or a byte has
+    changed."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected one that jaxpg wrote")
@@ -59,7 +55,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         text = path.read_text()
         content = json.loads(text)
         del content["sha256"]
-        intact = text == _sealed(content)
+        intact = text == _add_digest(content)
     except (ValueError, TypeError, KeyError):  # not text, not JSON, or not ours
         intact = False
     if not intact:
@@ -67,59 +63,62 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _plain(content):
-    """As JSON would give it back: tuples are lists, NumPy numbers are numbers."""
+def _to_json_values(content):
+    """Converts to what JSON gives back: tuples are lists, NumPy numbers are numbers."""
     return json.loads(json.dumps(content, default=lambda x: np.asarray(x).tolist()))
 
 
-def versions() -> dict[str, str]:
-    """The installed versions of what a result depends on."""
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
     return {name: metadata.version(name) for name in PACKAGES}
 
 
 def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
-    """What a checkpoint belongs to, as plain JSON values."""
+    """Describes what a checkpoint belongs to, as plain JSON values."""
     if env.made_of:
         environment = registry.to_dict(env)
     else:  # the user's own: its parameters by path
         params = jax.tree_util.tree_leaves_with_path(env.params)
         environment = {"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params}
-    return _plain({"agent": agent.name, "config": config.to_dict(cfg), "environment": environment})
+    return _to_json_values(
+        {"agent": agent.name, "config": config.to_dict(cfg), "environment": environment}
+    )
 
 
 class Snapshot(NamedTuple):
-    """A state in the host's memory, leaf by leaf; names are paths in the state."""
+    """Snapshot of a state in the host's memory, leaf by leaf; names are paths in the state."""
 
     arrays: dict[str, np.ndarray]  # random keys as their raw words
     kinds: dict[str, str]  # "float32[4, 2]"
     keys: dict[str, str]  # of the leaves that are random keys: the generator
 
 
-def snapshot(state: Tree) -> Snapshot:
+def take_snapshot(state: Tree) -> Snapshot:
     """Copies a state to the host, to that of every process. Waits for the device."""
-    leaves = _leaves(state)
+    leaves = _leaves_by_path(state)
     keys = {name: str(jax.random.key_impl(x)) for name, x in leaves.items() if _is_key(x)}
     raw = [jax.random.key_data(x) if name in keys else x for name, x in leaves.items()]
     if jax.process_count() > 1:  # leaf by leaf: all of them may be too much for a device
         raw = [jax.device_get(replicate(x)) for x in raw]
     # `device_get` may return views of the device's memory, which the next chunk is given.
     arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
-    return Snapshot(arrays, _kinds(state), keys)
+    return Snapshot(arrays, _leaf_types(state), keys)
 
 
-def _leaves(tree: Tree) -> dict[str, Any]:
+def _leaves_by_path(tree: Tree) -> dict[str, Any]:
     return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _kinds(tree: Tree) -> dict[str, str]:
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves(tree).items()}
+def _leaf_types(tree: Tree) -> dict[str, str]:
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves_by_path(tree).items()}
 
 
 def _is_key(x) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _digests(step: Path) -> dict[str, str]:
+def _file_digests(step: Path) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint but its manifest."""
     found = {}
     for path in sorted(step.rglob("*")):
         if path.is_file() and path != step / MANIFEST:
@@ -130,7 +129,7 @@ def _digests(step: Path) -> dict[str, str]:
 
 
 def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3) -> None:
-    """Adds a checkpoint and removes what a kill left behind and all but the newest `keep`.
+    """Saves a checkpoint, and removes what a kill left behind and all but the newest `keep`.
 
     about: from `describe`.
     """
@@ -142,22 +141,24 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
         if step.name.partition(".")[0].isdigit() and not (step / MANIFEST).is_file():
             shutil.rmtree(step)
     options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False, multiprocessing_options=_alone(), create=False
+        enable_async_checkpointing=False,
+        multiprocessing_options=_one_process_options(),
+        create=False,
     )
     with ocp.CheckpointManager(folder, options=options) as manager:
         # Orbax refuses arrays without elements; their kind says all about them.
         arrays = {name: x for name, x in snap.arrays.items() if x.size}
         manager.save(iteration, args=ocp.args.StandardSave(arrays))
         step = folder / str(iteration)
-        manifest = {"iteration": iteration, **about, "versions": versions()}
-        manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _digests(step)}
+        manifest = {"iteration": iteration, **about, "versions": package_versions()}
+        manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _file_digests(step)}
         write_json(step / MANIFEST, manifest)
         for old in sorted(manager.all_steps())[:-keep]:  # not sooner: one is whole at all times
             manager.delete(old)
 
 
-def _alone():
-    """For Orbax: this process saves or restores without waiting for others."""
+def _one_process_options():
+    """Options by which Orbax saves or restores in this process without waiting for others."""
     import orbax.checkpoint as ocp
 
     me = jax.process_index()
@@ -167,13 +168,13 @@ def _alone():
 
 
 def newest(folder: str | Path) -> int | None:
-    """The iteration of the newest finished checkpoint; None if there is none."""
+    """Iteration of the newest finished checkpoint; None if there is none."""
     steps = [path.parent.name for path in Path(folder).glob(f"*/{MANIFEST}")]
     return max((int(step) for step in steps if step.isdigit()), default=None)
 
 
 def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree, int]:
-    """The newest finished checkpoint: its state and iteration.
+    """Restores the newest finished checkpoint: its state and iteration.
 
     like: the state's structure, from `jax.eval_shape`. about: from `describe`. Raises
     CheckpointError, with the first difference, if there is none, a byte of it has changed, or it
@@ -187,40 +188,40 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
         raise CheckpointError(f"{folder}: found no finished checkpoint, expected one")
     step = folder / str(iteration)
     manifest = read_json(step / MANIFEST)
-    files, saved = _digests(step), manifest["files"]
+    files, saved = _file_digests(step), manifest["files"]
     for name in {**files, **saved}:
         if files.get(name) != saved.get(name):
             found, digest = files.get(name, "no file"), saved.get(name, "no file")
             raise CheckpointError(f"{step / name}: found {found}, expected {digest} (sha256)")
-    expected = {"iteration": iteration, **about, "leaves": _kinds(like)}
+    expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
-        if differs := difference(manifest[part], value, part):
+        if differs := first_difference(manifest[part], value, part):
             raise CheckpointError(f"{step}: {differs}")
 
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_one_process_options()) as checkpointer:
         arrays = checkpointer.restore((step / "default").resolve())
 
     def leaf(name: str, x):
         raw = jnp.asarray(arrays[name] if name in arrays else np.zeros(x.shape, x.dtype))
         return jax.random.wrap_key_data(raw, impl=manifest["keys"][name]) if _is_key(x) else raw
 
-    leaves = [leaf(name, x) for name, x in _leaves(like).items()]
+    leaves = [leaf(name, x) for name, x in _leaves_by_path(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), iteration
 
 
-def difference(found, expected, path: str) -> str | None:
-    """The first place where two JSON values differ."""
+def first_difference(found, expected, path: str) -> str | None:
+    """Finds the first place where two JSON values differ."""
     if not (isinstance(found, dict) and isinstance(expected, dict)):
         return None if found == expected else f"{path}: found {found!r}, expected {expected!r}"
     parts = ((name, found.get(name), expected.get(name)) for name in {**found, **expected})
-    return next((d for n, f, e in parts if (d := difference(f, e, f"{path}.{n}"))), None)
+    return next((d for n, f, e in parts if (d := first_difference(f, e, f"{path}.{n}"))), None)
 
 
 def checkpoints(
     folder: str | Path, agent: Agent, cfg, env: E.Env, every: int, keep: int = 3
 ) -> Callback:
-    """Saves at the first chunk end at or after each multiple of `every` iterations, and when the
-    run ends or is stopped, but not when it fails.
+    """Saves a checkpoint at the first chunk end at or after each multiple of `every` iterations,
+    and when the run ends or is stopped, but not when it fails.
 
     A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:
@@ -250,7 +251,7 @@ def checkpoints(
             )
         if event.iteration // every > last // every:
             last = event.iteration
-            waiting[last] = snapshot(event.state)
+            waiting[last] = take_snapshot(event.state)
 
     def on_metrics(event: Event) -> None:
         nonlocal handed
@@ -261,6 +262,6 @@ def checkpoints(
     def on_end(result: Result) -> None:
         # Not the same iteration if a second Ctrl-C came between the last state and its rows.
         if result.stopped != "error" and handed == result.iteration != last:
-            write(snapshot(result.state), handed)
+            write(take_snapshot(result.state), handed)
 
     return Callback(on_chunk, on_metrics, on_end)

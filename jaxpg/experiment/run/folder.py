@@ -11,7 +11,7 @@ curve.png        the learning curve
 import csv
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +20,11 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
+from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
-from jaxpg.core.run import Callbacks, Result
+from jaxpg.core.run import Callback, Result
 from jaxpg.core.train import initial_state, num_iterations, with_horizon
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
@@ -31,7 +32,7 @@ from jaxpg.experiment.callbacks.guards import nan_guard
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.run import checkpoint, provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
-from jaxpg.experiment.run.provenance import RUN
+from jaxpg.experiment.run.provenance import RUN, SUMMARY
 
 
 class Settings(NamedTuple):
@@ -46,8 +47,8 @@ class Settings(NamedTuple):
     data_parallel: bool = False
 
 
-class _Run(NamedTuple):
-    """An open run folder."""
+class RunFolder(NamedTuple):
+    """Open run folder: what its record says, as objects."""
 
     out: Path
     agent: Agent
@@ -69,14 +70,14 @@ def run(
     key: Key,
     total_steps: int,
     asked: Settings,
-    callbacks: Callbacks = (),
+    callbacks: Iterable[Callback | Callable] = (),
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Trains, and writes the folder `out` if there is one; see `jaxpg.run`.
 
     draw: draws the learning curve when the run has ended, given the folder.
     """
-    _check(asked, cfg)
+    _check_settings(asked, cfg)
     if out is None:
         return loop.run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
@@ -84,30 +85,29 @@ def run(
         )  # fmt: skip
     loop.check(agent, cfg, env, key, total_steps, asked.data_parallel)
     record = {
-        **provenance.record(agent, cfg, env, key),
+        **provenance.describe_run(agent, cfg, env, key),
         "total_steps": int(total_steps),
         **asked._asdict(),
     }
     out = Path(out)
-    broadcast_from_main(lambda: _begin(out, record))
-    return _train(_Run(out, agent, cfg, env, key, record), callbacks, None, draw)
+    broadcast_from_main(lambda: _make_folder(out, record))
+    return _train(RunFolder(out, agent, cfg, env, key, record), callbacks, None, draw)
 
 
-def _check(asked: Settings, cfg) -> None:
+def _check_settings(asked: Settings, cfg) -> None:
     """Raises ValueError for settings that are not allowed."""
     least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
     for name, minimum in least.items():
         value = getattr(asked, name)
         if name == "chunk" and value is None:
             continue
-        if type(value) is not int or value < minimum:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
+        require_integer(name, value, minimum)
     target = asked.target
     if target is not None and not (has_lanes(cfg) and np.isfinite(target)):
         raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
 
 
-def _begin(out: Path, record: dict) -> None:
+def _make_folder(out: Path, record: dict) -> None:
     """Makes the folder of a run, with its record. Raises ValueError if it holds something."""
     if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
         what = "a run (`resume` goes on with it)" if (out / RUN).exists() else "files"
@@ -119,32 +119,32 @@ def _begin(out: Path, record: dict) -> None:
 def resume(
     out: str | Path,
     *,
-    callbacks: Callbacks = (),
+    callbacks: Iterable[Callback | Callable] = (),
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
-    this = _open(Path(out), agent, env)
-    provenance.warn_if_elsewhere(this.out, this.record["made_with"], stacklevel=4)
+    this = _open_folder(Path(out), agent, env)
+    provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     done = broadcast_from_main(lambda: checkpoint.newest(this.out / "checkpoints"))
     if total_steps is not None:
         if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
             least = done * this.agent.steps_per_iter(this.cfg)
             raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
         this = this._replace(record={**this.record, "total_steps": int(total_steps)})
-    before = None if done is None else _load(this)
+    before = None if done is None else _load_result(this)
     complete = done == this.num_iters
 
     def begin() -> None:
         if total_steps is not None:
             write_json(this.out / RUN, this.record)
-        summary = this.out / "summary.json"
+        summary = this.out / SUMMARY
         if not complete:
             summary.unlink(missing_ok=True)
         elif not summary.exists():  # killed at the very end
-            _finish(this, before, draw)
+            _write_summary(this, before, draw)
 
     broadcast_from_main(begin)
     return before if complete else _train(this, callbacks, before, draw)
@@ -152,16 +152,16 @@ def resume(
 
 def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
-    return _load(_open(Path(out), agent, env))
+    return _load_result(_open_folder(Path(out), agent, env))
 
 
-def _open(out: Path, agent: Agent | None, env: E.Env | None) -> _Run:
-    record = provenance.read(out / RUN, "run")
-    agent, cfg, env, key = provenance.restored(out / RUN, agent, env)
-    return _Run(out, agent, cfg, env, key, record)
+def _open_folder(out: Path, agent: Agent | None, env: E.Env | None) -> RunFolder:
+    record = provenance.read_record(out / RUN, "run")
+    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env)
+    return RunFolder(out, agent, cfg, env, key, record)
 
 
-def _load(this: _Run) -> Result:
+def _load_result(this: RunFolder) -> Result:
     out, agent, cfg, env, key, record = this
     about = checkpoint.describe(agent, cfg, env)
     cfg = with_horizon(cfg, record["total_steps"])
@@ -172,18 +172,18 @@ def _load(this: _Run) -> Result:
     state, iteration = checkpoint.restore(out / "checkpoints", like, about)
     one = key.reshape(-1)[0]
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
-    metrics = _metrics(out / "metrics.csv", kinds, iteration, key.shape)
+    metrics = _read_metrics(out / "metrics.csv", kinds, iteration, key.shape)
     summary = {"stopped": "error", "seconds": np.nan}
-    if (out / "summary.json").exists():
-        summary = read_json(out / "summary.json")
+    if (out / SUMMARY).exists():
+        summary = read_json(out / SUMMARY)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
     )
 
 
-def _metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str, np.ndarray]:
-    """The metrics of the first iterations; `kinds` says which, and their dtypes."""
+def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str, np.ndarray]:
+    """Reads the metrics of the first iterations; `kinds` says which, and their dtypes."""
     try:
         with path.open() as file:
             names = file.readline().strip().split(",")
@@ -208,8 +208,8 @@ def _metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str,
 
 
 def _train(
-    this: _Run,
-    callbacks: Callbacks,
+    this: RunFolder,
+    callbacks: Iterable[Callback | Callable],
     before: Result | None,
     draw: Callable[[Path], None] | None,
 ) -> Result:
@@ -247,11 +247,11 @@ def _train(
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
-    broadcast_from_main(lambda: _finish(this, result, draw))
+    broadcast_from_main(lambda: _write_summary(this, result, draw))
     return result
 
 
-def _finish(this: _Run, result: Result, draw: Callable[[Path], None] | None) -> None:
+def _write_summary(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
     """Draws the curve and, last, writes how the run ended."""
     if draw and not has_lanes(this.cfg):
         draw(this.out)
@@ -267,4 +267,4 @@ def _finish(this: _Run, result: Result, draw: Callable[[Path], None] | None) -> 
     if rows := rows[-this.key.size :]:  # of every seed: the newest
         means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
         summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
-    write_json(this.out / "summary.json", summary)
+    write_json(this.out / SUMMARY, summary)

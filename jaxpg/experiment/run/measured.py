@@ -12,11 +12,14 @@ import numpy as np
 from jaxpg.core.run import Result
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
+from jaxpg.experiment.run.provenance import RUN, SUMMARY
 
 AXES = ("seed", "iteration", "env_steps")
 
 
-class Record(NamedTuple):
+class MeasuredRun(NamedTuple):
+    """Metrics and evaluations of a run, by seed."""
+
     name: str
     about: dict[str, Any]  # run.json; {} if there is none
     steps: np.ndarray  # [iterations] environment steps of each seed
@@ -31,11 +34,12 @@ class Record(NamedTuple):
         return len(next(iter(self.metrics.values())))
 
     def metric(self, name: str) -> np.ndarray:
-        """[seeds, iterations]; NaN throughout if the agent has no such metric."""
+        """Metric [seeds, iterations]; NaN throughout if the agent has none of this name."""
         return self.metrics.get(name, np.full((self.seeds, len(self.steps)), np.nan))
 
     def result(self) -> Result:
-        """With what was learnt. Raises what `jaxpg.load` does: CheckpointError, ValueError."""
+        """Result with the learnt state. Raises what `jaxpg.load` does: CheckpointError,
+        ValueError."""
         if isinstance(self.source, Result):
             return self.source
         from jaxpg.experiment.run import folder as run_folder
@@ -43,16 +47,16 @@ class Record(NamedTuple):
         return run_folder.load(self.source)
 
 
-def read(run: "str | Path | Result | Record") -> Record:
-    """What there is of a run; of a Record that Record.
+def read_run(run: "str | Path | Result | MeasuredRun") -> MeasuredRun:
+    """Reads what there is of a run; a MeasuredRun is returned as it is.
 
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
-    if isinstance(run, Record):
+    if isinstance(run, MeasuredRun):
         return run
-    return _of_result(run) if isinstance(run, Result) else _of_folder(Path(run))
+    return _from_result(run) if isinstance(run, Result) else _from_folder(Path(run))
 
 
-def _of_result(result: Result) -> Record:
+def _from_result(result: Result) -> MeasuredRun:
     agent, cfg, env, *_ = result
     metrics = {name: np.atleast_2d(m) for name, m in result.metrics.items()}
     count = next(iter(metrics.values())).shape[1]
@@ -61,28 +65,27 @@ def _of_result(result: Result) -> Record:
     summary = {"stopped": result.stopped, "seconds": result.seconds}
     summary |= {"iteration": result.iteration, "env_steps": result.env_steps}
     about = checkpoint.describe(agent, cfg, env)
-    return Record(
+    return MeasuredRun(
         f"{agent.name}-{env.name}", about, steps, metrics, np.zeros(0), {}, summary, result
     )
 
 
-def _of_folder(folder: Path) -> Record:
+def _from_folder(folder: Path) -> MeasuredRun:
     about, summary = (
-        read_json(folder / name) if (folder / name).exists() else {}
-        for name in ("run.json", "summary.json")
+        read_json(folder / name) if (folder / name).exists() else {} for name in (RUN, SUMMARY)
     )
-    steps, metrics = table(folder / "metrics.csv")
+    steps, metrics = read_table(folder / "metrics.csv")
     path, eval_steps, evaluations = folder / "evaluations.csv", np.zeros(0), {}
     if path.exists() and path.read_text().count("\n") > 1:  # more than its header
-        eval_steps, evaluations = table(path)
-    return Record(
+        eval_steps, evaluations = read_table(path)
+    return MeasuredRun(
         folder.resolve().name, about, steps, metrics, eval_steps, evaluations, summary, folder
     )
 
 
-def table(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Environment steps [rows of a seed], and the columns [seeds, rows of a seed], of a file with a
-    row per seed, which may be of a run under way.
+def read_table(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Reads a file with a row per seed, which may be of a run under way: environment steps [rows of
+    a seed], and the columns [seeds, rows of a seed].
 
     Raises ValueError if it has no rows, CheckpointError if it has something else.
     """

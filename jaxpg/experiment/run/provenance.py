@@ -20,6 +20,7 @@ from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 
 FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
+SUMMARY = "summary.json"  # how a run ended; not there while it goes on
 
 
 def is_sweep(folder: str | Path) -> bool:
@@ -27,8 +28,8 @@ def is_sweep(folder: str | Path) -> bool:
     return Path(folder, SWEEP).is_file()
 
 
-def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
-    """As plain JSON values."""
+def describe_run(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
+    """Describes a run as plain JSON values."""
     known = {
         "agent": agent.name in agents.NAMES and agents.get(agent.name) == agent,
         "env": bool(env.made_of),
@@ -37,30 +38,30 @@ def record(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
         "format": FORMAT,
         **checkpoint.describe(agent, cfg, env),
         "own": [name for name in known if not known[name]],  # no name gives these again
-        "key": words(key),
-        "made_with": here(),
+        "key": key_to_dict(key),
+        "made_with": environment_versions(),
     }
 
 
-def words(key: Key) -> dict[str, Any]:
-    """A key as plain JSON values."""
+def key_to_dict(key: Key) -> dict[str, Any]:
+    """Converts a key to plain JSON values."""
     return {
         "generator": str(jax.random.key_impl(key)),
         "words": jax.random.key_data(key).tolist(),
     }
 
 
-def key(record: dict[str, Any]) -> Key:
-    """The key of a record."""
+def key_from_dict(record: dict[str, Any]) -> Key:
+    """Restores the key of a record."""
     words = jnp.asarray(np.array(record["key"]["words"], np.uint32))
     return jax.random.wrap_key_data(words, impl=record["key"]["generator"])
 
 
-def here() -> dict[str, Any]:
-    """What the last bits of a result depend on."""
+def environment_versions() -> dict[str, Any]:
+    """Versions, platform and devices that affect bit-exact reproduction."""
     devices = jax.devices()
     return {
-        **checkpoint.versions(),
+        **checkpoint.package_versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": f"{len(devices)} x {devices[0].device_kind}",
@@ -68,9 +69,9 @@ def here() -> dict[str, Any]:
     }
 
 
-def warn_if_elsewhere(folder: Path, made_with: dict[str, Any], stacklevel: int = 3) -> None:
+def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: int = 3) -> None:
     """Warns of every version, platform and device that differs from those of a run or sweep."""
-    for what, ours in here().items():
+    for what, ours in environment_versions().items():
         if (theirs := made_with.get(what)) != ours:
             warnings.warn(
                 f"{folder} was made with {what} {theirs}, this is {ours}: "
@@ -79,9 +80,9 @@ def warn_if_elsewhere(folder: Path, made_with: dict[str, Any], stacklevel: int =
             )
 
 
-def read(path: Path, what: str) -> dict[str, Any]:
-    """What a record says. what: the kind of its folder, "run" or "sweep". Raises CheckpointError
-    for one that is missing, damaged, or of a format that this version does not know."""
+def read_record(path: Path, what: str) -> dict[str, Any]:
+    """Reads a record. what: the kind of its folder, "run" or "sweep". Raises CheckpointError for
+    one that is missing, damaged, or of a format that this version does not know."""
     if not path.is_file():
         found = f"no {path.name}" if path.parent.is_dir() else "no such folder"
         raise CheckpointError(f"{path.parent}: found {found}, expected the folder of a {what}")
@@ -94,8 +95,10 @@ def read(path: Path, what: str) -> dict[str, Any]:
     return found
 
 
-def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent, Any, E.Env, Key]:
-    """The objects that a record at `path` is about: agent, config, environment and key.
+def restore_objects(
+    path: Path, agent: Agent | None, env: E.Env | None
+) -> tuple[Agent, Any, E.Env, Key]:
+    """Restores the objects that a record at `path` is about: agent, config, environment and key.
 
     agent, env: the objects, if they are the user's own. Raises CheckpointError if they are and are
     not given, or if what is there now is not what the record says.
@@ -113,6 +116,6 @@ def restored(path: Path, agent: Agent | None, env: E.Env | None) -> tuple[Agent,
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     for part, value in checkpoint.describe(agent, cfg, env).items():
-        if differs := checkpoint.difference(record[part], value, part):
+        if differs := checkpoint.first_difference(record[part], value, part):
             raise CheckpointError(f"{path}: {differs}")
-    return agent, cfg, env, key(record)
+    return agent, cfg, env, key_from_dict(record)

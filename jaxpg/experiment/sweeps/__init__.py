@@ -40,7 +40,7 @@ def resume(
     this = open_folder(Path(out), agent, env)
     if "digests" in this.record:
         return load(out)
-    provenance.warn_if_elsewhere(this.out, this.record["made_with"])
+    provenance.warn_of_other_versions(this.out, this.record["made_with"])
     if "search" in this.record:
-        return search.go_on(this, callbacks, progress)
-    return sweep.finish(sweep.train(this, callbacks, progress))
+        return search.train_batches(this, callbacks, progress)
+    return sweep.write_tables(sweep.train_parts(this, callbacks, progress))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from jaxpg import agents, presets
 from jaxpg.core import run as loop
-from jaxpg.core.config import to_dict
+from jaxpg.core.config import require_integer, to_dict
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import grid
-from jaxpg.experiment.sweeps.sweep import finish, fresh, planned, positive, train
-from jaxpg.experiment.sweeps.tables import Sweep, of_comparison
+from jaxpg.experiment.sweeps.sweep import plan_parts, require_empty, train_parts, write_tables
+from jaxpg.experiment.sweeps.tables import Sweep, open_comparison
 
 
 def compare(
@@ -41,7 +41,8 @@ def compare(
     """
     points = grid(agent=list(names), env=list(envs))
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    positive(asked)
+    for name, value in asked.items():
+        require_integer(name, value, 1)
     tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
     if total_steps is None:
         total_steps = max((t["total_steps"] for t in tuned if t), default=500_000)
@@ -51,7 +52,7 @@ def compare(
         cfg = presets.preset(agent, point["env"])
         loop.check(agent, cfg, env, key, total_steps)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
-    fresh(out)
+    require_empty(out)
 
     record = {
         "kind": "comparison",
@@ -59,7 +60,7 @@ def compare(
         "fields": ["agent", "env"] if len(envs) > 1 else ["agent"],
         "configs": configs,
         "environments": {name: registry.to_dict(registry.make(name)) for name in envs},
-        "key": provenance.words(key),
+        "key": provenance.key_to_dict(key),
         "total_steps": int(total_steps),
         **asked,
         "lanes": None,
@@ -69,9 +70,9 @@ def compare(
         "parts": [],
         "compilations": 0,
         "seconds": 0.0,
-        "made_with": provenance.here(),
+        "made_with": provenance.environment_versions(),
     }
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        this = planned(of_comparison(folder, key, record), points, log)
-        return finish(train(this, (), progress))
+        this = plan_parts(open_comparison(folder, key, record), points, log)
+        return write_tables(train_parts(this, (), progress))

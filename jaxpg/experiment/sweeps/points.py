@@ -17,7 +17,6 @@ import numpy as np
 from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.types import C
 from jaxpg.envs import registry
 
 ENV = "env."
@@ -25,25 +24,26 @@ Point = dict[str, Any]
 
 
 class Range(NamedTuple):
-    """The numbers between two, to be drawn from."""
+    """Range of numbers to draw from."""
 
     low: float
     high: float
     log: bool = False  # whether their logarithms are uniform
 
-    def at(self, share: float) -> float:
-        """The number below which `share` of them lie, rounded."""
+    def quantile(self, share: float) -> float:
+        """Quantile: the number below which `share` of the range lies, rounded."""
         low, high = (math.log(x) if self.log else x for x in (self.low, self.high))
         x = low + share * (high - low)
-        return self.rounded(math.exp(x) if self.log else x)
+        return self.round(math.exp(x) if self.log else x)
 
-    def rounded(self, x: float) -> float:
-        """To four digits, so that a table can show it whole and a person can type it again."""
+    def round(self, x: float) -> float:
+        """Rounds to four digits, so that a table can show a number and a person can type it
+        again."""
         return min(max(float(f"{x:.4g}"), self.low), self.high)
 
 
 def uniform(low: float, high: float) -> Range:
-    """A range of numbers. Raises ValueError unless low < high, both finite."""
+    """Range of numbers. Raises ValueError unless low < high, both finite."""
     if not (np.isfinite([low, high]).all() and low < high):
         raise ValueError(
             f"range {low} .. {high}: allowed are two finite numbers, the lower one first"
@@ -52,19 +52,19 @@ def uniform(low: float, high: float) -> Range:
 
 
 def loguniform(low: float, high: float) -> Range:
-    """A range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
+    """Range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
     if not low > 0:
         raise ValueError(f"loguniform {low} .. {high}: allowed are numbers > 0")
     return uniform(low, high)._replace(log=True)
 
 
 def grid(fields: Mapping[str, Sequence] | None = None, /, **more: Sequence) -> list[Point]:
-    """Every combination of the values of each field; the last field changes fastest.
+    """Combines the values of all fields, each with each; the last field changes fastest.
 
     Parameters of the environment have a dot in their names: grid({"env.gravity": [5, 10]}).
     Raises ValueError for a field without values or with one of them twice.
     """
-    lists = {name: _values(name, x) for name, x in {**(fields or {}), **more}.items()}
+    lists = {name: _list_values(name, x) for name, x in {**(fields or {}), **more}.items()}
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
@@ -72,23 +72,22 @@ def random(
     count: int, fields: Mapping[str, Sequence | Range] | None = None, /, *, seed: int = 0,
     **more: Sequence | Range,
 ) -> list[Point]:  # fmt: skip
-    """`count` points, each field drawn from its Range or its list, on their own.
+    """Draws `count` points, each field from its Range or its list, independently.
 
     Raises ValueError for a count below 1 and for a field without values.
     """
-    if type(count) is not int or count < 1:
-        raise ValueError(f"count={count!r}: allowed is an integer >= 1")
+    config.require_integer("count", count, 1)
     rng = np.random.default_rng(seed)
     drawn = {
-        name: [x.at(u) for u in rng.random(count)]
+        name: [x.quantile(u) for u in rng.random(count)]
         if isinstance(x, Range)
-        else [x[i] for i in rng.integers(len(_values(name, x)), size=count)]
+        else [x[i] for i in rng.integers(len(_list_values(name, x)), size=count)]
         for name, x in {**(fields or {}), **more}.items()
     }
     return [dict(zip(drawn, values, strict=True)) for values in zip(*drawn.values(), strict=True)]
 
 
-def _values(name: str, values: Sequence) -> list:
+def _list_values(name: str, values: Sequence) -> list:
     if isinstance(values, Range):
         text = f"{name}={values.low:g} .. {values.high:g}"
         raise ValueError(f"{text}: a range can be drawn from or searched, here allowed is a list")
@@ -102,24 +101,26 @@ def _values(name: str, values: Sequence) -> list:
     return list(values)
 
 
-def known(cfg, env: E.Env) -> list[str]:
-    """The fields that a point may have."""
+def field_names(cfg, env: E.Env) -> list[str]:
+    """Names of the fields that a point may have."""
     options = dataclasses.fields(env.params)
     own = [f.name for f in dataclasses.fields(cfg) if f.name != "total_steps"]
-    return own + [ENV + f.name for f in options] + [ENV + name for name in _arguments(env)]
+    return (
+        own + [ENV + f.name for f in options] + [ENV + name for name in _constructor_arguments(env)]
+    )
 
 
-def _arguments(env: E.Env) -> list[str]:
+def _constructor_arguments(env: E.Env) -> list[str]:
     return list(registry.arguments(env.name)) if env.made_of else []
 
 
-def at(cfg: C, env: E.Env, point: Point) -> tuple[C, E.Env]:
-    """Config and environment of a point.
+def apply_point(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
+    """Returns config and environment of a point.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
     allowed.
     """
-    statics, names = config.static_fields(type(cfg)), known(cfg, env)
+    statics, names = config.static_fields(type(cfg)), field_names(cfg, env)
     for name, value in point.items():
         if name not in names:
             raise config.unknown("field of a sweep", name, names)
@@ -135,9 +136,10 @@ def at(cfg: C, env: E.Env, point: Point) -> tuple[C, E.Env]:
     return config.updated(cfg, own), registry.with_params(env, **of_env) if of_env else env
 
 
-def groups(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
-    """Which configs and environments one program can serve: those of one structure, static fields
-    included, and of the same shapes. Indices into `pairs`, in the order of the first ones."""
+def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
+    """Groups configs and environments that one program can serve: those of one structure, static
+    fields included, and of the same shapes. Indices into `pairs`, in the order of the first
+    ones."""
     found: dict[Any, list[int]] = {}
     for i, pair in enumerate(pairs):
         leaves, structure = jax.tree.flatten(pair)
@@ -145,15 +147,15 @@ def groups(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
     return list(found.values())
 
 
-def batch(cfg: C, env: E.Env, points: Sequence[Point]) -> tuple[C, E.Env]:
-    """Config and environment with leaves [points], to `vmap` a train function over.
+def batch(cfg, env: E.Env, points: Sequence[Point]) -> tuple[Any, E.Env]:
+    """Stacks config and environment to leaves [points], to `vmap` a train function over.
 
     Raises ValueError if the points differ in a static field, which no `vmap` can vary.
     """
-    pairs = [at(cfg, env, point) for point in points]
+    pairs = [apply_point(cfg, env, point) for point in points]
     if not pairs:
         raise ValueError("points=[]: allowed is a list of at least one")
-    if len(groups(pairs)) > 1:
+    if len(group_by_program(pairs)) > 1:
         statics = config.static_fields(type(cfg))
         names = [n for n in points[0] if n in statics or n.startswith(ENV)] or list(points[0])
         raise ValueError(

@@ -8,25 +8,32 @@ of its own. So a search that was killed goes on as it would have.
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.config import label, static_fields
-from jaxpg.core.run import Callbacks
-from jaxpg.core.types import Agent, C, Key
+from jaxpg.core.config import label, require_integer, static_fields
+from jaxpg.core.run import Callback
+from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.analysis import scores
+from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.sweeps.points import Point, Range, grid
-from jaxpg.experiment.sweeps.sweep import begin, check, finish, planned, positive, train
-from jaxpg.experiment.sweeps.tables import Open, Sweep, of_sweep, tables
+from jaxpg.experiment.sweeps.sweep import (
+    check_points,
+    new_record,
+    plan_parts,
+    train_parts,
+    write_tables,
+)
+from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, open_sweep, read_tables
 
 
 def search(
-    agent: Agent[C],
-    cfg: C,
+    agent: Agent,
+    cfg,
     env: E.Env,
     key: Key,
     space: Mapping[str, Sequence | Range],
@@ -35,12 +42,12 @@ def search(
     batch: int = 8,
     total_steps: int,
     out: str | Path | None = None,
-    callbacks: Callbacks = (),
+    callbacks: Iterable[Callback | Callable] = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
     **settings,
 ) -> Sweep:
-    """Looks for the point with the highest interquartile mean of its seeds' final evaluations.
+    """Searches for the point with the highest interquartile mean of its seeds' final evaluations.
 
     space: field -> list of values, or Range; a Range is of numbers that are not static. trials:
     points, rounded up to whole batches. batch: points that are chosen at a time, by Optuna's
@@ -48,8 +55,9 @@ def search(
     all else: as of `sweep.run`. Raises ValueError before anything compiles for what cannot work,
     ImportError without Optuna.
     """
-    _optuna()
-    positive({"trials": trials, "batch": batch})
+    _import_optuna()
+    require_integer("trials", trials, 1)
+    require_integer("batch", batch, 1)
     statics = static_fields(type(cfg))
     for name, values in space.items():
         if isinstance(values, Range) and name in statics:
@@ -58,21 +66,23 @@ def search(
                 "part of the compiled program: allowed is a list of values, not a range of numbers"
             )
     # Points at the corners of the space: a value that is not allowed is one of them.
-    ends = {name: _ends(name, values) for name, values in space.items()}
+    ends = {name: _end_values(name, values) for name, values in space.items()}
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
-    check(agent, cfg, env, key, [*corners, *each], total_steps)
-    record = begin(agent, cfg, env, key, list(space), total_steps, out, **settings)
+    check_points(agent, cfg, env, key, [*corners, *each], total_steps)
+    record = new_record(agent, cfg, env, key, list(space), total_steps, out, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        return go_on(of_sweep(folder, agent, cfg, env, key, record), callbacks, progress, log)
+        return train_batches(
+            open_sweep(folder, agent, cfg, env, key, record), callbacks, progress, log
+        )
 
 
-def go_on(
-    this: Open,
-    callbacks: Callbacks,
+def train_batches(
+    this: SweepFolder,
+    callbacks: Iterable[Callback | Callable],
     progress: bool,
     log: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
@@ -83,30 +93,30 @@ def go_on(
             -(-asked["trials"] // asked["batch"]) * asked["batch"]
         )
         if share:
-            this = train(this, callbacks, progress, share)
+            this = train_parts(this, callbacks, progress, share)
         if share == 1 or not all(part["over"] for part in this.record["parts"]):
-            return finish(this)
-        this = planned(this, _ask(this), log if not share else lambda text: None)
+            return write_tables(this)
+        this = plan_parts(this, propose_points(this), log if not share else lambda text: None)
 
 
-def _ends(name: str, values: Sequence | Range) -> list:
+def _end_values(name: str, values: Sequence | Range) -> list:
+    """Values at the ends of a field's range, or all of its list."""
     if isinstance(values, Range):
         return [values.low, values.high]
     return [point[name] for point in grid({name: values})]  # which judges a list
 
 
-def _optuna():
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("optuna is not installed: pip install 'jaxpg[optuna]'") from error
+def _import_optuna():
+    require_extra("optuna", "optuna", "a search")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
 
-def _ask(this: Open) -> list[Point]:
-    """The points of the next batch."""
-    optuna, asked, done = _optuna(), this.record["search"], None
+def propose_points(this: SweepFolder) -> list[Point]:
+    """Proposes the points of the next batch, by Optuna from all scores so far."""
+    optuna, asked, done = _import_optuna(), this.record["search"], None
     points = this.record["points"]
     spaces: dict[str, Any] = {
         name: optuna.distributions.CategoricalDistribution(list(range(len(x))))
@@ -121,7 +131,7 @@ def _ask(this: Open) -> list[Point]:
         )
         study = optuna.create_study(direction="maximize", sampler=sampler)
         if points:
-            done = scores.final(tables(this.out, this.record))
+            done = scores.final(read_tables(this.out, this.record))
         for i, point in enumerate(points):
             value = done.iqm([i]) if i in done.scores else np.nan
             state = "FAIL" if np.isnan(value) else "COMPLETE"
@@ -129,19 +139,19 @@ def _ask(this: Open) -> list[Point]:
                 optuna.trial.create_trial(
                     state=optuna.trial.TrialState[state],
                     value=None if state == "FAIL" else value,
-                    params={n: _index(asked["space"][n], point[n]) for n in spaces},
+                    params={n: _encode_value(asked["space"][n], point[n]) for n in spaces},
                     distributions=spaces,
                 )
             )
         trials = [study.ask(spaces) for _ in range(asked["batch"])]
-    return [{n: _value(asked["space"][n], t.params[n]) for n in spaces} for t in trials]
+    return [{n: _decode_value(asked["space"][n], t.params[n]) for n in spaces} for t in trials]
 
 
-def _index(values, value):
-    """Optuna knows plain values only: those of a list by their place."""
+def _encode_value(values, value):
+    """Encodes a value for Optuna, which knows plain values only: one of a list by its place."""
     return values.index(value) if isinstance(values, list) else value
 
 
-def _value(values, x):
-    """The inverse."""
-    return values[x] if isinstance(values, list) else Range(**values).rounded(x)
+def _decode_value(values, x):
+    """Decodes a value that `_encode_value` encoded."""
+    return values[x] if isinstance(values, list) else Range(**values).round(x)

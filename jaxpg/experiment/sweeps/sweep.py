@@ -24,7 +24,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -32,18 +32,18 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.config import plain
+from jaxpg.core.config import plain, require_integer
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.run import Callbacks
+from jaxpg.core.run import Callback
 from jaxpg.core.train import initial_state, num_iterations
-from jaxpg.core.types import Agent, C, Key
+from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.run.provenance import SWEEP
-from jaxpg.experiment.sweeps.points import Point, at, groups
+from jaxpg.experiment.run.provenance import RUN, SWEEP
+from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program
 from jaxpg.experiment.sweeps.progress import display
-from jaxpg.experiment.sweeps.tables import TABLES, Open, Sweep, of_sweep, tables
+from jaxpg.experiment.sweeps.tables import TABLES, Sweep, SweepFolder, open_sweep, read_tables
 from jaxpg.experiment.text import format_count
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
@@ -51,8 +51,8 @@ FREE = 0.8  # of the memory that is free, for a sweep
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
+    agent: Agent,
+    cfg,
     env: E.Env,
     key: Key,
     points: Sequence[Point],
@@ -65,7 +65,7 @@ def run(
     target: float | None = None,
     lanes: int | None = None,
     memory: int | None = None,
-    callbacks: Callbacks = (),
+    callbacks: Iterable[Callback | Callable] = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
@@ -82,35 +82,36 @@ def run(
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
     """
-    check(agent, cfg, env, key, points, total_steps)
+    check_points(agent, cfg, env, key, points, total_steps)
     fields = list(dict.fromkeys(name for point in points for name in point))
-    record = begin(
+    record = new_record(
         agent, cfg, env, key, fields, total_steps, out,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory,
     )  # fmt: skip
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        this = of_sweep(folder, agent, cfg, env, key, record)
-        return finish(train(planned(this, points, log), callbacks, progress))
+        this = open_sweep(folder, agent, cfg, env, key, record)
+        return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
 
-def begin(
+def new_record(
     agent: Agent, cfg, env: E.Env, key: Key, fields: list[str], total_steps: int, out,
     *, seeds=8, evaluations=None, episodes=128, target=None, lanes=None, memory=None,
 ) -> dict:  # fmt: skip
-    """The record of a sweep without points. Raises ValueError for what is not allowed."""
+    """Makes the record of a sweep without points. Raises ValueError for what is not allowed."""
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
     limits = {"lanes": lanes, "memory": memory}
-    positive(asked | {k: x for k, x in limits.items() if x is not None})
+    for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
+        require_integer(name, value, 1)
     if target is not None and not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
-    fresh(out)
+    require_empty(out)
     return {
         "kind": "sweep",
-        **provenance.record(agent, cfg, env, key),
+        **provenance.describe_run(agent, cfg, env, key),
         "fields": fields,
         "total_steps": int(total_steps),
         **asked,
@@ -123,28 +124,23 @@ def begin(
     }
 
 
-def positive(numbers: dict[str, int]) -> None:
-    """Raises ValueError for one that is no integer >= 1."""
-    for name, value in numbers.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}={value!r}: allowed is an integer >= 1")
-
-
-def fresh(out: str | Path | None) -> None:
+def require_empty(out: str | Path | None) -> None:
     """Raises ValueError for a folder that holds something."""
     if out is not None and Path(out).exists() and any(Path(out).iterdir()):
         what = "a sweep (`resume` goes on with it)" if Path(out, SWEEP).exists() else "files"
         raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
 
 
-def check(agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], total_steps: int):
+def check_points(
+    agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], total_steps: int
+):
     """Raises ValueError for what cannot work in any point."""
     if not len(points):
         raise ValueError("points=[]: allowed is a list of at least one")
     if getattr(key, "ndim", 0):
         raise ValueError(f"key of shape {key.shape}: allowed is one key, seeds are split off it")
-    pairs = [at(cfg, env, point) for point in points]
-    for group in groups(pairs):
+    pairs = [apply_point(cfg, env, point) for point in points]
+    for group in group_by_program(pairs):
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
         ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
@@ -152,19 +148,21 @@ def check(agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], tota
             loop.check(agent, *pairs[i], key, total_steps)
 
 
-def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> Open:
+def plan_parts(
+    this: SweepFolder, points: Sequence[Point], log: Callable[[str], None]
+) -> SweepFolder:
     """Adds points, and the parts that train them, to the record, and writes it."""
     record, begun = dict(this.record), time.perf_counter()
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
     points = [{name: plain(value) for name, value in point.items()} for point in points]
-    found = [this.at(point) for point in points]
+    found = [this.resolve(point) for point in points]
     pairs = [tuple(pair) for _, *pair in found]
     record["points"] = [*record["points"], *points]
-    with compilations() as compiled:
-        for group in groups(pairs):
+    with count_compilations() as compiled:
+        for group in group_by_program(pairs):
             lanes = [[first + i, seed] for i in group for seed in range(seeds)]
             agent = found[group[0]][0]
-            size, width = _sizes(this, agent, [pairs[i] for i in group], log)
+            size, width = _size_parts(this, agent, [pairs[i] for i in group], log)
             common = {
                 "width": width,
                 "iterations": num_iterations(agent, pairs[group[0]][0], total),
@@ -180,9 +178,9 @@ def planned(this: Open, points: Sequence[Point], log: Callable[[str], None]) -> 
     return this._replace(record=record)
 
 
-def _sizes(this: Open, agent: Agent, pairs: list, log: Callable) -> tuple[int, int]:
-    """How many lanes each part of a group has, and how many its program: a multiple of the devices.
-    Compiles that program."""
+def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> tuple[int, int]:
+    """Chooses how many lanes each part of a group has, and how many its program: a multiple of the
+    devices. Compiles that program."""
     record, devices, configs = this.record, jax.devices(), len(pairs)
     seeds, count = record["seeds"], configs * record["seeds"]
     early = record["target"] is not None and devices[0].platform == "cpu"
@@ -222,7 +220,9 @@ def _free_memory() -> int:
     return int(FREE * psutil.virtual_memory().available / jax.local_device_count())
 
 
-def train(this: Open, callbacks: Callbacks, progress: bool, share: float = 1.0) -> Open:
+def train_parts(
+    this: SweepFolder, callbacks: Iterable[Callback | Callable], progress: bool, share: float = 1.0
+) -> SweepFolder:
     """Trains the parts that are not over, and records how it went.
 
     share: of the sweep that is planned, see `display`.
@@ -236,8 +236,8 @@ def train(this: Open, callbacks: Callbacks, progress: bool, share: float = 1.0) 
         folder, agent, cfg, env, keys = this.part(i)
         watch = [*callbacks, *([shown(i)] if shown else [])]
         begun = time.perf_counter()
-        with compilations() as compiled:
-            if (folder / "run.json").exists():
+        with count_compilations() as compiled:
+            if (folder / RUN).exists():
                 found = run_folder.resume(folder, callbacks=watch, agent=agent, env=env)
             else:
                 shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file
@@ -255,9 +255,9 @@ def train(this: Open, callbacks: Callbacks, progress: bool, share: float = 1.0) 
     return this
 
 
-def finish(this: Open) -> Sweep:
-    """The tables; written, if all parts are over."""
-    found = tables(this.out, this.record)
+def write_tables(this: SweepFolder) -> Sweep:
+    """Reads the tables, and writes them if all parts are over."""
+    found = read_tables(this.out, this.record)
     if not all(part["over"] for part in this.record["parts"]):
         return found
     digests = {}
@@ -270,8 +270,8 @@ def finish(this: Open) -> Sweep:
 
 
 @contextlib.contextmanager
-def compilations():
-    """A list that grows by one with each compilation of a training program."""
+def count_compilations():
+    """Context whose list grows by one with each compilation of a training program."""
     found = []
 
     def listen(event: str, seconds: float, fun_name: str = "", **_) -> None:

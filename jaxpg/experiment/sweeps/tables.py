@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.config import from_dict
+from jaxpg.core.config import from_dict, require_index
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import with_horizon
@@ -28,13 +28,13 @@ from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError
 from jaxpg.experiment.run.provenance import SWEEP
-from jaxpg.experiment.sweeps.points import Point, at
+from jaxpg.experiment.sweeps.points import Point, apply_point
 
 TABLES = {"table": "results", "evaluations": "evaluations", "scores": "scores"}  # files
 
 
 class Sweep(NamedTuple):
-    """A sweep or a comparison, or what there is of one that is under way."""
+    """Tables of a sweep or a comparison, or what there is of one that is under way."""
 
     folder: Path
     about: dict[str, Any]  # sweep.json
@@ -44,34 +44,39 @@ class Sweep(NamedTuple):
     scores: Any
 
 
-class Open(NamedTuple):
-    """A folder, and the way from a point to what it stands for."""
+class SweepFolder(NamedTuple):
+    """Open folder of a sweep, which resolves a point to what it stands for."""
 
     out: Path
     record: dict[str, Any]
     keys: Key  # [seeds]
-    at: Callable[[Point], tuple[Agent, Any, E.Env]]  # agent, config and environment of a point
+    apply_point: Callable[
+        [Point], tuple[Agent, Any, E.Env]
+    ]  # agent, config and environment of a point
 
     def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
-        """Folder, agent, config, environment and keys of a part, by lane; the last lane fills it
-        up to its width."""
+        """Returns folder, agent, config, environment and keys of a part, by lane; the last lane
+        fills it up to its width."""
         points, part = self.record["points"], self.record["parts"][i]
         lanes = part["lanes"] + part["lanes"][-1:] * (part["width"] - len(part["lanes"]))
-        found = {p: self.at(points[p]) for p in {p for p, _ in lanes}}
+        found = {p: self.resolve(points[p]) for p in {p for p, _ in lanes}}
         cfg, env = stack([found[p][1:] for p, _ in lanes])
         keys = self.keys[np.array([seed for _, seed in lanes])]
         return self.out / "parts" / str(i), found[lanes[0][0]][0], cfg, env, keys
 
 
-def of_sweep(out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]) -> Open:
-    """Points are what differs from a config and an environment."""
+def open_sweep(
+    out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]
+) -> SweepFolder:
+    """Opens the folder of a sweep: its points are what differs from a config and an environment."""
     cfg = with_horizon(cfg, record["total_steps"])
     keys = jax.random.split(key, record["seeds"])
-    return Open(out, record, keys, lambda point: (agent, *at(cfg, env, point)))
+    return SweepFolder(out, record, keys, lambda point: (agent, *apply_point(cfg, env, point)))
 
 
-def of_comparison(out: Path, key: Key, record: dict[str, Any]) -> Open:
-    """Points are agents and environments; the record says how each is set."""
+def open_comparison(out: Path, key: Key, record: dict[str, Any]) -> SweepFolder:
+    """Opens the folder of a comparison: its points are agents and environments, whose settings are
+    in the record."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
         agent = agents.get(point["agent"])
@@ -79,31 +84,31 @@ def of_comparison(out: Path, key: Key, record: dict[str, Any]) -> Open:
         env = registry.from_dict(record["environments"][point["env"]])
         return agent, with_horizon(cfg, record["total_steps"]), env
 
-    return Open(out, record, jax.random.split(key, record["seeds"]), of_point)
+    return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point)
 
 
-def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> Open:
-    """Raises CheckpointError for a damaged, missing or foreign folder."""
+def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> SweepFolder:
+    """Opens the folder of a sweep or comparison. Raises CheckpointError for a damaged, missing or
+    foreign one."""
     path = out / SWEEP
-    record = provenance.read(path, "sweep")
+    record = provenance.read_record(path, "sweep")
     if record["kind"] == "comparison":
-        return of_comparison(out, provenance.key(record), record)
-    return of_sweep(out, *provenance.restored(path, agent, env), record)
+        return open_comparison(out, provenance.key_from_dict(record), record)
+    return open_sweep(out, *provenance.restore_objects(path, agent, env), record)
 
 
 def result(
     out: str | Path, config: int, agent: Agent | None = None, env: E.Env | None = None
 ) -> Result:
-    """All seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act with.
+    """Loads all seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act
+    with.
 
     config: its number in the tables. agent, env: the objects, if they are your own and not to be
     had by name. Raises ValueError if there is no such config, CheckpointError if it has not been
     trained, or for a damaged, missing or foreign folder.
     """
     this = open_folder(Path(out), agent, env)
-    most = len(this.record["points"]) - 1
-    if type(config) is not int or not 0 <= config <= most:
-        raise ValueError(f"config={config!r}: allowed is an integer >= 0 and <= {most}")
+    require_index("config", config, len(this.record["points"]))
     found = []
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
@@ -118,14 +123,14 @@ def result(
 
 
 def load(out: str | Path) -> Sweep:
-    """The tables of a sweep: of all of it, or, while it is under way, of what there is.
+    """Loads a sweep's tables. For a running sweep they cover what has been written so far.
 
     Raises CheckpointError for a damaged, missing or foreign folder.
     """
     out = Path(out)
-    record = provenance.read(out / SWEEP, "sweep")
+    record = provenance.read_record(out / SWEEP, "sweep")
     if "digests" not in record:
-        return tables(out, record)
+        return read_tables(out, record)
     import pandas as pd  # takes a while
 
     found = []
@@ -138,13 +143,13 @@ def load(out: str | Path) -> Sweep:
     return Sweep(out, record, record["fields"], *found)
 
 
-def tables(out: Path, record: dict[str, Any]) -> Sweep:
-    """The tables, from the run folders of the parts."""
+def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
+    """Reads the tables from the run folders of the parts."""
     import pandas as pd  # takes a while
 
     def gather(file: str) -> pd.DataFrame:
         frames = [
-            _with_points(pd.read_csv(path), part["lanes"], record["points"], record["fields"])
+            _add_point_columns(pd.read_csv(path), part["lanes"], record["points"], record["fields"])
             for i, part in enumerate(record["parts"])
             if (path := out / "parts" / str(i) / file).exists() and path.stat().st_size
         ]
@@ -160,28 +165,28 @@ def tables(out: Path, record: dict[str, Any]) -> Sweep:
     if "greedy" in evaluations:
         evaluations = evaluations.dropna(subset="greedy", ignore_index=True)
     return Sweep(
-        out, record, record["fields"], table, evaluations, _scores(table, evaluations, record)
+        out, record, record["fields"], table, evaluations, _score_table(table, evaluations, record)
     )
 
 
-def _with_points(frame, lanes: list, points: list[dict], fields: list[str]):
-    """A part's table with config and fields in front, without the lanes that fill it up."""
+def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]):
+    """Puts config and fields in front of a part's table, without the lanes that fill it up."""
     frame = frame[frame["seed"] < len(lanes)].reset_index(drop=True)
     point, seed = np.array(lanes)[frame["seed"]].T.reshape(2, -1)
     frame = frame.assign(seed=seed)
     for name in reversed(fields):
-        frame.insert(0, name, [_cell(points[p].get(name)) for p in point])
+        frame.insert(0, name, [_format_cell(points[p].get(name)) for p in point])
     frame.insert(0, "config", point)
     return frame
 
 
-def _cell(value):
-    """A value as it stands in a table: hidden sizes as "[64, 64]"."""
+def _format_cell(value):
+    """Formats a value for a table: hidden sizes as "[64, 64]"."""
     return str(list(value)) if isinstance(value, (list, tuple)) else value
 
 
-def _scores(table, evaluations, record: dict[str, Any]):
-    """A row per config and seed that has been begun."""
+def _score_table(table, evaluations, record: dict[str, Any]):
+    """Makes the table of scores: a row per config and seed that has been begun."""
     import pandas as pd
 
     def last(frame, column: str) -> dict[tuple[int, int], Any]:
@@ -206,6 +211,6 @@ def _scores(table, evaluations, record: dict[str, Any]):
             rows.append((*lane, steps.get(lane, 0), value, ended))
     frame = pd.DataFrame(rows, columns=["config", "seed", "env_steps", "score", "ended"])
     for name in reversed(record["fields"]):
-        values = [_cell(record["points"][p].get(name)) for p in frame["config"]]
+        values = [_format_cell(record["points"][p].get(name)) for p in frame["config"]]
         frame.insert(1, name, values)
     return frame.sort_values(["config", "seed"], ignore_index=True)

@@ -13,13 +13,15 @@ MOST = 8  # ticks
 
 
 class Scale(NamedTuple):
+    """Scale of an axis: where values stand on it, and its ticks."""
+
     kind: str  # "linear", "log", "near 1" or "category"
     place: Callable[[Any], float]  # of a value, in units of the axis
     ticks: list[tuple[float, str]]  # place and label
 
 
-def of(values: Sequence) -> Scale:
-    """The scale for a field's values.
+def scale_for(values: Sequence) -> Scale:
+    """Chooses the scale for a field's values.
 
     "log" if they are positive and a factor of ten apart, "near 1" (steps of log(1 - x), for
     discounts) if their distances to one are, "category" for anything but numbers. A zero stands
@@ -32,7 +34,7 @@ def of(values: Sequence) -> Scale:
     values = sorted(values)
     low, high = values[0], values[-1]
     if low == 0 and len(values) > 2 and high / values[1] >= FAR:
-        inner = of(values[1:])
+        inner = scale_for(values[1:])
         zero = inner.place(values[1]) - (math.log10(high / values[1])) / (len(values) - 2)
         place = lambda x: inner.place(x) if x else zero  # noqa: E731
         return Scale("log", place, [(zero, "0"), *inner.ticks])

@@ -3,44 +3,52 @@
 import numpy as np
 
 from jaxpg.experiment.analysis import scores
-from jaxpg.experiment.analysis.scores import ordered
-from jaxpg.experiment.figures import scales, style
-from jaxpg.experiment.figures.sweeps import colours_of, diverged_note, kind_of
+from jaxpg.experiment.analysis.scores import order_values
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.figures.sweeps import scales
+from jaxpg.experiment.figures.sweeps.maps import colour_map, note_diverged, scale_note
 
 WHITE = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
 
 
 def parallel_coordinates(sweep, width: float = style.WIDE):
-    """A line for every config through its values, one axis a field, to the IQM of its scores."""
-    done, groups = scores.final(sweep), scores.groups(sweep, sweep.fields)
+    """Draws a line for every config through its values, one axis a field, to the IQM of its
+    scores."""
+    done, groups = scores.final(sweep), scores.group_configs(sweep, sweep.fields)
     lines = [(g.values, done.iqm([c])) for g in groups for c in g.configs if c in done.scores]
     lines = sorted((x for x in lines if np.isfinite(x[1])), key=lambda line: line[1])
     upright = width >= style.BETWEEN
     height = 3.4 if upright else 1 + 0.75 * (len(sweep.fields) + 1)
-    figure, (axes,) = style.panels(1, width, height)
+    figure, (axes,) = style.new_panels(1, width, height)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     if not lines:
-        style.empty(axes, "No run has a score yet.")
+        style.write_empty(axes, "No run has a score yet.")
         return figure
-    own = [scales.of(ordered(g.values[i] for g in groups)) for i in range(len(sweep.fields))]
+    own = [
+        scales.scale_for(order_values(g.values[i] for g in groups))
+        for i in range(len(sweep.fields))
+    ]
     values = [score for _, score in lines]
-    own.append(_linear(values))
+    own.append(_linear_scale(values))
     spans = []
     for scale, column in zip(own, zip(*[(*v, s) for v, s in lines], strict=True), strict=True):
         at = [scale.place(v) for v in column] + [p for p, _ in scale.ticks]
         spans.append((min(at), max(at)))
-    colours = colours_of(values)
+    colours = colour_map(values)
     for point, score in lines:
         heights = [
-            _part(s.place(v), span) for s, span, v in zip(own, spans, (*point, score), strict=True)
+            _fraction(s.place(v), span)
+            for s, span, v in zip(own, spans, (*point, score), strict=True)
         ]
         at = range(len(own))
         x, y = (at, heights) if upright else (heights, at)
         axes.plot(x, y, color=colours.to_rgba(score), linewidth=1.5, alpha=0.85)
     for i, (scale, span) in enumerate(zip(own, spans, strict=True)):
-        _axis(axes, i, [(_part(place, span), label) for place, label in scale.ticks], upright)
-    labels = [f + kind_of(s) for f, s in zip(sweep.fields, own, strict=False)] + ["IQM"]
+        _draw_axis(
+            axes, i, [(_fraction(place, span), label) for place, label in scale.ticks], upright
+        )
+    labels = [f + scale_note(s) for f, s in zip(sweep.fields, own, strict=False)] + ["IQM"]
     if upright:
         labels = [label.replace(" (", "\n(") for label in labels]
         axes.set_xticks(range(len(own)), labels, fontsize=8)
@@ -54,14 +62,14 @@ def parallel_coordinates(sweep, width: float = style.WIDE):
         axes.set_xlim(-0.04, 1.04)
         axes.set_ylim(len(own) - 0.6, -0.6)
     axes.tick_params(length=0)
-    style.title(
+    style.set_title(
         axes, "All configs", f"IQM of the {done.what}", "lines from low (dark) to high (bright)",
-        *diverged_note(done),
+        *note_diverged(done),
     )  # fmt: skip
     return figure
 
 
-def _axis(axes, i: int, ticks: list[tuple[float, str]], upright: bool) -> None:
+def _draw_axis(axes, i: int, ticks: list[tuple[float, str]], upright: bool) -> None:
     (axes.axvline if upright else axes.axhline)(i, color=style.GREY, linewidth=0.8)
 
     for place, label in ticks:
@@ -74,7 +82,7 @@ def _axis(axes, i: int, ticks: list[tuple[float, str]], upright: bool) -> None:
         )  # fmt: skip
 
 
-def _linear(values) -> scales.Scale:
+def _linear_scale(values) -> scales.Scale:
     from matplotlib.ticker import MaxNLocator
 
     low, high = min(values), max(values)
@@ -82,6 +90,6 @@ def _linear(values) -> scales.Scale:
     return scales.Scale("linear", float, [(float(t), f"{t:g}") for t in ticks])
 
 
-def _part(place: float, span: tuple[float, float]) -> float:
+def _fraction(place: float, span: tuple[float, float]) -> float:
     low, high = span
     return 0.5 if high == low else (place - low) / (high - low)

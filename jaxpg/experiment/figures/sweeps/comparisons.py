@@ -18,7 +18,7 @@ POINTS = 101  # thresholds of a profile
 def profiles(
     scores: Mapping[str, np.ndarray], what: str = "final score", width: float = style.WIDE
 ):
-    """Performance profiles: the share of runs with a score above each threshold, with bands.
+    """Draws performance profiles: the share of runs with a score above each threshold, with bands.
 
     what: a score is, for the label. With one run to a task there are no bands.
     """
@@ -26,7 +26,7 @@ def profiles(
     low, high = every.min(), every.max()
     edge = 0.02 * (high - low) or 0.5
     thresholds = np.linspace(low - edge, high + edge, POINTS)
-    figure, (axes,) = style.panels(1, width, 3.2)
+    figure, (axes,) = style.new_panels(1, width, 3.2)
     for i, (name, own) in enumerate(scores.items()):
         colour = style.colour(i)
         label = f"{name}  ({np.size(own)} runs)"
@@ -38,7 +38,7 @@ def profiles(
         axes.plot(
             thresholds, share, color=colour, linestyle=style.dash(i), linewidth=1.8, label=label
         )
-    style.title(
+    style.set_title(
         axes, "Performance profiles", "further right is better; bands: pointwise 95 % intervals"
     )
     axes.set(xlabel=f"τ, {what}", ylabel="share of runs above τ", ylim=(-0.03, 1.03))
@@ -47,7 +47,8 @@ def profiles(
 
 
 def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
-    """How probable it is that a run of one beats a run of the other, for all pairs, as a forest.
+    """Draws the probability that a run of one beats a run of the other, for all pairs, as a forest
+    plot.
 
     Each pair is put so that the first wins at least as often. Raises ValueError for fewer than two
     names, or one run to a task.
@@ -61,7 +62,7 @@ def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
             own = row.y, row.x, 1 - row.probability, 1 - row.high, 1 - row.low
         pairs.append(own)
     pairs.sort(key=lambda pair: pair[2])
-    figure, (axes,) = style.panels(1, min(width, 5.6), 1.3 + 0.3 * len(pairs))
+    figure, (axes,) = style.new_panels(1, min(width, 5.6), 1.3 + 0.3 * len(pairs))
     for i, (_, _, value, low, high) in enumerate(pairs):
         sure = low > 0.5
         axes.plot([low, high], [i, i], color=style.COLOURS[0], linewidth=2)
@@ -73,7 +74,7 @@ def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
     axes.set_yticks(range(len(pairs)), [f"{x} > {y}" for x, y, *_ in pairs])
     axes.set(xlabel="probability of improvement P(X > Y)", xlim=(-0.02, 1.02))
     axes.set_ylim(-0.6, len(pairs) - 0.4)
-    style.title(
+    style.set_title(
         axes, "Who beats whom", "with 95 % intervals; filled: the interval is above one half"
     )
     return figure
@@ -82,12 +83,12 @@ def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
 def efficiency(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]], threshold: float, width: float = style.WIDE
 ):
-    """The share of runs that have reached a return, over the environment steps it took them.
+    """Draws the share of runs that have reached a return, over the environment steps it took them.
 
     curves: of each name the steps [points] and the smoothed returns [runs, points]; NaN is no data.
     Bars are medians, where half of the runs get there, with their 95 % intervals.
     """
-    figure, (axes,) = style.panels(1, width, 3.2)
+    figure, (axes,) = style.new_panels(1, width, 3.2)
     last = max(steps[-1] for steps, _ in curves.values())
     for i, (name, (steps, returns)) in enumerate(curves.items()):
         took = statistics.steps_to(steps, returns, threshold)
@@ -106,11 +107,11 @@ def efficiency(
             y = 0.5 + 0.012 * (i - (len(curves) - 1) / 2)
             axes.plot([low, min(high, last)], [y, y], color=style.colour(i), linewidth=3, alpha=0.5)
             axes.plot(middle, y, "|", color=style.colour(i), markersize=12)
-    style.title(
+    style.set_title(
         axes, f"Steps to a return of {threshold:g}",
         "runs whose last 20 episodes reach it; bars: median and its 95 % interval",
     )  # fmt: skip
     axes.set(ylabel="share of runs", ylim=(-0.03, 1.03))
-    style.over_steps(axes, last)
+    style.set_steps_axis(axes, last)
     style.legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure

@@ -1,26 +1,25 @@
-"""Pictures of a sweep: what its fields do to the final score, and how the runs came to it.
+"""Maps of a sweep: the final score over the values of one or two fields.
 
-A sweep is anything with `about`, `fields`, `table` and `evaluations`: see
-`experiment/sweeps/sweep.py`.
-Every function returns a matplotlib Figure, `width` inches wide. They raise ValueError for an
-unknown field and for a sweep without a row.
+A sweep is anything with `about`, `fields`, `table`, `evaluations` and `scores`, see
+`experiment/sweeps/tables.py`. Figures are matplotlib's, `width` inches wide.
 """
 
 import numpy as np
 
 from jaxpg.core.config import unknown
 from jaxpg.experiment.analysis import scores
-from jaxpg.experiment.analysis.scores import Final, ordered, text
-from jaxpg.experiment.figures import scales, style
+from jaxpg.experiment.analysis.scores import Final, order_values, text
+from jaxpg.experiment.figures import style
+from jaxpg.experiment.figures.sweeps import scales
 
 OTHERS = ("best", "mean")
 MAP, TOP = "viridis", 0.93  # its last yellow is too pale on white
 CELLS = 12  # of a map, in a row or column; beyond them configs are points
-MOST = 7  # curves: as many as there are colours
 
 
 def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: float = style.WIDE):
-    """The IQM of the final scores over the values of two fields; of one, with its 95 % interval.
+    """Draws the IQM of the final scores over the values of two fields; of one, with its 95 %
+    interval.
 
     others: of the fields that are not shown, "best" takes for each cell the config with the highest
     IQM, "mean" all of its configs together. Where most cells would be empty, as in a random
@@ -30,7 +29,7 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
         raise unknown("others", others, OTHERS)
     shown = [x] if y is None else [x, y]
     done, chosen = scores.final(sweep), {}
-    for group in scores.groups(sweep, shown):
+    for group in scores.group_configs(sweep, shown):
         there = [c for c in group.configs if c in done.scores]
         if len(there) > 1 and others == "best":
             there = [max(there, key=lambda c: done.iqm([c]))]
@@ -39,37 +38,40 @@ def heat_map(sweep, x: str, y: str | None = None, others: str = "best", width: f
     notes, rest = [f"IQM of the {done.what}"], [f for f in sweep.fields if f not in shown]
     if rest:
         notes.append(("best of " if others == "best" else "all together: ") + ", ".join(rest))
-    notes += diverged_note(done)
-    names = [ordered(v[i] for v in chosen) for i in range(len(shown))]
+    notes += note_diverged(done)
+    names = [order_values(v[i] for v in chosen) for i in range(len(shown))]
     if y is None:
-        return _dose(chosen, x, names[0], done, notes, scores.threshold(sweep), width)
+        return _draw_response(
+            chosen, x, names[0], done, notes, scores.solved_threshold(sweep), width
+        )
     crowded = max(map(len, names)) > CELLS
     if crowded or len(chosen) < 0.5 * len(names[0]) * len(names[1]):
-        return _points(chosen, (x, y), names, done, notes, width)
-    return _cells(chosen, (x, y), names, done, notes, width)
+        return _draw_points(chosen, (x, y), names, done, notes, width)
+    return _draw_cells(chosen, (x, y), names, done, notes, width)
 
 
-def diverged_note(done: Final) -> list[str]:
+def note_diverged(done: Final) -> list[str]:
+    """Notes how many runs diverged and what they count as; [] if none did."""
     if not done.diverged:
         return []
     return [f"runs that diverged ({done.diverged}) count as the worst score, {done.worst:.4g}"]
 
 
-def _cells(chosen, fields, names, done, notes, width):
+def _draw_cells(chosen, fields, names, done, notes, width):
     grid = np.full((len(names[1]), len(names[0])), np.nan)
     place = {v: (names[1].index(v[1]), names[0].index(v[0])) for v in chosen}
     for values, configs in chosen.items():
         grid[place[values]] = done.iqm(configs)
-    figure, (axes,) = style.panels(1, width, 1.5 + 0.42 * max(len(names[1]), 2))
-    colours = colours_of(grid)
+    figure, (axes,) = style.new_panels(1, width, 1.5 + 0.42 * max(len(names[1]), 2))
+    colours = colour_map(grid)
     image = axes.pcolormesh(grid, cmap=colours.cmap, norm=colours.norm, edgecolors="white")
     size = min(8, max(6, 9 * width / style.WIDE - 0.35 * max(0, len(names[0]) - 5)))
     for values, (row, column) in place.items():
         runs, value = done.runs(chosen[values]), grid[place[values]]
         light = sum(c * w for c, w in zip(colours.to_rgba(value), (0.3, 0.6, 0.1), strict=False))
         axes.text(
-            column + 0.5, row + 0.5, f"{_short(value)}\n(n={runs.size})", ha="center", va="center",
-            fontsize=size, color="black" if light > 0.5 else "white", linespacing=1.1,
+            column + 0.5, row + 0.5, f"{_format_score(value)}\n(n={runs.size})", fontsize=size,
+            ha="center", va="center", color="black" if light > 0.5 else "white", linespacing=1.1,
         )  # fmt: skip
     for axis, field, own in zip((axes.xaxis, axes.yaxis), fields, names, strict=True):
         axis.set_ticks(np.arange(len(own)) + 0.5, [text(v) for v in own])
@@ -80,11 +82,11 @@ def _cells(chosen, fields, names, done, notes, width):
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=14)
     bar.set_label("IQM", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    style.title(axes, f"{fields[0]} and {fields[1]}", *notes, "n: runs")
+    style.set_title(axes, f"{fields[0]} and {fields[1]}", *notes, "n: runs")
     return figure
 
 
-def colours_of(values):
+def colour_map(values):
     """Maps values to colours; with one value, to the middle."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -98,16 +100,16 @@ def colours_of(values):
     return ScalarMappable(Normalize(low, high), part)
 
 
-def _short(value: float) -> str:
+def _format_score(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1e4 else f"{value:.1e}"
 
 
-def _dose(chosen, field, names, done, notes, threshold, width):
-    scale = scales.of(names)
+def _draw_response(chosen, field, names, done, notes, threshold, width):
+    scale = scales.scale_for(names)
     estimates = [scores.estimate(done.runs(chosen[(v,)])) for v in names]
     at = np.array([scale.place(v) for v in names])
     value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
-    figure, (axes,) = style.panels(1, min(width, 5.6), 3.2)
+    figure, (axes,) = style.new_panels(1, min(width, 5.6), 3.2)
     if (
         scale.kind == "category" or len(names) > CELLS
     ):  # no line between what has no order, or noise
@@ -124,94 +126,41 @@ def _dose(chosen, field, names, done, notes, threshold, width):
     if threshold is not None:
         axes.axhline(threshold, color=style.COLOURS[2], linestyle="--", linewidth=1)
         notes = [*notes, f"dashed: solved, {threshold:g}"]
-    _ticks(axes, scale)
-    axes.set(xlabel=field + kind_of(scale), ylabel="final score")
-    style.title(
+    _set_ticks(axes, scale)
+    axes.set(xlabel=field + scale_note(scale), ylabel="final score")
+    style.set_title(
         axes, f"Final score over {field}", *notes, "with 95 % interval; dashes: single runs"
     )
     return figure
 
 
-def _ticks(axes, scale) -> None:
+def _set_ticks(axes, scale) -> None:
     places, labels = zip(*scale.ticks, strict=True)
     crowded = sum(map(len, labels)) + 2 * len(labels) > 10 * axes.figure.get_figwidth()
     axes.set_xticks(places, labels, rotation=45 if crowded else 0)
 
 
-def kind_of(scale) -> str:
+def scale_note(scale) -> str:
+    """Note of a logarithmic scale, for a label; empty for another scale."""
     return {"log": " (log scale)", "near 1": " (log scale of 1 - x)"}.get(scale.kind, "")
 
 
-def _points(chosen, fields, names, done, notes, width):
-    own = [scales.of(n) for n in names]
+def _draw_points(chosen, fields, names, done, notes, width):
+    own = [scales.scale_for(n) for n in names]
     value = np.array([done.iqm(configs) for configs in chosen.values()])
-    figure, (axes,) = style.panels(1, width, 3.6)
-    colours = colours_of(value)
+    figure, (axes,) = style.new_panels(1, width, 3.6)
+    colours = colour_map(value)
     x, y = ([s.place(v[i]) for v in chosen] for i, s in enumerate(own))
     rising = np.argsort(value)  # the best on top
     axes.scatter(
         np.array(x)[rising], np.array(y)[rising], c=value[rising], cmap=colours.cmap,
         norm=colours.norm, s=60, edgecolors="white", linewidths=0.6,
     )  # fmt: skip
-    _ticks(axes, own[0])
+    _set_ticks(axes, own[0])
     axes.set_yticks(*zip(*own[1].ticks, strict=True))
-    axes.set(xlabel=fields[0] + kind_of(own[0]), ylabel=fields[1] + kind_of(own[1]))
+    axes.set(xlabel=fields[0] + scale_note(own[0]), ylabel=fields[1] + scale_note(own[1]))
     bar = figure.colorbar(colours, ax=axes, pad=0.02, aspect=20)
     bar.set_label("IQM", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    style.title(axes, f"{fields[0]} and {fields[1]}", *notes)
+    style.set_title(axes, f"{fields[0]} and {fields[1]}", *notes)
     return figure
-
-
-def curves(sweep, by: str | None = None, width: float = style.WIDE):
-    """Learning curves: at each point the IQM over runs, and its 95 % interval.
-
-    by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
-    None: a curve for each config, of at most seven, the best by their final IQM.
-    """
-    groups = scores.groups(sweep, sweep.fields if by is None else [by])
-    done, data = scores.final(sweep), scores.curves(sweep)
-    notes = ["mean of the last 20 episodes; IQM of the runs and its 95 % interval"]
-    if len(groups) > MOST:
-        rank = {g.values: done.iqm([c for c in g.configs if c in done.scores])
-                for g in groups if any(c in done.scores for c in g.configs)}  # fmt: skip
-        best = sorted(rank, key=rank.get)[-MOST:]
-        notes.append(f"the best {MOST} of {len(groups)}")
-        groups = [g for g in groups if g.values in best]
-    figure, (axes,) = style.panels(1, width, 3.6)
-    fields = sweep.fields if by is None else [by]
-    drawn = 0
-    for group in groups:
-        fewest = min(len(data.returns[c]) for c in group.configs)
-        runs = np.stack([data.returns[c][:fewest] for c in group.configs])  # [tasks, runs, points]
-        begun = np.flatnonzero(~np.isnan(runs).any((0, 1)))
-        if not len(begun):
-            continue
-        estimates = [scores.estimate(runs[..., i]) for i in begun]
-        value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
-        label = _name(fields, group.values, runs.shape[:2])
-        colour, dash = style.colour(drawn), style.dash(drawn)
-        axes.plot(
-            data.steps[begun], value, color=colour, linestyle=dash, linewidth=1.8, label=label
-        )
-        axes.fill_between(data.steps[begun], low, high, color=colour, alpha=0.18, linewidth=0)
-        drawn += 1
-    if not drawn:
-        style.empty(axes, "No episode has ended yet.")
-        return figure
-    if (threshold := scores.threshold(sweep)) is not None:
-        axes.axhline(
-            threshold, color=style.GREY, linestyle="--", linewidth=1, label=f"solved: {threshold:g}"
-        )
-    title = "Learning curves" if by is None else f"Learning curves by {by}"
-    style.title(axes, title, *notes, *diverged_note(done))
-    axes.set_ylabel("return")
-    style.over_steps(axes, data.steps[-1])
-    style.legend_below(figure, axes.get_legend_handles_labels()[0])
-    return figure
-
-
-def _name(fields, values, runs: tuple[int, int]) -> str:
-    own = [text(v) if f in ("agent", "env") else f"{f} = {text(v)}"
-           for f, v in zip(fields, values, strict=True)]  # fmt: skip
-    return f"{', '.join(own)}  ({runs[0] * runs[1]} runs)"

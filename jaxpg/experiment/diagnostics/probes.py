@@ -10,19 +10,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
+from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
 from jaxpg.core.train import initial_state
 from jaxpg.core.types import Agent, Array, Key, Tree
-from jaxpg.experiment.diagnostics.estimators import (
-    check_count,
-    collect,
-    gradient_estimators,
-    gradient_stats,
-    learnt_params,
-    longest_episode,
-    parts,
-)
+from jaxpg.experiment.diagnostics.episodes import collect, max_episode_length
+from jaxpg.experiment.diagnostics.gradients import gradient_estimators, gradient_stats
+from jaxpg.experiment.diagnostics.learner import learnt_params, parts
 from jaxpg.ops.normalize import masked_mean
 
 _PROBE = 0xD1A6  # folded into the run's key: a probe shares no key with training
@@ -51,13 +46,15 @@ def policy_entropy(cfg, env: E.Env, state: Tree, obs: Tree, mask: Array | None =
 
 
 class UpdateSize(NamedTuple):
+    """Size of an update of the policy."""
+
     norm: Array  # Euclidean norm of the change of the actor's parameters
     relative: Array  # over the norm that they had
 
 
 @jax.jit
 def update_size(cfg, env: E.Env, old_state: Tree, new_state: Tree) -> UpdateSize:
-    """How far the policy's parameters moved from one state to another."""
+    """Distance that the policy's parameters moved from one state to another."""
     old, new = (ravel_pytree(parts(cfg, env, s).actor)[0] for s in (old_state, new_state))
     norm = jnp.linalg.norm(new - old)
     return UpdateSize(norm, norm / jnp.linalg.norm(old))
@@ -74,7 +71,7 @@ def probe(
     episodes: int = 0,
     every: int = 10,
 ) -> Callback:
-    """Watches the policy of a run: a callback that measures at the end of every chunk.
+    """Measures the policy of a run at the end of every chunk; a callback.
 
     Adds, each [] or [seeds], `diagnostics/kl`, from the policy at the end of the chunk before
     (which for the first chunk is the initial one), `diagnostics/update_norm`,
@@ -87,23 +84,23 @@ def probe(
     second chunk on. Raises ValueError for an agent that `parts` cannot read.
     """
     for name, value in {"num_envs": num_envs, "num_steps": num_steps, "every": every}.items():
-        check_count(name, value, 1)
-    check_count("episodes", episodes, 0)
+        require_integer(name, value, 1)
+    require_integer("episodes", episodes, 0)
     if episodes == 1:
         raise ValueError("episodes=1: allowed is 0, or an integer >= 2: one has no variance")
     jax.eval_shape(lambda k: parts(cfg, env, agent.init(cfg, env, k)).actor, key.reshape(-1)[0])
-    seeds, longest = len(key) if key.ndim else 0, longest_episode(env) if episodes else 0
+    seeds, longest = len(key) if key.ndim else 0, max_episode_length(env) if episodes else 0
     old, obs, looks = None, None, 0
 
     def look(event: Event) -> dict[str, Array]:
         nonlocal old, obs, looks
         measured, new = {}, learnt_params(event.state)
         if obs is None:
-            initial, obs = _begin(cfg, env, key, agent, seeds, num_envs, num_steps)
+            initial, obs = _initial_policy(cfg, env, key, agent, seeds, num_envs, num_steps)
             begun = event.iteration - max(m.shape[-1] for m in event.metrics.values())
             old = None if begun else initial
         if old is not None:
-            measured = _measure(cfg, env, old, new, obs, seeds)
+            measured = _measure_policy(cfg, env, old, new, obs, seeds)
         old, looks = jax.tree.map(jnp.copy, new), looks + 1  # the next chunk takes the state
         if episodes and looks % every == 0:
             at = np.int32(event.iteration)
@@ -113,14 +110,15 @@ def probe(
     return Callback(on_chunk=look)
 
 
-def _many(f: Callable, seeds: int) -> Callable:
-    """f(*shared, *own) as g(shared, *own), for as many seeds; 0 is one without an axis."""
+def _over_seeds(f: Callable, seeds: int) -> Callable:
+    """Vectorises f(*shared, *own) over seeds, as g(shared, *own); 0 seeds is one without an
+    axis."""
     return over_seeds(f, seed_mesh(seeds)) if seeds else lambda shared, *own: f(*shared, *own)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "seeds", "num_envs", "num_steps"))
-def _begin(cfg, env, key, agent, seeds, num_envs, num_steps):
-    """What is learnt at first, and observations [B, *obs] of that policy; of every seed."""
+def _initial_policy(cfg, env, key, agent, seeds, num_envs, num_steps):
+    """Returns what is learnt at first, and observations [B, *obs] of that policy; of every seed."""
 
     def one(cfg, env, key):
         state = initial_state(agent, cfg, env, key)
@@ -133,11 +131,11 @@ def _begin(cfg, env, key, agent, seeds, num_envs, num_steps):
         _, _, t, _, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
         return learnt_params(state), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t.obs)
 
-    return _many(one, seeds)((cfg, env), key)
+    return _over_seeds(one, seeds)((cfg, env), key)
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
-def _measure(cfg, env, old, new, obs, seeds):
+def _measure_policy(cfg, env, old, new, obs, seeds):
     def one(cfg, env, old, new, obs):
         norm, relative = update_size(cfg, env, old, new)
         return {
@@ -147,7 +145,7 @@ def _measure(cfg, env, old, new, obs, seeds):
             "diagnostics/update_relative": relative,
         }
 
-    return _many(one, seeds)((cfg, env), old, new, obs)
+    return _over_seeds(one, seeds)((cfg, env), old, new, obs)
 
 
 @functools.partial(jax.jit, static_argnames=("seeds", "episodes", "num_steps"))
@@ -164,4 +162,4 @@ def _measure_gradient(cfg, env, state, key, iteration, seeds, episodes, num_step
             "diagnostics/gradient_snr": stats.snr,
         }
 
-    return _many(one, seeds)((cfg, env, iteration), state, key)
+    return _over_seeds(one, seeds)((cfg, env, iteration), state, key)

@@ -1,0 +1,110 @@
+"""One episode of a policy, step by step, with the environment's states."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpg.core import env as E
+from jaxpg.core.observations import Masked
+from jaxpg.core.train import without_weak_types
+from jaxpg.core.types import Agent, Key, Tree
+
+
+class Episode(NamedTuple):
+    """Episode of T steps, on the host. Time T is its end, at which there is no action."""
+
+    env: E.Env
+    states: Tree  # [T + 1, ...] the environment's own, the true last one too; () if not recorded
+    obs: Tree  # [T + 1, *obs] as the agent sees them, masks left out
+    actions: np.ndarray  # [T, *action] in the units of the space
+    rewards: np.ndarray  # [T]
+    ending: str  # what the last picture says
+
+    def at(self, t: int) -> Tree:
+        """State of the environment at time t."""
+        return jax.tree.map(lambda x: x[t], self.states)
+
+    def action(self, t: int) -> np.ndarray | None:
+        """Action that is taken at time t; None at the end."""
+        return self.actions[t] if t < len(self.actions) else None
+
+
+def play_episode(
+    agent: Agent, cfg, env: E.Env, state: Tree, key: Key, *,
+    greedy: bool = True, max_steps: int = 1000, states: bool = True,
+) -> Episode:  # fmt: skip
+    """Plays one episode. states: whether to record the environment's own states, which takes
+    gymnax's `step_env`."""
+    first, steps, length, terminated = jax.device_get(
+        _record_steps(
+            agent, cfg, env, state, key, greedy=greedy, max_steps=max_steps, states=states
+        )
+    )
+    obs, inner = jax.tree.map(
+        lambda x, rest: np.concatenate([x[None], rest[:length]]), first, steps[:2]
+    )
+    action, reward, ended = (x[:length] for x in steps[2:])
+    ending = "terminated" if terminated else "time limit" if ended[-1] else "not ended"
+    return Episode(env, inner, obs, action, reward, ending)
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "greedy", "max_steps", "states"))
+def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
+    """Returns the first observation and state; then what follows each step, [max_steps, ...], of
+    which the first `length` are filled; `length`; whether the episode terminated."""
+    k_env, key = jax.random.split(key)
+    begin = without_weak_types(E.reset(env, k_env, 1))
+
+    def act(obs, carry, key):
+        return agent.act(cfg, env, state, obs, carry, key, greedy)
+
+    def seen(obs):
+        return jax.tree.map(lambda x: x[0], obs.obs if isinstance(obs, Masked) else obs)
+
+    first = jax.tree.map(lambda x: x[0], begin.inner)
+
+    def reached(env_state, action, key):
+        """Returns the state that a step leads to: `step` itself gives the one after the reset."""
+        k_step, _ = jax.random.split(jax.random.split(key, 1)[0])  # as `step` splits it
+        before = jax.tree.map(lambda x: x[0], (env_state.inner, action))
+        inner = core_of(env).step_env(k_step, *before, env.params)[1]
+        return jax.tree.map(lambda x, f: jnp.asarray(x, f.dtype).reshape(f.shape), inner, first)
+
+    def one(env_state, carry, key):
+        k_policy, k_env = jax.random.split(key)
+        action, carry = act(env_state.obs, carry, k_policy)
+        after, t = E.step(env, env_state, action, k_env)
+        inner = reached(env_state, action, k_env) if states else ()
+        ended = (t.terminated | t.truncated)[0]
+        step = seen(t.next_obs), inner, action[0], t.reward[0], ended
+        return (without_weak_types(after), carry), step, t.terminated[0]
+
+    carry = E.zero_carry(jax.eval_shape(lambda: act(begin.obs, (), key)[1]))
+    like = jax.eval_shape(lambda: one(begin, carry, key)[1])
+    buffers = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), like)
+
+    def running(loop):
+        count, ended = loop[0], loop[1]
+        return (count < max_steps) & ~ended
+
+    def advance(loop):
+        count, _, _, now, key, buffers = loop
+        key, k_step = jax.random.split(key)
+        now, step, terminated = one(*now, k_step)
+        buffers = jax.tree.map(lambda all_, x: all_.at[count].set(x), buffers, step)
+        return count + 1, step[-1], terminated, now, key, buffers
+
+    zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+    loop = jax.lax.while_loop(running, advance, (zero, no, no, (begin, carry), key, buffers))
+    return (seen(begin.obs), first if states else ()), loop[5], loop[0], loop[2]
+
+
+def core_of(env: E.Env):
+    """Unwraps the environment's code from what hides a part of its observations."""
+    core = env.core
+    while not hasattr(core, "step_env") and hasattr(core, "core"):
+        core = core.core
+    return core
