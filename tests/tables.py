@@ -1,0 +1,148 @@
+"""Tables of the pages that follow from data: agents, measurements, fields, rooms.
+
+python -m tests.tables      writes them anew, where they have changed
+
+What a row says in words is written by hand and kept; a new row gets the first line of its file.
+"""
+
+import dataclasses
+import importlib
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+import jaxpg
+from jaxpg import agents, presets
+from tests.conftest import INSTALLED
+from tests.pages import ROOT
+from tests.test_architecture import ALLOWED, package, room
+
+SPACES = {"discrete": ("CartPole-v1", "Cliff-jaxpg"), "continuous": ("Pendulum-v1",)}
+
+
+class Table(NamedTuple):
+    """Lines of a page that are made from data: those between a head and the next empty line."""
+
+    page: str
+    head: str  # how the first line begins; it and, of a table, the line below it stay
+    rows: Callable[[list[str]], list[str]]  # the lines, given those that are there
+
+
+def find(table: Table) -> tuple[list[str], int, int]:
+    """The lines of a page, and from where to where the table's are."""
+    lines = (ROOT / table.page).read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(table.head)) + 1
+    first += table.head.startswith("|")
+    last = next((i for i in range(first, len(lines)) if not lines[i]), len(lines))
+    return lines, first, last
+
+
+def found_and_expected(table: Table) -> tuple[list[str], list[str]]:
+    """The lines of a table as they are, and as they should be."""
+    lines, first, last = find(table)
+    return lines[first:last], table.rows(lines[first:last])
+
+
+def write(table: Table) -> bool:
+    """Writes a table anew, and returns whether it has changed."""
+    lines, first, last = find(table)
+    expected = table.rows(lines[first:last])
+    (ROOT / table.page).write_text("\n".join([*lines[:first], *expected, *lines[last:]]) + "\n")
+    return lines[first:last] != expected
+
+
+def words(lines: list[str]) -> dict[str, str]:
+    """What is said by hand: the second cell of every row, by the name in the first."""
+    return {line.split("`")[1]: line.split(" | ")[1] for line in lines}
+
+
+def fits(agent, env_name: str) -> bool:
+    """Whether an agent takes the actions of an environment."""
+    env = jaxpg.make(env_name)
+    try:
+        jax.eval_shape(lambda key: agent.init(agent.Config(), env, key), jax.random.key(0))
+    except ValueError:
+        return False
+    return True
+
+
+def spaces(name: str, cell: str) -> str:
+    """The kinds of actions of an agent; of one that is not installed, as the cell says."""
+    if name not in INSTALLED:
+        return cell
+    agent = agents.get(name)
+    return ", ".join(x for x in SPACES if any(fits(agent, env) for env in SPACES[x]))
+
+
+def agent_rows(found: list[str]) -> list[str]:
+    """A row an agent, in the order of `agents.NAMES`."""
+    said, cells = words(found), {row.split("`")[1]: row.split(" | ")[2] for row in found}
+    lines = []
+    for name in agents.NAMES:
+        title = sys.modules[agents.get(name).init.__module__].__doc__.splitlines()[0]
+        kinds, page = spaces(name, cells.get(name, "")), f"docs/{name}.md"
+        lines.append(f"| `{name}` | {said.get(name, title)} | {kinds} | [{page}]({page}) |")
+    return lines
+
+
+def measured() -> dict:
+    """What the presets reached: "agent/environment" -> measurements; and the versions."""
+    return json.loads((ROOT / "benchmarks" / "learning.json").read_text())
+
+
+def result_rows(found: list[str]) -> list[str]:
+    """A row for every preset that is measured, in the order of the presets."""
+    results, lines = measured(), []
+    for name, env in ((n, env) for n in agents.NAMES for env in presets.table(n)):
+        if one := results.get(f"{name}/{env}"):
+            mean, worst = sum(one["greedy"]) / len(one["greedy"]), min(one["greedy"])
+            lines.append(f"| `{name}` | {env} | {one['env_steps']:,} | {mean:.1f} | {worst:.1f} |")
+    return lines
+
+
+def schedule_rows(found: list[str]) -> list[str]:
+    """A row for the agents that have schedules of the same numbers."""
+    groups = {}
+    for name in agents.NAMES:
+        fields = [x.name for x in dataclasses.fields(agents.get(name).Config)]
+        numbers = ", ".join(f"`{x}`" for x in sorted(fields) if f"{x}_schedule" in fields)
+        groups.setdefault(numbers, []).append(f"`{name}`")
+    return [f"| {', '.join(names)} | {numbers} |" for numbers, names in groups.items() if numbers]
+
+
+def name_lines(found: list[str]) -> list[str]:
+    """The agents' pages in the order of the alphabet."""
+    links = ", ".join(f"[{name}]({name}.md)" for name in sorted(agents.NAMES))
+    return textwrap.wrap(links + ".", 100, break_on_hyphens=False)
+
+
+def room_rows(found: list[str]) -> list[str]:
+    """A row a room, with the rooms that it may import."""
+    said, modules = words(found), {room(name): name for name in sorted(package(), reverse=True)}
+    lines = []
+    for name, allowed in ALLOWED.items():
+        title = (importlib.import_module(modules[name]).__doc__ or "").partition("\n")[0]
+        others = ", ".join(f"`{x}`" for x in allowed.split()) or "nothing of ours"
+        lines.append(f"| `{name}` | {said.get(name, title)} | {others} |")
+    return lines
+
+
+TABLES = {
+    "agents": Table("README.md", "| agent | what it is |", agent_rows),
+    "results": Table("README.md", "| agent | environment | env steps |", result_rows),
+    "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),
+    "names": Table("docs/index.md", "By name:", name_lines),
+    "rooms": Table("docs/architecture.md", "| room | what is in it |", room_rows),
+}
+
+if __name__ == "__main__":
+    for name, table in TABLES.items():
+        print(f"{table.page}: {name}", "written" if write(table) else "as it was")
+    open_ends = set(re.findall(r"docs/\w+\.md", (ROOT / "README.md").read_text()))
+    for page in sorted(page for page in open_ends if not (ROOT / page).exists()):
+        print(f"{page}: still to be written")
