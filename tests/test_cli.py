@@ -1,16 +1,19 @@
 """The command line: what it writes, says and answers, and that bad input costs one line."""
 
+import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tokenize
 from pathlib import Path
 
 import pytest
 
 from jaxpg import cli
+from jaxpg.cli import common
 from jaxpg.experiment.run.checkpoint import read_json
 
 TINY = (
@@ -18,7 +21,7 @@ TINY = (
     "--config.num-epochs 1 --param max_steps_in_episode=8"
 )
 TRAIN = f"train ppo CartPole-v1 {TINY} --total-steps 64"
-JAXPG = [sys.executable, "-c", "import sys; from jaxpg.cli import main; sys.exit(main())"]
+JAXPG = [sys.executable, "-m", "jaxpg.cli"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +29,7 @@ def elsewhere(tmp_path, monkeypatch):
     """An empty folder to work in, with JAX's own settings left as the other tests have them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(cli, "_set_up", lambda *_: None)
+    monkeypatch.setattr(common, "set_up", lambda *_: None)
 
 
 @pytest.fixture
@@ -127,12 +130,31 @@ def test_help_of_an_agent_shows_its_config_as_it_is_tuned(jaxpg):
     for field in dataclasses.fields(tuned):
         if field.name != "total_steps":  # of the run, not of the config
             assert f"--config.{field.name.replace('_', '-')}" in words
+            assert field.metadata["help"] in words
     assert "--config.total-steps" not in words
     rate = f"FLOAT Learning rate of the network. (default: {tuned.learning_rate})"
     assert f"--config.learning-rate {rate}" in words
     assert "--config.target-kl {None}|FLOAT" in words
     assert "{auto,categorical," in words
-    assert "per environment and iteration" in words  # what the field says of itself
+
+
+def test_help_needs_no_source(jaxpg, monkeypatch):
+    """So that it is the same from a zip or a frozen program."""
+    _, out, _ = jaxpg("train ppo CartPole-v1 --help")
+    missing = lambda *_: pytest.fail("the source is read")  # noqa: E731
+    monkeypatch.setattr(inspect, "getsource", missing)
+    monkeypatch.setattr(inspect, "findsource", missing)
+    monkeypatch.setattr(tokenize, "tokenize", missing)
+    assert jaxpg("train ppo CartPole-v1 --help") == (0, out, "")
+    assert jaxpg("sweep sac Pendulum-v1 --help")[0] == 0
+    assert jaxpg("render --help")[0] == 0
+
+
+def test_usage_lists_every_command(jaxpg):
+    _, out, _ = jaxpg("--help")
+    rows = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert rows == list(cli.COMMANDS)
+    assert max(map(len, out.splitlines())) <= 88
 
 
 @pytest.mark.parametrize("line", ["--help", "train --help", "resume --help", "list --help"])
@@ -143,7 +165,7 @@ def test_help(jaxpg, line):
 
 
 def test_help_is_quick():
-    heavy = ["gymnax", "distrax", "flax", "optax", "orbax", "matplotlib", "tensorboardX"]
+    heavy = "jax numpy gymnax distrax flax optax orbax matplotlib tensorboardX".split()
     program = f"""if True:
         import sys
         from jaxpg import cli
@@ -174,7 +196,7 @@ def trained(tmp_path_factory):
     """A run folder of two seeds."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_set_up", lambda *_: None)
+        patch.setattr(common, "set_up", lambda *_: None)
         line = f"{TRAIN} --seeds 2 --evaluations 2 --config.target-kl 0.5 --out {folder}"
         assert cli.main(line.split()) == 0
     return folder

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpg import cli
+from jaxpg.cli import common
 from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.run import Event, Result
 from jaxpg.experiment.sweeps.progress import display
@@ -22,7 +23,7 @@ def swept(tmp_path_factory):
     """A sweep's folder."""
     folder = tmp_path_factory.mktemp("swept") / "sweep"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_set_up", lambda *_: None)
+        patch.setattr(common, "set_up", lambda *_: None)
         assert cli.main(f"{SWEEP}{GRID} --out {folder}".split()) == 0
     return folder
 
@@ -78,15 +79,15 @@ def test_help(jaxpg, line):  # noqa: F811
 
 
 def test_values_on_the_command_line():
-    from jaxpg.cli_experiments import _values
+    from jaxpg.cli.options import parse_values
 
-    assert _values("a=1e-4,3") == ("a", [1e-4, 3])
-    assert _values("hidden=[64],[64,64],[]") == ("hidden", [[64], [64, 64], []])
-    assert _values("a=tanh,relu") == ("a", ["tanh", "relu"])
-    assert _values("a=True,false,None") == ("a", [True, False, None])
-    assert _values("net=jaxpg.nets.networks:CNN") == ("net", ["jaxpg.nets.networks:CNN"])
-    assert _values("a=1:2")[1] == (1.0, 2.0, False)
-    assert _values("a=1e-4:1e-2:log")[1] == (1e-4, 1e-2, True)
+    assert parse_values("a=1e-4,3") == ("a", [1e-4, 3])
+    assert parse_values("hidden=[64],[64,64],[]") == ("hidden", [[64], [64, 64], []])
+    assert parse_values("a=tanh,relu") == ("a", ["tanh", "relu"])
+    assert parse_values("a=True,false,None") == ("a", [True, False, None])
+    assert parse_values("net=jaxpg.nets.networks:CNN") == ("net", ["jaxpg.nets.networks:CNN"])
+    assert parse_values("a=1:2")[1] == (1.0, 2.0, False)
+    assert parse_values("a=1e-4:1e-2:log")[1] == (1e-4, 1e-2, True)
 
 
 def test_a_sweep_ends_with_its_best_configs(jaxpg, swept):  # noqa: F811

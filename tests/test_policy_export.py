@@ -14,6 +14,7 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg import agents, cli
+from jaxpg.cli import common
 from jaxpg.core.run import Result
 from jaxpg.core.train import initial_state
 from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
@@ -231,7 +232,7 @@ def test_a_folder_that_cannot_be_trusted(folder, tmp_path):
 
 
 def test_command(folder, tmp_path, made, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_set_up", lambda *_: None)
+    monkeypatch.setattr(common, "set_up", lambda *_: None)
     out, _ = folder
     file = tmp_path / "cartpole.jaxpolicy"
     assert cli.main(["export", str(out), "--out", str(file), "--seed", "1"]) == 0

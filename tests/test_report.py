@@ -11,6 +11,7 @@ import pytest
 
 import jaxpg
 from jaxpg import cli, presets
+from jaxpg.cli import common
 from jaxpg.core.config import to_dict
 from jaxpg.envs import registry, tabular
 from jaxpg.experiment.analysis.thresholds import SOLVED, solved, threshold_source
@@ -221,7 +222,7 @@ def asked_for(monkeypatch):
             raise ValueError("enough")
 
         monkeypatch.setattr(jaxpg, "run", run)
-        monkeypatch.setattr(cli, "_set_up", lambda *_: None)
+        monkeypatch.setattr(common, "set_up", lambda *_: None)
         assert cli.main(shlex.split(command)[1:]) == 2
         return found
 

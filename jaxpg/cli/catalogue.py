@@ -1,0 +1,45 @@
+"""`jaxpg list`: agents, environments and presets."""
+
+import sys
+
+PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environment of each kind
+
+
+def overview() -> int:
+    """Lists the agents and environments, which go together, and which have presets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxpg import agents, presets
+    from jaxpg.envs import registry
+
+    table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
+    for agent in map(agents.get, agents.NAMES):
+        title = sys.modules[agent.step.__module__].__doc__.splitlines()[0]
+        actions = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
+        table.add_row(agent.name, title, "\n".join(actions), "\n".join(presets.table(agent)))
+    envs = Table("actions", "environments", show_lines=True)
+    for kind in PROBES:
+        names = [
+            name
+            for name in registry.names()
+            if registry.make(name).discrete == (kind == "discrete")
+        ]
+        envs.add_row(kind, ", ".join(names))
+    Console().print(table, envs)
+    return 0
+
+
+def _fits(agent, env_name: str) -> bool:
+    """Whether the agent can be initialised in the environment, with its preset."""
+    import jax
+
+    from jaxpg import presets
+    from jaxpg.envs import registry
+
+    try:
+        env, cfg = registry.make(env_name), presets.preset(agent, env_name)
+        jax.eval_shape(lambda key: agent.init(cfg, env, key), jax.random.key(0))
+    except ValueError:
+        return False
+    return True

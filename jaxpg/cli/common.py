@@ -1,0 +1,117 @@
+"""What several commands share: messages, tables, keys, folders, and how JAX starts."""
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROWS = 16  # of a table; more seeds are only summed up
+
+
+class Job(NamedTuple):
+    """How this process finds the others that train with it, as `jaxpg.distributed` takes it."""
+
+    distributed: bool  # a scheduler says it
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+
+
+def say(text: str) -> None:
+    """Prints a message for the user, in one line on stderr."""
+    print("jaxpg:", " ".join(text.split()), file=sys.stderr)
+
+
+def print_table(columns: dict[str, Sequence[float | None]]) -> None:
+    """Prints a row per seed, and what they come to."""
+    import numpy as np
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("seed", box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="right")
+    values = np.array(list(columns.values()), float)
+    rows = list(enumerate(values.T)) if values.shape[1] <= ROWS else []
+    if values.shape[1] > 1:
+        rows += [("mean", values.mean(1)), ("lowest", values.min(1))]
+    for name, row in rows:
+        if name == "mean":
+            table.add_section()
+        table.add_row(str(name), *(f"{x:.4g}" for x in row))
+    Console().print(table)
+
+
+def new_folder(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... that is not there."""
+    others = (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))
+    return next(f for f in itertools.chain([folder], others) if not f.exists())
+
+
+def random_key(seed: int):
+    """The key of a seed. Raises ValueError if it does not fit into 32 bits."""
+    import jax
+
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: allowed is an integer >= 0 and < 2**32")
+    return jax.random.key(seed)
+
+
+def seed_shape(run: Path) -> tuple[int, ...]:
+    """The shape of a run's key: () or (seeds,)."""
+    import numpy as np
+
+    from jaxpg.experiment.run.checkpoint import read_json
+
+    return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def set_up(seeds: int, config: dict | None = None) -> None:
+    """Chooses JAX's devices, threads and cache, before it starts. config: of an agent, as JSON."""
+    from jaxpg.core import machine
+
+    with contextlib.suppress(RuntimeError):  # JAX has started: called from a program
+        machine.use_all_cores(max(n for n in range(1, cores() + 1) if seeds % n == 0))
+    if config is not None and _narrow(config):
+        machine.use_one_thread()
+    machine.use_cache()
+
+
+def _narrow(config: dict) -> bool:
+    """Whether an agent's networks are small enough for one thread, see `machine`."""
+    plain = config.get("net", "").endswith(":MLP") or "net" not in config
+    return plain and max(config.get("hidden", [0]), default=0) <= 128
+
+
+def set_up_run(config: dict, seeds: int, data_parallel: bool, job: Job) -> None:
+    """`set_up` for a run, with the other processes of its job, if there are any."""
+    # Of several processes each is one device to them: only JAX knows how many there are.
+    shares = 1 if several(job) else config.get("num_envs", 1)
+    set_up(shares if data_parallel else seeds, config)
+    if several(job):
+        _join(job)
+
+
+def several(job: Job) -> bool:
+    """Whether this is one of several processes, by the options that say so."""
+    distributed, *by_hand = job
+    return distributed or any(x is not None for x in by_hand)
+
+
+def _join(job: Job) -> None:
+    """Joins the other processes of a job, of which the first one prints for all."""
+    import jaxpg
+    from jaxpg.core.parallel.processes import is_main_process
+
+    jaxpg.distributed(job.coordinator, job.processes, job.process)
+    if not is_main_process():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives

@@ -1,0 +1,119 @@
+"""Words of the command line as values: an agent's config, an environment's parameters, sweeps."""
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable
+from typing import Literal
+
+import tyro
+
+STEPS = 500_000  # of a run without a preset
+
+
+def call_with_agent(name: str, function: Callable[..., int], usage: str, words: list[str]) -> int:
+    """Parses "AGENT ENV [OPTIONS]" and calls function(agent, env_name, config=..., ...).
+
+    What follows the agent and the environment in the signature are the options. Of those `config`
+    and `total_steps` get types and defaults here, of the agent and its preset for the environment.
+    name: of the command. usage: printed where no agent is named.
+    """
+    names = [word for word in words[:2] if not word.startswith("-")]
+    if not names:
+        print(usage)
+        return 0 if words else 2
+    from jaxpg import agents, presets
+
+    agent, env_name = agents.get(names[0]), (names[1:] or [None])[0]
+    preset = presets.table(agent).get(env_name, {})
+    config = displayable(presets.preset(agent, env_name))
+    tuned = {"config": config, "total_steps": preset.get("total_steps", STEPS)}
+
+    def bound(**options) -> int:
+        if env_name is None:
+            raise ValueError(f"`jaxpg {name} {agent.name} ENV`: no ENV is given, see `jaxpg list`")
+        return function(agent, env_name, **options)
+
+    parameters = list(inspect.signature(function).parameters.values())[2:]
+    parameters = [
+        p.replace(annotation=type(tuned[p.name]), default=tuned[p.name], kind=p.KEYWORD_ONLY)
+        if p.name in tuned
+        else p.replace(kind=p.KEYWORD_ONLY)
+        for p in parameters
+    ]
+    bound.__doc__ = function.__doc__
+    bound.__signature__ = inspect.Signature(parameters)
+    bound.__annotations__ = {p.name: p.annotation for p in parameters}
+    return tyro.cli(bound, prog=" ".join(["jaxpg", name, *names]), args=words[len(names) :])
+
+
+def displayable(cfg):
+    """The config in a class that tyro can show and parse, with the same help.
+
+    A field with choices lists them, a class is written "module:Name", and `total_steps`, which the
+    run fills in, is hidden.
+    """
+    from jaxpg.core.config import to_dict
+
+    fields, values = [], dict(vars(cfg))
+    for field in dataclasses.fields(cfg):
+        kind = field.type
+        if choices := field.metadata.get("choices"):
+            kind = Literal[tuple(choices)]
+        elif kind is type:
+            kind, values[field.name] = str, to_dict(cfg)[field.name]
+        elif field.name == "total_steps":
+            kind = tyro.conf.Suppress[kind]
+        same = dataclasses.field(default=field.default, metadata=field.metadata)
+        fields.append((field.name, kind, same))
+    return dataclasses.make_dataclass("Config", fields, frozen=True, kw_only=True)(**values)
+
+
+def parse_parameter(text: str) -> tuple[str, float]:
+    """An environment's parameter: "gravity=9.8"."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"param={text!r}: allowed is NAME=NUMBER") from error
+
+
+def parse_values(text: str):
+    """A field and its values: "a=1,2", "hidden=[64],[64,64]", or a Range: "a=1e-4:1e-2:log"."""
+    from jaxpg.experiment.sweeps import points as P
+
+    name, sign, rest = text.partition("=")
+    if not (name and sign):
+        raise ValueError(f"{text!r}: allowed is FIELD=VALUE,VALUE ... or FIELD=LOW:HIGH")
+    parts = rest.split(":")
+    if len(parts) in (2, 3) and parts[2:] in ([], ["log"]):
+        try:
+            low, high = map(float, parts[:2])
+        except ValueError:
+            pass  # "module:Name", a class
+        else:
+            return name, (P.loguniform if parts[2:] else P.uniform)(low, high)
+    return name, [_value(x) for x in _split(rest)] if rest else []
+
+
+def _split(text: str) -> list[str]:
+    """The parts between the commas that are outside of brackets."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            words.append("")
+        else:
+            words[-1] += letter
+    return words
+
+
+def _value(text: str):
+    """A Python constant, a JSON value, or the text itself."""
+    plain = {"True": True, "False": False, "None": None}
+    if text in plain:
+        return plain[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

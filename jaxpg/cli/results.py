@@ -1,0 +1,139 @@
+"""The commands that show what came of runs: eval, plot, report, render, export."""
+
+import math
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from jaxpg.cli import common
+
+EVALUATION = 1  # folded into the seed's key: evaluation shares no key with training
+
+
+def evaluate(
+    run: Positional[Path], episodes: int = 128, sampled: bool = False, seed: int = 0
+) -> int:
+    """Measures the returns of whole episodes under the newest checkpoint of a run.
+
+    Args:
+        run: the run folder.
+        episodes: of each seed.
+        sampled: draw actions from the policy, instead of its mode.
+        seed: of the random numbers.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes}: allowed is an integer >= 1")
+    seeds = common.seed_shape(run)
+    common.set_up(math.prod(seeds))
+    import jax
+    import numpy as np
+
+    import jaxpg
+
+    key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
+    result = jaxpg.load(run)
+    agent, cfg, env, state, *_ = result
+    returns = np.atleast_2d(jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled))
+    kind = "sampled" if sampled else "greedy"
+    print(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
+    common.print_table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})
+    return 0
+
+
+def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: int = 20) -> int:
+    """Draws the learning curves of runs into one PNG.
+
+    Args:
+        runs: run folders.
+        out: the file; None is curve.png in the run's folder, or curves.png here for several.
+        window: how many of the last episodes the return is a mean of.
+    """
+    if not runs:
+        raise ValueError("`jaxpg plot RUN...`: no RUN is given")
+    from jaxpg.experiment.figures.learning_curve import learning_curve
+
+    out = out or (runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png"))
+    learning_curve(runs, out, window)
+    print(out)
+    return 0
+
+
+def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> int:
+    """Writes one HTML page about runs, sweeps and comparisons, which opens offline.
+
+    Args:
+        runs: their folders.
+        out: the page.
+    """
+    if not runs:
+        raise ValueError("`jaxpg report RUN...`: no RUN is given")
+    common.set_up(1)
+    from jaxpg.experiment.report.build import report as write
+
+    print(f"{write(runs, out)}  {out.stat().st_size:,} bytes")
+    return 0
+
+
+def render(
+    run: Positional[Path],
+    out: Path,
+    episodes: int = 1,
+    sampled: bool = False,
+    seed: int = 0,
+    policy: int = 0,
+    config: int | None = None,
+    max_steps: int = 1000,
+    fps: float | None = None,
+) -> int:
+    """Plays episodes with the policy of a run's newest checkpoint, into a GIF or MP4.
+
+    Args:
+        run: the folder of a run, or of a sweep or comparison.
+        out: the file, whose ending says which: .gif or .mp4.
+        episodes: how many, one after the other.
+        sampled: draw actions from the policy, instead of its mode.
+        seed: of the random numbers.
+        policy: which, of a run of several seeds: 0, 1, ...
+        config: of a sweep: which of its configs, as scores.csv numbers them.
+        max_steps: where an episode is cut that has not ended.
+        fps: environment steps a second; None is what suits the environment.
+    """
+    common.set_up(1)
+    import jaxpg
+    from jaxpg.experiment.run.provenance import is_sweep
+
+    source = run
+    if is_sweep(run):
+        if config is None:
+            raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
+        source = jaxpg.sweep.result(run, config)
+    elif config is not None:
+        raise ValueError(f"config={config}: allowed is None for {run}, which is no sweep")
+    done = jaxpg.render(
+        source, out, episodes=episodes, seed=seed, policy=policy, greedy=not sampled,
+        max_steps=max_steps, fps=fps,
+    )  # fmt: skip
+    for i, (total, steps, ending) in enumerate(zip(*done[:3], strict=True), 1):
+        print(f"episode {i}: return {total:.4g} in {steps} steps, {ending}")
+    print(f"{out}  {done.frames} pictures, {out.stat().st_size:,} bytes")
+    return 0
+
+
+def export(run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0) -> int:
+    """Writes the policy of a run's newest checkpoint into one file, to act with elsewhere.
+
+    Args:
+        run: the run folder.
+        out: the file.
+        onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
+        seed: which policy, of a run of several seeds: 0, 1, ...
+    """
+    if not out.parent.is_dir():
+        raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
+    common.set_up(math.prod(common.seed_shape(run)))
+    import jaxpg
+
+    policy = jaxpg.Policy.load(run, seed=seed)
+    (policy.export_onnx if onnx else policy.export)(out)
+    print(f"{out}  {out.stat().st_size:,} bytes")
+    return 0

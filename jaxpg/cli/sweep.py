@@ -1,0 +1,204 @@
+"""The commands that train many runs: `jaxpg sweep` and `jaxpg compare`."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from tyro.conf import Positional, UseAppendAction
+
+from jaxpg.cli import common, options
+
+BEST = 12  # configs in the table; results.csv has them all
+USAGE = """\
+usage: jaxpg sweep AGENT ENV --grid FIELD=VALUE,VALUE ... [OPTIONS]
+`jaxpg sweep AGENT ENV --help` shows the options and the fields."""
+
+
+def sweep(words: list[str]) -> int:
+    """Sweeps the agent that the first word names in the environment of the second."""
+    return options.call_with_agent("sweep", _sweep, USAGE, words)
+
+
+def _sweep(
+    agent,
+    env_name: str,
+    config,
+    grid: tuple[str, ...] = (),
+    random: tuple[str, ...] = (),
+    search: tuple[str, ...] = (),
+    count: int = 32,
+    batch: int = 8,
+    param: UseAppendAction[tuple[str, ...]] = (),
+    total_steps: int = options.STEPS,
+    seeds: int = 8,
+    seed: int = 0,
+    out: Path | None = None,
+    evaluations: int | None = None,
+    episodes: int = 128,
+    target: float | None = None,
+    lanes: int | None = None,
+) -> int:
+    """Trains an agent with every combination of settings and every seed, side by side.
+
+    FIELD is one of the agent's config (learning_rate), or env.NAME, a parameter of the
+    environment (env.gravity). A list of numbers, names or lists: learning_rate=1e-4,1e-3
+    activation=tanh,relu hidden=[64],[64,64]. A range, for --random and --search: LOW:HIGH, or
+    LOW:HIGH:log for numbers whose logarithms are uniform.
+
+    Args:
+        grid: FIELD=VALUE,VALUE ...: every combination of these.
+        random: FIELD=LIST or FIELD=RANGE: drawn `count` times, each with all of the grid.
+        search: FIELD=LIST or FIELD=RANGE: chosen by Optuna from what it has seen (extra
+            `optuna`), `count` times, `batch` at once in one program. Without a grid.
+        count: points that are drawn, or tried by a search.
+        batch: points of a search that are trained side by side.
+        param: NAME=NUMBER, a parameter of the environment; may be given several times.
+        total_steps: environment steps of each seed.
+        seeds: of every point; the same for all.
+        seed: of all random numbers.
+        out: the folder; None is a new one in sweeps/.
+        evaluations: of each seed; None is 1, at its end, or 10 with a target.
+        episodes: of an evaluation.
+        target: a seed whose greedy evaluation reaches it ends there.
+        lanes: how many seeds are trained at once, at most; None is as memory allows.
+    """
+    ways = Ways(grid, random, search, count, batch)
+    asked = {
+        "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
+        "evaluations": evaluations, "target": target, "lanes": lanes,
+    }  # fmt: skip
+    return _run_sweep(agent, env_name, config, ways, param, seed, asked)
+
+
+class Ways(NamedTuple):
+    """How the points of a sweep are chosen, as the options say it."""
+
+    grid: tuple[str, ...]
+    random: tuple[str, ...]
+    search: tuple[str, ...]
+    count: int
+    batch: int
+
+
+def _run_sweep(agent, env_name: str, config, ways: Ways, param, seed: int, asked: dict) -> int:
+    """Trains every point and prints the best. asked: options of `jaxpg.sweep.run`, by name."""
+    from jaxpg.core.config import from_dict
+
+    if not (ways.grid or ways.random or ways.search):
+        raise ValueError("no field is swept: give --grid, --random or --search FIELD=VALUES")
+    if ways.search and (ways.grid or ways.random):
+        raise ValueError("--search stands alone: it cannot go with --grid or --random")
+    cfg = from_dict(agent.Config, vars(config))
+    common.set_up(common.cores())
+    import jaxpg
+    from jaxpg.experiment.sweeps import points as P
+    from jaxpg.experiment.sweeps import search, sweep
+
+    env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    key = common.random_key(seed)
+    new = common.new_folder(Path("sweeps", f"{agent.name}-{env_name}"))
+    asked |= {"out": asked["out"] or new, "progress": True, "log": print}
+    print(f"{agent.name} on {env_name}, sweeping; compiling ...")
+    grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
+    if ways.search:
+        found = search.search(
+            agent, cfg, env, key, space, trials=ways.count, batch=ways.batch, **asked
+        )
+    else:
+        drawn = P.random(ways.count, random, seed=seed) if ways.random else [{}]
+        points = [a | b for a in P.grid(grid) for b in drawn]
+        found = sweep.run(agent, cfg, env, key, points, **asked)
+    return _sum_up(found)
+
+
+def compare(
+    agents: Positional[tuple[str, ...]],
+    env: tuple[str, ...],
+    total_steps: int | None = None,
+    seeds: int = 8,
+    seed: int = 0,
+    out: Path | None = None,
+    evaluations: int = 10,
+    episodes: int = 128,
+) -> int:
+    """Trains several agents on equal steps and seeds, each with its preset, and compares them.
+
+    Args:
+        agents: their names, see `jaxpg list`.
+        env: environments, one or more.
+        total_steps: of each seed; None is the most that any of the presets asks for.
+        seeds: of every agent; the same for all.
+        seed: of all random numbers.
+        out: the folder; None is a new one in comparisons/.
+        evaluations: of each seed, spread evenly over the run.
+        episodes: of an evaluation.
+    """
+    if not agents:
+        raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
+    common.set_up(common.cores())
+    from jaxpg.experiment.sweeps.compare import compare as go
+
+    folder = out or common.new_folder(Path("comparisons", "-".join(env)))
+    print(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
+    found = go(
+        agents, env, common.random_key(seed),
+        total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
+        episodes=episodes, progress=True, log=print,
+    )  # fmt: skip
+    return _sum_up(found)
+
+
+def resume_sweep(folder: Path) -> int:
+    """Goes on with a sweep or a comparison, for `jaxpg resume`."""
+    common.set_up(common.cores())
+    import jaxpg
+
+    print(f"going on with {folder} ...")
+    return _sum_up(jaxpg.sweep.resume(folder, progress=True))
+
+
+def _sum_up(found) -> int:
+    """Prints what a sweep found, the best first."""
+    from rich.console import Console
+
+    from jaxpg.experiment.analysis import scores
+    from jaxpg.experiment.text import format_count
+
+    about, folder = found.about, found.folder
+    if not all(part["over"] for part in about["parts"]):
+        common.say(f"interrupted; go on with: jaxpg resume {folder}")
+        return 130
+    done = scores.final(found)
+    ranked = sorted(done.scores, key=lambda c: -done.iqm([c]))
+    print(f"{done.what}: interquartile mean of {about['seeds']} seeds")
+    Console().print(_rank(found, done, ranked[:BEST]))
+    if len(ranked) > BEST:
+        print(f"and {len(ranked) - BEST} more configs in scores.csv")
+    lived, count = int(found.scores["env_steps"].sum()), about["compilations"]
+    print(
+        f"{len(found.scores)} runs, {format_count(lived)} env steps in {about['seconds']:.1f} s "
+        f"and {count} compilation{'s'[: count != 1]} of a training program"
+    )
+    print(f"folder  {folder}\ntables  results.csv, evaluations.csv, scores.csv")
+    print(f"report  jaxpg report {folder} --out report.html")
+    return 0
+
+
+def _rank(found, done, configs: list[int]):
+    """A table of configs and their scores. done: the scores at the end, see `scores.final`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from jaxpg.experiment.analysis import scores
+
+    table = Table(*found.fields, box=SIMPLE_HEAD)
+    for name in ("IQM", "95 % interval", "diverged"):
+        table.add_column(name, justify="right")
+    ended = found.scores.groupby("config")["ended"].agg(list)
+    for c in configs:
+        value, low, high = scores.estimate(done.runs([c]))
+        interval = "-" if math.isnan(low) else f"{low:.4g} .. {high:.4g}"
+        lost = ended[c].count("diverged")
+        cells = [scores.text(found.about["points"][c].get(name)) for name in found.fields]
+        table.add_row(*cells, f"{value:.4g}", interval, str(lost or ""))
+    return table

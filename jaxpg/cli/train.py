@@ -1,0 +1,211 @@
+"""`jaxpg train` and `jaxpg resume`."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tyro.conf import Positional, UseAppendAction
+
+from jaxpg import agents
+from jaxpg.cli import common, options, sweep
+
+USAGE = f"""\
+usage: jaxpg train AGENT ENV [OPTIONS]   the agents: {", ".join(agents.NAMES)}
+`jaxpg train AGENT ENV --help` shows the options, `jaxpg list` the environments."""
+
+
+def train(words: list[str]) -> int:
+    """Trains the agent that the first word names in the environment of the second."""
+    return options.call_with_agent("train", _train, USAGE, words)
+
+
+def _train(
+    agent,
+    env_name: str,
+    config,
+    param: UseAppendAction[tuple[str, ...]] = (),
+    total_steps: int = options.STEPS,
+    seeds: int = 1,
+    seed: int = 0,
+    out: Path | None = None,
+    evaluations: int = 10,
+    target: float | None = None,
+    tensorboard: bool = False,
+    data_parallel: bool = False,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> int:
+    """Trains an agent and writes a run folder: config, metrics, checkpoints, learning curve.
+
+    Args:
+        param: NAME=NUMBER, a parameter of the environment; may be given several times.
+        total_steps: environment steps of each seed.
+        seeds: how many independent runs to train side by side.
+        seed: of all random numbers.
+        out: the run folder; None is a new one in runs/.
+        evaluations: how many times to evaluate, spread evenly over the run.
+        target: stop when the greedy evaluation of every seed reaches this return.
+        tensorboard: write TensorBoard files too.
+        data_parallel: lay the environments of one seed over all devices.
+        distributed: one of several processes that train together, as a scheduler says (SLURM);
+            without one give the next three.
+        coordinator: HOST:PORT, a free port of the machine of process 0.
+        processes: how many there are.
+        process: which of them this is: 0, 1, ...
+    """
+    from jaxpg.core.config import from_dict, to_dict
+
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
+    cfg = from_dict(agent.Config, vars(config))
+    job = common.Job(distributed, coordinator, processes, process)
+    common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
+    import jaxpg
+
+    env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    key = _keys(seed, seeds)
+    folder = out or _new_run(f"{agent.name}-{env_name}")
+    extras = _callbacks(target, evaluations, folder / "tensorboard" if tensorboard else None)
+    _announce(agent, env_name, seeds, total_steps)
+
+    def go(watching):
+        return jaxpg.run(
+            agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
+            callbacks=[*extras, *watching], out=folder, data_parallel=data_parallel,
+        )  # fmt: skip
+
+    return _watch(go, folder)
+
+
+def _keys(seed: int, seeds: int):
+    """The key of a run, or of several [seeds]."""
+    import jax
+
+    key = common.random_key(seed)
+    return jax.random.split(key, seeds) if seeds > 1 else key
+
+
+def _new_run(name: str) -> Path:
+    """A folder in runs/, the same on all processes."""
+    from jaxpg.core.parallel.processes import broadcast_from_main
+
+    return broadcast_from_main(lambda: common.new_folder(Path("runs", name)))
+
+
+def _callbacks(target: float | None, evaluations: int, tensorboard_folder: Path | None) -> list:
+    """The callbacks that the options ask for."""
+    from jaxpg.core.parallel.processes import is_main_process
+    from jaxpg.experiment.callbacks.guards import stop_at
+    from jaxpg.experiment.callbacks.tensorboard import tensorboard
+
+    if target is not None and evaluations == 0:
+        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
+    callbacks = [] if target is None else [stop_at(target)]
+    if tensorboard_folder is not None and is_main_process():
+        callbacks.append(tensorboard(tensorboard_folder))
+    return callbacks
+
+
+def _announce(agent, env_name: str, seeds: int, total_steps: int) -> None:
+    """Prints what is going to be trained."""
+    from jaxpg import presets
+    from jaxpg.experiment.text import format_count
+
+    if not presets.table(agent).get(env_name):
+        print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
+    size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
+    print(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
+
+
+def resume(
+    run: Positional[Path],
+    total_steps: int | None = None,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> int:
+    """Goes on with a run, or a sweep, from its newest checkpoint, as if it had never been stopped.
+
+    Args:
+        run: the run folder.
+        total_steps: of each seed, in all, if the run shall be longer now.
+        distributed: one of several processes that go on together, as `jaxpg train` says it.
+        coordinator: HOST:PORT, a free port of the machine of process 0.
+        processes: how many there are.
+        process: which of them this is: 0, 1, ...
+    """
+    from jaxpg.experiment.run.checkpoint import read_json
+    from jaxpg.experiment.run.provenance import is_sweep
+
+    job = common.Job(distributed, coordinator, processes, process)
+    if is_sweep(run):
+        if total_steps is not None:
+            raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+        if common.several(job):
+            raise ValueError("distributed: a sweep goes on in one process")
+        return sweep.resume_sweep(run)
+    record = read_json(run / "run.json")
+    seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
+    common.set_up_run(record["config"], seeds, data_parallel, job)
+    import jaxpg
+
+    print(f"going on with {run} ...")
+    return _watch(lambda w: jaxpg.resume(run, callbacks=w, total_steps=total_steps), run)
+
+
+def _watch(go: Callable, folder: Path) -> int:
+    """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
+    from jaxpg.core.parallel.processes import is_main_process
+    from jaxpg.core.run import Callback
+    from jaxpg.experiment.callbacks.guards import NonFiniteError
+    from jaxpg.experiment.callbacks.progress import progress
+    from jaxpg.experiment.run.checkpoint import newest
+
+    clock = []
+    tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
+    try:
+        result = go([progress(), tick] if is_main_process() else [])
+    except NonFiniteError as error:
+        last = newest(folder / "checkpoints")
+        good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
+        common.say(f"error: {error}; {good if last else 'there is no checkpoint from before that'}")
+        return 1
+    except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
+        common.say(f"interrupted; go on with: jaxpg resume {folder}")
+        return 130
+    if result.stopped == "interrupt":
+        common.say(
+            f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}"
+        )
+        return 130
+    if is_main_process():
+        _sum_up(result, folder, clock)
+    return 0
+
+
+def _sum_up(result, folder: Path, clock: list[tuple[float, int]]) -> None:
+    """Prints how a run ended. clock: times, and environment steps by then."""
+    from jaxpg.experiment.run.checkpoint import read_json
+    from jaxpg.experiment.text import format_count
+
+    if result.stopped == "callback":
+        print("the target is reached")
+    returns = result.metrics["episode/return"]
+    seeds = len(returns) if returns.ndim == 2 else 1
+    evaluation = read_json(folder / "summary.json").get("evaluation")
+    if evaluation:
+        steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
+        print(f"mean return of whole episodes at {steps:,} env steps")
+        common.print_table({kind: evaluation[kind] for kind in ("greedy", "sampled")})
+    took = f"{seeds} x " * (seeds > 1)
+    took += f"{result.env_steps:,} env steps in {result.seconds:.1f} s"
+    if len(clock) > 1:  # from the end of the first chunk
+        (begin, before), (end, after) = clock[0], clock[-1]
+        rate = seeds * (after - before) / (end - begin)
+        took += f", {format_count(rate)}/s once compiled"
+        took += " (with evaluations)" * bool(evaluation)
+    print(f"{took}\nrun folder      {folder}\nlearning curve  {folder / 'curve.png'}")
