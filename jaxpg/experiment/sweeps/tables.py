@@ -50,9 +50,7 @@ class SweepFolder(NamedTuple):
     out: Path
     record: dict[str, Any]
     keys: Key  # [seeds]
-    apply_point: Callable[
-        [Point], tuple[Agent, Any, E.Env]
-    ]  # agent, config and environment of a point
+    resolve: Callable[[Point], tuple[Agent, Any, E.Env]]  # agent, config, environment of a point
 
     def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
         """Returns folder, agent, config, environment and keys of a part, by lane; the last lane
