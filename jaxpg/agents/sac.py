@@ -161,7 +161,8 @@ def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array
 
     def of_one(draw, log_prob):
         rngs = dropping(cfg, key, 0)
-        q = critics(cfg, env).apply(critic, obs, pi.squash(draw), rngs=rngs).min(0)
+        # Not `.min(0)`: its gradient is 0 / 0 where XLA computes q twice and rounds it two ways.
+        q = jnp.minimum(*critics(cfg, env).apply(critic, obs, pi.squash(draw), rngs=rngs))
         return q - temperature(cfg, params) * log_prob, log_prob
 
     return pi.expect(of_one, net.apply(params.actor, obs, method="policy"), key)

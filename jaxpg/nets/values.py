@@ -67,8 +67,9 @@ class Critics(nn.Module):
     """`count` independent Q(s, a): obs [..., *obs], action [..., D] -> [count, ...].
 
     The torsos see the flattened observation and the action side by side. Twin critics are
-    Fujimoto et al. (2018), arXiv:1802.09477; take `.min(0)` over them. Their parameters are
-    stacked, [count, ...]: half the operations of two networks, which is what a small one costs.
+    Fujimoto et al. (2018), arXiv:1802.09477; take `.min(0)` over them, or `jnp.minimum` where a
+    gradient flows through it. Their parameters are stacked, [count, ...]: half the operations of two
+    networks, which is what a small one costs.
     """
 
     obs_shapes: tuple[tuple[int, ...], ...]
