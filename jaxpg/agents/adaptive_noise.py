@@ -20,7 +20,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 
@@ -93,7 +93,9 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     return TrainState(params, score, scale, state.iteration + 1, key), metrics
 
 
-def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     return population.act(cfg, env, state.params, (), obs, carry, key, greedy)
 
 

@@ -18,7 +18,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats
@@ -104,7 +104,9 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     return state, metrics | {"population/sigma": state.std.mean()}
 
 
-def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     return population.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
 
 

@@ -210,7 +210,9 @@ def explore(q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
     return jnp.where(whether, anything, q.argmax(-1).astype(jnp.int32))
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     obs = replay.whiten(state.replay, obs)
     net = discrete_q(cfg, env, cfg.dueling)
     q, carry = net.apply(state.learner.params, obs, carry, method="remember")

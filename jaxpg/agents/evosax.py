@@ -139,7 +139,9 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     return TrainState(params, search, stats, state.iteration + 1, key), metrics
 
 
-def act(cfg: Config, env: Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     return population.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
 
 

@@ -253,7 +253,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return state, metrics | info | {"value/explained_variance": explained}
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     net, pi = actor_critic(cfg, env)
     out, _, carry = net.apply(state.params, normalize.whiten(state.obs_stats, obs), carry)
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry

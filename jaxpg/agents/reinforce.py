@@ -235,7 +235,9 @@ def fit(cfg: Config, net, state: TrainState, obs, target, counts) -> tuple[Tree,
     return *carry, l_value[0]
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     net, pi = actor_critic(cfg, env)
     out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry

@@ -245,7 +245,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return TrainState(learner, memory, state.iteration + 1, key), metrics
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     net, pi = policy(cfg, env)
     out = net.apply(state.learner.params.actor, replay.whiten(state.replay, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry

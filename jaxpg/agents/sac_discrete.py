@@ -198,7 +198,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return TrainState(learner, memory, state.iteration + 1, key), metrics
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     log_prob = log_pi(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     action = log_prob.argmax(-1) if greedy else jax.random.categorical(key, log_prob)
     return action.astype(jnp.int32), carry

@@ -23,7 +23,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config
 from jaxpg.core.observations import action_mask, mask_illegal
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import tabular
 
 
@@ -97,7 +97,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return TrainState(*tables, env_state, action, epsilon, state.iteration + 1, key), metrics
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     Q = state.params[tabular.state_of(cfg, env, obs)]
     if greedy:
         return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry

@@ -180,7 +180,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return TrainState(learner, memory, state.iteration + 1, key), metrics
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     action = mu(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     if not greedy:
         action = explore.gaussian(key, action, cfg.noise_std)

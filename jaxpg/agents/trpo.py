@@ -185,7 +185,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}
 
 
-def act(cfg: Config, env: E.Env, state: TrainState, obs, carry, key: Key, greedy: bool):
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
     net, pi = actor_critic(cfg, env)
     out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry

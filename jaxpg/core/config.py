@@ -11,6 +11,7 @@ import difflib
 import importlib
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -23,17 +24,45 @@ from jaxpg.core.types import C
 T = TypeVar("T")
 
 
-def static(default: T, *, ge=None, gt=None, le=None, choices=None, help: str | None = None) -> T:
-    """A field that fixes shapes or control flow; hashable. help: its meaning and unit."""
+def static(
+    default: T,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    choices: Sequence[Any] | None = None,
+    help: str | None = None,
+) -> T:
+    """A field that fixes shapes or control flow; hashable. help: its meaning and unit.
+
+    >>> @jaxpg.config
+    ... class Config:
+    ...     size: int = jaxpg.static(2, ge=1, help="Units of the layer.")
+    >>> jax.jit(lambda cfg: jax.numpy.zeros(cfg.size))(Config(size=3)).shape
+    (3,)
+    """
     limits = {"ge": ge, "gt": gt, "le": le, "choices": choices}
     metadata = {"static": True, "help": help or "", **limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def number(default: T, *, ge=None, gt=None, le=None, help: str | None = None) -> T:
+def number(
+    default: T,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    help: str | None = None,
+) -> T:
     """A field that may be traced: a Python number, an array, or None for "off".
 
     help: its meaning and unit.
+
+    >>> @jaxpg.config
+    ... class Config:
+    ...     gamma: float = jaxpg.number(0.99, ge=0, le=1, help="Discount factor of a step.")
+    >>> jax.vmap(lambda cfg: 1 / (1 - cfg.gamma))(Config(gamma=jax.numpy.array([0.9, 0.99]))).shape
+    (2,)
     """
     metadata = {"help": help or "", "ge": ge, "gt": gt, "le": le}
     return dataclasses.field(default=default, metadata=metadata)
@@ -45,6 +74,13 @@ def config(cls: type[T]) -> type[T]:
     """Makes a class of annotated fields a frozen, keyword-only dataclass and a pytree.
 
     Its docstring, which `help` shows, lists the fields: default, meaning and what is allowed.
+
+    >>> @jaxpg.config
+    ... class Config:
+    ...     num_envs: int = jaxpg.static(4, ge=1)
+    ...     learning_rate: float = jaxpg.number(0.1, ge=0)
+    >>> jax.tree.leaves(Config(num_envs=8))
+    [0.1]
     """
     cls.__doc__ = cls.__doc__ or "Hyperparameters of an agent."
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)

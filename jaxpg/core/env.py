@@ -30,6 +30,10 @@ class Env:
 
     `core` is any object with gymnax's methods: reset(key, params), step(key, state, action,
     params), action_space(params), observation_space(params), and `default_params`, `name`.
+
+    >>> env = jaxpg.make("Cliff-jaxpg")
+    >>> env.discrete, env.example_obs.shape
+    (True, (48,))
     """
 
     params: Any
@@ -38,21 +42,22 @@ class Env:
 
     @property
     def name(self) -> str:
+        """Name by which `make` made it, or its core's own."""
         return self.made_of[0] if self.made_of else self.core.name
 
     @property
-    def action_space(self):
+    def action_space(self) -> Any:
         """The space under these parameters: its bounds may be traced."""
         return self.core.action_space(self.params)
 
     @property
     def discrete(self) -> bool:
-        """Whether actions are integers 0 .. n-1."""
+        """True where actions are integers 0 .. n-1."""
         return hasattr(self.action_space, "n")
 
     @property
     def action_kind(self) -> str:
-        """What actions are, as errors call it: see `spaces.kind`."""
+        """Kind of the actions, as errors call it: see `spaces.kind`."""
         return spaces.kind(self.action_space)
 
     @property
@@ -268,6 +273,13 @@ def rollout(
     Returns the new EnvState, the carry, a Transition [T, N, ...], seen [T, N, ...], and the
     metrics of the episodes that ended: `episode/return`, `episode/length` and `episode/<name>` of
     every scalar signal (means; NaN if none ended, which is "no data") and `episode/count`.
+
+    >>> env = jaxpg.make("Cliff-jaxpg")
+    >>> state = jaxpg.core.env.reset(env, jax.random.key(0), num_envs=2)
+    >>> policy = lambda obs, carry, key: (jax.random.randint(key, (2,), 0, 4), carry, ())
+    >>> *_, t, seen, metrics = jaxpg.rollout(env, policy, state, (), jax.random.key(1), num_steps=5)
+    >>> t.reward.shape
+    (5, 2)
     """
     use_fast_random()
     num_envs = len(state.episode_return)

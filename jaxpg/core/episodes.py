@@ -28,6 +28,12 @@ def evaluate(
 
     greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
     counts as NaN. With `key` [seeds] and a state of as many seeds, returns [seeds, episodes].
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> state = jax.jit(jaxpg.q_learning.init)(cfg, env, jax.random.key(0))
+    >>> key = jax.random.key(1)
+    >>> jaxpg.evaluate(jaxpg.q_learning, cfg, env, state, key, episodes=4, max_steps=100).shape
+    (4,)
     """
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}

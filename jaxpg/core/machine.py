@@ -14,6 +14,10 @@ def use_all_cores(count: int | None = None) -> None:
 
     More than one have a thread each, unless the environment variable NPROC says otherwise. Call it
     before anything touches JAX's devices. Raises RuntimeError if that has happened.
+
+    >>> jaxpg.use_all_cores(2)
+    >>> jax.config.jax_num_cpu_devices
+    2
     """
     count = count or len(os.sched_getaffinity(0))
     jax.config.update("jax_num_cpu_devices", count)
@@ -27,6 +31,10 @@ def use_one_thread() -> None:
     XLA hands the operations of a program to a pool of threads. Where they take microseconds, as
     those of networks of up to 128 units do, that costs more than it gives: PPO and SAC are 1.2 to
     1.4 times as fast on one thread. Convolutions are not: 1.8 times as slow on one of two.
+
+    >>> jaxpg.use_one_thread()
+    >>> os.environ["NPROC"]
+    '1'
     """
     os.environ.setdefault("NPROC", "1")  # read when JAX makes its CPU client
 
@@ -36,6 +44,10 @@ def use_cache(folder: str | Path | None = None) -> None:
 
     folder: None is jaxpg in $XDG_CACHE_HOME, or in ~/.cache. A folder that JAX was given before,
     as by JAX_COMPILATION_CACHE_DIR, stays. Call it before anything is compiled.
+
+    >>> jaxpg.use_cache("compiled")
+    >>> jax.config.jax_compilation_cache_dir
+    'compiled'
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

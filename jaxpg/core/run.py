@@ -40,7 +40,14 @@ FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback
 
 
 class Event(NamedTuple):
-    """What a callback sees of a chunk of iterations that has just been run."""
+    """A chunk of iterations that has just been run, as a callback sees it.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> enough, key = lambda event: event.env_steps >= 300, jax.random.key(0)
+    >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=[enough])
+    >>> result.stopped, result.env_steps
+    ('callback', 300)
+    """
 
     iteration: int  # iterations done, at the end of the chunk
     num_iters: int  # iterations of the whole run
@@ -62,6 +69,14 @@ class Callback(NamedTuple):
 
     If one of the first two returns True the run stops after the chunk in hand. A plain function
     given as a callback is an on_chunk.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> steps = []
+    >>> keep = jaxpg.Callback(on_metrics=lambda event: steps.append(event.env_steps))
+    >>> key = jax.random.key(0)
+    >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=[keep])
+    >>> len(steps)  # chunks
+    10
     """
 
     on_chunk: Callable[[Event], Any] = lambda event: None
@@ -73,7 +88,13 @@ Callbacks = Iterable[Callback | Callable[[Event], Any]]  # what `run` takes
 
 
 class Result(NamedTuple, Generic[C]):
-    """A run, ended or stopped: what `run` returns and `load` restores."""
+    """A run, ended or stopped: what `run` returns and `load` restores.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=1000)
+    >>> result.stopped, result.env_steps
+    ('done', 1000)
+    """
 
     agent: Agent[C]
     cfg: C

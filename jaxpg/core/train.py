@@ -73,6 +73,11 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
 
     Returns the final state and the metrics, each [iterations]. Raises ValueError for a config
     that is not allowed; inside `jit` only its static fields can be judged.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> state, metrics = jaxpg.train(jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=900)
+    >>> metrics["episode/return"].shape  # [iterations]
+    (9,)
     """
     use_fast_random()
     validate(cfg)

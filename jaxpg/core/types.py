@@ -38,6 +38,9 @@ class Transition(NamedTuple):
 
     `next_obs` is the true successor: at the end of an episode it is the last observation of
     that episode, never the first one of the next.
+
+    >>> jaxpg.Transition._fields[:5]
+    ('obs', 'action', 'reward', 'terminated', 'truncated')
     """
 
     obs: Tree  # [T, N, *obs] float; a pytree if the environment's is one
@@ -62,6 +65,16 @@ class Agent(NamedTuple, Generic[C]):
         policy remembers, () for one without memory; zeros mean that an episode begins.
     steps_per_iter(cfg) -> int
         Environment steps that one `step` consumes.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> state = jax.jit(jaxpg.q_learning.init)(cfg, env, jax.random.key(0))
+    >>> state, metrics = jax.jit(jaxpg.q_learning.step)(cfg, env, state)
+    >>> jaxpg.q_learning.steps_per_iter(cfg)
+    100
+    >>> obs, key = env.example_obs[None], jax.random.key(1)
+    >>> action, carry = jaxpg.q_learning.act(cfg, env, state, obs, (), key, True)
+    >>> action.shape
+    (1,)
     """
 
     name: str

@@ -57,6 +57,10 @@ def make(name: str, **params: Any) -> Env:
     Raises ValueError for an unknown name or parameter (with the nearest one), a value that is
     not a finite number (text, if the default is text), or out of the environment's `limits`, or
     an environment that would need a download.
+
+    >>> env = jaxpg.make("CartPole-v1", gravity=20.0)
+    >>> env.name, env.params.gravity
+    ('CartPole-v1', 20.0)
     """
     if name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")

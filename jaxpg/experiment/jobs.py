@@ -22,7 +22,7 @@ def fan_out(
     *,
     cluster: str | None = None,
     at_once: int | None = None,
-    **resources,
+    **resources: Any,
 ) -> list[Any]:
     """Calls function(argument) for each argument in a job of its own; returns the results, in
     order.
@@ -35,6 +35,9 @@ def fan_out(
 
     Raises ImportError without submitit, ValueError for a cluster or number that is not allowed, and
     RuntimeError, when all jobs have ended, if some failed: which, why, and where the logs are.
+
+    >>> jaxpg.fan_out(abs, [-1, 2], "jobs", cluster="local")
+    [1, 2]
     """
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster={cluster!r}: allowed is one of {CLUSTERS}")

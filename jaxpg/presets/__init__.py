@@ -36,6 +36,9 @@ def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
     """The agent's config tuned for an environment, or its defaults if there is none.
 
     fields: override it. Raises ValueError for an unknown agent or field.
+
+    >>> jaxpg.preset("ppo", "CartPole-v1", num_envs=16).num_envs
+    16
     """
     agent = agents.get(agent) if isinstance(agent, str) else agent
     cfg = from_dict(agent.Config, table(agent).get(env, {}).get("config", {}))

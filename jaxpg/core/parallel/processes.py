@@ -27,6 +27,10 @@ def distributed(
 
     Raises ValueError for arguments that are not allowed or, without any, where no scheduler says
     what they are; RuntimeError if JAX has started.
+
+    >>> jaxpg.distributed("localhost:29517", processes=1, process=0)
+    >>> jax.process_count()
+    1
     """
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     if coordinator is None and processes is None and process is None:

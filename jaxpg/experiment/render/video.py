@@ -55,6 +55,9 @@ def render(
     ImportError for an MP4 without the extra `video`, CheckpointError for a run without a
     checkpoint; all before anything is compiled. A file that was there stays until the new one is
     whole.
+
+    >>> jaxpg.render("runs/cliff", "cliff.gif", max_steps=20).returns.shape
+    (1,)
     """
     out = Path(out)
     _check_settings(out, episodes, seed, max_steps, fps)

@@ -42,6 +42,9 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
 
     Raises ValueError for no runs, a folder that is neither, one without metrics, or an `out` that
     is no .html file in a folder that is there; CheckpointError for a damaged folder.
+
+    >>> jaxpg.report(["runs/cliff"], "report.html").name
+    'report.html'
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir():

@@ -38,6 +38,11 @@ def compare(
     total_steps: of each seed; None is the most that any of the presets asks for, or 500k if there
     is none. key: one; every agent has the same seeds, split off it. The rest as in `sweep.run`.
     Raises ValueError before anything compiles or is written for what cannot work.
+
+    >>> names, envs, key = ["q_learning", "sarsa"], ["Cliff-jaxpg"], jax.random.key(0)
+    >>> found = jaxpg.compare(names, envs, key, total_steps=1000, seeds=2, episodes=4)
+    >>> len(found.scores)  # a row per agent and seed
+    4
     """
     points = grid(agent=list(names), env=list(envs))
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
