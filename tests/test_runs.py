@@ -300,7 +300,7 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(folder):
 
 
 def test_another_version_is_a_warning(folder, monkeypatch):
-    monkeypatch.setattr("jaxpg.experiment.run.checkpoint.versions", lambda: {"jax": "9.9"})
+    monkeypatch.setattr("jaxpg.experiment.run.checkpoint.package_versions", lambda: {"jax": "9.9"})
     with pytest.warns(UserWarning, match=rf"was made with jax {jax.__version__}, this is 9\.9"):
         jaxpg.resume(folder)
 

@@ -159,7 +159,7 @@ def test_a_batch_of_points_is_for_vmap(cfg, env):
 )  # fmt: skip
 def test_what_cannot_work_is_named_before_anything_compiles(cfg, env, tmp_path, make, words):
     begun = time.perf_counter()
-    with sweep.sweep.compilations() as compiled, pytest.raises(ValueError, match=words):
+    with sweep.sweep.count_compilations() as compiled, pytest.raises(ValueError, match=words):
         make(cfg, env)
     assert not compiled
     assert time.perf_counter() - begun < 15
@@ -359,7 +359,7 @@ def test_points_may_hold_classes_and_arrays(cfg, env, tmp_path):
         tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), go(cfg, env, [{}]).about
     )
     point = {"net": MLP, "gamma": np.float32(0.5), "hidden": (4,)}
-    planned = sweep.sweep.planned(this, [point], lambda text: None)
+    planned = sweep.sweep.plan_parts(this, [point], lambda text: None)
     assert planned.record["points"][-1] == {
         "net": "jaxpg.nets.networks:MLP", "gamma": 0.5, "hidden": [4],
     }  # fmt: skip
@@ -484,7 +484,7 @@ def test_a_search_moves_to_where_returns_are_high(monkeypatch):
         def iqm(self, configs):
             return self.scores[configs[0]][0]
 
-    monkeypatch.setattr(search, "tables", lambda out, record: record)
+    monkeypatch.setattr(search, "read_tables", lambda out, record: record)
     monkeypatch.setattr(search.scores, "final", lambda record: Final(record["points"]))
     for _ in range(8):
         points = search.propose_points(tables.SweepFolder(Path(), record, None, None))
