@@ -23,11 +23,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md"),
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 FENCE = re.compile(
     r"^(?:<!-- (not run|needs): ([^>]+) -->\n)?```(python|bash)\n(.*?)^```", re.S | re.M
 )
 INLINE = re.compile(r"`((?:jaxpg|python) [^`]+)`")
+NAMED = re.compile(r"\b([\w/]+\.py):([A-Za-z_][\w.]*)")  # file:function
 FOLDER = re.compile(r"\b(?:runs|sweeps|comparisons)/\w[\w-]*")
 
 EXTRAS = ("onnxruntime",)  # imported by pages, and not always installed
@@ -105,7 +109,22 @@ def inline_commands(page: str) -> list[list[str]]:
     return [x if len(x) > 2 or x[0] == "python" else [*x, "--help"] for x in words]
 
 
+def named(page: str) -> list[tuple[str, str]]:
+    """What a page calls file:function, in order; files are of the package."""
+    return NAMED.findall((ROOT / page).read_text())
+
+
 # Checked without running.
+
+
+def defines(file: str, name: str) -> bool:
+    """Whether a file of the package defines a function or class, or a class one of its members."""
+    body = ast.parse((ROOT / "jaxpg" / file).read_text()).body
+    for part in name.split("."):
+        body = next((x.body for x in body if getattr(x, "name", None) == part), None)
+        if body is None:
+            return False
+    return True
 
 
 def undefined(tree: ast.AST, known: set[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Tables of the pages that follow from data: agents, measurements, fields, rooms.
+"""Tables of the pages that follow from data: agents, measurements, fields, rooms; and an import.
 
 python -m tests.tables      writes them anew, where they have changed
 
@@ -132,11 +132,19 @@ def room_rows(found: list[str]) -> list[str]:
     return lines
 
 
+def face_lines(found: list[str]) -> list[str]:
+    """The imports by which type checkers see the agents, and what stands there beside them."""
+    own = "    from jaxpg.agents."
+    lines = [f"{own}{name} import {name} as {name}" for name in sorted(agents.NAMES)]
+    return lines + [line for line in found if not line.startswith(own)]
+
+
 TABLES = {
     "agents": Table("README.md", "| agent | what it is |", agent_rows),
     "results": Table("README.md", "| agent | environment | env steps |", result_rows),
     "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),
     "names": Table("docs/index.md", "By name:", name_lines),
+    "face": Table("jaxpg/__init__.py", "    # isort: off", face_lines),
     "rooms": Table("docs/architecture.md", "| room | what is in it |", room_rows),
 }
 

@@ -433,7 +433,9 @@ def test_refusals(name, fields, said):
 
 def test_the_pages_own_torso():
     page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
-    code = next(x for x in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Residual" in x)
+    code = next(
+        x for x in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Residual" in x
+    )
     names = {}
     exec(code.partition("result =")[0], names)
     init = functools.partial(jaxpg.ppo.init, names["cfg"], names["env"])

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import jaxpg
@@ -55,7 +56,8 @@ def test_commands_are_understood(page, monkeypatch):
     """By the parser of the command itself, without doing anything."""
     for words in commands_of(page):
         if words[0] == "python":
-            source = (pages.ROOT / words[1]).read_text()
+            file = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
+            source = (pages.ROOT / file).read_text()
             assert all(f'"{word}"' in source for word in words if word.startswith("--")), words
             continue
         pages.parse(words, monkeypatch)
@@ -92,10 +94,77 @@ def test_a_false_name_is_found(block, error):
 
 
 def test_figures_and_links_lead_somewhere():
-    for page in pages.PAGES:
+    for page in [*pages.PAGES, "CHANGELOG.md"]:
         path = pages.ROOT / page
-        for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text()):
-            assert (path.parent / target).exists(), f"{page}: {target}"
+        for target, part in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text()):
+            file = path.parent / target if target else path
+            assert file.exists(), f"{page}: {target}"
+            assert not part or part in anchors(file), f"{page}: {target}#{part}"
+
+
+def anchors(file):
+    """The names of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", file.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_what_a_page_calls_file_and_function_is_there(page):
+    missing = [f"{file}:{name}" for file, name in pages.named(page) if (file, name) not in SHOWN]
+    assert not [x for x in missing if not pages.defines(*x.split(":"))]
+
+
+SHOWN = [("file.py", "function")]  # how it is written
+
+
+def test_a_false_function_is_found():
+    assert pages.defines("agents/ppo.py", "Config")
+    assert pages.defines("core/run.py", "Result.env_steps")
+    assert not pages.defines("core/run.py", "no_function")
+    assert not pages.defines("core/run.py", "Result.no_member")
+
+
+def test_the_way_of_a_config_is_as_drawn():
+    """The functions of the page's first picture, in its order, are those that a run enters."""
+    drawn = (pages.ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    drawn = drawn.partition("ON THE HOST, BETWEEN CHUNKS")[0]
+    way = [x for x in pages.NAMED.findall(drawn) if x[1] != "Config" and "fields" not in x[0]]
+    assert len(way) > 10
+    entered = []
+
+    def note(frame, event, _):
+        if event == "call":
+            file = frame.f_code.co_filename.partition("/jaxpg/")[2]
+            entered.append((file, frame.f_code.co_name))
+
+    env, tiny = jaxpg.make("CartPole-v1"), {"num_envs": 2, "num_steps": 4, "hidden": (3,)}
+    sys.setprofile(note)
+    try:
+        cfg = jaxpg.preset("ppo", "CartPole-v1", gae_lambda=0.9, minibatches=2, **tiny)
+        jaxpg.run(jaxpg.ppo, cfg, env, jax.random.key(0), total_steps=8)
+    finally:
+        sys.setprofile(None)
+    rest = iter(entered)
+    assert all(step in rest for step in way if step != ("core/run.py", "run")), way
+    assert ("core/run.py", "run") in entered
+
+
+# Blocks that are checked and not run, with the reason that stands above them; and the languages
+# of blocks that are no programs.
+NOT_RUN = {"docs/devices.md": ["a scheduler", "two machines", "two machines"]}
+OTHER = {"text", "toml"}
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_every_block_is_a_program_or_says_why_not(page):
+    """No fence that the tests do not see, and no command in an indented block."""
+    text = (pages.ROOT / page).read_text()
+    fences = re.findall(r"^ *```(\w*)$", text, re.M)
+    programs = [x for x in fences[::2] if x not in OTHER]
+    assert not any(fences[1::2])
+    assert programs == [block.kind for block in pages.blocks(page)]
+    assert not re.findall(r"^ +(?:jaxpg|python) .*$", text, re.M)
+    assert re.findall(r"<!-- not run: (.+) -->", text) == NOT_RUN.get(page, [])
 
 
 # What runs. The README's blocks run as they are, each in a process of its own: one of them chooses
