@@ -5,10 +5,13 @@ those for type checkers only.
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from jaxpg import agents
 
 ROOT = Path(__file__).parents[1] / "jaxpg"
 
@@ -156,3 +159,28 @@ def test_a_circle_is_found():
     assert not circle(sources)
     sources["jaxpg.c"] = "def f():\n    from jaxpg.a import x"
     assert circle(sources) == ["jaxpg.a", "jaxpg.b", "jaxpg.c", "jaxpg.a"]
+
+
+def longest_equal_run(one: list[str], other: list[str]) -> int:
+    """Lines of the longest run that two lists share."""
+    before, longest = [0] * (len(other) + 1), 0
+    for x in one:
+        now = [0, *(before[j] + 1 if x == y else 0 for j, y in enumerate(other))]
+        before, longest = now, max(longest, *now)
+    return longest
+
+
+def test_no_two_agents_share_twelve_lines():
+    """But for imports and a config's fields, which stand in every file so that it reads alone."""
+    said = {
+        path.stem: [
+            line
+            for line in map(str.strip, path.read_text().splitlines())
+            if line and not re.match(r"import |from |\w+: .* = (fields\.|schedule\()", line)
+        ]
+        for path in (ROOT / "agents").glob("[!_]*.py")
+    }
+    runs = {(a, b): longest_equal_run(said[a], said[b]) for a in said for b in said if a < b}
+    assert len(said) == len(agents.NAMES)
+    assert not {pair: run for pair, run in runs.items() if run >= 12}
+    assert longest_equal_run(said["ppo"], [*said["a2c"], *said["ppo"][20:40]]) >= 20

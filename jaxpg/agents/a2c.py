@@ -24,7 +24,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
-from jaxpg.loops import optimizers
+from jaxpg.loops import optimizers, policies
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP, learning, running
 from jaxpg.ops import losses, normalize
@@ -179,9 +179,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    net, pi = actor_critic(cfg, env)
-    out, _, carry = net.apply(state.params, normalize.whiten(state.obs_stats, obs), carry)
-    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+    return policies.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
 
 
 a2c = Agent("a2c", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -28,7 +28,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
-from jaxpg.loops import lag, optimizers
+from jaxpg.loops import lag, optimizers, policies
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
@@ -172,9 +172,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    net, pi = actor_critic(cfg, env)
-    out = net.apply(state.params, normalize.whiten(state.obs_stats, obs), method="policy")
-    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+    return policies.act(cfg, env, state.params, state.obs_stats, obs, carry, key, greedy)
 
 
 def steps_per_iter(cfg: Config) -> int:

@@ -7,8 +7,7 @@ f is the mean return of the policy with parameters theta. Where things get bette
 closely, where they do not it looks farther: the reverse of the 1/5 rule of evolution strategies,
 which widens on success to go faster. It gets off plateaus, which are what CartPole is made of.
 
-f is measured with noise. By default an incumbent keeps the score that it won with, lucky or not;
-`reevaluate=True` lets it play the same episodes as its challenger, at twice the price.
+f is measured with noise; `reevaluate` is about that, as in hill climbing.
 """
 
 from typing import ClassVar, NamedTuple

@@ -35,6 +35,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
 from jaxpg.nets import continuous
+from jaxpg.nets.continuous import deterministic as mu
 from jaxpg.nets.networks import MLP, dropping, learning, running
 from jaxpg.nets.values import critics
 from jaxpg.ops import explore
@@ -155,11 +156,6 @@ def act_noisily(cfg: Config, env: E.Env, actor: Tree, scale: Array, obs: Array, 
 def perturbed(actor: Tree, direction: Tree, scale: Array) -> Tree:
     """The actor with its parameters moved; what batch norm remembers stays."""
     return actor | {"params": explore.perturb(actor["params"], direction, scale)}
-
-
-def mu(cfg: Config, env: E.Env, actor: Tree, obs: Array) -> Array:
-    """The deterministic policy: obs [..., *obs] -> [..., D] in [-1, 1]."""
-    return jnp.tanh(continuous.actor(cfg, env).apply(actor, obs, method="policy"))
 
 
 def critic_target(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number
-from jaxpg.core.observations import action_mask, mask_illegal
+from jaxpg.core.observations import action_mask
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import tabular
@@ -99,9 +99,7 @@ def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
     Q = state.params[tabular.state_of(cfg, env, obs)]
-    if greedy:
-        return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key, action_mask(obs)), carry
+    return tabular.act(Q, state.epsilon, obs, carry, key, greedy)
 
 
 expected_sarsa = Agent(

@@ -102,9 +102,7 @@ def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
     Q = state.params[:, tabular.state_of(cfg, env, obs)].mean(0)
-    if greedy:
-        return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry
-    return tabular.explore(Q, state.epsilon, key, action_mask(obs)), carry
+    return tabular.act(Q, state.epsilon, obs, carry, key, greedy)
 
 
 q_learning = Agent("q_learning", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

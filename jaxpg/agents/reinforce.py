@@ -30,6 +30,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.loops import policies
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
@@ -238,9 +239,7 @@ def fit(cfg: Config, net, state: TrainState, obs, target, counts) -> tuple[Tree,
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    net, pi = actor_critic(cfg, env)
-    out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
-    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
+    return policies.act(cfg, env, state.actor, state.obs_stats, obs, carry, key, greedy)
 
 
 reinforce = Agent("reinforce", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -12,8 +12,7 @@ The neighbour is Crank and Nicolson's (Cotter et al. 2013, arXiv:1202.0709, eq. 
 free walk has the stationary law N(0, s^2 I). A plain step sigma eps walks off for ever, and the
 farther off, the less a step is to a linear policy, which only feels the direction of its weights.
 
-f is measured with noise. By default an incumbent keeps the score that it came with, lucky or not;
-`reevaluate=True` lets it play the same episodes as its challenger, at twice the price.
+f is measured with noise; `reevaluate` is about that, as in hill climbing.
 """
 
 from typing import ClassVar, NamedTuple

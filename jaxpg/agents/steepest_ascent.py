@@ -52,7 +52,7 @@ class Config:
 
 class TrainState(NamedTuple):
     params: Array  # [D]
-    score: Array  # [] what they won with
+    score: Array  # [] of the parameters, when they were the best neighbour
     iteration: Array  # [] int32
     key: Key
 

@@ -27,6 +27,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
 from jaxpg.nets import continuous
+from jaxpg.nets.continuous import deterministic as mu
 from jaxpg.nets.networks import MLP, dropping
 from jaxpg.nets.values import critics
 from jaxpg.ops import explore
@@ -112,11 +113,6 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
-
-
-def mu(cfg: Config, env: E.Env, actor: Tree, obs: Array) -> Array:
-    """The deterministic policy: obs [..., *obs] -> [..., D] in [-1, 1]."""
-    return jnp.tanh(continuous.actor(cfg, env).apply(actor, obs, method="policy"))
 
 
 def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch, key: Key) -> Array:

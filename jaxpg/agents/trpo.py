@@ -14,22 +14,21 @@ standardised; the Fisher matrix is taken over the whole batch, with damping; the
 an entropy bonus.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, static, validate
-from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import fit_value as critics
+from jaxpg.core.config import config, number, static
+from jaxpg.core.schedules import schedule
+from jaxpg.core.types import Agent, Key, Metrics, Tree
+from jaxpg.loops import natural
+from jaxpg.loops.natural import Batch, TrainState
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
-from jaxpg.ops import losses, normalize, trust_region
-from jaxpg.ops.returns import gae
+from jaxpg.ops import trust_region
 
 
 @config
@@ -66,43 +65,6 @@ class Config:
     shared: ClassVar[bool] = False  # actor and critic learn by different losses at different times
     memory: ClassVar[str] = "none"  # updates are of single steps
     batch_norm: ClassVar[bool] = False  # a KL would compare two normalisations
-
-
-class TrainState(NamedTuple):
-    actor: Tree
-    critic: Tree
-    critic_opt: optax.OptState
-    env: E.EnvState
-    obs_stats: normalize.RunningStats | tuple[()]  # () when off
-    reward_scale: normalize.RewardScale | tuple[()]
-    iteration: Array  # [] int32
-    key: Key
-
-
-class Batch(NamedTuple):
-    """What the policy learns from: leaves [T, N, ...]."""
-
-    obs: Tree
-    draw: Array
-    advantage: Array
-
-
-def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
-    validate(cfg)
-    critics.check(cfg)
-    k_actor, k_critic, k_env, key = jax.random.split(key, 4)
-    net, _ = actor_critic(cfg, env)
-    critic = net.init(k_critic, env.example_obs, method="value")
-    return TrainState(
-        actor=net.init(k_actor, env.example_obs, method="policy"),
-        critic=critic,
-        critic_opt=optax.adam(cfg.critic_learning_rate).init(critic),
-        env=E.reset(env, k_env, cfg.num_envs),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
-        iteration=jnp.zeros((), jnp.int32),
-        key=key,
-    )
 
 
 def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[Tree, Metrics]:
@@ -145,52 +107,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
-    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
-    net, pi = actor_critic(cfg, env)
-    key, k_rollout, k_critic, k_policy = jax.random.split(state.key, 4)
-
-    # Collect.
-    def act(obs, carry, key):
-        out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
-        draw, _ = pi.sample(out, key)
-        return pi.action(draw), carry, draw
-
-    env_state, _, t, draw, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
-
-    # Advantages.
-    def value_of(critic, obs):
-        return net.apply(critic, obs, method="value")
-
-    obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
-    ended = t.terminated | t.truncated
-    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
-    value, next_value = value_of(state.critic, obs), value_of(state.critic, next_obs)
-    advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
-    target = advantage + value
-    if cfg.normalize_advantage:
-        advantage = normalize.standardize(advantage)
-
-    # Learn: the policy on the whole batch, then the critic.
-    batch = Batch(obs, draw, advantage)
-    actor, info = improve(state.actor, cfg, env, batch, k_policy)
-    flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
-    critic, critic_opt, l_value = critics.fit(
-        value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg
-    )
-    explained = losses.explained_variance(value, target)
-    state = TrainState(
-        actor, critic, critic_opt, env_state,
-        normalize.update_stats(state.obs_stats, t.obs), scale, state.iteration + 1, key,
-    )  # fmt: skip
-    return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}
+    return natural.step(improve, cfg, env, state)
 
 
-def act(
-    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
-) -> tuple[Array, Tree]:
-    net, pi = actor_critic(cfg, env)
-    out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
-    return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
-
-
-trpo = Agent("trpo", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)
+trpo = Agent("trpo", Config, natural.init, step, natural.act, natural.steps_per_iter)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
-from jaxpg.core.observations import array_leaves
+from jaxpg.core.observations import action_mask, array_leaves, mask_illegal
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.ops.dynamic_programming import greedy_policy
 
@@ -98,6 +98,13 @@ def explore(Q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
     """
     policy = greedy_policy(Q, epsilon, legal)
     return jax.random.categorical(key, jnp.log(policy)).astype(jnp.int32)
+
+
+def act(Q: Array, epsilon, obs: Tree, carry: Tree, key: Key, greedy: bool) -> tuple[Array, Tree]:
+    """Actions [N] int32 by the values Q [N, A] of the actions: the best legal one, or exploring."""
+    if greedy:
+        return mask_illegal(Q, obs).argmax(-1).astype(jnp.int32), carry
+    return explore(Q, epsilon, key, action_mask(obs)), carry
 
 
 def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):

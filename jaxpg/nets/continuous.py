@@ -1,9 +1,11 @@
 """Policy networks for bounded continuous actions, of which policies speak in [-1, 1]."""
 
 import jax
+import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label
+from jaxpg.core.types import Array, Tree
 from jaxpg.nets.actor_critic import ActorCritic
 from jaxpg.nets.networks import Network, torso
 
@@ -18,6 +20,11 @@ def actor(cfg, env: E.Env, outputs: int | None = None) -> Network:
     size = dimensions(cfg, env)
     outputs = size if outputs is None else outputs
     return ActorCritic(env.obs_shapes, outputs, 0, torso(cfg), cfg.kernel_init)
+
+
+def deterministic(cfg, env: E.Env, actor_params: Tree, obs: Array) -> Array:
+    """The actions mu(s) [..., D] in [-1, 1] of a policy without randomness; obs [..., *obs]."""
+    return jnp.tanh(actor(cfg, env).apply(actor_params, obs, method="policy"))
 
 
 def dimensions(cfg, env: E.Env) -> int:

@@ -68,8 +68,8 @@ class Critics(nn.Module):
 
     The torsos see the flattened observation and the action side by side. Twin critics are
     Fujimoto et al. (2018), arXiv:1802.09477; take `.min(0)` over them, or `jnp.minimum` where a
-    gradient flows through it. Their parameters are stacked, [count, ...]: half the operations of two
-    networks, which is what a small one costs.
+    gradient flows through it. Their parameters are stacked, [count, ...]: half the operations of
+    two networks, which is what a small one costs.
     """
 
     obs_shapes: tuple[tuple[int, ...], ...]
