@@ -171,7 +171,7 @@ def with_optimiser(request):
     if request.node.get_closest_marker("optimised") is None:
         yield
         return
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

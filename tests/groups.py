@@ -1,7 +1,7 @@
 """How tests are shared out to processes, and what each group of them costs.
 
-Tests that share programs are a group: those of a file, or, where the test's parameters name an
-agent, of the file and the agent. With `pytest -n 2 --dist loadgroup` a group runs in one process,
+Tests that share programs are a group: those of a file; of an agent, in files that test every one;
+and a page of the documents is one of its own. With `pytest -n 2 --dist loadgroup` a group runs in one process,
 or both would trace and compile its programs; the longest begin first. Functions whose names begin
 with `pytest_` are hooks, which conftest imports. (pytest-xdist's own groups rest on a private
 attribute of pytest's that is no more in pytest 9.2.)
@@ -20,17 +20,20 @@ from jaxpg import agents
 KEPT = "jaxpg/seconds"
 # The tests of what every agent promises, of one agent, and what they may cost.
 CONTRACT, ALLOWED = "test_contract", 20.0
+# Files whose tests share nothing but what is of one agent, and those whose tests share nothing.
+BY_AGENT, ALONE = (CONTRACT, "test_learning"), ("test_pages",)
 # Begin first where nothing is known of them yet: few tests, long ones.
-LONG = ("test_pages", "test_learning", "test_distributed", "test_devices", "test_heads",
-        "test_sweep", "test_memory")  # fmt: skip
+LONG = ("test_distributed", "test_sweep", "test_heads", "test_memory", "test_devices")
 
 
 def group(nodeid: str) -> str:
     """`test_contract ppo` for `tests/test_contract.py::test_nan_is_caught[ppo]`."""
     path, _, test = nodeid.partition("::")
-    words = re.split(r"[-\[\]]", test)[1:]
+    file, words = Path(path).stem, re.split(r"[-\[\]]", test)[1:]
+    if file in ALONE:
+        return f"{file} {test}"
     named = next((word for word in words if word in agents.NAMES), "")
-    return f"{Path(path).stem} {named}".strip()
+    return f"{file} {named}" if named and file in BY_AGENT else file
 
 
 def totals(seconds: dict[str, float]) -> Counter:

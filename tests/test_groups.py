@@ -17,11 +17,11 @@ from tests.conftest import ROOT
         ("tests/test_contract.py::test_nan_is_caught[ppo]", "test_contract ppo"),
         ("tests/test_contract.py::test_odd_spaces_train_and_act[0-sac]", "test_contract sac"),
         ("tests/test_contract.py::test_x64_runs", "test_contract"),
-        ("tests/test_heads.py::test_a_page[sac_discrete-ppo]", "test_heads sac_discrete"),
-        ("tests/test_pages.py::test_page_runs[docs/sac.md]", "test_pages"),
+        ("tests/test_heads.py::test_agents[sac_discrete-ppo]", "test_heads"),
+        ("tests/test_pages.py::test_page_runs[sac.md]", "test_pages test_page_runs[sac.md]"),
     ],
 )
-def test_a_group_is_a_file_or_an_agent_of_it(nodeid, name):
+def test_a_group_is_a_file_or_a_part_of_it(nodeid, name):
     assert groups.group(nodeid) == name
 
 
