@@ -26,10 +26,10 @@ def test_a_group_is_a_file_or_a_part_of_it(nodeid, name):
 
 
 def test_the_longest_begin_and_the_unknown_before_them():
-    names = ["test_a", "test_b ppo", "test_c", "test_sweep", "test_learning sac"]
-    seconds = {"tests/test_a.py::f": 1.0, "tests/test_b.py::f[ppo]": 2.0}
+    names = ["test_a", "test_contract ppo", "test_c", "test_sweep", "test_distributed"]
+    seconds = {"tests/test_a.py::f": 1.0, "tests/test_contract.py::f[ppo]": 2.0}
     found = groups.longest_first(names, seconds)
-    assert found == ["test_learning sac", "test_sweep", "test_c", "test_b ppo", "test_a"]
+    assert found == ["test_distributed", "test_sweep", "test_c", "test_contract ppo", "test_a"]
 
 
 def test_a_group_has_one_process_and_its_seconds_are_kept(tmp_path):
