@@ -1,24 +1,57 @@
 """What the tests share: tiny configs of every agent, and what was compiled already."""
 
-import atexit
 import itertools
 import os
-import shutil
-import tempfile
+import subprocess
+import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-# Tests of one agent need the same programs, in whichever process they run. Before JAX is imported.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxpg-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+ROOT = Path(__file__).parents[1]
+
+
+def quick_xla():
+    """Has XLA leave out what pays only for programs that run for long: most of a test's time is
+    compiling. Its defaults, which users run, are for `JAXPG_TEST_XLA=default`, as for the slow
+    part of the tests."""
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    asked = os.environ.get("XLA_FLAGS", "")
+    if flags not in asked:  # a worker has them from the process that started it
+        environment = os.environ | {"XLA_FLAGS": f"{flags} {asked}"}
+        code = [sys.executable, "-c", "import jax; jax.devices()"]
+        done = subprocess.run(code, env=environment, capture_output=True, text=True)
+        if done.returncode:  # XLA ends a process that names a flag it no longer has
+            print(f"without {flags}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        else:
+            os.environ.update(environment)
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+def keep_programs(folder):
+    """Programs that were compiled once are there for other processes, and the next time."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+# Before JAX is imported.
+if os.environ.get("JAXPG_TEST_XLA") != "default":
+    quick_xla()
+keep_programs(ROOT / ".pytest_cache" / f"xla-{version('jaxlib')}")
 
 import jax
 import pytest
 
 import jaxpg
 from jaxpg import agents
+from tests.groups import (  # noqa: F401 - hooks
+    pytest_runtest_logreport,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_xdist_make_scheduler,
+)
 
 REPLAY = {
     "num_envs": 2,
@@ -132,15 +165,16 @@ def few_mappings():
         jax.clear_caches()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
-def pytest_collection_modifyitems(config, items):
-    """Tests that share programs go to one process, with `pytest -n 2 --dist loadgroup`: those of a
-    file, or, where every agent is tested, of an agent. Otherwise both would trace them all."""
-    if not config.pluginmanager.hasplugin("xdist"):
+@pytest.fixture(autouse=True)
+def with_optimiser(request):
+    """For tests marked `optimised`: of the last bits, or of long runs."""
+    if request.node.get_closest_marker("optimised") is None:
+        yield
         return
-    for item in items:
-        agent = getattr(item, "callspec", None) and item.callspec.params.get("agent", "")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {agent or ''}"))
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(params=INSTALLED)

@@ -105,6 +105,7 @@ def moments(g, reference):
 # Estimators.
 
 
+@pytest.mark.optimised  # to the last bits
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
 def test_estimators_expect_the_exact_gradient(gamma, double):
     """Over every trajectory, weighted by its probability; with gamma^t where gamma is not 1."""

@@ -4,7 +4,22 @@ import jax
 import pytest
 
 import jaxpg
-from jaxpg import presets
+from jaxpg import agents, presets
+from tests.conftest import INSTALLED
+
+# Some of every kind; values that are learnt from replay are held against known ones in
+# test_offpolicy and test_dqn.
+QUICK = ("ppo", "q_learning", "sarsa", "expected_sarsa", "hill_climbing", "simulated_annealing",
+         "steepest_ascent", "adaptive_noise", "cem", "ars")  # fmt: skip
+
+
+@pytest.fixture(
+    params=[
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in INSTALLED
+    ]
+)
+def agent(request):
+    return agents.get(request.param)
 
 
 def test_learns(agent):

@@ -416,18 +416,25 @@ def test_minibatches_of_sequences_have_to_divide_the_environments():
         jaxpg.ppo.init(jaxpg.ppo.Config(memory="rnn"), env, jax.random.key(0))
 
 
-@pytest.mark.parametrize("memory", ["gru", "none"])
-def test_a_memory_is_what_a_chain_of_20_steps_asks_for(memory):
+@pytest.mark.parametrize(
+    ("memory", "length", "total"),
+    [
+        pytest.param("gru", 20, 300_000, marks=pytest.mark.slow),
+        ("gru", 3, 40_000),
+        ("none", 20, 40_000),
+    ],
+)
+def test_a_memory_is_what_a_chain_asks_for(memory, length, total):
     """Chance is a return of 0; whoever remembers the first observation gets 1.
 
-    Half of the steps are enough for 5 seeds of 6, all of them for each of 16.
+    Of 20 steps half of the total are enough for 5 seeds of 6, all of it for each of 16.
     """
-    env = jaxpg.make("MemoryChain-bsuite", memory_length=20)
+    env = jaxpg.make("MemoryChain-bsuite", memory_length=length)
     cfg = jaxpg.ppo.Config(
         num_envs=32, num_steps=63, learning_rate=3e-3, gamma=1.0, memory=memory, memory_size=16,
         hidden=(16,), clip_value=False,
     )  # fmt: skip
     keys = jax.random.split(jax.random.key(0), 2)
-    result = run(jaxpg.ppo, cfg, env, keys, total_steps=300_000 if memory == "gru" else 40_000)
+    result = run(jaxpg.ppo, cfg, env, keys, total_steps=total)
     returns = jaxpg.evaluate(jaxpg.ppo, result.cfg, env, result.state, keys, 64).mean(-1)
     assert (returns == 1).all() if memory == "gru" else (np.abs(returns) < 0.5).all(), returns

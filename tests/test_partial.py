@@ -10,6 +10,7 @@ from jaxpg.core import env as E
 from jaxpg.envs import registry
 
 
+@pytest.mark.optimised  # or sines are rounded otherwise in another program
 @pytest.mark.parametrize(
     ("name", "whole", "keep", "size"),
     [

@@ -154,7 +154,7 @@ train(Path(sys.argv[1]), int(sys.argv[2]), lambda event: time.sleep(0.05))
 """
 
 
-@pytest.mark.parametrize("seeds", [0, 3])
+@pytest.mark.parametrize("seeds", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_resumed_after_sigkill(finished, seeds, tmp_path):
     command = [sys.executable, "-c", SLOW, tmp_path / "run", str(seeds)]
     child = subprocess.Popen(command, cwd=Path(__file__).parents[1])

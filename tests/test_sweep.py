@@ -417,6 +417,7 @@ else:
 """
 
 
+@pytest.mark.slow  # its quick twins: a search that was stopped, and a run that was killed
 def test_a_sweep_that_was_killed_goes_on_to_the_byte(tmp_path):
     """SIGKILL in the middle of the second part."""
     call = lambda *words: [sys.executable, "-c", PROGRAM, *map(str, words)]  # noqa: E731

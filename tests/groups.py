@@ -1,0 +1,122 @@
+"""How tests are shared out to processes, and what each group of them costs.
+
+Tests that share programs are a group: those of a file; of an agent, in files that test every one;
+and a page of the documents is one of its own. With `pytest -n 2 --dist loadgroup` a group runs in one process,
+or both would trace and compile its programs; the longest begin first. Functions whose names begin
+with `pytest_` are hooks, which conftest imports. (pytest-xdist's own groups rest on a private
+attribute of pytest's that is no more in pytest 9.2.)
+"""
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from jaxpg import agents
+
+# What a run of the tests took lies in pytest's cache under this name: seconds of each test.
+KEPT = "jaxpg/seconds"
+# The tests of what every agent promises, of one agent, and what they may cost.
+CONTRACT, ALLOWED = "test_contract", 20.0
+# Files whose tests share nothing but what is of one agent, and those whose tests share nothing.
+BY_AGENT, ALONE = (CONTRACT, "test_learning"), ("test_pages",)
+# Begin first where nothing is known of them yet: few tests, long ones.
+LONG = ("test_distributed", "test_sweep", "test_heads", "test_memory", "test_devices")
+
+
+def group(nodeid: str) -> str:
+    """`test_contract ppo` for `tests/test_contract.py::test_nan_is_caught[ppo]`."""
+    path, _, test = nodeid.partition("::")
+    file, words = Path(path).stem, re.split(r"[-\[\]]", test)[1:]
+    if file in ALONE:
+        return f"{file} {test}"
+    named = next((word for word in words if word in agents.NAMES), "")
+    return f"{file} {named}" if named and file in BY_AGENT else file
+
+
+def totals(seconds: dict[str, float]) -> Counter:
+    """Seconds of every group, of those of every test."""
+    found = Counter()
+    for nodeid, cpu in seconds.items():
+        found[group(nodeid)] += cpu
+    return found
+
+
+def longest_first(names: list[str], seconds: dict[str, float]) -> list[str]:
+    """Groups by what they took last; before them all that are not known, those of LONG first."""
+    known = totals(seconds)
+
+    def rank(name):
+        first = name.split()[0]
+        return known.get(name, float("inf")), -LONG.index(first) if first in LONG else -len(LONG)
+
+    return sorted(names, key=rank, reverse=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    seconds = config.cache.get(KEPT, {}) if hasattr(config, "cache") else {}
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group(nodeid)
+
+        def _assign_work_unit(self, node):
+            """The longest group that waits."""
+            for name in reversed(longest_first(list(self.workqueue), seconds)):
+                self.workqueue.move_to_end(name, last=False)
+            super()._assign_work_unit(node)
+
+    return Groups(config, log)
+
+
+# What tests cost.
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+LAST = [cpu_seconds()]
+SPENT: dict[str, float] = Counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Fixtures count for the test that asks for them first."""
+    report = yield
+    now = cpu_seconds()
+    report.user_properties.append(("cpu", now - LAST[0]))
+    LAST[0] = now
+    return report
+
+
+def pytest_runtest_logreport(report):
+    if properties := report.user_properties[:]:
+        SPENT[report.nodeid] += dict(properties[-1:]).get("cpu", 0.0)
+
+
+def pytest_sessionfinish(session):
+    config = session.config
+    if SPENT and not hasattr(config, "workerinput") and hasattr(config, "cache"):
+        config.cache.set(KEPT, config.cache.get(KEPT, {}) | SPENT)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if len(SPENT) < 2:
+        return
+    say, found = terminalreporter.write_line, totals(SPENT)
+    terminalreporter.section("CPU-seconds")
+    say(f"{sum(found.values()):8.1f} in all; the ten longest groups:")
+    for name, cpu in found.most_common(10):
+        say(f"{cpu:8.1f} {name}")
+    for name, cpu in found.items():
+        if name.startswith(f"{CONTRACT} ") and cpu > ALLOWED:
+            say(f"{cpu:8.1f} {name}: the contract of one agent may cost {ALLOWED:.0f}", red=True)

@@ -1,0 +1,72 @@
+"""How tests are shared out, and that the contract of one agent stays cheap."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import groups
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "name"),
+    [
+        ("tests/test_contract.py::test_nan_is_caught[ppo]", "test_contract ppo"),
+        ("tests/test_contract.py::test_odd_spaces_train_and_act[0-sac]", "test_contract sac"),
+        ("tests/test_contract.py::test_x64_runs", "test_contract"),
+        ("tests/test_heads.py::test_agents[sac_discrete-ppo]", "test_heads"),
+        ("tests/test_pages.py::test_page_runs[sac.md]", "test_pages test_page_runs[sac.md]"),
+    ],
+)
+def test_a_group_is_a_file_or_a_part_of_it(nodeid, name):
+    assert groups.group(nodeid) == name
+
+
+def test_the_longest_begin_and_the_unknown_before_them():
+    names = ["test_a", "test_contract ppo", "test_c", "test_sweep", "test_distributed"]
+    seconds = {"tests/test_a.py::f": 1.0, "tests/test_contract.py::f[ppo]": 2.0}
+    found = groups.longest_first(names, seconds)
+    assert found == ["test_distributed", "test_sweep", "test_c", "test_contract ppo", "test_a"]
+
+
+def test_a_group_has_one_process_and_its_seconds_are_kept(tmp_path):
+    """With the flags of the README's command, in a small project of its own."""
+    pytest.importorskip("xdist")
+    (tmp_path / "conftest.py").write_text("from tests.groups import *\n")
+    for name in "abc":
+        body = "import os, pytest, pathlib\n@pytest.mark.parametrize('i', range(4))\ndef test(i):\n"
+        body += (
+            f"    (pathlib.Path(__file__).parent / f'{name}{{i}}').write_text(str(os.getpid()))\n"
+        )
+        (tmp_path / f"test_{name}.py").write_text(body)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", str(tmp_path)],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert "12 passed" in done.stdout, done.stdout + done.stderr
+    assert "the ten longest groups" in done.stdout
+    processes = [{(tmp_path / f"{name}{i}").read_text() for i in range(4)} for name in "abc"]
+    assert all(len(of_group) == 1 for of_group in processes)
+    assert len(set.union(*processes)) == 2
+    kept = tmp_path / ".pytest_cache" / "v" / groups.KEPT
+    assert len(json.loads(kept.read_text())) == 12
+
+
+@pytest.mark.slow
+def test_the_contract_of_an_agent_costs_little(tmp_path):
+    """With the flags of the quick part and nothing compiled before."""
+    environment = os.environ | {"JAXPG_TEST_XLA": "quick", "PYTHONPATH": str(ROOT)}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")
+    command = [sys.executable, "-m", "pytest", f"tests/{groups.CONTRACT}.py"]
+    done = subprocess.run(
+        [*command, "-o", f"cache_dir={tmp_path / 'cache'}"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    kept = json.loads((tmp_path / "cache" / "v" / groups.KEPT).read_text())
+    dear = {x: cpu for x, cpu in groups.totals(kept).items() if cpu > groups.ALLOWED}
+    assert not dear
