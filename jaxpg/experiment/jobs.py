@@ -1,4 +1,4 @@
-"""Experiments that share nothing, each as a job of its own: on a SLURM cluster or on this machine.
+"""Jobs: experiments that share nothing, each in a process of its own, by SLURM or on this machine.
 
 The jobs are submitit's (extra `submitit`): it pickles the function, and writes logs and results.
 """

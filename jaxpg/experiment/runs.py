@@ -1,4 +1,4 @@
-"""Train, resume and load: `jaxpg.run`, `jaxpg.resume` and `jaxpg.load`.
+"""Trains, resumes and loads: `jaxpg.run`, `jaxpg.resume` and `jaxpg.load`.
 
 A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither room knows the
 other's folders, this module looks which it is.

@@ -1,4 +1,4 @@
-"""The stratified bootstrap, with intervals that stay honest when runs are few.
+"""Stratified bootstrap, with intervals that stay honest when runs are few.
 
 Scores are arrays [tasks, runs]. A score that is not finite belongs to a run that diverged. To
 leave it out would flatter the algorithm, so it is refused until `diverged` says what such a run

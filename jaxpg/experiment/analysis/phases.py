@@ -1,4 +1,4 @@
-"""Where a learning curve starts, rises and is done rising, by a rule that fits into a caption."""
+"""Phases of a learning curve, rise and plateau, by a rule that fits into a caption."""
 
 from typing import NamedTuple
 

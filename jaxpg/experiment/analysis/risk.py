@@ -1,4 +1,4 @@
-"""How a policy's gains are spread over episodes, and not only their mean: for money.
+"""Measures of risk: how a policy's gains are distributed over episodes, for money.
 
     gains = risk.gains(ppo, cfg, env, state, key, episodes=2000, num_steps=12)
     print(risk.table({"PPO": gains, ...}))

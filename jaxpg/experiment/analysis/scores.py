@@ -1,4 +1,4 @@
-"""The final scores of a sweep or a comparison, arranged for statistics.
+"""Final scores of a sweep or a comparison, arranged for statistics.
 
 A run that diverged has no score. In figures and tables it counts as the worst score of the sweep
 (of its environment, in a comparison): so it is not forgotten, and the scale stays readable.

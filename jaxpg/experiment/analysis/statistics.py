@@ -1,4 +1,4 @@
-"""What a handful of runs says about an algorithm: robust statistics, with intervals.
+"""Robust statistics of an algorithm from a handful of runs, with intervals.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
 (arXiv:2108.13264), by its definitions. Scores are arrays [tasks, runs], one number a run; a vector

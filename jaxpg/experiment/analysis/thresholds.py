@@ -1,4 +1,4 @@
-"""From which mean return on an environment counts as solved."""
+"""Thresholds: the mean return from which on an environment counts as solved."""
 
 from typing import Any
 

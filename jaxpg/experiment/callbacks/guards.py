@@ -1,4 +1,4 @@
-"""Ends of a run: a state that is not finite, a target that is reached."""
+"""Guards that end a run: a state that is not finite, a target that is reached."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr."""
+"""Progress bar on stderr."""
 
 import time
 from collections.abc import Callable, Sequence

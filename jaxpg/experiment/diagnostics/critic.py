@@ -1,4 +1,4 @@
-"""The critic: how much of the returns it explains, and one fitted to given episodes."""
+"""Critics: how much of the returns one explains, and one fitted to given episodes."""
 
 import functools
 from collections.abc import Callable

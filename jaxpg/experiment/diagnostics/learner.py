@@ -1,4 +1,4 @@
-"""The policy and the critic of an agent, wherever its state keeps them.
+"""Policy and critic of an agent, wherever its state keeps them.
 
 For every agent whose networks `nets.actor_critic` makes.
 """

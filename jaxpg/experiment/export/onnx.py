@@ -1,4 +1,4 @@
-"""A policy's greedy program as an ONNX model, primitive by primitive.
+"""ONNX models of a policy's greedy program, primitive by primitive.
 
 What does not depend on the observation, or on the carry, is computed here and stored; of the rest
 every primitive has a rule below, and one without a rule is an error that names it. The size of the

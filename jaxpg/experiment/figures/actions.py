@@ -1,4 +1,4 @@
-"""What a policy does over whole episodes."""
+"""Figures of the actions of a policy over whole episodes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""How every picture looks, and how it is saved.
+"""Style of every figure, and how it is saved.
 
 Figures are made without pyplot, so that nothing stays behind and no window opens.
 """

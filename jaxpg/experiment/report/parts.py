@@ -1,4 +1,4 @@
-"""What a report says of any experiment: its settings, how to have it again, numbers in words."""
+"""Parts that all sections of a report share: settings, commands, numbers in words."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The shell commands that give a run or a sweep again."""
+"""Shell commands that reproduce a run or a sweep."""
 
 import dataclasses
 import json

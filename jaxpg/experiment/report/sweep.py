@@ -1,4 +1,4 @@
-"""The part of a report on a sweep or a comparison."""
+"""Section of a report on a sweep or a comparison."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The folder of one run.
+"""Folder of one run.
 
 folder.py      writes, resumes and loads it
 checkpoint.py  whole training states, checked byte by byte

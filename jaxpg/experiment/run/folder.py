@@ -1,4 +1,4 @@
-"""Run folders: everything about a run, written so that it can be gone on with to the byte.
+"""Run folders: everything about a run, from which it resumes to the byte.
 
 run.json         agent, config, environment, key, what was asked for, versions
 metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed

@@ -1,4 +1,4 @@
-"""What was measured in a run, from its folder or from a Result, for pictures and reports.
+"""Measurements of a run, from its folder or from a Result, for figures and reports.
 
 A folder is read as it stands: of a run under way, or of one that was killed, what there is.
 """

@@ -1,5 +1,5 @@
-"""Where results come from, as run.json and sweep.json say it: agent, config, environment, key, and
-what they were made with; and the way back to the objects."""
+"""Provenance of results, in run.json and sweep.json: agent, config, environment, key and versions;
+and the way back to the objects."""
 
 import platform
 import warnings

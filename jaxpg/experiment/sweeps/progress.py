@@ -1,4 +1,4 @@
-"""The progress of a sweep, on stderr."""
+"""Progress of a sweep, on stderr."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What sweeps and comparisons found, as tidy tables.
+"""Tables of sweeps and comparisons, in tidy form.
 
 Each table is led by `config`, the fields that differ, and `seed`:
 

@@ -1,4 +1,4 @@
-"""On what scale a field's values stand: equal steps, powers, or powers of the distance to one."""
+"""Scales for a field's values: linear, logarithmic, or logarithmic in the distance to one."""
 
 import math
 from collections.abc import Callable, Sequence
