@@ -165,7 +165,17 @@ def test_help(jaxpg, line):
 
 
 def test_help_is_quick():
-    heavy = "jax numpy gymnax distrax flax optax orbax matplotlib tensorboardX".split()
+    heavy = [
+        "jax",
+        "numpy",
+        "gymnax",
+        "distrax",
+        "flax",
+        "optax",
+        "orbax",
+        "matplotlib",
+        "tensorboardX",
+    ]
     program = f"""if True:
         import sys
         from jaxpg import cli

@@ -49,6 +49,12 @@ def run(
 
     Raises ValueError before anything is compiled or written for what cannot work, and for an
     `out` that is not a new or empty folder.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> key = jax.random.key(0)
+    >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, out="runs/cliff")
+    >>> result.metrics["episode/return"].shape  # [iterations]
+    (10,)
     """
     asked = Settings(chunk, evaluations, episodes, checkpoints, keep, target, data_parallel)
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
@@ -71,6 +77,9 @@ def resume(
     `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
     for a damaged, missing or foreign folder, ValueError for fewer `total_steps` than are done, or
     for any with a sweep.
+
+    >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
+    2000
     """
     if not is_sweep(out):
         return folder.resume(
@@ -92,6 +101,10 @@ def load(
     agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
     for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
     damaged, missing or foreign folder, or one without a checkpoint.
+
+    >>> result = jaxpg.load("runs/cliff")
+    >>> result.agent.name, result.stopped
+    ('q_learning', 'done')
     """
     if not is_sweep(out):
         return folder.load(out, agent, env)
