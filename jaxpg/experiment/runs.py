@@ -4,29 +4,25 @@ A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither
 other's folders, this module looks which it is.
 """
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import Any
 
 from jaxpg.core.env import Env
-from jaxpg.core.run import Callback, Result
-from jaxpg.core.types import Agent, Key
+from jaxpg.core.run import Callbacks, Result
+from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
 from jaxpg.experiment.run.provenance import is_sweep
 
-if TYPE_CHECKING:
-    from jaxpg.experiment.sweeps import Sweep
-
 
 def run(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: Env,
     key: Key,
     *,
     total_steps: int,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     out: str | Path | None = None,
     chunk: int | None = None,
     evaluations: int = 10,
@@ -35,7 +31,7 @@ def run(
     keep: int = 3,
     target: float | None = None,
     data_parallel: bool = False,
-) -> Result:
+) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
@@ -49,6 +45,12 @@ def run(
 
     Raises ValueError before anything is compiled or written for what cannot work, and for an
     `out` that is not a new or empty folder.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> key = jax.random.key(0)
+    >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, out="runs/cliff")
+    >>> result.metrics["episode/return"].shape  # [iterations]
+    (10,)
     """
     asked = Settings(chunk, evaluations, episodes, checkpoints, keep, target, data_parallel)
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
@@ -57,11 +59,11 @@ def run(
 def resume(
     out: str | Path,
     *,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: Env | None = None,
-) -> Union[Result, "Sweep"]:
+) -> Result | Any:
     """Resumes a run from its folder's newest checkpoint, or from the beginning if it has none; a
     sweep's folder as `jaxpg.sweep.resume` does.
 
@@ -70,7 +72,11 @@ def resume(
     now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
     `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
     for a damaged, missing or foreign folder, ValueError for fewer `total_steps` than are done, or
-    for any with a sweep.
+    for any with a sweep. To a type checker the answer is a Result; `jaxpg.sweep.resume` is typed
+    as a Sweep.
+
+    >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
+    2000
     """
     if not is_sweep(out):
         return folder.resume(
@@ -83,15 +89,18 @@ def resume(
     return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env)
 
 
-def load(
-    out: str | Path, agent: Agent | None = None, env: Env | None = None
-) -> Union[Result, "Sweep"]:
+def load(out: str | Path, agent: Agent | None = None, env: Env | None = None) -> Result | Any:
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
     agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
     for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
-    damaged, missing or foreign folder, or one without a checkpoint.
+    damaged, missing or foreign folder, or one without a checkpoint. To a type checker the answer is
+    a Result; `jaxpg.sweep.load` is typed as a Sweep.
+
+    >>> result = jaxpg.load("runs/cliff")
+    >>> result.agent.name, result.stopped
+    ('q_learning', 'done')
     """
     if not is_sweep(out):
         return folder.load(out, agent, env)

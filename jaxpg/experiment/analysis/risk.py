@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.types import Agent, Array, Key, Tree
+from jaxpg.core.types import Agent, Array, C, Key, Tree
 from jaxpg.experiment.analysis.bootstrap import interval, replace_diverged
 from jaxpg.experiment.analysis.statistics import Estimate
 
@@ -28,8 +28,8 @@ RESAMPLES = 1000
 
 @functools.partial(jax.jit, static_argnames=("agent", "episodes", "num_steps", "greedy"))
 def gains(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: E.Env,
     state: Tree,
     key: Key,

@@ -26,7 +26,7 @@ import numpy as np
 from jax import export as jax_export
 
 from jaxpg.core.config import require_index
-from jaxpg.core.types import Array, Key, Tree
+from jaxpg.core.types import Agent, Array, Key, Tree
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.files import write_atomically
 
@@ -43,6 +43,10 @@ class Policy(NamedTuple):
     `seed` of the run; `observation`, a shape and dtype by path in the observation ("" if it is one
     array); `states`, the number of discrete observations, or None; `action`, a shape and dtype;
     `carry`, those of what the policy remembers, [] for one without memory; `versions`.
+
+    >>> policy = jaxpg.Policy.load("runs/cliff")
+    >>> int(policy(36)) in range(4)  # of an observation, here a state
+    True
     """
 
     about: dict[str, Any]
@@ -50,7 +54,9 @@ class Policy(NamedTuple):
     act: Callable  # (weights, obs and carry as leaves [B, ...], words or None) -> action, carry
 
     @staticmethod
-    def load(run: str | Path, *, seed: int = 0, agent=None, env=None) -> "Policy":
+    def load(
+        run: str | Path, *, seed: int = 0, agent: Agent | None = None, env: Any = None
+    ) -> "Policy":
         """Loads the policy of a run folder's newest checkpoint.
 
         seed: which, in a run of several. agent, env: as for `jaxpg.load`. Raises CheckpointError
@@ -61,7 +67,7 @@ class Policy(NamedTuple):
         return Policy.of(run_folder.load(run, agent, env), seed=seed)
 
     @staticmethod
-    def of(result, *, seed: int = 0) -> "Policy":
+    def of(result: Any, *, seed: int = 0) -> "Policy":
         """Extracts the policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
         from jaxpg.experiment.run import checkpoint
 
@@ -85,7 +91,7 @@ class Policy(NamedTuple):
             about, *_prune_weights(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry)
         )
 
-    def __call__(self, obs: Tree, carry=None, *, key: Key | None = None):
+    def __call__(self, obs: Tree, carry: Tree = None, *, key: Key | None = None) -> Any:
         """Returns the action for one observation [*obs], or actions [B, *action] for a batch [B,
         *obs].
 

@@ -32,7 +32,14 @@ PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orb
 
 class CheckpointError(ValueError):
     """Error of a checkpoint or run folder that cannot be trusted: where, what was found, what
-    expected."""
+    expected.
+
+    >>> try:
+    ...     jaxpg.load("runs/nothing")
+    ... except jaxpg.CheckpointError as error:
+    ...     print(error)
+    runs/nothing: found no such folder, expected the folder of a run
+    """
 
 
 def _add_digest(content: dict[str, Any]) -> str:

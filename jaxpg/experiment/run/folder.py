@@ -11,7 +11,7 @@ curve.png        the learning curve
 import csv
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
-from jaxpg.core.run import Callback, Result
+from jaxpg.core.run import Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, with_horizon
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
@@ -70,7 +70,7 @@ def run(
     key: Key,
     total_steps: int,
     asked: Settings,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Trains, and writes the folder `out` if there is one; see `jaxpg.run`.
@@ -119,7 +119,7 @@ def _make_folder(out: Path, record: dict) -> None:
 def resume(
     out: str | Path,
     *,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
@@ -209,7 +209,7 @@ def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict
 
 def _train(
     this: RunFolder,
-    callbacks: Iterable[Callback | Callable],
+    callbacks: Callbacks,
     before: Result | None,
     draw: Callable[[Path], None] | None,
 ) -> Result:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import stack
+from jaxpg.core.types import C
 from jaxpg.envs import registry
 
 ENV = "env."
@@ -147,7 +148,7 @@ def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
     return list(found.values())
 
 
-def batch(cfg, env: E.Env, points: Sequence[Point]) -> tuple[Any, E.Env]:
+def batch(cfg: C, env: E.Env, points: Sequence[Point]) -> tuple[C, E.Env]:
     """Stacks config and environment to leaves [points], to `vmap` a train function over.
 
     Raises ValueError if the points differ in a static field, which no `vmap` can vary.

@@ -8,7 +8,7 @@ of its own. So a search that was killed goes on as it would have.
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, require_integer, static_fields
-from jaxpg.core.run import Callback
-from jaxpg.core.types import Agent, Key
+from jaxpg.core.run import Callbacks
+from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.sweeps.points import Point, Range, grid
@@ -32,8 +32,8 @@ from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, open_sweep, read_
 
 
 def search(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: E.Env,
     key: Key,
     space: Mapping[str, Sequence | Range],
@@ -42,7 +42,7 @@ def search(
     batch: int = 8,
     total_steps: int,
     out: str | Path | None = None,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
     **settings: Any,
@@ -89,7 +89,7 @@ def search(
 
 def train_batches(
     this: SweepFolder,
-    callbacks: Iterable[Callback | Callable],
+    callbacks: Callbacks,
     progress: bool,
     log: Callable[[str], None] = lambda text: None,
 ) -> Sweep:

@@ -24,7 +24,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -34,9 +34,9 @@ from jaxpg.core import env as E
 from jaxpg.core import run as loop
 from jaxpg.core.config import plain, require_integer
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.run import Callback
+from jaxpg.core.run import Callbacks
 from jaxpg.core.train import initial_state, num_iterations
-from jaxpg.core.types import Agent, Key
+from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
@@ -51,8 +51,8 @@ FREE = 0.8  # of the memory that is free, for a sweep
 
 
 def run(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: E.Env,
     key: Key,
     points: Sequence[Point],
@@ -65,7 +65,7 @@ def run(
     target: float | None = None,
     lanes: int | None = None,
     memory: int | None = None,
-    callbacks: Iterable[Callback | Callable] = (),
+    callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
@@ -221,7 +221,7 @@ def _free_memory() -> int:
 
 
 def train_parts(
-    this: SweepFolder, callbacks: Iterable[Callback | Callable], progress: bool, share: float = 1.0
+    this: SweepFolder, callbacks: Callbacks, progress: bool, share: float = 1.0
 ) -> SweepFolder:
     """Trains the parts that are not over, and records how it went.
 
