@@ -136,6 +136,8 @@ def undefined(tree: ast.AST, known: set[str]) -> set[str]:
             known.add(node.name)
         elif isinstance(node, ast.arg):
             known.add(node.arg)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            known.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             known.update((x.asname or x.name).split(".")[0] for x in node.names)
     read = {x.id for x in ast.walk(tree) if isinstance(x, ast.Name)}
