@@ -114,6 +114,11 @@ def test_what_a_page_calls_file_and_function_is_there(page):
     assert not [x for x in missing if not pages.defines(*x.split(":"))]
 
 
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_names_and_paths_lead_somewhere(page):
+    assert not pages.lost(page)
+
+
 SHOWN = [("file.py", "function")]  # how it is written
 
 
@@ -122,6 +127,8 @@ def test_a_false_function_is_found():
     assert pages.defines("core/run.py", "Result.env_steps")
     assert not pages.defines("core/run.py", "no_function")
     assert not pages.defines("core/run.py", "Result.no_member")
+    assert pages.importable("jaxpg.nets.heads.make")
+    assert not pages.importable("jaxpg.nets.heads.mak")
 
 
 def test_the_way_of_a_config_is_as_drawn():
