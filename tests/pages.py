@@ -15,6 +15,7 @@ import contextlib
 import functools
 import importlib.util
 import inspect
+import pkgutil
 import re
 import shlex
 import sys
@@ -32,6 +33,9 @@ FENCE = re.compile(
 )
 INLINE = re.compile(r"`((?:jaxpg|python) [^`]+)`")
 NAMED = re.compile(r"\b([\w/]+\.py):([A-Za-z_][\w.]*)")  # file:function
+ROOMS = "jaxpg|core|nets|ops|loops|replay|envs|agents|experiment|presets|cli"
+DOTTED = re.compile(rf"`((?:{ROOMS})(?:\.\w+)+)")  # a name in backticks
+PATH = re.compile(r"`((?:\w+/)+[\w.]+\.(?:py|json|toml|md))")
 FOLDER = re.compile(r"\b(?:runs|sweeps|comparisons)/\w[\w-]*")
 
 EXTRAS = ("onnxruntime",)  # imported by pages, and not always installed
@@ -114,6 +118,26 @@ def named(page: str) -> list[tuple[str, str]]:
     return NAMED.findall((ROOT / page).read_text())
 
 
+def lost(page: str) -> set[str]:
+    """The names `room.module.name` and paths in backticks that lead nowhere; NAME is anybody's."""
+    text = (ROOT / page).read_text()
+    names = {x for x in DOTTED.findall(text) if not x.endswith((".py", ".toml"))}
+    found = {x for x in names if importable(f"jaxpg.{x.removeprefix('jaxpg.')}")}
+    folders = [ROOT, ROOT / "jaxpg", ROOT / "docs", ROOT / "tests"]
+    paths = set(PATH.findall(text))
+    found |= {x for x in paths if any((folder / x).exists() for folder in folders)}
+    return {x for x in (names | paths) - found if not re.search("NAME|AGENT", x)}
+
+
+def importable(name: str) -> bool:
+    """Whether a dotted name is a module, or what a module has."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 # Checked without running.
 
 
@@ -136,6 +160,8 @@ def undefined(tree: ast.AST, known: set[str]) -> set[str]:
             known.add(node.name)
         elif isinstance(node, ast.arg):
             known.add(node.arg)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            known.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             known.update((x.asname or x.name).split(".")[0] for x in node.names)
     read = {x.id for x in ast.walk(tree) if isinstance(x, ast.Name)}
