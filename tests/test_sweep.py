@@ -544,7 +544,7 @@ def test_lanes_hold_every_agent(agent, tiny):
     cfgs, envs = stack([(cfg, short_env(agent, tiny))] * 2)
     held = lanes(agent)
     keys = jax.random.split(jax.random.key(0))
-    loop.check(agent, cfgs, envs, keys, 100)
+    loop.plan_run(agent, cfgs, envs, keys, total_steps=100)
     state = jax.eval_shape(jax.vmap(held.init), cfgs, envs, keys)
     after, metrics = jax.eval_shape(jax.vmap(held.step), cfgs, envs, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)

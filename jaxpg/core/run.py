@@ -11,8 +11,9 @@ from typing import Any, Generic, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from jaxpg.core.config import validate
+from jaxpg.core.config import require_integer
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.parallel.devices import (
@@ -31,9 +32,9 @@ from jaxpg.core.parallel.lanes import (
     take_lane,
 )
 from jaxpg.core.parallel.processes import any_process, replicate
-from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
+from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.train import initial_state, iterate, num_iterations, with_horizon
+from jaxpg.core.train import initial_state, iterate, settle
 from jaxpg.core.types import Agent, C, Key, Tree
 
 FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
@@ -112,6 +113,58 @@ class Result(NamedTuple, Generic[C]):
         return self.iteration * self.agent.steps_per_iter(self.cfg)
 
 
+class Plan(NamedTuple):
+    """A run that was judged: what its programs and its loop are made of."""
+
+    agent: Agent  # of lanes, if the config has them
+    cfg: Any  # with its horizon
+    env: Env
+    key: Key
+    num_iters: int
+    chunk: int  # iterations between callbacks
+    mesh: Mesh | None  # what the run is laid over
+
+
+def plan_run(
+    agent: Agent[C],
+    cfg: C,
+    env: Env,
+    key: Key,
+    *,
+    total_steps: int,
+    chunk: int | None = None,
+    data_parallel: bool = False,
+) -> Plan:
+    """Plans a run, with arguments as `run` has them. Compiles nothing.
+
+    Raises ValueError for a config, environment, key or number that cannot work.
+    """
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key={key!r}: allowed is jax.random.key(seed), or an array of them")
+    if key.ndim > 1:
+        raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
+    if chunk is not None:
+        require_integer("chunk", chunk, 1)
+    use_fast_random()
+    settled, num_iters = settle(agent, cfg, total_steps)
+    one_cfg, one_env = cfg, env
+    if has_lanes(cfg):
+        sizes = {np.shape(x)[:1] for x in jax.tree.leaves((cfg, env))} | {key.shape}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
+            )
+        one_cfg, one_env = take_lane((cfg, env), 0)
+    mesh = run_mesh(agent, one_cfg, key, data_parallel)
+    # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
+    with collector_paused():
+        jax.eval_shape(lambda k: agent.init(one_cfg, one_env, k), key.reshape(-1)[0])
+    return Plan(
+        lanes(agent) if has_lanes(cfg) else agent, settled, env, put_on_mesh(mesh, key),
+        num_iters, chunk or max(1, min(100, num_iters // 30)), mesh,
+    )  # fmt: skip
+
+
 @functools.partial(jax.jit, static_argnames=("agent", "mesh"))
 def _start(agent, cfg, env, key, mesh):
     if key.ndim == 0:
@@ -164,50 +217,14 @@ class _Interrupt:
             signal.signal(signal.SIGINT, self.previous)
 
 
-def check(
-    agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int, data_parallel: bool = False
-) -> int:
-    """Raises ValueError for what cannot work, before anything compiles; returns the iterations."""
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise ValueError(f"key={key!r}: allowed is jax.random.key(seed), or an array of them")
-    if key.ndim > 1:
-        raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
-    use_fast_random()
-    validate(cfg)
-    num_iters = num_iterations(agent, cfg, total_steps)
-    if has_lanes(cfg):
-        sizes = {np.shape(x)[:1] for x in jax.tree.leaves((cfg, env))} | {key.shape}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
-            )
-        cfg, env = take_lane((cfg, env), 0)
-    run_mesh(agent, cfg, key, data_parallel)
-    # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
-    one = key if key.ndim == 0 else key[0]
-    with collector_paused():
-        jax.eval_shape(lambda k: agent.init(cfg, env, k), one)
-    return num_iters
-
-
-def _settled(
-    agent: Agent[C], cfg: C, total_steps: int, chunk: int | None
-) -> tuple[Agent, Any, int]:
-    """Agent, config and chunk as a run has them."""
-    cfg = with_horizon(cfg, total_steps)
-    chunk = chunk or max(1, min(100, num_iterations(agent, cfg, total_steps) // 30))
-    return lanes(agent) if has_lanes(cfg) else agent, cfg, chunk
-
-
 def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: int) -> int:
     """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
 
     It compiles that program; `run` does not compile it again. Raises ValueError as `run` does.
     """
-    check(agent, cfg, env, key, total_steps)
-    agent, cfg, chunk = _settled(agent, cfg, total_steps, None)
-    mesh = seed_mesh(len(key))
-    shapes = _start.lower(agent, cfg, env, put_on_mesh(mesh, key), mesh).out_info
+    plan = plan_run(agent, cfg, env, key, total_steps=total_steps)
+    agent, cfg, env, key, _, chunk, mesh = plan
+    shapes = _start.lower(agent, cfg, env, key, mesh).out_info
     state = jax.tree.map(
         lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
         shapes, shardings_of(mesh, shapes),
@@ -245,71 +262,94 @@ def run(
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
-    num_iters = check(agent, cfg, env, key, total_steps, data_parallel)
-    if chunk is not None and (type(chunk) is not int or chunk < 1):
-        raise ValueError(f"chunk={chunk!r}: allowed is an integer >= 1")
-    agent, cfg, chunk = _settled(agent, cfg, total_steps, chunk)
+    plan = plan_run(
+        agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
+    )
+    return run_plan(plan, callbacks, state, iteration)
+
+
+def run_plan(
+    plan: Plan, callbacks: Callbacks = (), state: Tree | None = None, iteration: int = 0
+) -> Result:
+    """Trains by a plan; callbacks, state and iteration are those of `run`."""
     callbacks = [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in callbacks]
-    mesh = run_mesh(agent, cfg, key, data_parallel)
-    key, state = put_on_mesh(mesh, (key, state))
-
-    begun, ending, stopped, late, history = time.perf_counter(), "done", "error", None, []
-
-    def hand_over(event: Event | None) -> bool:
-        """Brings a chunk's metrics to the host and to the callbacks that wait for them there."""
-        if event is None:
-            return False
-        # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
-        metrics = jax.tree.map(np.array, jax.device_get(event.metrics))
-        event = event._replace(metrics=metrics, state=None)
-        history.append({name: event.metrics[name] for name in names})
-        answers = [c.on_metrics(event) for c in callbacks]
-        ended = ACTIVE in names and not event.metrics[ACTIVE].any()
-        return ended or any(answer is True for answer in answers)
+    state = put_on_mesh(plan.mesh, state)
+    begun, ending, stopped, history = time.perf_counter(), "done", "error", []
+    late = None  # the event whose metrics are still on the device, and the names of a step's own
 
     try:
         with _Interrupt() as interrupt:
-            if state is None:
-                with mesh_context(mesh), collector_paused():
-                    state = _start(agent, cfg, env, key, mesh)
-            while iteration < num_iters:
-                count = min(chunk, num_iters - iteration)
-                with mesh_context(mesh), collector_paused():
-                    state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
-                if count < chunk:
-                    metrics = {name: m[..., :count] for name, m in metrics.items()}
-                metrics = replicate(metrics)
-                names, iteration = list(metrics), iteration + count
+            while iteration < plan.num_iters:
+                state, metrics = _next_chunk(plan, state, iteration)
+                iteration = min(iteration + plan.chunk, plan.num_iters)
                 event = Event(
-                    iteration, num_iters, iteration * agent.steps_per_iter(cfg),
+                    iteration, plan.num_iters, iteration * plan.agent.steps_per_iter(plan.cfg),
                     metrics, state, time.perf_counter() - begun,
                 )  # fmt: skip
-                stop = False
-                for c in callbacks:  # the next one sees what this one said
-                    answer = c.on_chunk(event)
-                    stop |= answer is True
-                    if isinstance(answer, dict):
-                        event = _measured(event, answer)
+                event, stop = _call_on_chunk(callbacks, event)
                 state = event.state
-                waiting, late = late, event
-                stop |= hand_over(waiting)
+                waiting, late = late, (event, list(metrics))
+                stop |= _call_on_metrics(callbacks, waiting, history)
                 asked, stop = any_process(interrupt.asked, stop)
                 if asked or stop:
                     ending = "interrupt" if asked else "callback"
                     break
             waiting, late = late, None
-            hand_over(waiting)
+            _call_on_metrics(callbacks, waiting, history)
             jax.block_until_ready(state)
             stopped = ending
     except Exception:
-        hand_over(late)  # the chunk before the one that failed: its rows are good
+        _call_on_metrics(callbacks, late, history)  # of the chunk before the one that failed
         raise
     finally:
-        metrics = (
-            {k: np.concatenate([h[k] for h in history], -1) for k in history[0]} if history else {}
-        )
+        names = history[0] if history else ()
+        metrics = {name: np.concatenate([h[name] for h in history], -1) for name in names}
+        agent, cfg, env, _, num_iters, _, _ = plan
         seconds = time.perf_counter() - begun
         result = Result(agent, cfg, env, state, metrics, iteration, num_iters, stopped, seconds)
         for c in callbacks:
             c.on_end(result)
     return result
+
+
+def _next_chunk(plan: Plan, state: Tree | None, iteration: int) -> tuple[Tree, dict[str, Any]]:
+    """Runs one chunk more, from the initial state if there is none; metrics as every process has
+    them."""
+    agent, cfg, env, key, num_iters, chunk, mesh = plan
+    count = min(chunk, num_iters - iteration)
+    with mesh_context(mesh), collector_paused():
+        if state is None:
+            state = _start(agent, cfg, env, key, mesh)
+        state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
+    if count < chunk:
+        metrics = {name: m[..., :count] for name, m in metrics.items()}
+    return state, replicate(metrics)
+
+
+def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool]:
+    """Calls the callbacks, of which each sees what those before it measured; returns the event with
+    all of that, and whether one of them asks to stop."""
+    stop = False
+    for c in callbacks:
+        answer = c.on_chunk(event)
+        stop |= answer is True
+        if isinstance(answer, dict):
+            event = _measured(event, answer)
+    return event, stop
+
+
+def _call_on_metrics(
+    callbacks: list[Callback], late: tuple[Event, list[str]] | None, history: list[dict]
+) -> bool:
+    """Brings a chunk's metrics to the host, into the history and to the callbacks that wait for
+    them there; returns whether the run is to stop."""
+    if late is None:
+        return False
+    event, names = late
+    # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
+    metrics = jax.tree.map(np.array, jax.device_get(event.metrics))
+    event = event._replace(metrics=metrics, state=None)
+    history.append({name: metrics[name] for name in names})
+    answers = [c.on_metrics(event) for c in callbacks]
+    finished = ACTIVE in names and not metrics[ACTIVE].any()
+    return finished or any(answer is True for answer in answers)

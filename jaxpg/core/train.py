@@ -31,6 +31,16 @@ def with_horizon(cfg: C, total_steps: int) -> C:
     return cfg
 
 
+def settle(agent: Agent[C], cfg: C, total_steps: int) -> tuple[C, int]:
+    """The config as a run of `total_steps` has it, with its horizon, and the run's iterations.
+
+    Raises ValueError for a number that is not allowed, of either.
+    """
+    validate(cfg)
+    num_iters = num_iterations(agent, cfg, total_steps)
+    return with_horizon(cfg, total_steps), num_iters
+
+
 def without_weak_types(tree: Tree) -> Tree:
     """The same values without weak types: a weakly typed leaf (an environment that writes `0.0`)
     would change its type after one step and compile the whole loop twice."""
@@ -80,7 +90,5 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
     (9,)
     """
     use_fast_random()
-    validate(cfg)
-    num_iters = num_iterations(agent, cfg, total_steps)
-    cfg = with_horizon(cfg, total_steps)
+    cfg, num_iters = settle(agent, cfg, total_steps)
     return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)

@@ -25,7 +25,7 @@ from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
 from jaxpg.core.run import Callbacks, Result
-from jaxpg.core.train import initial_state, num_iterations, with_horizon
+from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard
@@ -83,7 +83,10 @@ def run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
             data_parallel=asked.data_parallel,
         )  # fmt: skip
-    loop.check(agent, cfg, env, key, total_steps, asked.data_parallel)
+    plan = loop.plan_run(
+        agent, cfg, env, key,
+        total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
+    )  # fmt: skip
     record = {
         **provenance.describe_run(agent, cfg, env, key),
         "total_steps": int(total_steps),
@@ -91,7 +94,7 @@ def run(
     }
     out = Path(out)
     broadcast_from_main(lambda: _make_folder(out, record))
-    return _train(RunFolder(out, agent, cfg, env, key, record), callbacks, None, draw)
+    return _train(RunFolder(out, agent, cfg, env, key, record), plan, callbacks, None, draw)
 
 
 def _check_settings(asked: Settings, cfg) -> None:
@@ -147,7 +150,14 @@ def resume(
             _write_summary(this, before, draw)
 
     broadcast_from_main(begin)
-    return before if complete else _train(this, callbacks, before, draw)
+    if complete:
+        return before
+    asked = this.record
+    plan = loop.plan_run(
+        *this[1:5], total_steps=asked["total_steps"], chunk=asked["chunk"],
+        data_parallel=asked.get("data_parallel", False),
+    )  # fmt: skip
+    return _train(this, plan, callbacks, before, draw)
 
 
 def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
@@ -164,7 +174,7 @@ def _open_folder(out: Path, agent: Agent | None, env: E.Env | None) -> RunFolder
 def _load_result(this: RunFolder) -> Result:
     out, agent, cfg, env, key, record = this
     about = checkpoint.describe(agent, cfg, env)
-    cfg = with_horizon(cfg, record["total_steps"])
+    cfg, _ = settle(agent, cfg, record["total_steps"])
     agent = lanes(agent) if has_lanes(cfg) else agent
     one_cfg, one_env = take_lane((cfg, env), 0) if has_lanes(cfg) else (cfg, env)
     begin = functools.partial(initial_state, agent, one_cfg, one_env)
@@ -209,6 +219,7 @@ def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict
 
 def _train(
     this: RunFolder,
+    plan: loop.Plan,
     callbacks: Callbacks,
     before: Result | None,
     draw: Callable[[Path], None] | None,
@@ -225,25 +236,18 @@ def _train(
         own.mkdir(parents=True, exist_ok=True)
         watch += [metrics_files(own, begun, seeds_here(len(key)))]
     if times := asked["evaluations"]:
-        acting = lanes(agent) if has_lanes(cfg) else agent
         watch += [
             evaluation(
-                acting, cfg, env, key, every(times), asked["episodes"],
+                plan.agent, cfg, env, key, every(times), asked["episodes"],
                 out if is_main_process() else None, begun, asked.get("target"),
             )
         ]  # fmt: skip
     save = checkpoint.checkpoints(
         out / "checkpoints", agent, cfg, env, every(asked["checkpoints"]), asked["keep"]
     )
-    result = loop.run(
-        agent, cfg, env, key,
-        total_steps=asked["total_steps"],
-        callbacks=[*watch, *callbacks, save],  # the checkpoint when all of its rows are written
-        chunk=asked["chunk"],
-        state=before and before.state,
-        iteration=begun,
-        data_parallel=asked.get("data_parallel", False),
-    )  # fmt: skip
+    # The checkpoint comes when all of its rows are written.
+    watch += [*callbacks, save]
+    result = loop.run_plan(plan, watch, before and before.state, begun)
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)

@@ -55,7 +55,7 @@ def compare(
     for point in points:
         agent, env = agents.get(point["agent"]), registry.make(point["env"])
         cfg = presets.preset(agent, point["env"])
-        loop.check(agent, cfg, env, key, total_steps)
+        loop.plan_run(agent, cfg, env, key, total_steps=total_steps)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
     require_empty(out)
 

@@ -145,7 +145,7 @@ def check_points(
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
         ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
         for i in sorted(group[end] for end in ends):
-            loop.check(agent, *pairs[i], key, total_steps)
+            loop.plan_run(agent, *pairs[i], key, total_steps=total_steps)
 
 
 def plan_parts(

@@ -21,7 +21,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import from_dict, require_index
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
-from jaxpg.core.train import with_horizon
+from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import folder as run_folder
@@ -67,7 +67,7 @@ def open_sweep(
     out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]
 ) -> SweepFolder:
     """Opens the folder of a sweep: its points are what differs from a config and an environment."""
-    cfg = with_horizon(cfg, record["total_steps"])
+    cfg, _ = settle(agent, cfg, record["total_steps"])
     keys = jax.random.split(key, record["seeds"])
     return SweepFolder(out, record, keys, lambda point: (agent, *apply_point(cfg, env, point)))
 
@@ -80,7 +80,7 @@ def open_comparison(out: Path, key: Key, record: dict[str, Any]) -> SweepFolder:
         agent = agents.get(point["agent"])
         cfg = from_dict(agent.Config, record["configs"][point["agent"]][point["env"]])
         env = registry.from_dict(record["environments"][point["env"]])
-        return agent, with_horizon(cfg, record["total_steps"]), env
+        return agent, settle(agent, cfg, record["total_steps"])[0], env
 
     return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point)
 
