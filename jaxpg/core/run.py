@@ -187,6 +187,9 @@ def _chunk(agent, cfg, env, state, count, length, mesh):
     return freeze_finished_lanes(state, *over_seeds(one, mesh)((count,), cfg, env, state))
 
 
+CHUNK_PROGRAM = f"jit({_chunk.__name__})"  # as JAX names it where it reports a compilation
+
+
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
     """The event with what a callback measured, and without the lanes that it ends."""
     state: Any = event.state

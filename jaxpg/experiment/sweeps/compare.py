@@ -11,12 +11,12 @@ from pathlib import Path
 
 from jaxpg import agents, presets
 from jaxpg.core import run as loop
-from jaxpg.core.config import require_integer, to_dict
+from jaxpg.core.config import to_dict
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import grid
-from jaxpg.experiment.sweeps.sweep import plan_parts, require_empty, train_parts, write_tables
+from jaxpg.experiment.sweeps.sweep import new_record, plan_parts, train_parts, write_tables
 from jaxpg.experiment.sweeps.tables import Sweep, open_comparison
 
 
@@ -45,9 +45,6 @@ def compare(
     4
     """
     points = grid(agent=list(names), env=list(envs))
-    asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    for name, value in asked.items():
-        require_integer(name, value, 1)
     tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
     if total_steps is None:
         total_steps = max((t["total_steps"] for t in tuned if t), default=500_000)
@@ -57,26 +54,17 @@ def compare(
         cfg = presets.preset(agent, point["env"])
         loop.plan_run(agent, cfg, env, key, total_steps=total_steps)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
-    require_empty(out)
-
-    record = {
+    about = {
         "kind": "comparison",
         "format": provenance.FORMAT,
-        "fields": ["agent", "env"] if len(envs) > 1 else ["agent"],
         "configs": configs,
         "environments": {name: registry.to_dict(registry.make(name)) for name in envs},
         "key": provenance.key_to_dict(key),
-        "total_steps": int(total_steps),
-        **asked,
-        "lanes": None,
-        "memory": None,
-        "target": None,
-        "points": [],
-        "parts": [],
-        "compilations": 0,
-        "seconds": 0.0,
         "made_with": provenance.environment_versions(),
     }
+    fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
+    settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
+    record = new_record(about, fields, total_steps, out, **settings)
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
         this = plan_parts(open_comparison(folder, key, record), points, log)

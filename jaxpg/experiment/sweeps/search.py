@@ -20,6 +20,7 @@ from jaxpg.core.run import Callbacks
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
+from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import Point, Range, grid
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
@@ -77,7 +78,8 @@ def search(
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps)
-    record = new_record(agent, cfg, env, key, list(space), total_steps, out, **settings)
+    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    record = new_record(about, list(space), total_steps, out, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
     with contextlib.ExitStack() as held:

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -84,8 +85,9 @@ def run(
     """
     check_points(agent, cfg, env, key, points, total_steps)
     fields = list(dict.fromkeys(name for point in points for name in point))
+    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = new_record(
-        agent, cfg, env, key, fields, total_steps, out,
+        about, fields, total_steps, out,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory,
     )  # fmt: skip
@@ -96,10 +98,15 @@ def run(
 
 
 def new_record(
-    agent: Agent, cfg, env: E.Env, key: Key, fields: list[str], total_steps: int, out,
-    *, seeds=8, evaluations=None, episodes=128, target=None, lanes=None, memory=None,
-) -> dict:  # fmt: skip
-    """Makes the record of a sweep without points. Raises ValueError for what is not allowed."""
+    about: dict[str, Any], fields: list[str], total_steps: int, out: str | Path | None,
+    *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
+    target: float | None = None, lanes: int | None = None, memory: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
+    allowed.
+
+    about: its kind, what the points change, and where it comes from.
+    """
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
@@ -110,8 +117,7 @@ def new_record(
         raise ValueError(f"target={target!r}: allowed is a finite number")
     require_empty(out)
     return {
-        "kind": "sweep",
-        **provenance.describe_run(agent, cfg, env, key),
+        **about,
         "fields": fields,
         "total_steps": int(total_steps),
         **asked,
@@ -275,7 +281,7 @@ def count_compilations():
     found = []
 
     def listen(event: str, seconds: float, fun_name: str = "", **_) -> None:
-        if event.endswith("backend_compile_duration") and fun_name == "jit(_chunk)":
+        if event.endswith("backend_compile_duration") and fun_name == loop.CHUNK_PROGRAM:
             found.append(seconds)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
