@@ -1,10 +1,10 @@
 """How tests are shared out to processes, and what each group of them costs.
 
 Tests that share programs are a group: those of a file; of an agent, in files that test every one;
-and a page of the documents is one of its own. With `pytest -n 2 --dist loadgroup` a group runs in one process,
-or both would trace and compile its programs; the longest begin first. Functions whose names begin
-with `pytest_` are hooks, which conftest imports. (pytest-xdist's own groups rest on a private
-attribute of pytest's that is no more in pytest 9.2.)
+and a page of the documents is one of its own. With `pytest -n 2 --dist loadgroup` a group runs in
+one process, or both would trace and compile its programs; the longest begin first. Functions whose
+names begin with `pytest_` are hooks, which conftest imports. (pytest-xdist's own groups rest on a
+private attribute of pytest's that is no more in pytest 9.2.)
 """
 
 import os

@@ -12,7 +12,8 @@ import pytest
 import jaxpg
 from jaxpg import agents
 from jaxpg.agents import ppo, reinforce
-from jaxpg.core.run import Callback, _start, run
+from jaxpg.core.plan import begin_run
+from jaxpg.core.run import Callback, run
 from jaxpg.experiment import diagnostics
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import normalize
@@ -484,7 +485,7 @@ def test_probe_measures_from_chunk_to_chunk():
     same_bytes(result.state, alone.state)
     assert not any(name.startswith("diagnostics") for name in result.metrics)
     cfg, env = result.cfg, result.env
-    states = [_start(jaxpg.a2c, cfg, env, key, None), *states]
+    states = [begin_run(jaxpg.a2c, cfg, env, key, None), *states]
     for old, new, row in zip(states, states[1:], rows, strict=False):
         kl = float(diagnostics.policy_kl(cfg, env, old, new, jnp.ones(1)))
         assert row["kl"] == pytest.approx(kl, rel=1e-3)

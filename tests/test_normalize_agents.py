@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from flax import struct
 import jaxpg
 from jaxpg import agents
 from jaxpg.core import env as E
+from jaxpg.core.metrics import merge_metrics
 from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.loops import replay
 from jaxpg.ops import normalize
@@ -72,7 +74,7 @@ class Units:
 @contextlib.contextmanager
 def spying():
     """Rollouts that are traced here tell among their metrics what they met."""
-    rollout, merge = E.rollout, E.merge_metrics
+    rollout, merge = E.rollout, merge_metrics
 
     def telling(*args):
         state, carry, t, own, metrics = rollout(*args)
@@ -85,7 +87,8 @@ def spying():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(E, "rollout", telling)
-        patch.setattr(E, "merge_metrics", merging)
+        for file in ("jaxpg.agents.a3c", "jaxpg.loops.tabular"):
+            patch.setattr(importlib.import_module(file), "merge_metrics", merging)
         yield
 
 

@@ -13,7 +13,7 @@ from gymnax.environments import environment, spaces
 import jaxpg
 from jaxpg import agents
 from jaxpg.agents import ddpg, sac, sac_discrete, td3
-from jaxpg.core.run import _chunk
+from jaxpg.core.plan import run_chunk
 from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.loops.replay import Batch
 from tests.tabular import make
@@ -512,7 +512,7 @@ def test_a_run_holds_one_buffer(name):
     fields = {"prioritized": True, "n_step": 3} if name == "dqn" else {}
     cfg = with_horizon(agent.Config(hidden=(4,), buffer_size=500_000, **fields), 1000)
     state = jax.eval_shape(functools.partial(initial_state, agent, cfg, env), KEY)
-    program = _chunk.lower(agent, cfg, env, state, np.int32(10), 10, None).compile()
+    program = run_chunk.lower(agent, cfg, env, state, np.int32(10), 10, None).compile()
     memory, buffer = program.memory_analysis(), jax.tree.leaves(state.replay.buffer)
     size = sum(x.size * x.dtype.itemsize for x in buffer)
     assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 0.1 * size

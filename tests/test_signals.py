@@ -12,6 +12,7 @@ from gymnax.environments import environment, spaces
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.core.metrics import merge_metrics
 from jaxpg.loops import replay
 
 KEY = jax.random.key(0)
@@ -121,7 +122,7 @@ def test_before_the_first_episode_ends_there_is_no_mean():
     _, _, _, _, metrics = jax.jit(lambda k: collect(make(), k, 2))(KEY)
     assert np.isnan(metrics["episode/cost"])
     parts = {"episode/cost": jnp.array([np.nan, 6.0]), "episode/count": jnp.array([0, 3])}
-    assert E.merge_metrics(parts) == {"episode/cost": 6.0, "episode/count": 3}
+    assert merge_metrics(parts) == {"episode/cost": 6.0, "episode/count": 3}
 
 
 def test_an_episode_is_summed_across_rollouts():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.core import env as E
+from jaxpg.core.metrics import merge_metrics
 from jaxpg.core.run import run
 from jaxpg.envs import tabular as T
 from jaxpg.loops import tabular
@@ -259,7 +259,7 @@ def cliff():
         train = jax.jit(partial(jaxpg.train, agent, total_steps=100_000))
         runs = [train(cfg, env, key) for key in jax.random.split(KEY, 3)]
         Q = np.stack([state.params.reshape(R.shape) for state, _ in runs])
-        online = [E.merge_metrics({k: m[500:] for k, m in metrics.items()}) for _, metrics in runs]
+        online = [merge_metrics({k: m[500:] for k, m in metrics.items()}) for _, metrics in runs]
         out[name] = {
             "Q": Q,
             "online": np.array([m["episode/return"] for m in online]),  # of the second half

@@ -26,6 +26,7 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
+from jaxpg.core.metrics import merge_metrics
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import lag, optimizers, policies
@@ -162,7 +163,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     shared, (env_state, returns, metrics, info) = jax.lax.scan(work, shared, (state.env, returns))
     params, history, opt_state, stats, of_rewards, key = shared
     scale = normalize.RewardScale(of_rewards, returns) if cfg.normalize_reward else ()
-    metrics = E.merge_metrics(metrics) | jax.tree.map(lambda m: m.mean(0), info)
+    metrics = merge_metrics(metrics) | jax.tree.map(lambda m: m.mean(0), info)
     state = TrainState(
         params, history, opt_state, env_state, stats, scale, state.iteration + 1, key
     )

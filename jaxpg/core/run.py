@@ -1,6 +1,5 @@
 """The host loop: jitted chunks of iterations, with plain functions called between them."""
 
-import functools
 import signal
 import sys
 import threading
@@ -9,32 +8,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from jaxpg.core.config import require_integer
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
-from jaxpg.core.parallel.devices import (
-    constrain_to_mesh,
-    mesh_context,
-    put_on_mesh,
-    run_mesh,
-    shardings_of,
-)
-from jaxpg.core.parallel.lanes import (
-    ACTIVE,
-    Lanes,
-    freeze_finished_lanes,
-    has_lanes,
-    lanes,
-    take_lane,
-)
+from jaxpg.core.parallel.devices import mesh_context, put_on_mesh
+from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.parallel.processes import any_process, replicate
-from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
-from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.train import initial_state, iterate, settle
+from jaxpg.core.plan import Plan, begin_run, plan_run, run_chunk
 from jaxpg.core.types import Agent, C, Key, Tree
 
 FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
@@ -113,83 +94,6 @@ class Result(NamedTuple, Generic[C]):
         return self.iteration * self.agent.steps_per_iter(self.cfg)
 
 
-class Plan(NamedTuple):
-    """A run that was judged: what its programs and its loop are made of."""
-
-    agent: Agent  # of lanes, if the config has them
-    cfg: Any  # with its horizon
-    env: Env
-    key: Key
-    num_iters: int
-    chunk: int  # iterations between callbacks
-    mesh: Mesh | None  # what the run is laid over
-
-
-def plan_run(
-    agent: Agent[C],
-    cfg: C,
-    env: Env,
-    key: Key,
-    *,
-    total_steps: int,
-    chunk: int | None = None,
-    data_parallel: bool = False,
-) -> Plan:
-    """Plans a run, with arguments as `run` has them. Compiles nothing.
-
-    Raises ValueError for a config, environment, key or number that cannot work.
-    """
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise ValueError(f"key={key!r}: allowed is jax.random.key(seed), or an array of them")
-    if key.ndim > 1:
-        raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
-    if chunk is not None:
-        require_integer("chunk", chunk, 1)
-    use_fast_random()
-    settled, num_iters = settle(agent, cfg, total_steps)
-    one_cfg, one_env = cfg, env
-    if has_lanes(cfg):
-        sizes = {np.shape(x)[:1] for x in jax.tree.leaves((cfg, env))} | {key.shape}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
-            )
-        one_cfg, one_env = take_lane((cfg, env), 0)
-    mesh = run_mesh(agent, one_cfg, key, data_parallel)
-    # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
-    with collector_paused():
-        jax.eval_shape(lambda k: agent.init(one_cfg, one_env, k), key.reshape(-1)[0])
-    return Plan(
-        lanes(agent) if has_lanes(cfg) else agent, settled, env, put_on_mesh(mesh, key),
-        num_iters, chunk or max(1, min(100, num_iters // 30)), mesh,
-    )  # fmt: skip
-
-
-@functools.partial(jax.jit, static_argnames=("agent", "mesh"))
-def _start(agent, cfg, env, key, mesh):
-    if key.ndim == 0:
-        return constrain_to_mesh(mesh, initial_state(agent, cfg, env, key))
-    shared, own = split_batched_args(cfg, env)
-    return over_seeds(functools.partial(initial_state, agent), mesh)(shared, *own, key)
-
-
-@functools.partial(jax.jit, static_argnames=("agent", "length", "mesh"), donate_argnames=("state",))
-def _chunk(agent, cfg, env, state, count, length, mesh):
-    def one(count, cfg, env, state):
-        return iterate(agent, cfg, env, state, length, count)
-
-    if mesh is None or "env" in mesh.axis_names:
-        state, metrics = one(count, cfg, env, state)
-        return constrain_to_mesh(mesh, state), metrics
-    if not isinstance(state, Lanes):
-        return over_seeds(one, mesh)((count, cfg, env), state)
-    count = jnp.where(state.active.any(), count, 0)
-    return freeze_finished_lanes(state, *over_seeds(one, mesh)((count,), cfg, env, state))
-
-
-CHUNK_PROGRAM = f"jit({_chunk.__name__})"  # as JAX names it where it reports a compilation
-
-
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
     """The event with what a callback measured, and without the lanes that it ends."""
     state: Any = event.state
@@ -218,24 +122,6 @@ class _Interrupt:
     def __exit__(self, *_):
         if self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)
-
-
-def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: int) -> int:
-    """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
-
-    It compiles that program; `run` does not compile it again. Raises ValueError as `run` does.
-    """
-    plan = plan_run(agent, cfg, env, key, total_steps=total_steps)
-    agent, cfg, env, key, _, chunk, mesh = plan
-    shapes = _start.lower(agent, cfg, env, key, mesh).out_info
-    state = jax.tree.map(
-        lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
-        shapes, shardings_of(mesh, shapes),
-    )  # fmt: skip  # nothing is allocated: it may be too much
-    program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
-    need: Any = program.memory_analysis()
-    total = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes
-    return total - need.alias_size_in_bytes
 
 
 def run(
@@ -322,8 +208,8 @@ def _next_chunk(plan: Plan, state: Tree | None, iteration: int) -> tuple[Tree, d
     count = min(chunk, num_iters - iteration)
     with mesh_context(mesh), collector_paused():
         if state is None:
-            state = _start(agent, cfg, env, key, mesh)
-        state, metrics = _chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
+            state = begin_run(agent, cfg, env, key, mesh)
+        state, metrics = run_chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
     if count < chunk:
         metrics = {name: m[..., :count] for name, m in metrics.items()}
     return state, replicate(metrics)

@@ -22,6 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
+from jaxpg.core.metrics import episode_metrics
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.nets.actor_critic import actor_critic
@@ -86,7 +87,7 @@ def fitness(
         "length": (lives.lengths * lives.ended).sum(dtype=jnp.int32),
         "count": lives.ended.sum(dtype=jnp.int32),
     }
-    metrics = E.episode_metrics(sums) | {
+    metrics = episode_metrics(sums) | {
         "population/best": jnp.where(fine, value, -jnp.inf).max(),
         "population/mean": masked_mean(value, fine),
         "population/env_steps": lives.lengths.sum(dtype=jnp.int32),

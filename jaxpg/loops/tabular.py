@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
+from jaxpg.core.metrics import ended_episodes, episode_metrics, merge_metrics
 from jaxpg.core.observations import action_mask, array_leaves, mask_illegal
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.ops.dynamic_programming import greedy_policy
@@ -110,7 +111,7 @@ def act(Q: Array, epsilon, obs: Tree, carry: Tree, key: Key, greedy: bool) -> tu
 def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):
     """One step of every environment: its new state, a Transition [N, ...], `rollout`'s metrics."""
     new, t = E.step(env, state, action, key)
-    return new, t, E.episode_metrics(E.ended_episodes(state, t))
+    return new, t, episode_metrics(ended_episodes(state, t))
 
 
 class Change(NamedTuple):
@@ -156,4 +157,4 @@ def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
     keys = jax.random.split(key, cfg.num_steps)
     (tables, last, carry), metrics = jax.lax.scan(body, (tables, nothing, carry), keys)
     means = {name: m.mean() for name, m in metrics.items() if not name.startswith("episode/")}
-    return _write(tables, last), carry, E.merge_metrics(metrics) | means
+    return _write(tables, last), carry, merge_metrics(metrics) | means

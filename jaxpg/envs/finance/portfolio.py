@@ -34,8 +34,6 @@ Wealth that falls below a millionth of the first ends the episode: with a loan i
 """
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -43,10 +41,13 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
-from jaxpg.core.config import config, static, unknown
+from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
-from jaxpg.core.types import Agent, Array
+from jaxpg.core.types import Array
 from jaxpg.envs.finance.almgren_chriss import correlated
+from jaxpg.envs.finance.constant_weights import Config as Config
+from jaxpg.envs.finance.constant_weights import constant as constant
+from jaxpg.envs.finance.prices import read
 
 UTILITIES = "log", "mean_variance", "crra"
 BOUNDS = "box", "simplex"
@@ -232,38 +233,6 @@ def crra(wealth: Array, a) -> Array:
     return jnp.where(one, wealth, jnp.expm1(power * wealth) / power)
 
 
-def read(data: str | Path | Sequence | np.ndarray) -> np.ndarray:
-    """Simple returns [rows, n] from an array, or from a CSV file with or without a line of names.
-
-    Raises ValueError for a file that is none, what is not finite, or a loss of more than all.
-    """
-    name = "Portfolio-jaxpg data"
-    if isinstance(data, (str, Path)):
-        path = Path(data)
-        if not path.is_file():
-            raise ValueError(f"{name}={str(data)!r}: allowed is the path of a CSV file")
-        first = path.read_text().split("\n", 1)[0].split(",")
-        data = np.genfromtxt(path, delimiter=",", skip_header=int(not _number(first[0])), ndmin=2)
-    table = np.asarray(data, float)
-    table = table[:, None] if table.ndim == 1 else table
-    if table.ndim != 2 or not table.size:
-        raise ValueError(f"{name} of shape {table.shape}: allowed is [rows, assets]")
-    if not np.isfinite(table).all():
-        row = int(np.argwhere(~np.isfinite(table))[0, 0])
-        raise ValueError(f"{name}: row {row} has what is not a finite number; allowed are numbers")
-    if (table < -1).any():
-        raise ValueError(f"{name}: the least is {table.min():g}; allowed are simple returns >= -1")
-    return table
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 # What is known in closed form.
 
 
@@ -331,34 +300,5 @@ def kelly(p, odds=1.0) -> Array:
     p, odds = jnp.asarray(p, float), jnp.asarray(odds, float)
     return jnp.maximum(p - (1 - p) / odds, 0)
 
-
-@config
-class Config:
-    weights: tuple = static((1.0,))  # of the risky assets, and of cash last
-
-
-def _fixed(cfg: Config, env: Env, key) -> tuple:
-    w = np.asarray(cfg.weights, float)
-    if w.shape != (env.core.assets + 1,):
-        raise ValueError(
-            f"portfolio.Config weights={cfg.weights}: allowed are {env.core.assets + 1} numbers, "
-            "one for each asset and cash last"
-        )
-    if not np.isfinite(w).all() or abs(w.sum() - 1) > 1e-6:
-        raise ValueError(
-            f"portfolio.Config weights={cfg.weights}: their sum is {w.sum():g}, allowed is 1"
-        )
-    return ()
-
-
-def _hold(cfg: Config, env: Env, state, obs, carry, key, greedy):
-    _fixed(cfg, env, key)
-    w = jnp.asarray(cfg.weights[:-1], float)
-    return jnp.broadcast_to(w, (len(obs), len(w))), carry
-
-
-constant = Agent(
-    "constant", Config, _fixed, lambda cfg, env, state: (state, {}), _hold, lambda cfg: 1
-)
 
 ENVIRONMENTS = {"Portfolio-jaxpg": Portfolio}

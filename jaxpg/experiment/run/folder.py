@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core import plan as plans
 from jaxpg.core import run as loop
 from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
@@ -83,7 +84,7 @@ def run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
             data_parallel=asked.data_parallel,
         )  # fmt: skip
-    plan = loop.plan_run(
+    plan = plans.plan_run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
@@ -153,7 +154,7 @@ def resume(
     if complete:
         return before
     asked = this.record
-    plan = loop.plan_run(
+    plan = plans.plan_run(
         *this[1:5], total_steps=asked["total_steps"], chunk=asked["chunk"],
         data_parallel=asked.get("data_parallel", False),
     )  # fmt: skip
@@ -219,7 +220,7 @@ def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict
 
 def _train(
     this: RunFolder,
-    plan: loop.Plan,
+    plan: plans.Plan,
     callbacks: Callbacks,
     before: Result | None,
     draw: Callable[[Path], None] | None,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxpg import agents, presets
-from jaxpg.core import run as loop
+from jaxpg.core import plan as plans
 from jaxpg.core.config import to_dict
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
@@ -52,7 +52,7 @@ def compare(
     for point in points:
         agent, env = agents.get(point["agent"]), registry.make(point["env"])
         cfg = presets.preset(agent, point["env"])
-        loop.plan_run(agent, cfg, env, key, total_steps=total_steps)
+        plans.plan_run(agent, cfg, env, key, total_steps=total_steps)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
     about = {
         "kind": "comparison",

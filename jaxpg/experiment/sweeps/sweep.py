@@ -32,7 +32,7 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core import run as loop
+from jaxpg.core import plan as plans
 from jaxpg.core.config import plain, require_integer
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.run import Callbacks
@@ -151,7 +151,7 @@ def check_points(
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
         ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
         for i in sorted(group[end] for end in ends):
-            loop.plan_run(agent, *pairs[i], key, total_steps=total_steps)
+            plans.plan_run(agent, *pairs[i], key, total_steps=total_steps)
 
 
 def plan_parts(
@@ -203,7 +203,7 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
         keys = this.keys[np.arange(width) % seeds]
-        need = loop.device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
+        need = plans.device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
@@ -281,7 +281,7 @@ def count_compilations():
     found = []
 
     def listen(event: str, seconds: float, fun_name: str = "", **_) -> None:
-        if event.endswith("backend_compile_duration") and fun_name == loop.CHUNK_PROGRAM:
+        if event.endswith("backend_compile_duration") and fun_name == plans.CHUNK_PROGRAM:
             found.append(seconds)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
