@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxpg.core import env as E
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import without_weak_types
-from jaxpg.core.types import Agent, Array, C, Key, Tree, jit
+from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
@@ -40,7 +41,8 @@ def evaluate(
         one = functools.partial(evaluate, agent, **settings)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
-    policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
+    policy = policy_of(agent, cfg, env, state, greedy)
+    env_state, carry, key = _begin(env, policy, key, episodes)
 
     def running(loop):
         step, _, _, _, returns = loop
@@ -81,22 +83,45 @@ def actions(
         one = functools.partial(actions, agent, **settings)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
-    policy, env_state, carry, key = _begin(agent, cfg, env, state, key, episodes, greedy)
-    _, _, t, _, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
-    ended = t.terminated | t.truncated
-    return t.action, jnp.cumsum(ended, 0, dtype=jnp.int32) - ended == 0
+    policy = policy_of(agent, cfg, env, state, greedy)
+    t, _, mask = play(env, policy, key, episodes, num_steps)
+    return t.action, mask
 
 
-def _begin(agent, cfg, env, state, key, episodes, greedy) -> tuple[Callable, E.EnvState, Tree, Key]:
-    """The policy as `rollout` calls it, fresh environments and carry, and a key to go on with."""
-    use_fast_random()
-    k_env, key = jax.random.split(key)
+def play(
+    env: E.Env, policy: Callable, key: Key, episodes: int, num_steps: int
+) -> tuple[Transition, Any, Array]:
+    """Plays one episode in each of `episodes` environments, up to `num_steps` = T steps.
+
+    policy: as `rollout` takes it, (obs, carry, key) -> action, carry, seen. Returns the transitions
+    and what the policy saw, both [T, episodes, ...], and a mask [T, episodes] bool, false after the
+    episode's end.
+    """
+    env_state, carry, key = _begin(env, policy, key, episodes)
+    _, _, t, seen, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
+    return t, seen, in_first_episode(t.terminated | t.truncated)
+
+
+def in_first_episode(ended: Array) -> Array:
+    """Mask [T, N] of the steps that belong to the first episode, from the ends of episodes."""
+    return jnp.cumsum(ended, 0, dtype=jnp.int32) - ended == 0
+
+
+def policy_of(agent: Agent, cfg, env: E.Env, state: Tree, greedy: bool) -> Callable:
+    """Policy of a state, as `rollout` calls it."""
 
     def policy(obs, carry, key):
         action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
         return action, carry, ()
 
+    return policy
+
+
+def _begin(env: E.Env, policy: Callable, key: Key, episodes: int) -> tuple[E.EnvState, Tree, Key]:
+    """Returns freshly reset environments, the zero carry and the next key."""
+    use_fast_random()
+    k_env, key = jax.random.split(key)
     env_state = without_weak_types(E.reset(env, k_env, episodes))
     # What the policy answers to () has the shapes of what it remembers.
     carry = E.zero_carry(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
-    return policy, env_state, carry, key
+    return env_state, carry, key

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.episodes import play, policy_of
 from jaxpg.core.types import Agent, Array, C, Key, Tree
 from jaxpg.experiment.analysis.bootstrap import interval, replace_diverged
 from jaxpg.experiment.analysis.statistics import Estimate
@@ -37,19 +38,11 @@ def gains(
     num_steps: int,
     greedy: bool = True,
 ) -> Array:
-    """The rewards [num_steps, episodes] of one episode in each of so many environments; zeros after
-    its end."""
-    k_env, key = jax.random.split(key)
-    begin = E.reset(env, k_env, episodes)
-
-    def policy(obs, carry, key):
-        action, carry = agent.act(cfg, env, state, obs, carry, key, greedy)
-        return action, carry, ()
-
-    carry = E.zero_carry(jax.eval_shape(lambda: policy(begin.obs, (), key)[1]))
-    _, _, t, _, _ = E.rollout(env, policy, begin, carry, key, num_steps)
-    ended = (t.terminated | t.truncated).astype(jnp.int32)
-    return jnp.where(jnp.cumsum(ended, 0) - ended == 0, t.reward, 0)
+    """Plays one episode in each of so many environments: their rewards [num_steps, episodes], zeros
+    after the end."""
+    policy = policy_of(agent, cfg, env, state, greedy)
+    t, _, mask = play(env, policy, key, episodes, num_steps)
+    return jnp.where(mask, t.reward, 0)
 
 
 def value_at_risk(totals: np.ndarray, level: float = 0.95) -> np.ndarray:

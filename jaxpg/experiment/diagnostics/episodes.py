@@ -4,11 +4,11 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import require_integer
+from jaxpg.core.episodes import play
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.experiment.diagnostics.learner import learnt_params, parts
 
@@ -43,17 +43,13 @@ def collect(
 @functools.partial(jax.jit, static_argnames=("episodes", "num_steps"))
 def _collect(cfg, env, state, key, episodes, num_steps) -> Episodes:
     pi, actor, policy, _ = parts(cfg, env, state)
-    k_env, k_rollout = jax.random.split(key)
 
     def act(obs, carry, key):
         draw, _ = pi.sample(policy(actor, obs), key)
         return pi.action(draw), carry, draw
 
-    fresh = E.reset(env, k_env, episodes)
-    _, _, t, draw, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
-    ended = t.terminated | t.truncated
-    first = jnp.cumsum(ended, 0, dtype=jnp.int32) - ended == 0
-    return Episodes(t.obs, draw, t.action, t.reward, t.terminated, t.truncated, t.next_obs, first)
+    t, draw, mask = play(env, act, key, episodes, num_steps)
+    return Episodes(t.obs, draw, t.action, t.reward, t.terminated, t.truncated, t.next_obs, mask)
 
 
 def max_episode_length(env: E.Env) -> int:
