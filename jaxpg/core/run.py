@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -187,7 +187,8 @@ def _chunk(agent, cfg, env, state, count, length, mesh):
     return freeze_finished_lanes(state, *over_seeds(one, mesh)((count,), cfg, env, state))
 
 
-CHUNK_PROGRAM = f"jit({_chunk.__name__})"  # as JAX names it where it reports a compilation
+# As JAX names it where it reports a compilation. (Its types forget that what is jitted has a name.)
+CHUNK_PROGRAM = f"jit({_chunk.__name__})"  # type: ignore
 
 
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
@@ -230,7 +231,7 @@ def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: in
     shapes = _start.lower(agent, cfg, env, key, mesh).out_info
     state = jax.tree.map(
         lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
-        shapes, shardings_of(mesh, shapes),
+        shapes, shardings_of(cast(Mesh, mesh), shapes),  # seeds always have one
     )  # fmt: skip  # nothing is allocated: it may be too much
     program = _chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
     need: Any = program.memory_analysis()
