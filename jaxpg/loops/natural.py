@@ -4,7 +4,7 @@ What an agent adds is its `improve`: the policy step.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     advantage: Array
 
 
-def init(cfg, env: E.Env, key: Key) -> TrainState:
+def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     critics.check(cfg)
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
@@ -101,10 +101,10 @@ def step(improve: Callable, cfg, env: E.Env, state: TrainState) -> tuple[TrainSt
 
 
 def act(
-    cfg, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+    cfg: Any, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
     return policies.act(cfg, env, state.actor, state.obs_stats, obs, carry, key, greedy)
 
 
-def steps_per_iter(cfg) -> int:
+def steps_per_iter(cfg: Any) -> int:
     return cfg.num_envs * cfg.num_steps
