@@ -15,7 +15,7 @@ def overview() -> int:
 
     table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
     for agent in map(agents.get, agents.NAMES):
-        title = sys.modules[agent.step.__module__].__doc__.splitlines()[0]
+        title = (sys.modules[agent.step.__module__].__doc__ or "").partition("\n")[0]
         actions = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
         table.add_row(agent.name, title, "\n".join(actions), "\n".join(presets.table(agent)))
     envs = Table("actions", "environments", show_lines=True)

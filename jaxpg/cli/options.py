@@ -25,8 +25,8 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     from jaxpg import agents, presets
 
     agent, env_name = agents.get(names[0]), (names[1:] or [None])[0]
-    preset = presets.table(agent).get(env_name, {})
-    config = displayable(presets.preset(agent, env_name))
+    preset = presets.table(agent).get(env_name or "", {})
+    config = displayable(presets.preset(agent, env_name or ""))
     tuned = {"config": config, "total_steps": preset.get("total_steps", STEPS)}
 
     def bound(**options) -> int:

@@ -1,7 +1,7 @@
 """The plan of a run, and the two programs that it is made of: the initial state, and a chunk."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,8 @@ def run_chunk(agent, cfg, env, state, count, length, mesh):
     return freeze_finished_lanes(state, *over_seeds(one, mesh)((count,), cfg, env, state))
 
 
-CHUNK_PROGRAM = f"jit({run_chunk.__name__})"  # as JAX names it where it reports a compilation
+# As JAX names it where it reports a compilation. (Its types forget that what is jitted has a name.)
+CHUNK_PROGRAM = f"jit({run_chunk.__name__})"  # type: ignore
 
 
 def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: int) -> int:
@@ -117,7 +118,7 @@ def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: in
     shapes = begin_run.lower(agent, cfg, env, key, mesh).out_info
     state = jax.tree.map(
         lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
-        shapes, shardings_of(mesh, shapes),
+        shapes, shardings_of(cast(Mesh, mesh), shapes),
     )  # fmt: skip  # nothing is allocated: it may be too much
     program = run_chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
     need: Any = program.memory_analysis()

@@ -82,7 +82,7 @@ class Critics(nn.Module):
         lead = action.shape[:-1]
         x = jnp.concatenate([*(x.reshape(*lead, -1) for x in array_leaves(obs)), action], -1)
         critic = nn.vmap(
-            _Critic, axis_size=self.count, in_axes=None,  # type: ignore  # flax takes it, and says int
+            _Critic, axis_size=self.count, in_axes=None,  # type: ignore  # flax says int
             variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
         )  # fmt: skip
         q = critic(self.make_torso, self.kernel_init)(x.reshape(-1, x.shape[-1]))

@@ -55,7 +55,7 @@ class LiquidationGame(environment.Environment):
         state = State(jnp.ones(self.players, float), price, jnp.zeros((), jnp.int32))
         return self.observe(key, state, None, params), state
 
-    def step_env(self, key, state: Any, action, params: Any):
+    def step_env(self, key, state: Any, action: Any, params: Any):
         asked = jnp.where(action[:, 0] > 0, jnp.minimum(action[:, 0], 1), 0) * state.inventory
         last = state.time + 1 >= params.num_trades
         left = jnp.where(last, 0, jnp.maximum(state.inventory - asked, 0))

@@ -127,7 +127,8 @@ def _student_correction(
     true = part * runs / (runs - 1)
     freedom = true.sum(0) ** 2 / (true**2 / (runs - 1)).sum(0)
     results = stats.t.ppf(inside, freedom), true.sum(0) / part.sum(0)
-    return tuple(x.reshape(values.shape[1:]) for x in results)
+    low, high = (x.reshape(values.shape[1:]) for x in results)
+    return low, high
 
 
 def _count_draws(index: np.ndarray) -> np.ndarray:

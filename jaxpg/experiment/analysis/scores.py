@@ -5,7 +5,7 @@ A run that diverged has no score. In figures and tables it counts as the worst s
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -62,9 +62,9 @@ def final(sweep) -> Final:
         what, rows = "return in the last 10 % of the steps", _training_scores(sweep.table)
     scores = {
         int(config): own.sort_values("seed")["score"].to_numpy(float)
-        for config, own in rows.groupby("config")
+        for config, own in cast(Any, rows.groupby("config"))
     }
-    good = rows["score"].dropna()
+    good: Any = rows["score"].dropna()
     return Final(scores, what, float(good.min()) if len(good) else np.nan)
 
 
@@ -155,7 +155,7 @@ def scores_by_agent(sweep) -> tuple[dict[str, np.ndarray], str]:
     tasks = [t for t in tasks if all((a, *t) in found for a in agents)]
     if not tasks:
         return {}, done.what
-    scores = {a: [found[(a, *t)] for t in tasks] for a in agents}
+    scores: dict[str, Any] = {a: [found[(a, *t)] for t in tasks] for a in agents}
     every = [np.concatenate(of_task) for of_task in zip(*scores.values(), strict=True)]
     low = np.array([np.min(x[~np.isnan(x)], initial=np.inf) for x in every])[:, None]
     high = np.array([np.max(x[~np.isnan(x)], initial=-np.inf) for x in every])[:, None]

@@ -8,7 +8,7 @@ done about a run that diverged are in `experiment/analysis/bootstrap.py`.
 
 import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -19,9 +19,9 @@ from jaxpg.experiment.analysis.bootstrap import align_to_tasks, interval, replac
 class Estimate(NamedTuple):
     """Estimate with its confidence interval: numbers, or arrays with an interval for each."""
 
-    value: float | np.ndarray
-    low: float | np.ndarray
-    high: float | np.ndarray
+    value: Any  # float or array, as the others
+    low: Any
+    high: Any
 
 
 class Reached(NamedTuple):

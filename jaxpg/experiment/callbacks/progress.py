@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,5 +74,5 @@ def progress(label: str = "") -> Callback:
     return Callback(on_metrics=show, on_end=lambda _: bar.stop())
 
 
-def _number(x: float) -> str:
+def _number(x: Any) -> str:
     return "-" if np.isnan(x) else f"{x:.4g}"

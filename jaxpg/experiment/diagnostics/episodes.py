@@ -4,6 +4,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.core
 import numpy as np
 
 from jaxpg.core import env as E

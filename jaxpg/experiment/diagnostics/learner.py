@@ -5,7 +5,7 @@ For every agent whose networks `nets.actor_critic` makes.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -64,7 +64,7 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
             f"actor_critic, {shapes(example)}; vmap over a state of many seeds"
         )
     whiten = functools.partial(normalize.whiten, getattr(state, "obs_stats", ()))
-    scale = getattr(state, "reward_scale", ())
+    scale: Any = getattr(state, "reward_scale", ())
     unit = 1.0 if scale == () else normalize.std(scale.stats)  # what rewards were divided by
     return Parts(
         pi,

@@ -7,7 +7,7 @@ batch stays open. Draws are not written: ONNX has no generator that gives JAX's 
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -37,7 +37,7 @@ class Graph(NamedTuple):
 
     def add(self, op: str, *values, outputs: int = 1, **attributes):
         """Adds a node; returns the name of its output, or the names."""
-        import onnx
+        import onnx.helper
 
         names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
         inputs = [self.name(x) for x in values]
@@ -48,7 +48,7 @@ class Graph(NamedTuple):
         """Name of a value; an array is stored under a new one."""
         if isinstance(value, str):
             return value
-        import onnx
+        import onnx.numpy_helper
 
         name = f"c{len(self.tensors)}"
         self.tensors.append(onnx.numpy_helper.from_array(np.asarray(value), name))
@@ -66,7 +66,8 @@ class Graph(NamedTuple):
 
 def write(policy, path: Path) -> None:
     """Writes a jaxpg.Policy. Raises ValueError for a primitive without a rule."""
-    import onnx
+    import onnx.checker
+    import onnx.helper
 
     (batch,) = jax_export.symbolic_shape("batch")
 
@@ -116,7 +117,7 @@ def _add_jaxpr(graph: Graph, jaxpr, consts, args) -> list:
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(x):
-        return np.asarray(x.val, x.aval.dtype) if isinstance(x, Literal) else known[x]
+        return np.asarray(x.val, cast(Any, x.aval).dtype) if isinstance(x, Literal) else known[x]
 
     needed, live = {x for x in jaxpr.outvars if not isinstance(x, Literal)}, []
     for eqn in reversed(jaxpr.eqns):
@@ -204,7 +205,7 @@ def _add_primitive(graph: Graph, name: str, eqn, values: list):
 
 
 def _add_cast(graph: Graph, x, dtype):
-    import onnx
+    import onnx.helper
 
     return graph.add("Cast", x, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 

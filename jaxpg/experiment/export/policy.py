@@ -172,7 +172,7 @@ class Policy(NamedTuple):
         line, _, rest = body.partition(b"\n")
         about = json.loads(line)
         kinds = [*about["weights"], *about["observation"].values(), about["action"]]
-        if any("64" in kind["dtype"] for kind in kinds) and not jax.config.jax_enable_x64:
+        if any("64" in kind["dtype"] for kind in kinds) and not jax.config.values["jax_enable_x64"]:
             raise ValueError(f"{path}: was made under jax_enable_x64, which is off here")
         parts = {}
         for name, length in about["parts"].items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float =
     if max(sizes) > 1:
         legend.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="95 % interval of the mean"))
     if any(c.evaluations for c in histories):
-        point = {"marker": "o", "markerfacecolor": "white", "linestyle": "none"}
+        point: Any = {"marker": "o", "markerfacecolor": "white", "linestyle": "none"}
         legend.append(Line2D([], [], color=GREY, **point, label="greedy evaluation"))
     style.legend_below(figure, legend)
     axes.set_ylabel(f"return (last {window} episodes)")

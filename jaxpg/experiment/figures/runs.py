@@ -185,7 +185,7 @@ def _draw_phases(axes, history: MeasuredRun, returns: np.ndarray, threshold: flo
     said = (
         "no rise" if found.rise is None else f"rise from {format_count(found.rise)}, no plateau yet"
     )
-    if found.plateau is not None:
+    if found.rise is not None and found.plateau is not None:
         said = f"rise from {format_count(found.rise)}, plateau from {format_count(found.plateau)}, "
         said += f"{100 * found.kept:.0f} % kept at the end"
     notes = [said]

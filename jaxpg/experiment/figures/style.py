@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxpg.experiment.text import format_count
 
@@ -23,7 +24,7 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def dash(i: int) -> str:
+def dash(i: int) -> Any:
     return DASHES[i // len(COLOURS) % len(DASHES)]
 
 

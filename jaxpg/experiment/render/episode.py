@@ -93,7 +93,8 @@ def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
     def advance(loop):
         count, _, _, now, key, buffers = loop
         key, k_step = jax.random.split(key)
-        now, step, terminated = one(*now, k_step)
+        env_state, carry = now
+        now, step, terminated = one(env_state, carry, k_step)
         buffers = jax.tree.map(lambda all_, x: all_.at[count].set(x), buffers, step)
         return count + 1, step[-1], terminated, now, key, buffers
 

@@ -4,13 +4,14 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 COLOURS = 64  # of a GIF
 
 
-def write_gif(path: Path, pictures: Iterator, seconds: list[float]) -> None:
+def write_gif(path: Path, pictures: Any, seconds: list[float]) -> None:
     """Writes pictures as a GIF, each shown for its `seconds`."""
     from PIL import Image
 
@@ -23,9 +24,9 @@ def write_gif(path: Path, pictures: Iterator, seconds: list[float]) -> None:
     palette = strip.quantize(COLOURS, dither=Image.Dither.NONE)
     # Areas of one colour keep it exactly, which else is mixed with those of edges. No other entry
     # may be within 8 of it: Pillow, which looks from the corners of boxes of 4, could take that.
-    entries = np.reshape(palette.getpalette(), (-1, 3))
+    entries = np.reshape(palette.getpalette() or [], (-1, 3))
     free = np.ones(len(entries), bool)
-    for _, colour in sorted(strip.getcolors(strip.width * strip.height))[:-13:-1]:
+    for _, colour in sorted(cast(Any, strip.getcolors(strip.width * strip.height)))[:-13:-1]:
         off = np.abs(entries - colour).max(1)
         if off[~free].min(initial=256) > 8:
             off = off + 256 * ~free
@@ -59,7 +60,7 @@ def write_mp4(path: Path, pictures: Iterator, seconds: list[float]) -> None:
         with contextlib.suppress(BrokenPipeError):  # it says itself why it ended
             for picture, duration in zip(pictures, seconds, strict=True):
                 for _ in range(max(1, round(duration * rate))):
-                    p.stdin.write(picture.tobytes())
+                    cast(Any, p.stdin).write(picture.tobytes())
         _, said = p.communicate()
     if p.returncode:
         raise OSError(f"ffmpeg could not write {path}: {said.decode().strip()}")

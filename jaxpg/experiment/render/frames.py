@@ -7,7 +7,7 @@ which smooths the edges: lengths in points (`pt`) are those of the finished pict
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -114,7 +114,7 @@ def pixels(length: float) -> int:
 
 
 @functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size * SCALE)
 
 
@@ -150,9 +150,7 @@ def draw_rod(pen: ImageDraw.ImageDraw, points: Sequence, width: float, colour: s
         draw_disc(pen, p, (width - 1) / 2, colour)
 
 
-def draw_arrow(
-    pen: ImageDraw.ImageDraw, points: Sequence, colour: str = BLUE, width: float = 5
-) -> None:
+def draw_arrow(pen: ImageDraw.ImageDraw, points: Any, colour: str = BLUE, width: float = 5) -> None:
     """Draws a line through points that ends in a head; nothing if it would be shorter than that."""
     points, head = np.asarray(points, float), pixels(2.4 * width)
     along = np.hypot(*np.diff(points, axis=0).T)
@@ -191,7 +189,7 @@ def draw_cells(image: Image.Image, episode: Episode, t: int) -> None:
     if np.isin(some, (0, 1)).all():
         palette = np.array([rgb(c) for c in CHANNELS], np.uint8)
         colours = palette[x.argmax(-1) % len(palette)]
-        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.uint8(rgb(EMPTY)))
+        colours = np.where((x > 0).any(-1, keepdims=True), colours, np.array(rgb(EMPTY), np.uint8))
     else:
         x = x if x.shape[-1] == 3 else np.repeat(x[..., -1:], 3, -1)
         low, high = some.min(), some.max()

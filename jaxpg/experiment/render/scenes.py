@@ -1,6 +1,7 @@
 """Scenes of environments that are known: gymnax's and jaxpg's, drawn from their states."""
 
 import itertools
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -52,7 +53,7 @@ def scene_for(env: E.Env) -> Scene:
         return Scene(map_of_cells, 4, COMPASS if core.num_actions == 4 else COMPASS[::-2], True)
     names = NAMES.get(core.name, ())
     if core.name.endswith("-MinAtar"):
-        names = tuple(MINATAR[int(i)] for i in core.action_set)
+        names = tuple(MINATAR[int(i)] for i in cast(Any, core).action_set)
     if any(is_image(x) for x in array_leaves(env.example_obs)):
         return Scene(draw_cells, 30 if core.name == "Pong-misc" else 20, names)
     return Scene(draw_traces, 20, names)
@@ -166,7 +167,7 @@ def mountain_car(image: Image.Image, episode: Episode, t: int) -> None:
 def map_of_cells(image: Image.Image, episode: Episode, t: int) -> None:
     """Draws a map of letters (S start, G goal, # wall, C cliff or H hole), the way so far, the
     agent."""
-    letters = np.array([list(row) for row in _map_letters(episode.env).split("/")])
+    letters = np.array([list(row) for row in (_map_letters(episode.env) or "").split("/")])
     at_cell = lambda s: divmod(int(s), letters.shape[1])  # noqa: E731
     states = episode.states.s if hasattr(episode.states, "s") else episode.states.position
     _draw_map(image, letters, [at_cell(s) for s in states[: t + 1]], _action_direction(episode, t))
@@ -197,7 +198,7 @@ def _map_letters(env: E.Env) -> str | None:
     own = {"GridWorld-jaxpg": tabular.CORNERS, "Cliff-jaxpg": tabular.CLIFF}
     own |= {"ShortCorridor-jaxpg": "S..G"}
     name, options = env.made_of or (None, ())
-    return dict(options).get("map", own.get(name))
+    return dict(options).get("map", own.get(name or ""))
 
 
 def _action_direction(episode: Episode, t: int) -> tuple[int, int] | None:

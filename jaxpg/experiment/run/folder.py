@@ -147,11 +147,11 @@ def resume(
         summary = this.out / SUMMARY
         if not complete:
             summary.unlink(missing_ok=True)
-        elif not summary.exists():  # killed at the very end
+        elif before and not summary.exists():  # killed at the very end
             _write_summary(this, before, draw)
 
     broadcast_from_main(begin)
-    if complete:
+    if before and complete:
         return before
     asked = this.record
     plan = plans.plan_run(
@@ -209,7 +209,7 @@ def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict
         raise CheckpointError(f"{path}: {error}") from error
     columns = dict(zip(names, cells.T, strict=False))
     expected = np.repeat(np.arange(1, iteration + 1), math.prod(seeds))
-    if kinds.keys() - columns or not np.array_equal(columns.get("iteration"), expected):
+    if kinds.keys() - columns or not np.array_equal(columns.get("iteration", []), expected):
         raise CheckpointError(
             f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected "
             f"{math.prod(seeds)} for each of {iteration} iterations, with {', '.join(kinds)}"

@@ -65,7 +65,7 @@ def environment_versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "x64": jax.config.jax_enable_x64,
+        "x64": jax.config.values["jax_enable_x64"],
     }
 
 

@@ -47,7 +47,7 @@ def compare(
     points = grid(agent=list(names), env=list(envs))
     tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
     if total_steps is None:
-        total_steps = max((t["total_steps"] for t in tuned if t), default=500_000)
+        total_steps = int(max((t["total_steps"] for t in tuned if t), default=500_000))
     configs: dict[str, dict] = {}
     for point in points:
         agent, env = agents.get(point["agent"]), registry.make(point["env"])

@@ -125,7 +125,8 @@ def _import_optuna():
 
 def propose_points(this: SweepFolder) -> list[Point]:
     """Proposes the points of the next batch, by Optuna from all scores so far."""
-    optuna, asked, done = _import_optuna(), this.record["search"], None
+    optuna, asked = _import_optuna(), this.record["search"]
+    done: Any = None
     points = this.record["points"]
     spaces: dict[str, Any] = {
         name: optuna.distributions.CategoricalDistribution(list(range(len(x))))

@@ -162,7 +162,7 @@ def plan_parts(
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
-    pairs = [tuple(pair) for _, *pair in found]
+    pairs = [(cfg, env) for _, cfg, env in found]
     record["points"] = [*record["points"], *points]
     with count_compilations() as compiled:
         for group in group_by_program(pairs):
@@ -192,7 +192,8 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
     early = record["target"] is not None and devices[0].platform == "cpu"
     most = record["lanes"] or (max(seeds, NARROW) if early else count)
     limit = record["memory"] or _free_memory()
-    state = jax.eval_shape(lambda key: initial_state(agent, *pairs[0], key), this.keys[0])
+    cfg, env = pairs[0]
+    state = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), this.keys[0])
     lane = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
     most = max(1, min(most, int(limit * len(devices) / lane)))  # before XLA says it precisely
     while True:
@@ -280,9 +281,10 @@ def count_compilations():
     """Context whose list grows by one with each compilation of a training program."""
     found = []
 
-    def listen(event: str, seconds: float, fun_name: str = "", **_) -> None:
-        if event.endswith("backend_compile_duration") and fun_name == plans.CHUNK_PROGRAM:
-            found.append(seconds)
+    def listen(event: str, duration_secs: float, **about: Any) -> None:
+        ours = about.get("fun_name") == plans.CHUNK_PROGRAM
+        if ours and event.endswith("backend_compile_duration"):
+            found.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

@@ -16,7 +16,7 @@ from jaxpg.nets.heads.discrete import bernoulli, categorical, multi_categorical
 from jaxpg.nets.heads.flow import flow
 from jaxpg.nets.heads.mixture import mixture
 
-__all__ = ["LOG_STD_RANGE", "Policy", "make"]
+__all__ = ["LOG_STD_RANGE", "ActionHead", "make"]
 
 COMPONENTS, BINS = 3, 8  # of a mixture, of a flow
 

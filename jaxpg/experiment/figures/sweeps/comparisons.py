@@ -5,6 +5,7 @@ Scores are arrays [tasks, runs] by name, without NaN. Every function returns a m
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,7 @@ def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
     if len(scores) < 2:
         raise ValueError(f"scores of {list(scores)}: allowed are two names or more")
     pairs = []
+    row: Any
     for row in statistics.improvements(scores).itertuples():
         own = row.x, row.y, row.probability, row.low, row.high
         if row.probability < 0.5:

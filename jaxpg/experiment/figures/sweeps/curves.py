@@ -26,7 +26,7 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     if len(groups) > MOST:
         rank = {g.values: done.iqm([c for c in g.configs if c in done.scores])
                 for g in groups if any(c in done.scores for c in g.configs)}  # fmt: skip
-        best = sorted(rank, key=rank.get)[-MOST:]
+        best = sorted(rank, key=lambda values: rank[values])[-MOST:]
         notes.append(f"the best {MOST} of {len(groups)}")
         groups = [g for g in groups if g.values in best]
     figure, (axes,) = style.new_panels(1, width, 3.6)

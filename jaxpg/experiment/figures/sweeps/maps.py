@@ -4,6 +4,8 @@ A sweep is anything with `about`, `fields`, `table`, `evaluations` and `scores`,
 `experiment/sweeps/tables.py`. Figures are matplotlib's, `width` inches wide.
 """
 
+from typing import Any
+
 import numpy as np
 
 from jaxpg.core.config import unknown
@@ -86,7 +88,7 @@ def _draw_cells(chosen, fields, names, done, notes, width):
     return figure
 
 
-def colour_map(values):
+def colour_map(values) -> Any:
     """Maps values to colours; with one value, to the middle."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -100,7 +102,7 @@ def colour_map(values):
     return ScalarMappable(Normalize(low, high), part)
 
 
-def _format_score(value: float) -> str:
+def _format_score(value: Any) -> str:
     return "-" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1e4 else f"{value:.1e}"
 
 
