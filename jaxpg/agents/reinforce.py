@@ -28,6 +28,7 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
+from jaxpg.core.episodes import in_first_episode
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import policies
@@ -142,7 +143,7 @@ def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array
     ended = t.terminated | t.truncated
     counts = complete(ended)
     if cfg.episodes == "first":
-        counts &= jnp.cumsum(ended, 0) - ended == 0
+        counts &= in_first_episode(ended)
     if cfg.weight == "reward_to_go":
         weight = reward_to_go(t.reward, t.terminated, t.truncated, cfg.gamma, next_value)
     else:

@@ -1,6 +1,10 @@
 """`jaxpg list`: agents, environments and presets."""
 
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxpg.core.types import Agent
 
 PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environment of each kind
 
@@ -15,9 +19,11 @@ def overview() -> int:
 
     table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
     for agent in map(agents.get, agents.NAMES):
-        title = (sys.modules[agent.step.__module__].__doc__ or "").partition("\n")[0]
+        about = sys.modules[agent.step.__module__].__doc__ or agent.name
         actions = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
-        table.add_row(agent.name, title, "\n".join(actions), "\n".join(presets.table(agent)))
+        table.add_row(
+            agent.name, about.splitlines()[0], "\n".join(actions), "\n".join(presets.table(agent))
+        )
     envs = Table("actions", "environments", show_lines=True)
     for kind in PROBES:
         names = [
@@ -30,7 +36,7 @@ def overview() -> int:
     return 0
 
 
-def _fits(agent, env_name: str) -> bool:
+def _fits(agent: "Agent", env_name: str) -> bool:
     """Whether the agent can be initialised in the environment, with its preset."""
     import jax
 

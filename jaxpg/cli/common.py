@@ -6,7 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jaxpg.core.types import Key
 
 ROWS = 16  # of a table; more seeds are only summed up
 
@@ -52,7 +55,7 @@ def new_folder(folder: Path) -> Path:
     return next(f for f in itertools.chain([folder], others) if not f.exists())
 
 
-def random_key(seed: int):
+def random_key(seed: int) -> "Key":
     """The key of a seed. Raises ValueError if it does not fit into 32 bits."""
     import jax
 

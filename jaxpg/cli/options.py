@@ -4,9 +4,12 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from jaxpg.experiment.sweeps.points import Range
 
 STEPS = 500_000  # of a run without a preset
 
@@ -47,7 +50,7 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     return tyro.cli(bound, prog=" ".join(["jaxpg", name, *names]), args=words[len(names) :])
 
 
-def displayable(cfg):
+def displayable(cfg: Any) -> Any:
     """The config in a class that tyro can show and parse, with the same help.
 
     A field with choices lists them, a class is written "module:Name", and `total_steps`, which the
@@ -78,7 +81,7 @@ def parse_parameter(text: str) -> tuple[str, float]:
         raise ValueError(f"param={text!r}: allowed is NAME=NUMBER") from error
 
 
-def parse_values(text: str):
+def parse_values(text: str) -> "tuple[str, list | Range]":
     """A field and its values: "a=1,2", "hidden=[64],[64,64]", or a Range: "a=1e-4:1e-2:log"."""
     from jaxpg.experiment.sweeps import points as P
 
@@ -108,7 +111,7 @@ def _split(text: str) -> list[str]:
     return words
 
 
-def _value(text: str):
+def _value(text: str) -> Any:
     """A Python constant, a JSON value, or the text itself."""
     plain = {"True": True, "False": False, "None": None}
     if text in plain:

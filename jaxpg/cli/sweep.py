@@ -2,11 +2,18 @@
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tyro.conf import Positional, UseAppendAction
 
 from jaxpg.cli import common, options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from jaxpg.core.types import Agent
+    from jaxpg.experiment.analysis.scores import Final
+    from jaxpg.experiment.sweeps import Sweep
 
 BEST = 12  # configs in the table; results.csv has them all
 USAGE = """\
@@ -20,9 +27,9 @@ def sweep(words: list[str]) -> int:
 
 
 def _sweep(
-    agent,
+    agent: "Agent",
     env_name: str,
-    config,
+    config: Any,
     grid: tuple[str, ...] = (),
     random: tuple[str, ...] = (),
     search: tuple[str, ...] = (),
@@ -80,7 +87,15 @@ class Ways(NamedTuple):
     batch: int
 
 
-def _run_sweep(agent, env_name: str, config, ways: Ways, param, seed: int, asked: dict) -> int:
+def _run_sweep(
+    agent: "Agent",
+    env_name: str,
+    config: Any,
+    ways: Ways,
+    param: tuple[str, ...],
+    seed: int,
+    asked: dict,
+) -> int:
     """Trains every point and prints the best. asked: options of `jaxpg.sweep.run`, by name."""
     from jaxpg.core.config import from_dict
 
@@ -157,7 +172,7 @@ def resume_sweep(folder: Path) -> int:
     return _sum_up(jaxpg.sweep.resume(folder, progress=True))
 
 
-def _sum_up(found) -> int:
+def _sum_up(found: "Sweep") -> int:
     """Prints what a sweep found, the best first."""
     from rich.console import Console
 
@@ -184,7 +199,7 @@ def _sum_up(found) -> int:
     return 0
 
 
-def _rank(found, done, configs: list[int]):
+def _rank(found: "Sweep", done: "Final", configs: list[int]) -> "Table":
     """A table of configs and their scores. done: the scores at the end, see `scores.final`."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -4,11 +4,16 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional, UseAppendAction
 
 from jaxpg import agents
 from jaxpg.cli import common, options, sweep
+
+if TYPE_CHECKING:
+    from jaxpg.core.run import Result
+    from jaxpg.core.types import Agent, Key
 
 USAGE = f"""\
 usage: jaxpg train AGENT ENV [OPTIONS]   the agents: {", ".join(agents.NAMES)}
@@ -21,9 +26,9 @@ def train(words: list[str]) -> int:
 
 
 def _train(
-    agent,
+    agent: "Agent",
     env_name: str,
-    config,
+    config: Any,
     param: UseAppendAction[tuple[str, ...]] = (),
     total_steps: int = options.STEPS,
     seeds: int = 1,
@@ -80,7 +85,7 @@ def _train(
     return _watch(go, folder)
 
 
-def _keys(seed: int, seeds: int):
+def _keys(seed: int, seeds: int) -> "Key":
     """The key of a run, or of several [seeds]."""
     import jax
 
@@ -109,7 +114,7 @@ def _callbacks(target: float | None, evaluations: int, tensorboard_folder: Path 
     return callbacks
 
 
-def _announce(agent, env_name: str, seeds: int, total_steps: int) -> None:
+def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> None:
     """Prints what is going to be trained."""
     from jaxpg import presets
     from jaxpg.experiment.text import format_count
@@ -187,7 +192,7 @@ def _watch(go: Callable, folder: Path) -> int:
     return 0
 
 
-def _sum_up(result, folder: Path, clock: list[tuple[float, int]]) -> None:
+def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> None:
     """Prints how a run ended. clock: times, and environment steps by then."""
     from jaxpg.experiment.run.checkpoint import read_json
     from jaxpg.experiment.text import format_count
