@@ -5,6 +5,7 @@ those for type checkers only.
 """
 
 import ast
+import graphlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,21 +99,16 @@ def forbidden(sources: Mapping[str, str]) -> list[str]:
 
 def circle(sources: Mapping[str, str]) -> list[str]:
     """A circle of imports between modules, as a path that ends where it began; [] if none."""
-    graph = {module: sorted(b for a, b in ours(sources) if a == module) for module in sources}
-    done, path = set(), []
-
-    def visit(module: str) -> list[str]:
-        if module in path:
-            return [*path[path.index(module) :], module]
-        if module in done:
-            return []
-        path.append(module)
-        found = next(filter(None, map(visit, graph.get(module, []))), [])
-        path.pop()
-        done.add(module)
-        return found
-
-    return next(filter(None, map(visit, graph)), [])
+    graph = {module: set() for module in sources}
+    for a, b in ours(sources):
+        graph[a].add(b)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        path = error.args[1][:0:-1]
+        first = path.index(min(path))
+        return [*path[first:], *path[: first + 1]]
+    return []
 
 
 def test_rooms_import_what_they_may():
