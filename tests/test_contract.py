@@ -16,7 +16,7 @@ from jaxpg.core.run import run
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
-from tests.conftest import CONTINUOUS, DISCRETE, RATE, RUIN, TINY, short_env
+from tests.conftest import CONTINUOUS, DISCRETE, INSTALLED, RATE, RUIN, TINY, short_env
 from tests.tabular import Odd, make
 
 ITERATIONS = 9
@@ -140,9 +140,12 @@ def test_same_seed_same_bytes_other_seed_other_bytes(agent):
         same_bytes(again.state, chunked(agent.name, 7, seed=1).state)
 
 
-def test_seeds_are_rows_of_one_program(agent):
+@pytest.mark.parametrize(
+    "name", [x if x in FAMILIES else pytest.param(x, marks=pytest.mark.slow) for x in INSTALLED]
+)
+def test_seeds_are_rows_of_one_program(name):
     """Keys and integers are the same as in a run of their own; floats part in the last bits."""
-    many = chunked(agent.name, 7, seeds=2)
+    many, agent = chunked(name, 7, seeds=2), getattr(jaxpg, name)
     cfg, env = many.cfg, many.env
     keys = jax.random.split(jax.random.key(0), 2)
     one = run(agent, cfg, env, keys[1], total_steps=many.env_steps, chunk=7)
@@ -150,6 +153,21 @@ def test_seeds_are_rows_of_one_program(agent):
     same_bytes(jax.tree.map(lambda x: x[1], many.state.key), one.state.key)
     for name, column in one.metrics.items():
         np.testing.assert_allclose(many.metrics[name][1], column, rtol=2e-2, atol=2e-3)
+
+
+def test_a_step_takes_a_batch_of_seeds(agent, tiny, env):
+    """Of every agent, by its types alone."""
+    tiny = dataclasses.replace(
+        tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
+    )
+    begin = functools.partial(initial_state, agent, tiny, env)
+    one = jax.eval_shape(begin, jax.random.key(0))
+    many = jax.eval_shape(jax.vmap(begin), jax.random.split(jax.random.key(0), 2))
+    after, metrics = jax.eval_shape(jax.vmap(functools.partial(agent.step, tiny, env)), many)
+    assert jax.tree.map(lambda x: ((2, *x.shape), x.dtype), one) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), after
+    )
+    assert all(m.shape == (2,) for m in metrics.values())
 
 
 def test_no_host_callback_in_the_program(agent, tiny, env):
