@@ -126,7 +126,7 @@ def to_space(env: Env, action: Array) -> Array:
     if not hasattr(space, "low"):
         return action
     low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
-    bounded = (jnp.abs(low) < 1e30) & (jnp.abs(high) < 1e30)
+    bounded = spaces.is_bound(low) & spaces.is_bound(high)
     low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
     action = jnp.where(bounded, jnp.clip(action, -1, 1), action)
     action = low + (action + 1) / 2 * (high - low)
@@ -145,7 +145,7 @@ def first_infinite_bound(env: Env) -> str | None:
         space = env.action_space
     for name in ("low", "high"):
         bound = getattr(space, name)
-        if not isinstance(bound, jax.core.Tracer) and np.any(~(np.abs(bound) < 1e30)):
+        if not isinstance(bound, jax.core.Tracer) and np.any(~spaces.is_bound(np.asarray(bound))):
             return f"{name}={bound}"
     return None
 

@@ -1,12 +1,21 @@
-"""Action spaces that gymnax lacks: several choices at once. Like gymnax's, they are static."""
+"""Action spaces that gymnax lacks: several choices at once. Like gymnax's, they are static.
+
+And which numbers bound a space.
+"""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core.types import Array, Key
+
+
+def is_bound(x: Any) -> Any:
+    """Whether numbers bound a space: those that stand for no bound, gymnax's 3.4e38 too, do not."""
+    return abs(x) < 1e30
 
 
 class MultiDiscrete:

@@ -18,6 +18,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
 from jaxpg.core.metrics import ended_episodes, episode_metrics, merge_metrics
 from jaxpg.core.observations import action_mask, array_leaves, mask_illegal
+from jaxpg.core.spaces import is_bound
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.ops.dynamic_programming import greedy_policy
 
@@ -56,7 +57,7 @@ def num_states(cfg, env: E.Env) -> int:
     low, high = (
         np.broadcast_to(np.asarray(x, float), space.shape).ravel() for x in (space.low, space.high)
     )
-    unbounded = np.flatnonzero((np.abs(low) > 1e30) | (np.abs(high) > 1e30)).tolist()
+    unbounded = np.flatnonzero(~(is_bound(low) & is_bound(high))).tolist()
     for name, needed in {"bins": True, "low": unbounded, "high": unbounded}.items():
         value = getattr(cfg, name)
         if len(value) == size or not (value or needed):

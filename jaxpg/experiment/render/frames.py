@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxpg.core.spaces import is_bound
 from jaxpg.experiment.figures.style import COLOURS
 from jaxpg.experiment.render.episode import Episode
 
@@ -92,7 +93,7 @@ def _draw_bars(pen: ImageDraw.ImageDraw, space, action: np.ndarray) -> None:
     width = (SIZE - 24) / shown
     for i in range(shown):
         least, most = float(low[i]), float(high[i])
-        if not max(-least, most) < 1e30:  # no bounds: those of the standard normal distribution
+        if not (is_bound(least) and is_bound(most)):  # those of the standard normal distribution
             least, most = -3.0, 3.0
         left, right = 12 + i * width + 4, 12 + (i + 1) * width - 4
         where = lambda x: left + (right - left) * np.clip((x - least) / (most - least), 0, 1)  # noqa: B023, E731
