@@ -5,6 +5,7 @@ process they cost nothing.
 """
 
 import functools
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ def distributed(
     >>> jax.process_count()
     1
     """
+    _collectives_in_one_order()
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     if coordinator is None and processes is None and process is None:
         try:
@@ -51,6 +53,14 @@ def distributed(
     if type(process) is not int or not 0 <= process < processes:
         raise ValueError(f"process={process!r}: allowed is an integer >= 0 and < {processes}")
     jax.distributed.initialize(coordinator, processes, process)
+
+
+def _collectives_in_one_order() -> None:
+    """Tells XLA to run a program's collectives one after the other on the CPU. Its default schedule
+    may run two at once, in one order here and in another there, and gloo then mixes them up."""
+    if jax.__version_info__ < (0, 12):  # XLA ends a process that names a flag it does not have
+        flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
 
 
 def is_main_process() -> bool:
