@@ -1,0 +1,13 @@
+"""Core: what agents, environments and configs are, and how one is trained on the other.
+
+types.py          Agent, Transition, Array, Key: the types that every file shares
+config.py         configs as pytrees; fields.py and choices.py, the fields that agents share
+schedules.py      numbers of a config that change over the run
+env.py            environments, vectorised: reset, step, rollout; spaces.py, observations.py and
+                  signals.py, what they say; metrics.py, of the episodes that end
+train.py          training as a pure function
+plan.py, run.py   training with a host loop: the plan of a run, and the loop with its callbacks
+episodes.py       whole episodes under a policy that does not learn
+parallel          seeds, lanes, devices and processes
+machine.py, random_cpu.py, gymnax_import.py   devices, caches, random numbers and slow imports
+"""

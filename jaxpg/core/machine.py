@@ -1,4 +1,4 @@
-"""What a process asks of its machine: devices, threads, compiled programs, Python's collector."""
+"""Settings of the machine: devices, threads, kept programs, Python's garbage collector."""
 
 import contextlib
 import gc

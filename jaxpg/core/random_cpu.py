@@ -1,4 +1,4 @@
-"""JAX's random numbers, the same ones, compiled for a CPU in another way.
+"""Random numbers of JAX, the same to the bit, compiled for a CPU in another way.
 
 Threefry, Salmon et al. (2011), is twenty rounds of addition, rotation and exclusive or. For a CPU
 JAX writes them as a loop of five trips, some eighty small operations. Written out they are one:

@@ -1,4 +1,4 @@
-"""What black-box policy search needs of the world: the fitness of flat parameter vectors.
+"""Fitness of flat parameter vectors: all that black-box policy search needs of the world.
 
 A candidate is a vector [D], all parameters of a policy network. Its fitness is the mean return of
 `episodes` first episodes. Every candidate lives in environments of its own, all at once; with

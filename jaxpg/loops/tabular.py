@@ -1,4 +1,4 @@
-"""What tabular agents do alike: states from observations, exploration, and steps of the table.
+"""Tabular learning: states from observations, exploration, and steps of the table.
 
 A table holds Q(s, a) for every state and action. A discrete observation is the state; a Box is
 cut into `bins` of equal width per dimension between `low` and `high`, and what lies outside belongs

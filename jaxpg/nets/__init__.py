@@ -1,0 +1,10 @@
+"""Networks, and the distributions of actions that stand on them.
+
+networks.py      torsos: from an observation to features
+actor_critic.py  a policy's outputs and a value
+continuous.py    policies for bounded continuous actions
+values.py        values of states and actions
+memories.py      recurrent layers and attention
+initializers.py  weights at the start
+heads            distributions over actions
+"""

@@ -1,4 +1,4 @@
-"""How weights begin."""
+"""Initialisers of weights."""
 
 import functools
 import math

@@ -1,0 +1,10 @@
+"""Equations: pure functions of arrays, each with its source.
+
+returns.py              returns and advantages
+losses.py               losses of policies and critics
+importance.py           off-policy corrections and estimates
+trust_region.py         natural gradients, conjugate gradients, line search
+explore.py              noise on actions and parameters
+normalize.py            standardising, and running statistics
+dynamic_programming.py  exact values of finite MDPs
+"""

@@ -1,4 +1,4 @@
-"""What is known in closed form of liquidation, Almgren & Chriss (2000), and policies that do it.
+"""Optima of liquidation in closed form, Almgren & Chriss (2000), and policies that follow them.
 
 A schedule is what is held, x [..., N + 1, M] shares of each asset: x_0 = X first, x_N = 0 last, and
 trade k sells n_k = x_{k-1} - x_k. Functions take the environment and are pure in its parameters:
