@@ -94,7 +94,7 @@ def test_constants_stand_for_absent_fields():
 @pytest.mark.parametrize(
     ("constants", "message"),
     [
-        ({}, r"has no 'shared', which nets.networks.actor_critic reads: allowed is a field of this"
+        ({}, r"has no 'shared', which nets.actor_critic reads: allowed is a field of this"
              r" name, or, to go without, `shared: ClassVar\[bool\] = False`"),
         ({"shared": False}, r"no 'batch_norm', which nets.networks.torso .*ClassVar\[bool\] = F"),
         ({"shared": False, "batch_norm": False}, r"no 'memory'.*`memory: ClassVar\[str\] = 'none'"),

@@ -85,7 +85,7 @@ class TrainState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Of the policy at collection: leaves [T, N, ...]."""
+    """Outputs of the policy at collection: leaves [T, N, ...]."""
 
     draw: Array
     carry: Tree  # before the step
@@ -115,7 +115,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> Array:
-    """How much better each step did than the critic said. [T, N]"""
+    """Advantages [T, N]: GAE, or n-step returns less the critic's values."""
     ends = t.terminated, t.truncated
     if cfg.advantage == "gae":
         return gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda)

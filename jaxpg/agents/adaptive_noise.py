@@ -99,7 +99,7 @@ def act(
 
 
 def steps_per_iter(cfg: Config) -> int:
-    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
     return (1 + cfg.reevaluate) * cfg.episodes * cfg.num_steps
 
 

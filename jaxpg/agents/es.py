@@ -85,7 +85,7 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
 
 
 def directions(key: Key, pairs: int, size: int, orthogonal: bool = True) -> Array:
-    """What is added and subtracted: eps [pairs, size], with E eps eps' = I."""
+    """Perturbations eps [pairs, size], each added and subtracted, with E eps eps' = I."""
     if not orthogonal or size > min(pairs, ORTHOGONAL):
         return jax.random.normal(key, (pairs, size), jnp.float32)
     keys = jax.random.split(key, -(-pairs // size))
@@ -130,7 +130,7 @@ def act(
 
 
 def steps_per_iter(cfg: Config) -> int:
-    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
     return cfg.population * cfg.episodes * cfg.num_steps
 
 

@@ -107,7 +107,7 @@ def call(method, *args):
 
 
 def incumbent(cfg: Config, search: Tree, params: Array) -> Array:
-    """What acts: the mean of a distribution, or else the best candidate that was met."""
+    """Parameters that act: the mean of the distribution, or else the best candidate so far."""
     mean = search.best_solution if cfg.use_best else getattr(search, "mean", search.best_solution)
     return mean.astype(params.dtype)
 
@@ -146,7 +146,7 @@ def act(
 
 
 def steps_per_iter(cfg: Config) -> int:
-    """As many as are simulated at most; `population/env_steps` says how many were lived."""
+    """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
     return cfg.population * cfg.episodes * cfg.num_steps
 
 

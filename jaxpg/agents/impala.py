@@ -86,7 +86,7 @@ class TrainState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Of the actors' policy: leaves [T, N, ...]."""
+    """Outputs of the actors' policy: leaves [T, N, ...]."""
 
     draw: Array
     log_prob: Array

@@ -91,7 +91,7 @@ class TrainState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Of the policy at collection: leaves [T, N, ...]."""
+    """Outputs of the policy at collection: leaves [T, N, ...]."""
 
     draw: Array
     log_prob: Array
@@ -100,7 +100,7 @@ class Seen(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What learning needs of a rollout: leaves [T, N, ...]; without memory, [T * N, ...]."""
+    """Training data of a rollout: leaves [T, N, ...]; without memory, [T * N, ...]."""
 
     obs: Tree
     carry: Tree  # before the step; with memory [1, N, ...], before the first

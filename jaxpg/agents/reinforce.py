@@ -157,7 +157,7 @@ def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array
 
 
 def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[Array, Metrics]:
-    """Its gradient is minus the estimate above: sums over steps, a mean over episodes."""
+    """Loss whose gradient is minus the estimate above: sums over steps, a mean over episodes."""
     net, pi = actor_critic(cfg, env)
     out = net.apply(actor, b.obs, method="policy")
     steps_per_episode = b.counts.sum(dtype=jnp.int32) / jnp.maximum(b.episodes, 1)

@@ -37,7 +37,7 @@ def overview() -> int:
 
 
 def _fits(agent: "Agent", env_name: str) -> bool:
-    """Whether the agent can be initialised in the environment, with its preset."""
+    """True if the agent can be initialised in the environment, with its preset."""
     import jax
 
     from jaxpg import presets

@@ -1,4 +1,4 @@
-"""What several commands share: messages, tables, keys, folders, and how JAX starts."""
+"""Helpers of several commands: messages, tables, keys, folders, and the start of JAX."""
 
 import contextlib
 import itertools
@@ -15,7 +15,7 @@ ROWS = 16  # of a table; more seeds are only summed up
 
 
 class Job(NamedTuple):
-    """How this process finds the others that train with it, as `jaxpg.distributed` takes it."""
+    """Arguments of `jaxpg.distributed`: the processes that train together."""
 
     distributed: bool  # a scheduler says it
     coordinator: str | None
@@ -90,7 +90,7 @@ def set_up(seeds: int, config: dict | None = None) -> None:
 
 
 def _narrow(config: dict) -> bool:
-    """Whether an agent's networks are small enough for one thread, see `machine`."""
+    """True if an agent's networks are small enough for one thread, see `core.machine`."""
     plain = config.get("net", "").endswith(":MLP") or "net" not in config
     return plain and max(config.get("hidden", [0]), default=0) <= 128
 
@@ -105,7 +105,7 @@ def set_up_run(config: dict, seeds: int, data_parallel: bool, job: Job) -> None:
 
 
 def several(job: Job) -> bool:
-    """Whether this is one of several processes, by the options that say so."""
+    """True if the options make this one of several processes."""
     distributed, *by_hand = job
     return distributed or any(x is not None for x in by_hand)
 

@@ -78,7 +78,7 @@ def _sweep(
 
 
 class Ways(NamedTuple):
-    """How the points of a sweep are chosen, as the options say it."""
+    """Options that choose the points of a sweep."""
 
     grid: tuple[str, ...]
     random: tuple[str, ...]

@@ -99,7 +99,7 @@ def _list_fields(cls: Any) -> str:
 
 
 def label(cls: type) -> str:
-    """How errors call a config: `ppo.Config`."""
+    """Name of a config in error messages: `ppo.Config`."""
     return f"{cls.__module__.rsplit('.', 1)[-1]}.{cls.__qualname__}"
 
 

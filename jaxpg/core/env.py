@@ -103,7 +103,7 @@ def _as_floats(space, obs: Tree) -> Tree:
 
 @functools.cache
 def _masked_by_info(core) -> bool:
-    """Whether the `info` of `step` has an `action_mask`."""
+    """True if the `info` of `step` has an `action_mask`."""
     params = core.default_params
     kind = spaces.kind(core.action_space(params))
     if kind not in ("discrete", "multi-discrete", "multi-binary"):
@@ -135,7 +135,7 @@ def to_space(env: Env, action: Array) -> Array:
 
 
 def action_size(env: Env) -> int:
-    """How many numbers a policy's action has, whatever the shape of the space."""
+    """Number of entries of a policy's action, whatever the shape of the space."""
     return math.prod(env.action_space.shape)
 
 
@@ -201,7 +201,7 @@ def _step(
 
 
 def _overrides_step(env: Env) -> bool:
-    """Whether the code of `step` is not gymnax's, of which the parts are known."""
+    """True if an environment has a `step` of its own and not gymnax's."""
     from jaxpg.core.gymnax_import import environment_class
 
     return getattr(type(env.core), "step", None) is not environment_class().step
@@ -229,7 +229,7 @@ def _where(mask: Array, x: Array, y: Array) -> Array:
 
 
 def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
-    """What T steps of N environments draw, drawn at once: keys [T, N] -> the keys of the steps
+    """Draws the resets of T steps of N environments at once: keys [T, N] -> the keys of the steps
     alone, and fresh observations and states [T, N, ...] for the episodes that will end there.
 
     gymnax's `step` splits its key and resets, whether or not the episode ends. These are the same

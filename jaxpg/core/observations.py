@@ -30,7 +30,7 @@ def array_leaves(obs: Tree) -> list[Array]:
 
 
 def action_mask(obs: Tree) -> Array | None:
-    """Which actions are legal: [..., actions] bool; None if all are."""
+    """Mask of the legal actions: [..., actions] bool; None if all are."""
     return obs.mask if isinstance(obs, Masked) else None
 
 

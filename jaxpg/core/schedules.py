@@ -27,7 +27,7 @@ def schedule(default: str = "constant", help: str | None = None) -> str:
 
 
 def factor(kind: str, progress: Array, warmup) -> Array:
-    """What `kind` multiplies a number by at `progress` [] in 0 .. 1."""
+    """Factor by which the schedule `kind` multiplies a number at `progress` [] in 0 .. 1."""
     rise, decay = 1.0, kind
     if kind.startswith("warmup"):
         decay = kind.removeprefix("warmup").removeprefix("_") or "constant"

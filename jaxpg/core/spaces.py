@@ -14,7 +14,7 @@ from jaxpg.core.types import Array, Key
 
 
 def is_bound(x: Any) -> Any:
-    """Whether numbers bound a space: those that stand for no bound, gymnax's 3.4e38 too, do not."""
+    """True where a number bounds a space; infinity and gymnax's 3.4e38 stand for no bound."""
     return abs(x) < 1e30
 
 
@@ -74,7 +74,7 @@ def kind(space) -> str:
 
 
 def num_choices(space) -> int:
-    """How many entries a mask of actions has, and a head of logits."""
+    """Number of entries of an action mask, and of a head's logits."""
     if hasattr(space, "n"):
         return space.n
     return sum(space.nvec) if hasattr(space, "nvec") else math.prod(space.shape)

@@ -14,7 +14,7 @@ from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 
 
 def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
-    """How many iterations consume at least `total_steps` environment steps.
+    """Number of iterations that consume at least `total_steps` environment steps.
 
     Raises ValueError if `total_steps` is not a positive integer.
     """
@@ -42,8 +42,8 @@ def settle(agent: Agent[C], cfg: C, total_steps: int) -> tuple[C, int]:
 
 
 def without_weak_types(tree: Tree) -> Tree:
-    """The same values without weak types: a weakly typed leaf (an environment that writes `0.0`)
-    would change its type after one step and compile the whole loop twice."""
+    """Casts weakly typed leaves to their dtype. One of an environment that writes `0.0` would
+    change its type after one step and compile the whole loop twice."""
 
     def cast(x: Array) -> Array:
         return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.astype(x.dtype)

@@ -93,12 +93,12 @@ def make(name: str, **params: Any) -> Env:
 
 
 def arguments(name: str) -> Mapping[str, inspect.Parameter]:
-    """What the constructor of a registered environment takes: parameters that are static."""
+    """Arguments of a registered environment's constructor: parameters that are static."""
     return inspect.signature(_gymnax().registration._registry[name]).parameters
 
 
 def with_params(env: Env, **params: Any) -> Env:
-    """The same environment with other parameters; what follows from them follows them.
+    """Replaces parameters of an environment; what follows from them follows them.
 
     Raises ValueError for an unknown parameter or a value that is not allowed, as `make` does.
     """

@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the policy learns from: leaves [T, N, ...]."""
+    """Training data of the policy: leaves [T, N, ...]."""
 
     obs: Tree
     draw: Array

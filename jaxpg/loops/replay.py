@@ -43,7 +43,7 @@ from jaxpg.replay import prioritized, uniform
 
 
 class Replay(NamedTuple):
-    """What an off-policy agent remembers of its environments."""
+    """State of an off-policy agent's environments, replay buffer and running scales."""
 
     env: E.EnvState
     carry: Tree  # [N, ...] of the policy; () if it has none
@@ -162,8 +162,8 @@ def _updates_per_iteration(cfg) -> Fraction:
 
 
 def updates_in(cfg, iteration: Array) -> Array:
-    """How many updates `iteration` [] int32 makes: `updates_per_step` for every environment step,
-    where that is no whole number the growth of their sum, rounded down. [] int32"""
+    """Number of updates in an iteration, both [] int32: `updates_per_step` for every environment
+    step. A fractional ratio r is spread evenly: floor((i + 1) r) - floor(i r)."""
     ratio = _updates_per_iteration(cfg)
     whole, rest = divmod(ratio.numerator, ratio.denominator)
     i = iteration % ratio.denominator
@@ -171,7 +171,7 @@ def updates_in(cfg, iteration: Array) -> Array:
 
 
 def progress(cfg, iteration: Array) -> Array:
-    """How much of the run is done, 0 to 1. [] float
+    """Fraction of the run that is done, 0 to 1. [] float
 
     Raises ValueError if `total_steps` is None; `train` and `run` fill it in.
     """

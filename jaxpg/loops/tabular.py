@@ -116,7 +116,7 @@ def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):
 
 
 class Change(NamedTuple):
-    """How a step of every environment moves the tables."""
+    """Update of the tables by one step of every environment."""
 
     entry: tuple  # of [N] int32: indices into a table
     by: Array  # [N] float

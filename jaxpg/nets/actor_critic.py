@@ -94,7 +94,7 @@ class ActorCritic(nn.Module):
 
 
 def empty_carry(net: Network, params: Tree, obs: Tree) -> Tree:
-    """What the network remembers before an episode: zeros, for observations [N, *obs]."""
+    """Carry of the network before an episode: zeros, for observations [N, *obs]."""
     if isinstance(net, ActorCritic) and net.make_memory is memories.Nothing:
         return ()
     return zero_carry(jax.eval_shape(net.apply, params, obs)[2])
@@ -109,7 +109,7 @@ def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
     `shared: ClassVar[bool] = False`. Raises ValueError for a field that is missing, and for a head
     that does not fit the environment's actions.
     """
-    require(cfg, "nets.networks.actor_critic", "head", "temperature", shared=False)
+    require(cfg, "nets.actor_critic", "head", "temperature", shared=False)
     pi = heads.make(cfg.head, env, cfg.temperature)
     net = ActorCritic(
         env.obs_shapes, pi.outputs, pi.free_outputs,

@@ -28,7 +28,7 @@ def deterministic(cfg, env: E.Env, actor_params: Tree, obs: Array) -> Array:
 
 
 def dimensions(cfg, env: E.Env) -> int:
-    """How many numbers an action has. Raises ValueError as `actor` does."""
+    """Number of dimensions of an action. Raises ValueError as `actor` does."""
     where, allowed = f"{label(type(cfg))} on {env.name}", "allowed is a Box with finite bounds"
     with jax.ensure_compile_time_eval():
         kind = env.action_kind

@@ -110,7 +110,7 @@ class LSTM(nn.Module):
 
 
 def _gates(cell: nn.Module, x: Array, gates: int) -> tuple[Array, Array, Array]:
-    """What the inputs bring to every gate, for all steps at once; the recurrent weights."""
+    """Inputs of every gate for all steps at once, the recurrent weights, and the bias."""
     size = cell.size
     inputs = nn.Dense(gates * size, use_bias=False, name="inputs")(x)
 

@@ -18,8 +18,8 @@ from jaxpg.nets.initializers import initializer
 
 
 class Network(Protocol):
-    """What agents call of a flax module. Flax's own types say that `apply` may return a pair of
-    what the module returns and its variables, which it does only with `mutable`."""
+    """Type of a flax module, as agents call it. Flax's own types say that `apply` may return a pair
+    of what the module returns and its variables, which it does only with `mutable`."""
 
     def init(self, *args: Any, **kwargs: Any) -> Any: ...
 

@@ -37,7 +37,7 @@ class DiscreteQ(nn.Module):
     def remember(
         self, obs: Tree, carry: Tree = (), start: Array | None = None
     ) -> tuple[Array, Tree]:
-        """With what is remembered, before and after, as `memories` says."""
+        """Q(s, .) and the next carry of the memory, as `memories` says."""
         x, carry = self.make_memory()(_features(self, obs), carry, start)
         init = initializer(self.kernel_init, 1.0)
         advantage = nn.Dense(self.actions, kernel_init=init, name="q")(x)

@@ -73,7 +73,7 @@ def policy_values(P: Array, R: Array, policy: Array, gamma) -> Array:
 
 
 def state_distribution(P: Array, start: Array, policy: Array, gamma) -> Array:
-    """How often a policy is in each state: [S], sum over t of gamma^t Pr(S_t = s).
+    """Discounted visits of a policy to each state: [S], sum over t of gamma^t Pr(S_t = s).
 
     start: [S] the distribution of S_0. At gamma = 1 these are eta(s), the expected visits of an
     episode, eq. 9.2; they sum to its mean length, the terminal state counted once.

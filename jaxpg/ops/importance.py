@@ -101,7 +101,7 @@ def weighted_per_decision(
 
 
 def effective_sample_size(log_weight: Array) -> Array:
-    """How many equally weighted samples N weighted ones are worth, Kong (1992). []
+    """Number of equally weighted samples that N weighted ones are worth, Kong (1992). []
 
     log_weight: [N], up to any constant. (sum w)^2 / sum w^2: N if all are equal, 1 if one of
     them has all the weight, 0 if none has any.

@@ -9,7 +9,7 @@ from jaxpg.ops.normalize import masked_mean
 
 
 def policy_gradient(log_prob: Array, advantage: Array, mask: Array | None = None) -> Array:
-    """Its gradient is minus the policy gradient estimate, Williams (1992).
+    """Surrogate whose gradient is minus the policy gradient estimate, Williams (1992).
 
     log_prob, advantage, mask: [...]; no gradient flows into the advantage.
     """

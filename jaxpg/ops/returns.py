@@ -52,7 +52,7 @@ def episode_return(reward: Array, ended: Array, gamma) -> Array:
 
 
 def episode_time(ended: Array) -> Array:
-    """How many steps of its own episode precede step t; data start a new episode. [T, ...] int32"""
+    """Number of steps of its own episode before step t; data start a new episode. [T, ...] int32"""
 
     def forward(time, ended):
         return jnp.where(ended, 0, time + 1), time
@@ -61,7 +61,7 @@ def episode_time(ended: Array) -> Array:
 
 
 def complete(ended: Array) -> Array:
-    """Whether the episode of step t ends within the data. [T, ...] bool"""
+    """True where the episode of step t ends within the data. [T, ...] bool"""
     return jnp.flip(jnp.cumsum(jnp.flip(ended, 0), 0), 0) > 0
 
 
@@ -124,7 +124,7 @@ def gae(
 
 
 def starts(ended: Array) -> Array:
-    """Where an episode begins within sequences whose steps `ended` [T, B] ends one: [T, B] bool.
+    """True where an episode begins, within sequences [T, B] whose `ended` says where one ends.
 
     Nothing begins at the first step: the carry that it comes with is that of its own episode.
     """

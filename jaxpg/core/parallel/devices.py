@@ -18,7 +18,7 @@ from jaxpg.core.types import Agent, EnvState, Key, Tree
 
 
 def run_mesh(agent: Agent, cfg, key: Key, data_parallel: bool) -> Mesh | None:
-    """What a run is laid over: the seeds' devices, the environments', or None, one device.
+    """Mesh of a run: over its seeds, over its environments, or None for a single device.
 
     Raises ValueError for a run that cannot be laid over the devices and processes there are.
     """

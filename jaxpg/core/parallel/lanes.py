@@ -26,7 +26,7 @@ class Lanes(NamedTuple):
 
 
 def has_lanes(cfg) -> bool:
-    """Whether a config's numbers are arrays, one config a lane."""
+    """True if the numeric fields of a config have a leading [lanes] axis."""
     return any(np.ndim(x) > 0 for x in jax.tree.leaves(cfg))
 
 
@@ -53,7 +53,7 @@ def take_lane(tree: Tree, lane: int) -> Tree:
 
 @functools.cache  # one object per agent: a new one would be a new key of every jit cache
 def lanes(agent: Agent) -> Agent:
-    """The same agent, on a state that knows whether it still learns."""
+    """Wraps an agent so that its state says whether the lane is still learning."""
 
     def init(cfg, env, key: Key) -> Lanes:
         return Lanes(agent.init(cfg, env, key), jnp.ones((), bool))

@@ -64,12 +64,12 @@ def _collectives_in_one_order() -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is process 0, which writes and prints for all."""
+    """True on process 0, which writes and prints for all."""
     return jax.process_index() == 0
 
 
 def broadcast_from_main(f: Callable[[], Any]) -> Any:
-    """What f() returns, or raises, on process 0: called there alone, once all have come here."""
+    """Calls f on process 0 alone, once all have come here; all return, or raise, what it does."""
     if jax.process_count() == 1:
         return f()
     from jax.experimental import multihost_utils

@@ -23,15 +23,15 @@ def seed_mesh(num_seeds: int) -> Mesh:
 
 
 def seeds_here(num_seeds: int) -> list[int]:
-    """Which seeds this process's devices have."""
+    """Indices of the seeds on this process's devices."""
     mesh = seed_mesh(num_seeds)
     owners = [d.process_index for d in mesh.devices for _ in range(num_seeds // mesh.size)]
     return [seed for seed, owner in enumerate(owners) if owner == jax.process_index()]
 
 
 def split_batched_args(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:
-    """What all seeds share and what each has of its own, for f(*shared, cfg, env, ...): config and
-    environment are shared, unless they are those of lanes."""
+    """Splits the arguments of f(*shared, cfg, env, ...) into those broadcast to all seeds and those
+    batched per seed. Config and environment are batched only for lanes."""
     return (shared, (cfg, env)) if has_lanes(cfg) else ((*shared, cfg, env), ())
 
 

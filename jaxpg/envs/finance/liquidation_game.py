@@ -86,7 +86,7 @@ class LiquidationGame(environment.Environment):
 
 
 def costs(core: LiquidationGame, params: ac.Params, n: Array, x: Array, time: Array) -> Array:
-    """What trades [T] cost each seller, [T, P] dollars, without the shocks; and the risk's price.
+    """Costs of each seller's trades without the shocks, and the price of risk: [T, P] dollars.
 
     n, x: [T, P] shares sold and then held. time: [T].
     """
@@ -118,7 +118,7 @@ def nash(env: Env) -> np.ndarray:
         shares = jnp.asarray(env.params.shares, float)
 
         def slope(x):
-            """Of the first seller's utility in its own schedule [N - 1], where all have x."""
+            """Slope of the first seller's utility in its own schedule [N - 1], where all have x."""
 
             def of(own):
                 all_x = jnp.stack([own, *[x] * (players - 1)], -1)

@@ -42,7 +42,7 @@ def parts(cfg, env: E.Env, state: Tree) -> Parts:
     if not (split or whole) or not all(hasattr(cfg, name) for name in _CONFIG):
         raise ValueError(
             f"{label(type(cfg))} has a state of {fields}: allowed is one with `params`, or with "
-            "`actor` and `critic`, of the network that nets.networks.actor_critic makes"
+            "`actor` and `critic`, of the network that nets.actor_critic makes"
         )
     if cfg.memory != "none":
         raise ValueError(

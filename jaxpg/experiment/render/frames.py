@@ -1,7 +1,7 @@
 """Pictures of an episode, drawn with Pillow: what they all have, and scenes of observations.
 
-A scene is a pure function (image, episode, t) that draws time t onto an image; `frame` adds the
-words above it and the action below. Everything is drawn SCALE times too large and then reduced,
+A scene is a pure function (image, episode, t) that draws time t onto an image; `draw_frame` adds
+the words above it and the action below. Everything is drawn SCALE times too large and then reduced,
 which smooths the edges: lengths in points (`pt`) are those of the finished picture.
 """
 

@@ -1,8 +1,8 @@
 """Points of a sweep: what differs from one config to the next.
 
 A point is a dict: field -> value. A field is one of the agent's config, or "env.NAME", a parameter
-of the environment. Which of them are static need not be known: `groups` puts together what one
-compiled program can serve.
+of the environment. Which of them are static need not be known: `group_by_program`
+puts together what one compiled program can serve.
 """
 
 import dataclasses

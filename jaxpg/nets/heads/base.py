@@ -1,4 +1,4 @@
-"""What policy heads are made of: the functions that each gives, and how they take expectations."""
+"""Parts of policy heads: the functions that each gives, and points to take expectations over."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,6 @@
-"""Heads over integers. Their logits may be masked: `core.env.legal` puts them far below others."""
+"""Heads over integers. Their logits may be masked: `core.observations.mask_illegal` puts
+them far below others.
+"""
 
 from collections.abc import Callable, Sequence
 
