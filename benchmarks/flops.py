@@ -21,7 +21,7 @@ def flops(f, *args, trips: float = 1.0) -> float:
 def _count(jaxpr, trips: float) -> float:
     total = 0.0
     for eqn in jaxpr.eqns:
-        name, inner = eqn.primitive.name, [_count(j, trips) for j in _inside(eqn)]
+        name, inner = eqn.primitive.name, [_count(j, trips) for j in inner_jaxprs(eqn)]
         if name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
             k = math.prod(eqn.invars[0].aval.shape[i] for i in contract)
@@ -42,7 +42,7 @@ def _count(jaxpr, trips: float) -> float:
     return total
 
 
-def _inside(eqn) -> list:
+def inner_jaxprs(eqn) -> list:
     """The jaxprs that an equation runs."""
     found = []
     for value in eqn.params.values():

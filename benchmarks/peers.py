@@ -135,7 +135,7 @@ def show(runs: dict[str, list[dict]], seeds: int, every: dict[str, list]) -> Non
     print()
     table(
         f"PPO, CartPole-v1, 4 x 128, {seeds} seed{'s' * (seeds > 1)}: medians",
-        ("", "steps/s", "jaxpg is so many times it", "compile s", "MB", "return", "at steps"),
+        ("", "steps/s", "jaxpg's speed-up", "compile s", "MB", "return", "at steps"),
         rows,
     )
 

@@ -111,10 +111,10 @@ def _compile(f, *args):
 
 
 def _equations(closed) -> int:
-    from flops import _inside
+    from flops import inner_jaxprs
 
     jaxpr = getattr(closed, "jaxpr", closed)
-    return sum(1 + sum(_equations(j) for j in _inside(eqn)) for eqn in jaxpr.eqns)
+    return sum(1 + sum(_equations(j) for j in inner_jaxprs(eqn)) for eqn in jaxpr.eqns)
 
 
 def _timed(run, shared, state, seconds, cfg, per_iter) -> tuple[float, float]:

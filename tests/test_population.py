@@ -26,7 +26,7 @@ def config(**fields):
 
 
 def candidates(cfg, env, count=5, sigma=1.0):
-    params = population.start(cfg, env, jax.random.key(1))
+    params = population.initial_params(cfg, env, jax.random.key(1))
     return population.neighbours(params, sigma, jax.random.key(2), count)
 
 
@@ -198,7 +198,7 @@ def test_statistics_leave_out_a_candidate_whose_observations_are_not_finite():
     old = normalize.update_stats(normalize.init_stats(jnp.zeros(2)), jnp.asarray(seen[:2]))
     mean = jnp.array([[jnp.nan, 0], seen[2:].mean(0)])
     m2 = jnp.array([[1.0, 1], ((seen[2:] - seen[2:].mean(0)) ** 2).sum(0)])
-    new = population._merge(old, normalize.RunningStats(jnp.full(2, 2.0), mean, m2))
+    new = population.merge_stats(old, normalize.RunningStats(jnp.full(2, 2.0), mean, m2))
     assert float(new.count) == 4
     np.testing.assert_allclose(new.mean, seen.mean(0), rtol=1e-6)
     np.testing.assert_allclose(new.m2, ((seen - seen.mean(0)) ** 2).sum(0), rtol=1e-6)
@@ -227,7 +227,7 @@ def test_a_greedy_search_stays_greedy():
 )
 def test_bad_fields(fields, says):
     with pytest.raises(ValueError, match=says):
-        population.start(config(**fields), CARTPOLE, KEY)
+        population.initial_params(config(**fields), CARTPOLE, KEY)
 
 
 def test_common_random_numbers_give_equals_the_same_fitness():

@@ -87,7 +87,7 @@ def test_environments_that_meet_move_an_entry_once_by_their_mean():
     tables = tabular.Tables(jnp.zeros((3, 2)), jnp.array([[0, 0], [3, 0], [0, 1]]))
     entry = jnp.array([1, 2, 1, 1]), jnp.array([0, 1, 0, 1])
     c = tabular.change(cfg, tables, entry, jnp.array([4.0, 2.0, 8.0, 1.0]))
-    Q, visits = tabular._write(tables, c)
+    Q, visits = tabular.write(tables, c)
     close(Q, [[0, 0], [0.5 / 4 * 6, 0.5], [0, 0.5 / 2 * 2]], 1e-6)
     assert visits.tolist() == [[0, 0], [4, 1], [0, 2]]
 

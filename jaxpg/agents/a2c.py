@@ -125,7 +125,7 @@ def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> A
 def loss(
     params: Tree, cfg: Config, env: E.Env, t: Transition, seen: Seen, key: Key
 ) -> tuple[Array, Metrics]:
-    """Actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
+    """Loss of actor, critic and entropy bonus on a rollout [T, N]: algorithm S3's two gradients."""
     net, pi = actor_critic(cfg, env)
     start = starts(t.terminated | t.truncated)
     out, value, after = learning(net, params, t.obs, seen.carry, start)

@@ -103,7 +103,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(
     params: Tree, cfg: Config, env: E.Env, t: Transition, draw: Array, key: Key
 ) -> tuple[Array, Metrics]:
-    """Actor, critic and entropy bonus on one worker's rollout [T, N]."""
+    """Loss of actor, critic and entropy bonus on one worker's rollout [T, N]."""
     net, pi = actor_critic(cfg, env)
     out, value, _ = net.apply(params, t.obs)
     next_value = net.apply(params, t.next_obs, method="value")

@@ -58,7 +58,7 @@ class Config:
 
 class TrainState(NamedTuple):
     params: Array  # [D]
-    score: Array  # [] what they won with
+    score: Array  # [] fitness of the incumbent when it was accepted
     scale: Array  # [] the radius, in units of sigma
     iteration: Array  # [] int32
     key: Key
@@ -66,7 +66,7 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     one = jnp.ones((), params.dtype)
     return TrainState(params, population.unscored(), one, jnp.zeros((), jnp.int32), key)
 

@@ -69,7 +69,7 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     if cfg.top_directions > cfg.directions:
         raise ValueError(
             f"ars.Config top_directions={cfg.top_directions}: allowed is an integer <= "
@@ -80,7 +80,7 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
 
 
 def ascent(noise: Array, plus: Array, minus: Array, top: int) -> Array:
-    """The direction [D] of an update: of delta [N, D] and returns [N], the `top` directions'."""
+    """Direction [D] of an update from directions delta [N, D] and returns [N]: of the `top`."""
     _, index = jax.lax.top_k(jnp.maximum(plus, minus), top)
     noise, plus, minus = noise[index], plus[index], minus[index]
     used = standardize(jnp.concatenate([plus, minus]))  # over sigma_R; equals become zeros

@@ -65,7 +65,7 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     if cfg.elites > cfg.population:
         raise ValueError(
             f"cem.Config elites={cfg.elites}: allowed is an integer <= population={cfg.population}"

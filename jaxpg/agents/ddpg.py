@@ -119,7 +119,7 @@ def optimizers(cfg: Config) -> Params:
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
-    obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
+    obs, action = env.example_obs, jnp.zeros(continuous.action_size(cfg, env), float)
     params = Params(
         continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
         critics(cfg, env, 1).init(k_critic, obs, action),
@@ -161,7 +161,7 @@ def perturbed(actor: Tree, direction: Tree, scale: Array) -> Tree:
 def critic_target(
     cfg: Config, env: E.Env, target: Params, b: replay.Batch, key: Key | None = None
 ) -> Array:
-    """Eq. 5: y = r + gamma Q'(s', mu'(s')). [B] The key is for dropout."""
+    """Target of the critic, eq. 5: y = r + gamma Q'(s', mu'(s')). [B] The key is for dropout."""
     action, rngs = mu(cfg, env, target.actor, b.next_obs), dropping(cfg, key, 0)
     q = critics(cfg, env, 1).apply(target.critic, b.next_obs, action, rngs=rngs)[0]
     return b.reward + b.discount * q
@@ -208,7 +208,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_step, k_sample, k_noise = jax.random.split(state.key, 4)
     actor, scale = state.learner.params.actor, state.noise_scale
 
-    memory, learner, metrics = replay.step(
+    replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
         lambda obs, noise, key: act_noisily(cfg, env, actor, scale, obs, noise, key),
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
@@ -216,19 +216,19 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     )  # fmt: skip
 
     if cfg.noise == "parameter":
-        obs = uniform.sample(memory.buffer, k_sample, cfg.batch_size).obs
-        obs = replay.whiten(memory, obs)
+        obs = uniform.sample(replay_state.buffer, k_sample, cfg.batch_size).obs
+        obs = replay.whiten(replay_state, obs)
         moved = perturbed(actor, explore.standard_normal(k_noise, actor["params"]), scale)
         distance = explore.action_distance(mu(cfg, env, actor, obs), mu(cfg, env, moved, obs))
         scale = explore.adapt_scale(scale, distance, cfg.noise_std)
         metrics |= {"noise/scale": scale, "noise/distance": distance}
-    return TrainState(learner, scale, memory, state.iteration + 1, key), metrics
+    return TrainState(learner, scale, replay_state, state.iteration + 1, key), metrics
 
 
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    """Deterministic: not greedy means Gaussian noise of the training's deviation."""
+    """Deterministic action if `greedy`, else with Gaussian noise of the training's deviation."""
     action = mu(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     if not greedy:
         action = explore.gaussian(key, action, cfg.noise_std)

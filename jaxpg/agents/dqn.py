@@ -130,7 +130,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(
     params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch, key: Key | None = None
 ) -> tuple[Array, tuple[Array, Metrics]]:
-    """The errors' mean size, weighted; with the errors and metrics. The key is for dropout."""
+    """Weighted mean of the errors' size; the errors and metrics. The key is for dropout."""
     net = discrete_q(cfg, env, cfg.dueling)
 
     def values(params, use):
@@ -191,13 +191,13 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         values, carry = q.apply(state.learner.params, obs, carry, method="remember")
         return explore(values, epsilon, key, action_mask(obs)), carry
 
-    memory, learner, metrics = replay.step(
+    replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
         policy,
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
-    state = TrainState(learner, memory, epsilon, state.iteration + 1, key)
+    state = TrainState(learner, replay_state, epsilon, state.iteration + 1, key)
     return state, metrics | {"policy/epsilon": epsilon}
 
 

@@ -76,7 +76,7 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     if cfg.population % 2:
         raise ValueError(f"es.Config population={cfg.population}: allowed is an even integer >= 2")
     stats = init_stats(env.example_obs) if cfg.normalize_obs else ()

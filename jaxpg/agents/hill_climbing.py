@@ -51,14 +51,14 @@ class Config:
 
 class TrainState(NamedTuple):
     params: Array  # [D]
-    score: Array  # [] what they won with
+    score: Array  # [] fitness of the incumbent when it was accepted
     iteration: Array  # [] int32
     key: Key
 
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     return TrainState(params, population.unscored(), jnp.zeros((), jnp.int32), key)
 
 

@@ -112,7 +112,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(
     params: Tree, cfg: Config, env: E.Env, t: Transition, seen: Seen, key: Key
 ) -> tuple[Array, Metrics]:
-    """Policy, critic and entropy bonus on a rollout [T, N] of the actors' policy: sec. 4.2."""
+    """Loss of policy, critic and entropy on a rollout [T, N] of the actors' policy: sec. 4.2."""
     net, pi = actor_critic(cfg, env)
     out, value, _ = net.apply(params, t.obs)
     next_value = net.apply(params, t.next_obs, method="value")

@@ -155,7 +155,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def loss(
     params: Tree, cfg: Config, env: E.Env, b: Batch, kl_penalty, key: Key
 ) -> tuple[Array, Metrics]:
-    """Eq. 9: the surrogate, the critic's error and the entropy bonus, over a minibatch."""
+    """Loss of a minibatch, eq. 9: the surrogate, the critic's error and the entropy bonus."""
     net, pi = actor_critic(cfg, env)
     k_kl, k_entropy = jax.random.split(key)
     out, value, _ = net.apply(params, b.obs, b.carry, b.start)

@@ -115,7 +115,7 @@ def optimizers(cfg: Config) -> Params:
 
 def policy(cfg: Config, env: E.Env) -> tuple[Network, heads.ActionHead]:
     """The network and the distribution of the draw, which is squashed to the action."""
-    continuous.dimensions(cfg, env)  # what cannot be is refused by the agent's name
+    continuous.action_size(cfg, env)  # what cannot be is refused by the agent's name
     head = "tanh_gaussian_state_std" if cfg.head == "auto" else cfg.head
     pi = heads.make(head, env, components=cfg.components)
     return continuous.actor(cfg, env, pi.outputs), pi
@@ -125,7 +125,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     net, _ = policy(cfg, env)
     k_actor, k_critic, k_value, k_env, key = jax.random.split(key, 5)
-    obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
+    obs, action = env.example_obs, jnp.zeros(continuous.action_size(cfg, env), float)
     params = Params(
         actor=net.init(k_actor, obs, method="policy"),
         critic=critics(cfg, env).init(k_critic, obs, action),
@@ -171,7 +171,7 @@ def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array
 def critic_target(
     cfg: Config, env: E.Env, params: Params, target: Tree, b: replay.Batch, key: Key
 ) -> Array:
-    """y of the docstring. [B]"""
+    """Target y of the critics, as above. [B]"""
     if cfg.value_network:
         next_value = state_value(cfg, env).apply(target, b.next_obs)
     else:
@@ -182,7 +182,7 @@ def critic_target(
 def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, log_prob: Array) -> Array:
     """Slope of J_alpha in log alpha, which is alpha (entropy - target_entropy)."""
     goal = cfg.target_entropy
-    goal = -continuous.dimensions(cfg, env) if goal is None else goal
+    goal = -continuous.action_size(cfg, env) if goal is None else goal
     return -jnp.exp(log_alpha) * (log_prob + goal)
 
 
@@ -236,13 +236,13 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     key, k_step = jax.random.split(state.key)
     actor = state.learner.params.actor
-    memory, learner, metrics = replay.step(
+    replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
         lambda obs, carry, key: (sample(cfg, env, actor, obs, key)[0], carry),
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
-    return TrainState(learner, memory, state.iteration + 1, key), metrics
+    return TrainState(learner, replay_state, state.iteration + 1, key), metrics
 
 
 def act(

@@ -130,14 +130,14 @@ def temperature(cfg: Config, params: Params) -> Array | float:
 
 
 def critic_target(cfg: Config, env: E.Env, params: Params, target, b: replay.Batch) -> Array:
-    """y of the docstring. [B]"""
+    """Target y of the critics, as above. [B]"""
     log_prob = log_pi(cfg, env, params.actor, b.next_obs)
     soft = both(cfg, env, target, b.next_obs).min(0) - temperature(cfg, params) * log_prob
     return b.reward + b.discount * (jnp.exp(log_prob) * soft).sum(-1)
 
 
 def policy_loss(cfg: Config, env: E.Env, params: Params, obs: Array) -> tuple[Array, Array]:
-    """J_pi of the docstring, and the policy's mean entropy."""
+    """Loss J_pi of the policy, as above, and its mean entropy."""
     log_prob = log_pi(cfg, env, params.actor, obs)
     prob, q = jnp.exp(log_prob), both(cfg, env, params.critic, obs).min(0)
     loss = (prob * (temperature(cfg, params) * log_prob - q)).sum(-1).mean()
@@ -190,12 +190,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def policy(obs, carry, key):
         return jax.random.categorical(key, log_pi(cfg, env, actor, obs)).astype(jnp.int32), carry
 
-    memory, learner, metrics = replay.step(
+    replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner, policy,
         lambda learner, batch, key: update(cfg, env, learner, batch),
         state.iteration, k_step,
     )  # fmt: skip
-    return TrainState(learner, memory, state.iteration + 1, key), metrics
+    return TrainState(learner, replay_state, state.iteration + 1, key), metrics
 
 
 def act(

@@ -71,7 +71,7 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     here = params, population.unscored()
     return TrainState(*here, *here, jnp.zeros((), jnp.int32), key)
 

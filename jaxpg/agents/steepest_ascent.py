@@ -59,7 +59,7 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
-    params = population.start(cfg, env, k_params)
+    params = population.initial_params(cfg, env, k_params)
     return TrainState(params, population.unscored(), jnp.zeros((), jnp.int32), key)
 
 

@@ -101,7 +101,7 @@ def grouped(cfg: Config) -> Config:
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
-    obs, action = env.example_obs, jnp.zeros(continuous.dimensions(cfg, env), float)
+    obs, action = env.example_obs, jnp.zeros(continuous.action_size(cfg, env), float)
     params = Params(
         continuous.actor(cfg, env).init(k_actor, obs, method="policy"),
         critics(cfg, env).init(k_critic, obs, action),
@@ -116,7 +116,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch, key: Key) -> Array:
-    """Eq. 10 with the smoothed action of sec. 5.3. [B]"""
+    """Target of the critics, eq. 10, with the smoothed action of sec. 5.3. [B]"""
     action = mu(cfg, env, target.actor, b.next_obs)
     action = explore.gaussian(key, action, cfg.target_noise, cfg.target_noise_clip)
     rngs = dropping(cfg, key, 0)
@@ -168,12 +168,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     def policy(obs, carry, key):
         return explore.gaussian(key, mu(cfg, env, actor, obs), cfg.noise_std), carry
 
-    memory, learner, metrics = replay.step(
+    replay_state, learner, metrics = replay.step(
         grouped(cfg), env, state.replay, state.learner, policy,
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
-    return TrainState(learner, memory, state.iteration + 1, key), metrics
+    return TrainState(learner, replay_state, state.iteration + 1, key), metrics
 
 
 def act(

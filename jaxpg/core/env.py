@@ -1,4 +1,4 @@
-"""Environments: gymnax 1.x's protocol, vectorised, with the traps of the field closed.
+"""Environments of gymnax 1.x's protocol, vectorised, with true successors at resets.
 
 Whatever the environment declares, an agent sees float observations (a discrete one as one-hot), in
 a pytree if the space is a Dict or a Tuple; float rewards, the true successor at an auto-reset, and
@@ -172,7 +172,7 @@ def step(
     instead, for a caller that looks no further. Returns a Transition [N, ...].
     """
     keys = jax.random.split(key, action.shape[0])
-    return _step(env, state, action, keys, None if reset or _overrides_step(env) else ())
+    return _step(env, state, action, keys, None if reset or overrides_step(env) else ())
 
 
 def _step(
@@ -200,7 +200,7 @@ def _step(
     return EnvState(inner, _observe(env, obs, info), episode_return, length, sums), t
 
 
-def _overrides_step(env: Env) -> bool:
+def overrides_step(env: Env) -> bool:
     """True if an environment has a `step` of its own and not gymnax's."""
     from jaxpg.core.gymnax_import import environment_class
 
@@ -237,7 +237,7 @@ def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | Non
     Where the code of `step` is not gymnax's own, or where all the fresh states together are large,
     every step resets for itself.
     """
-    if _overrides_step(env):
+    if overrides_step(env):
         return keys, None
     reset = jax.vmap(jax.vmap(lambda key: _fresh(env.core, key, env.params)))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))
@@ -248,7 +248,7 @@ def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | Non
 
 
 def zero_carry(carry: Tree) -> Tree:
-    """The carry that begins an episode: zeros in the shapes and dtypes of another one, which may be
+    """Zero carry, with which an episode begins, in the shapes and dtypes of `carry`, which may hold
     those of `jax.eval_shape`."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
 

@@ -57,7 +57,7 @@ def use_cache(folder: str | Path | None = None) -> None:
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python looks for no cyclic garbage meanwhile.
+    """Pauses Python's search for cyclic garbage.
 
     Tracing makes objects by the hundred thousand, few of them garbage, and to look through them
     again and again takes a third of the time.

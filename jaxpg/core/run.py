@@ -95,7 +95,7 @@ class Result(NamedTuple, Generic[C]):
 
 
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
-    """The event with what a callback measured, and without the lanes that it ends."""
+    """Adds to an event what a callback measured, and ends the lanes that it ends."""
     state: Any = event.state
     if FINISH in answer:
         state = state._replace(active=state.active & ~answer[FINISH])
@@ -104,7 +104,7 @@ def _measured(event: Event, answer: dict[str, Any]) -> Event:
 
 
 class _Interrupt:
-    """Ctrl-C asks the loop to stop after the chunk in hand; a second one stops it at once."""
+    """Handler of Ctrl-C: the loop stops after the chunk in hand; a second one stops it at once."""
 
     asked = False
 

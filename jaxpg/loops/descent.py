@@ -13,7 +13,7 @@ P = TypeVar("P", bound=Any)
 
 
 def init(rules: P, params: P) -> P:
-    """Every optimiser's state for its part."""
+    """State of each optimiser, for its part."""
     return type(params)(*(r.init(p) for r, p in zip(rules, params, strict=True)))
 
 

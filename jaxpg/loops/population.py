@@ -41,7 +41,7 @@ class Lives(NamedTuple):
     seen: Stats  # [P, ...] of the observations; () if nobody asks
 
 
-def start(cfg, env: E.Env, key: Key) -> Array:
+def initial_params(cfg, env: E.Env, key: Key) -> Array:
     """The parameters [D] that a search begins with: the network's own initialisation.
 
     Raises ValueError for a config that cannot work: `num_steps` below the longest episode, or
@@ -79,7 +79,7 @@ def fitness(
     A fitness or a candidate that is not finite is the worst: -inf. Returns also the statistics
     with all observations that were met, and the metrics of the population.
     """
-    lives = _spread(cfg, env, candidates, stats, key)
+    lives = _over_devices(cfg, env, candidates, stats, key)
     value = lives.returns.mean(-1)
     fine = jnp.isfinite(value) & jnp.isfinite(candidates).all(-1)
     totals = lives.signals | {"return": lives.returns}
@@ -92,11 +92,11 @@ def fitness(
         "population/mean": masked_mean(value, fine),
         "population/env_steps": lives.lengths.sum(dtype=jnp.int32),
     }
-    return jnp.where(fine, value, -jnp.inf), _merge(stats, lives.seen), metrics
+    return jnp.where(fine, value, -jnp.inf), merge_stats(stats, lives.seen), metrics
 
 
 def unscored() -> Array:
-    """The score of what was never evaluated: everything beats it, and a state stays finite."""
+    """Score of what was never evaluated: everything beats it, and a state stays finite."""
     return jnp.asarray(jnp.finfo(jnp.result_type(float)).min)
 
 
@@ -136,7 +136,7 @@ def _unravel(cfg, env: E.Env):
     return ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))[1]
 
 
-def _spread(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
+def _over_devices(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
     """`_live` for every candidate: each device takes a share of them, slice by slice."""
     count, devices = len(candidates), cfg.devices
     if jax.sharding.get_abstract_mesh().manual_axes:
@@ -168,7 +168,7 @@ def _spread(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
 
 @dataclasses.dataclass(frozen=True)
 class _Once:
-    """An environment that does not begin again when an episode ends: nobody looks after it."""
+    """Environment without auto-reset: nobody looks at it after its first episode."""
 
     core: Any
 
@@ -184,10 +184,7 @@ class _Once:
 
 def _once(env: E.Env) -> E.Env:
     """The environment without its auto-reset, if `step` is gymnax's own."""
-    from gymnax.environments.environment import Environment
-
-    own = getattr(type(env.core), "step", None) is Environment.step
-    return dataclasses.replace(env, core=_Once(env.core)) if own else env
+    return env if E.overrides_step(env) else dataclasses.replace(env, core=_Once(env.core))
 
 
 def _live(shared: tuple, own: tuple) -> Lives:
@@ -256,7 +253,7 @@ def _beside(x: Array, other: Array) -> Array:
     return x.reshape(-1, *[1] * (other.ndim - 1))
 
 
-def _merge(stats: Stats, seen: Stats) -> Stats:
+def merge_stats(stats: Stats, seen: Stats) -> Stats:
     """Statistics with those of each candidate [P, ...] that are finite."""
     if not (stats and seen):
         return stats

@@ -185,8 +185,8 @@ def progress(cfg, iteration: Array) -> Array:
 
 @jax.custom_batching.custom_vmap
 def _longest(count: Array) -> Array:
-    """A trip count; under `vmap` the longest of all lanes, which is no batch: a loop whose lanes
-    end one by one would copy everything that it carries, the priorities of all rows too."""
+    """Trip count of a loop; under `vmap` the maximum over lanes, unbatched. With a batched count
+    the loop would copy all that it carries at every step, the priorities of all rows too."""
     return count
 
 
@@ -317,7 +317,7 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
 
 
 def _random_like(action: Array, env: E.Env, obs: Tree, key: Key) -> Array:
-    """Uniform over the action space, or what is legal of it, as policies speak of it."""
+    """Uniform draws from the action space, or what is legal of it, as policies speak of it."""
     if env.discrete:
         return random_discrete(key, action.shape, env.action_space.n, action_mask(obs))
     return jax.random.uniform(key, action.shape, action.dtype, -1, 1)

@@ -135,7 +135,7 @@ def change(cfg, tables: Tables, entry: tuple, error: Array) -> Change:
     return Change(entry, rate * error / same.sum(1, dtype=jnp.int32), n)
 
 
-def _write(tables: Tables, c: Change) -> Tables:
+def write(tables: Tables, c: Change) -> Tables:
     return Tables(tables.Q.at[c.entry].add(c.by), tables.visits.at[c.entry].set(c.visits))
 
 
@@ -149,7 +149,7 @@ def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
     # once, XLA would copy the whole table at every step, for what it reads again of the old one.
     def body(loop, key):
         tables, change, carry = loop
-        tables = _write(tables, change)
+        tables = write(tables, change)
         change, carry, metrics = one(tables, carry, key)
         return (tables, change, carry), metrics
 
@@ -158,4 +158,4 @@ def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
     keys = jax.random.split(key, cfg.num_steps)
     (tables, last, carry), metrics = jax.lax.scan(body, (tables, nothing, carry), keys)
     means = {name: m.mean() for name, m in metrics.items() if not name.startswith("episode/")}
-    return _write(tables, last), carry, merge_metrics(metrics) | means
+    return write(tables, last), carry, merge_metrics(metrics) | means

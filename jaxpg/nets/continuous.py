@@ -17,7 +17,7 @@ def actor(cfg, env: E.Env, outputs: int | None = None) -> Network:
     Reads the fields of `networks.torso`. Raises ValueError unless actions are
     a Box with finite bounds (bounds that are traced cannot be judged).
     """
-    size = dimensions(cfg, env)
+    size = action_size(cfg, env)
     outputs = size if outputs is None else outputs
     return ActorCritic(env.obs_shapes, outputs, 0, torso(cfg), cfg.kernel_init)
 
@@ -27,7 +27,7 @@ def deterministic(cfg, env: E.Env, actor_params: Tree, obs: Array) -> Array:
     return jnp.tanh(actor(cfg, env).apply(actor_params, obs, method="policy"))
 
 
-def dimensions(cfg, env: E.Env) -> int:
+def action_size(cfg, env: E.Env) -> int:
     """Number of dimensions of an action. Raises ValueError as `actor` does."""
     where, allowed = f"{label(type(cfg))} on {env.name}", "allowed is a Box with finite bounds"
     with jax.ensure_compile_time_eval():

@@ -24,7 +24,7 @@ from jaxpg.core.config import require
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets.initializers import orthogonal
 
-HEADS = 4  # of attention, where they divide its size
+ATTENTION_HEADS = 4  # where they divide the size of an attention
 
 
 def make(cfg) -> Callable[[], nn.Module]:
@@ -42,7 +42,7 @@ def make(cfg) -> Callable[[], nn.Module]:
 
 
 def unroll(cell: Callable, carry: Tree, x: Array, start: Array | None) -> Tree:
-    """The carries after each step of cell(carry, x) -> carry, in either way of the module's."""
+    """Carries after each step of cell(carry, x) -> carry, in either of the module's two ways."""
     if start is None:
         return cell(carry, x)
 
@@ -143,7 +143,7 @@ class Attention(nn.Module):
             carry = jnp.zeros((*lead, self.size), x.dtype), jnp.zeros(lead, x.dtype)
         window, there = carry = self.slide(carry, token, start)
 
-        heads = HEADS if self.size % HEADS == 0 else 1
+        heads = ATTENTION_HEADS if self.size % ATTENTION_HEADS == 0 else 1
         shape = self.size, heads, self.size // heads
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", (0,), (1, 2))
         query, keys, values = (self.param(n, init, shape) for n in ("query", "keys", "values"))

@@ -1,4 +1,4 @@
-"""Networks: torsos that turn an observation into features, and the actor-critic on top of them."""
+"""Networks: torsos that turn an observation into features."""
 
 import functools
 import math
@@ -176,14 +176,14 @@ def dropping(cfg, key: Any, use: int = 0) -> dict[str, Key]:
 
 
 def learning(net: Network, variables: Tree, *args, **kwargs) -> Tree:
-    """`net.apply` in an update: batch norm uses the mean and variance of this batch, where a plain
-    `apply`, of what acts and of targets, uses the running ones."""
+    """Applies a network in an update: batch norm uses the mean and variance of this batch, where a
+    plain `apply`, of what acts and of targets, uses the running ones."""
     return net.apply(variables, *args, mutable=[STATISTICS], **kwargs)[0]
 
 
 def running(net: Network, variables: Tree, *args, **kwargs) -> Tree:
-    """The variables, once batch norm's running statistics have seen a batch: 0.99 of what they
-    were and 0.01 of its mean and (biased) variance. Without batch norm, as they are."""
+    """Updates batch norm's running statistics with a batch: 0.99 of what they were and 0.01 of its
+    mean and (biased) variance. Without batch norm the variables stay as they are."""
     if STATISTICS not in variables:
         return variables
     _, new = net.apply(variables, *args, mutable=[STATISTICS], **kwargs)

@@ -104,7 +104,10 @@ def _features(net: nn.Module, obs: Tree) -> Array:
 
 
 def discrete_q(cfg, env: Env, dueling: bool = False) -> Network:
-    """Reads the fields of `networks.torso`, as all functions below; Q networks drop, V does not.
+    """Q network of discrete actions, as the config's torso fields say.
+
+    Like all functions below it reads the fields of `networks.torso`. Dropout is for Q networks, not
+    for V.
 
     Raises ValueError for an environment whose actions are not discrete.
     """

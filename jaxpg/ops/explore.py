@@ -38,7 +38,7 @@ class Perturbation(NamedTuple):
 
 
 def init_perturbation(params: Tree, num_envs: int) -> Perturbation:
-    """Nothing drawn yet."""
+    """Perturbation of which nothing is drawn yet."""
     zeros = jax.tree.map(lambda p: jnp.zeros((num_envs, *p.shape), p.dtype), params)
     return Perturbation(jnp.zeros(num_envs, bool), zeros)
 

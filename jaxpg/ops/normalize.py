@@ -40,7 +40,7 @@ class RunningStats(NamedTuple):
 
 
 def init_stats(example: Tree) -> RunningStats:
-    """No data yet, for values like `example` [*shape]."""
+    """Statistics without data yet, for values like `example` [*shape]."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, float), example)
     return RunningStats(jnp.zeros((), float), zeros, zeros)
 
@@ -109,7 +109,7 @@ class RewardScale(NamedTuple):
 
 
 def init_reward_scale(num_envs: int | tuple[int, ...]) -> RewardScale:
-    """No data yet, for so many environments, or an array of them of this shape."""
+    """Scale without data yet, for so many environments, or an array of them of this shape."""
     return RewardScale(init_stats(jnp.zeros(())), jnp.zeros(num_envs, float))
 
 

@@ -27,7 +27,7 @@ class Priorities(NamedTuple):
 
 
 def init(capacity: int) -> Priorities:
-    """No row can be drawn yet."""
+    """Priorities of an empty buffer: no row can be drawn yet."""
     sums, nodes = [], capacity
     while not sums or nodes > 1:
         nodes = -(-nodes // FANOUT)
@@ -47,14 +47,14 @@ def _write_leaves(priorities: Priorities, index: Array, value: Array) -> Priorit
 
 
 def add(priorities: Priorities, index: Array, alpha) -> Priorities:
-    """New rows at `index` [B]: each gets the largest priority so far, and so is soon seen."""
+    """Adds rows at `index` [B], each with the largest priority so far, so that it is soon seen."""
     return _write_leaves(priorities, index, jnp.full(index.shape, priorities.largest**alpha))
 
 
 def update(
     priorities: Priorities, index: Array, td_error: Array, alpha, mask: Array | bool = True
 ) -> Priorities:
-    """The rows at `index` [B] were learnt from, and their TD errors [B] are known; where `mask`
+    """Sets the priorities of the rows at `index` [B] by their TD errors [B]; where `mask`
     ([] or [B] bool) is false a row keeps its priority."""
     p = jnp.abs(td_error) + EPS
     old = priorities.sums[0][index // FANOUT, index % FANOUT]

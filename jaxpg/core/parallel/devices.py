@@ -59,13 +59,13 @@ def env_mesh(agent: Agent, cfg) -> Mesh:
 
 
 def mesh_context(mesh: Mesh | None):
-    """A context in which the hints speak of this mesh, if it is one for environments."""
+    """Sets the ambient mesh for `shard_axis`; does nothing for a mesh over seeds."""
     ours = mesh is not None and mesh.axis_names == ("env",)
     return jax.set_mesh(mesh) if ours else contextlib.nullcontext()
 
 
 def shard_axis(tree: Tree, axis: int) -> Tree:
-    """A hint to lay this axis over the ambient mesh, in leaves where the devices divide it."""
+    """Shards this axis over the ambient mesh, in leaves where the devices divide it."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.axis_names != ("env",) or mesh.size == 1:
         return tree
@@ -79,7 +79,7 @@ def shard_axis(tree: Tree, axis: int) -> Tree:
 
 
 def shardings_of(mesh: Mesh, state: Tree) -> Tree:
-    """The sharding of every leaf of a state: over "seed", or the environments over "env"."""
+    """Sharding of every leaf of a state: over "seed", or the environments over "env"."""
     if mesh.axis_names == ("seed",):
         return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec("seed")), state)
 
@@ -95,7 +95,7 @@ def shardings_of(mesh: Mesh, state: Tree) -> Tree:
 
 
 def put_on_mesh(mesh: Mesh | None, tree: Tree) -> Tree:
-    """Arrays of this host, as a run on the mesh begins with them."""
+    """Puts host arrays on the mesh, with the shardings that a run starts with."""
     if mesh is None:
         return tree
     shardings = shardings_of(mesh, tree)
@@ -106,7 +106,7 @@ def put_on_mesh(mesh: Mesh | None, tree: Tree) -> Tree:
 
 
 def constrain_to_mesh(mesh: Mesh | None, state: Tree) -> Tree:
-    """The state, inside a program, laid over the mesh as it was when it came in."""
+    """Constrains a state inside `jit` to the shardings it came in with, so that it keeps them."""
     if mesh is None or mesh.axis_names != ("env",):
         return state
     return jax.lax.with_sharding_constraint(state, shardings_of(mesh, state))

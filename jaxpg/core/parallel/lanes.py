@@ -69,7 +69,7 @@ def lanes(agent: Agent) -> Agent:
 
 
 def freeze_finished_lanes(before: Lanes, after: Lanes, metrics: Metrics) -> tuple[Lanes, Metrics]:
-    """Takes back a chunk of iterations from the lanes that are not active, or not finite after it.
+    """Reverts this chunk for lanes that have stopped or whose state is no longer finite.
 
     Leaves are [lanes, ...], metrics [lanes, chunk]: those of a lane that stands still are NaN, or 0
     where they count. Once a chunk and not at every step, for a state may hold a replay buffer.

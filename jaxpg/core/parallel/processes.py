@@ -92,7 +92,7 @@ def broadcast_from_main(f: Callable[[], Any]) -> Any:
 
 
 def any_process(*flags: bool) -> tuple[bool, ...]:
-    """Each flag as any of the processes has it."""
+    """Logical OR of each flag over all processes."""
     if jax.process_count() == 1:
         return flags
     from jax.experimental import multihost_utils
@@ -106,8 +106,8 @@ def _to_all(mesh: Mesh) -> Callable:
 
 
 def replicate(tree: Tree) -> Tree:
-    """The tree with the arrays that lie on several processes' devices on all of those, so that
-    every process can read them whole.
+    """Replicates arrays that are sharded over processes, so that every process can read them
+    whole. With one process it does nothing.
 
     Of several processes each waits here for its devices, before and after: on CPUs two programs
     that do not need each other may run in either order, and their collectives would mix.

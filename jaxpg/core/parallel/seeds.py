@@ -36,7 +36,7 @@ def split_batched_args(cfg, env, *shared: Tree) -> tuple[tuple, tuple]:
 
 
 def over_seeds(f: Callable, mesh: Mesh) -> Callable:
-    """f(*shared, *own) for every seed: call it as g(shared: tuple, *own), own leaves [seeds, ...].
+    """Vectorises f(*shared, *own) over seeds, as g(shared: tuple, *own), own leaves [seeds, ...].
 
     Each device runs its share of the seeds on its own: a `while_loop` on one never waits for
     another, which a sharding left to the compiler would make it do.

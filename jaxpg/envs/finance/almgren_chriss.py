@@ -233,7 +233,7 @@ def correlated(z: Array, correlation) -> Array:
 
 
 def variance(risks: Array, correlation) -> Array:
-    """Variance of the sum of [..., M] normal draws with these deviations, all equally correlated."""
+    """Variance of a sum of [..., M] normal draws with these deviations, all equally correlated."""
     together = jnp.square(risks.sum(-1))
     return (1 - correlation) * jnp.square(risks).sum(-1) + correlation * together
 

@@ -80,7 +80,7 @@ def performance_profile(scores, thresholds, *, diverged=None, **options) -> Esti
     """Performance profile: the share of runs above each of `thresholds` [k], with pointwise bands.
 
     value, low, high: [k]. The paper's run-score distribution: the mean over tasks of the share of
-    the task's runs. options: as for `interval`; raises what it raises.
+    the task's runs. options: those of `interval`; see its errors.
     """
     scores, thresholds = replace_diverged(scores, diverged), np.asarray(thresholds, float)
     if thresholds.ndim != 1 or not thresholds.size or not np.isfinite(thresholds).all():
@@ -94,7 +94,7 @@ def probability_of_improvement(x, y, *, diverged=None, **options) -> Estimate:
     """Probability P(X > Y) that a run of X beats one of Y on the same task, averaged over tasks.
 
     x: [tasks, runs], y: [tasks, runs of y]. Of each task it is Mann and Whitney's U over the number
-    of pairs; a tie counts half. options: as for `interval`; raises what it raises, and ValueError
+    of pairs; a tie counts half. options: those of `interval`; see its errors; ValueError too
     for different numbers of tasks.
     """
     x, y = replace_diverged(x, diverged, "x"), replace_diverged(y, diverged, "y")
@@ -131,7 +131,7 @@ def sample_efficiency(steps, **options) -> Reached:
 
     The median's interval is the bootstrap's, of ranks, for which inf is just the last; an end that
     falls between two runs is moved out to the next. The share's is Wilson's. options: as for
-    `interval`, without diverged; raises what it raises.
+    `interval`, without diverged; see its errors.
     """
     steps = np.sort(np.asarray(steps, float))
     if steps.ndim != 1 or not steps.size or np.isnan(steps).any():

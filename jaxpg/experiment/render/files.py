@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-COLOURS = 64  # of a GIF
+GIF_COLOURS = 64
 
 
 def write_gif(path: Path, pictures: Any, seconds: list[float]) -> None:
@@ -21,7 +21,7 @@ def write_gif(path: Path, pictures: Any, seconds: list[float]) -> None:
     for i, picture in enumerate(some):
         strip.paste(picture, (0, i * picture.height))
     # One palette for all: colours of its own would make a picture flicker against the next.
-    palette = strip.quantize(COLOURS, dither=Image.Dither.NONE)
+    palette = strip.quantize(GIF_COLOURS, dither=Image.Dither.NONE)
     # Areas of one colour keep it exactly, which else is mixed with those of edges. No other entry
     # may be within 8 of it: Pillow, which looks from the corners of boxes of 4, could take that.
     entries = np.reshape(palette.getpalette() or [], (-1, 3))
