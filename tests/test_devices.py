@@ -34,7 +34,7 @@ import json, sys
 import jax, numpy as np
 import jaxpg
 jaxpg.use_all_cores(2)
-from jaxpg.core import plan as plans
+from jaxpg.core.plan import begin_run, run_chunk
 from jaxpg.core.parallel.devices import mesh_context, put_on_mesh, run_mesh
 from tests.test_devices import PPO, RUN, SAC, apart, whole_run
 
@@ -53,8 +53,8 @@ for name, env, settings in (("ppo", "CartPole-v1", PPO), ("sac", "Pendulum-v1", 
     cfg = agent.Config(**settings, learning_rate_schedule="constant", total_steps=1e3)
     mesh = run_mesh(agent, cfg, jax.random.key(0), True)
     with mesh_context(mesh):
-        state = plans.begin_run(agent, cfg, env, put_on_mesh(mesh, jax.random.key(0)), mesh)
-        program = plans.run_chunk.lower(agent, cfg, env, state, np.int32(5), 5, mesh).compile()
+        state = begin_run(agent, cfg, env, put_on_mesh(mesh, jax.random.key(0)), mesh)
+        program = run_chunk.lower(agent, cfg, env, state, np.int32(5), 5, mesh).compile()
     found[name + " hlo"] = program.as_text()
 print(json.dumps(found))
 """

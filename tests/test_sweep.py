@@ -17,9 +17,9 @@ import pytest
 
 import jaxpg
 from jaxpg import sweep
-from jaxpg.core import plan as plans
 from jaxpg.core.config import to_dict
 from jaxpg.core.parallel.lanes import ACTIVE, lanes, stack
+from jaxpg.core.plan import device_bytes, plan_run
 from jaxpg.envs import registry
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
@@ -316,7 +316,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     planned = tables.open_sweep(tmp_path, jaxpg.ppo, cfg, env, jax.random.key(0), whole.about)
     planned.out.mkdir(exist_ok=True)
     _, agent, cfgs, envs, keys = planned.part(0)
-    need = plans.device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
+    need = device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
     limit = int(need * 0.6)
     cut = go(cfg, env, every, out=tmp_path / "cut", log=said.append, memory=limit)
     parts = len(cut.about["parts"])
@@ -324,7 +324,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     assert "4 configs x 2 seeds, 1 part of 8, " in said[0]
     assert f"4 configs x 2 seeds, {parts} parts of {8 // parts}, " in said[1]
     _, agent, cfgs, envs, keys = tables.open_folder(tmp_path / "cut").part(0)
-    need = plans.device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
+    need = device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
     assert need <= limit, "by what XLA says of the program that was run"
     assert len(cut.scores) == len(whole.scores) == 8
 
@@ -544,7 +544,7 @@ def test_lanes_hold_every_agent(agent, tiny):
     cfgs, envs = stack([(cfg, short_env(agent, tiny))] * 2)
     held = lanes(agent)
     keys = jax.random.split(jax.random.key(0))
-    plans.plan_run(agent, cfgs, envs, keys, total_steps=100)
+    plan_run(agent, cfgs, envs, keys, total_steps=100)
     state = jax.eval_shape(jax.vmap(held.init), cfgs, envs, keys)
     after, metrics = jax.eval_shape(jax.vmap(held.step), cfgs, envs, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)

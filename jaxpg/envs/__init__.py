@@ -1,3 +1,9 @@
-"""Environments: by name (`registry`), jaxpg's own, and adapters of other protocols."""
+"""Environments: by name, and jaxpg's own.
+
+registry.py  environments by name: `jaxpg.make`
+tabular.py   small discrete ones whose model is known exactly
+partial.py   environments of which an agent sees a part only
+finance      portfolios, and the liquidation of a position
+"""
 
 from jaxpg.core import gymnax_import  # noqa: F401  before any other import of gymnax

@@ -14,8 +14,7 @@ from jaxpg.core import env as E
 from jaxpg.core.config import validate
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
-from jaxpg.loops import fit_value as critics
-from jaxpg.loops import policies
+from jaxpg.loops import fit_value, policies
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae
@@ -42,7 +41,7 @@ class Batch(NamedTuple):
 
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
-    critics.check(cfg)
+    fit_value.check(cfg)
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
     net, _ = actor_critic(cfg, env)
     critic = net.init(k_critic, env.example_obs, method="value")
@@ -89,7 +88,7 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
     batch = Batch(obs, draw, advantage)
     actor, info = improve(state.actor, cfg, env, batch, k_policy)
     flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
-    critic, critic_opt, l_value = critics.fit(
+    critic, critic_opt, l_value = fit_value.fit(
         value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg
     )
     explained = losses.explained_variance(value, target)

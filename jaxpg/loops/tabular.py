@@ -139,8 +139,8 @@ def write(tables: Tables, c: Change) -> Tables:
     return Tables(tables.Q.at[c.entry].add(c.by), tables.visits.at[c.entry].set(c.visits))
 
 
-def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
-    """`num_steps` times one(tables, carry, key) -> Change, carry, metrics.
+def interact(cfg, step: Callable, tables: Tables, carry: Tree, key: Key):
+    """Runs `num_steps` times step(tables, carry, key) -> Change, carry, metrics.
 
     Returns the tables, the carry and the metrics: those of the episodes merged, others averaged.
     """
@@ -150,7 +150,7 @@ def interact(cfg, one: Callable, tables: Tables, carry: Tree, key: Key):
     def body(loop, key):
         tables, change, carry = loop
         tables = write(tables, change)
-        change, carry, metrics = one(tables, carry, key)
+        change, carry, metrics = step(tables, carry, key)
         return (tables, change, carry), metrics
 
     somewhere = (jnp.zeros(cfg.num_envs, jnp.int32),) * tables.Q.ndim

@@ -1,1 +1,5 @@
-"""Buffers of past transitions: `uniform` and `prioritized` sampling."""
+"""Buffers of past transitions.
+
+uniform.py      a ring buffer, sampled uniformly
+prioritized.py  priorities of its rows, and sampling by them
+"""

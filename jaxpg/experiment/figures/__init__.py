@@ -1,4 +1,12 @@
-"""Pictures of runs, sweeps and comparisons: `jaxpg.pictures`."""
+"""Pictures of runs, sweeps and comparisons: `jaxpg.pictures`.
+
+runs.py            the four-panel report of one run
+actions.py         what a policy does over whole episodes
+learning_curve.py  learning curves, which a run folder draws by itself
+risk.py            how gains are spread, and their measures
+sweeps             figures of sweeps and comparisons
+style.py           fonts, colours and files of all of them
+"""
 
 from jaxpg.experiment.figures.actions import action_distribution, play
 from jaxpg.experiment.figures.runs import training_report

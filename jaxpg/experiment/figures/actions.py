@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg.core import episodes as E
-from jaxpg.core import spaces
+from jaxpg.core import episodes, spaces
 from jaxpg.core.run import Result
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.run import measured
@@ -41,7 +40,7 @@ def play(run: str | Path | Result | MeasuredRun) -> Played:
     for kind, greedy in (("greedy", True), ("sampled", False)):
         key = jax.random.fold_in(jax.random.key(0), _REPORT + greedy)
         key = jax.random.split(key, seeds) if seeds else key
-        found = E.actions(agent, cfg, env, state, key, EPISODES, greedy, steps)
+        found = episodes.actions(agent, cfg, env, state, key, EPISODES, greedy, steps)
         action, mask = (x if seeds else x[None] for x in map(np.asarray, found))
         action = action.reshape(*mask.shape, -1)  # [seeds, T, episodes, dimensions]
         lengths[kind] = mask.sum(1).ravel()

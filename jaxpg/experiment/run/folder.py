@@ -19,12 +19,12 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core import plan as plans
 from jaxpg.core import run as loop
 from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
+from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.run import Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
@@ -84,7 +84,7 @@ def run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
             data_parallel=asked.data_parallel,
         )  # fmt: skip
-    plan = plans.plan_run(
+    plan = plan_run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
@@ -154,7 +154,7 @@ def resume(
     if before and complete:
         return before
     asked = this.record
-    plan = plans.plan_run(
+    plan = plan_run(
         *this[1:5], total_steps=asked["total_steps"], chunk=asked["chunk"],
         data_parallel=asked.get("data_parallel", False),
     )  # fmt: skip
@@ -220,7 +220,7 @@ def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict
 
 def _train(
     this: RunFolder,
-    plan: plans.Plan,
+    plan: Plan,
     callbacks: Callbacks,
     before: Result | None,
     draw: Callable[[Path], None] | None,

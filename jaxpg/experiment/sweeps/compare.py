@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxpg import agents, presets
-from jaxpg.core import plan as plans
 from jaxpg.core.config import to_dict
+from jaxpg.core.plan import plan_run
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
@@ -52,7 +52,7 @@ def compare(
     for point in points:
         agent, env = agents.get(point["agent"]), registry.make(point["env"])
         cfg = presets.preset(agent, point["env"])
-        plans.plan_run(agent, cfg, env, key, total_steps=total_steps)
+        plan_run(agent, cfg, env, key, total_steps=total_steps)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
     about = {
         "kind": "comparison",

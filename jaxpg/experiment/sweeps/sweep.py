@@ -32,9 +32,9 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core import plan as plans
 from jaxpg.core.config import plain, require_integer
 from jaxpg.core.parallel.lanes import stack
+from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
 from jaxpg.core.run import Callbacks
 from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, C, Key
@@ -151,7 +151,7 @@ def check_points(
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
         ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
         for i in sorted(group[end] for end in ends):
-            plans.plan_run(agent, *pairs[i], key, total_steps=total_steps)
+            plan_run(agent, *pairs[i], key, total_steps=total_steps)
 
 
 def plan_parts(
@@ -204,7 +204,7 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
         keys = this.keys[np.arange(width) % seeds]
-        need = plans.device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
+        need = device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
@@ -232,7 +232,7 @@ def train_parts(
 ) -> SweepFolder:
     """Trains the parts that are not over, and records how it went.
 
-    share: of the sweep that is planned, see `display`.
+    share: of the sweep that is planned, see `progress.display`.
     """
     record, asked = dict(this.record), ("evaluations", "episodes", "target")
     settings = run_folder.Settings(**{name: record[name] for name in asked})
@@ -282,7 +282,7 @@ def count_compilations():
     found = []
 
     def listen(event: str, duration_secs: float, **about: Any) -> None:
-        ours = about.get("fun_name") == plans.CHUNK_PROGRAM
+        ours = about.get("fun_name") == CHUNK_PROGRAM
         if ours and event.endswith("backend_compile_duration"):
             found.append(duration_secs)
 

@@ -4,7 +4,13 @@ A distribution is built and consumed inside one function; only arrays leave it. 
 learnt through its `draw`, the sample before it is squashed and stretched to the space: that keeps
 densities exact at saturation, where the way back from the action would be infinite.
 
-The heads are in `heads_*.py`, as functions of sizes alone; here they meet the action space.
+The files have the heads as functions of sizes alone; here they meet the action space.
+
+base.py        the functions that every head gives, and points to take expectations over
+discrete.py    categorical, several of them, bits
+continuous.py  Gaussian, beta, a point mass
+mixture.py     several Gaussians
+flow.py        a normalising flow
 """
 
 from jaxpg.core import env as E
