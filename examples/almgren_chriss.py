@@ -21,7 +21,6 @@ from jaxpg.core.episodes import actions
 from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
-from jaxpg.experiment import sweeps as sweep
 from jaxpg.experiment.analysis import risk
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.risk import draw_risk
@@ -43,7 +42,7 @@ def train(name: str, seeds: int) -> tuple[list, float]:
     """[aversion][seed] of (agent, cfg, state), and the seconds it took, compilation included."""
     agent, (fields, total) = jaxpg.agents.get(name), CONFIGS[name]
     points = [{"env.risk_aversion": x} for x in AVERSIONS for _ in range(seeds)]
-    cfgs, envs = sweep.batch(agent.Config(**fields), jaxpg.make(NAME), points)
+    cfgs, envs = jaxpg.sweep.batch(agent.Config(**fields), jaxpg.make(NAME), points)
     keys = jnp.tile(jax.random.split(jax.random.key(0), seeds), len(AVERSIONS))
     begun = time.perf_counter()
     lanes = jax.jit(jax.vmap(lambda *own: jaxpg.train(agent, *own, total)[0]))

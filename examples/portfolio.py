@@ -21,7 +21,6 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import portfolio as pf
-from jaxpg.experiment import sweeps as sweep
 from jaxpg.experiment.analysis import risk
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.risk import draw_risk
@@ -43,7 +42,7 @@ TOTAL = 60 * 32 * 1024 * STEPS
 def learn(env, points: list, seeds: int) -> list[list]:
     """[point][seed] of (env, cfg, state), all in one program."""
     every = [point for point in points for _ in range(seeds)]
-    cfgs, envs = sweep.batch(CFG, env, every)
+    cfgs, envs = jaxpg.sweep.batch(CFG, env, every)
     keys = jnp.tile(jax.random.split(jax.random.key(0), seeds), len(points))
     train = jax.jit(jax.vmap(lambda *own: jaxpg.train(jaxpg.cem, *own, TOTAL)[0]))
     found = envs, cfgs, train(cfgs, envs, keys)

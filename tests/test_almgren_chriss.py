@@ -15,7 +15,6 @@ from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
 from jaxpg.envs.registry import to_dict, with_params
-from jaxpg.experiment import sweeps as sweep
 
 NAME, PATHS = "AlmgrenChriss-jaxpg", 100_000
 
@@ -366,7 +365,7 @@ def test_schedules_as_policies_reach_their_utility(case):
 def test_parameters_are_leaves():
     """One program for many markets, and for a policy with a risk aversion of its own."""
     points = [{f"env.{k}": v for k, v in SETS[c].items()} for c in ("random 1", "random 2")]
-    cfg, env = sweep.batch(eb.Config(risk_aversion=1e-7), make(price_noise=0.0), points)
+    cfg, env = jaxpg.sweep.batch(eb.Config(risk_aversion=1e-7), make(price_noise=0.0), points)
 
     def play(cfg, env):
         return jaxpg.evaluate(eb.almgren_chriss, cfg, env, (), jax.random.key(0), episodes=2)
@@ -384,7 +383,7 @@ def test_cem_finds_the_best_utility_for_four_risk_aversions_in_one_program():
     cfg = jaxpg.cem.Config(population=32, elites=6, episodes=64, num_steps=5, hidden=(8,))
     with jax.enable_x64(False):
         points = [{"env.risk_aversion": x} for x in aversions]
-        cfgs, envs = sweep.batch(cfg, make(), points)
+        cfgs, envs = jaxpg.sweep.batch(cfg, make(), points)
         train = jax.vmap(lambda *own: jaxpg.train(jaxpg.cem, *own, total)[0])
         states = jax.jit(train)(cfgs, envs, jax.random.split(jax.random.key(0), 4))
         for i, x in enumerate(aversions):

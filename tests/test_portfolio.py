@@ -14,7 +14,6 @@ from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs import registry
 from jaxpg.envs.finance import portfolio as pf
-from jaxpg.experiment import sweeps as sweep
 
 NAME = "Portfolio-jaxpg"
 TWO = {"assets": 2, "drift": [0.08, 0.05], "volatility": [0.25, 0.2], "correlation": 0.3}
@@ -244,7 +243,7 @@ SEARCH = {"population": 32, "elites": 8, "episodes": 512, "num_steps": STEPS}
 
 def learnt(env, points, iterations):
     """For each point: its environment, and the transitions of the policy that CEM found."""
-    cfgs, envs = sweep.batch(jaxpg.cem.Config(**SEARCH), env, points)
+    cfgs, envs = jaxpg.sweep.batch(jaxpg.cem.Config(**SEARCH), env, points)
     total = iterations * 32 * 512 * STEPS
     train = jax.vmap(lambda *own: jaxpg.train(jaxpg.cem, *own, total)[0])
     states = jax.jit(train)(cfgs, envs, jax.random.split(jax.random.key(0), len(points)))

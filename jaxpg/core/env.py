@@ -155,8 +155,8 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
 
     Raises ValueError for signals that the core names and does not have.
     """
-    said = signals.shapes(env.core, env.params)
-    sums = {name: jnp.zeros(num_envs, float) for name, x in said.items() if x.shape == ()}
+    shapes = signals.shapes(env.core, env.params)
+    sums = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
     obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
     zeros = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
@@ -190,13 +190,13 @@ def _step(
     if fresh:
         obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
     reward, next_obs = reward.astype(float), _observe(env, info["final_observation"], info)
-    said = {name: info[name].astype(float) for name in getattr(env.core, "signals", ())}
-    t = Transition(state.obs, action, reward, terminated, truncated, next_obs, said)
+    values = {name: info[name].astype(float) for name in getattr(env.core, "signals", ())}
+    t = Transition(state.obs, action, reward, terminated, truncated, next_obs, values)
     if "action_mask" in info:  # of an episode's first state nothing is known
         info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
     episode_return = (state.episode_return + reward) * going
     length = (state.episode_length + 1) * going
-    sums = {name: (x + said[name]) * going for name, x in state.episode_signals.items()}
+    sums = {name: (x + values[name]) * going for name, x in state.episode_signals.items()}
     return EnvState(inner, _observe(env, obs, info), episode_return, length, sums), t
 
 

@@ -9,8 +9,8 @@ def ended_episodes(state: EnvState, t: Transition) -> dict[str, Array]:
     """Sums over the episodes that end with a step [N, ...] from `state`: `return`, `length`, every
     scalar signal, and `count`, how many they are."""
     ended = t.terminated | t.truncated
-    said = {k: ((x + t.signals[k]) * ended).sum() for k, x in state.episode_signals.items()}
-    return said | {
+    sums = {k: ((x + t.signals[k]) * ended).sum() for k, x in state.episode_signals.items()}
+    return sums | {
         "return": ((state.episode_return + t.reward) * ended).sum(),
         "length": ((state.episode_length + 1) * ended).sum(dtype=jnp.int32),
         "count": ended.sum(dtype=jnp.int32),

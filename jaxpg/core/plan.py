@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     key: Key
     num_iters: int
     chunk: int  # iterations between callbacks
-    mesh: Mesh | None  # what the run is laid over
+    mesh: Mesh | None  # over seeds or environments; None for one device
 
 
 def plan_run(

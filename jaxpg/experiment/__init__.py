@@ -10,6 +10,6 @@ figures      pictures of results: `jaxpg.pictures`
 report       one HTML page of results: `jaxpg.report`
 render       videos of episodes: `jaxpg.render`
 export       policies as files: `jaxpg.Policy`, ONNX
-jobs.py      several processes on one machine: `jaxpg.fan_out`
+jobs.py      experiments as jobs, on a cluster or here: `jaxpg.fan_out`
 files.py, extras.py, text.py  atomic writes, optional packages, numbers as text
 """

@@ -67,12 +67,12 @@ class View:
         return obs[params.player], (state, obs), reward, terminated, truncated, own
 
     def action_space(self, params: Params):
-        whole = self.game.action_space(params.game)
-        return spaces.Box(whole.low, whole.high, whole.shape[1:])
+        space = self.game.action_space(params.game)
+        return spaces.Box(space.low, space.high, space.shape[1:])
 
     def observation_space(self, params: Params):
-        whole = self.game.observation_space(params.game)
-        return spaces.Box(whole.low, whole.high, whole.shape[1:])
+        space = self.game.observation_space(params.game)
+        return spaces.Box(space.low, space.high, space.shape[1:])
 
 
 def each(agent: Agent, cfg, view: Env, policies: Tree, obs: Array, key: Key, greedy: bool) -> Array:
@@ -111,9 +111,9 @@ def independent(agent: Agent) -> Agent:
 
         players = jnp.arange(env.core.players, dtype=jnp.int32)
         states, metrics = jax.vmap(one)(players, states)
-        whole = {k: jnp.issubdtype(m.dtype, jnp.integer) for k, m in metrics.items()}
+        counts = {k: jnp.issubdtype(m.dtype, jnp.integer) for k, m in metrics.items()}
         return states, {
-            k: m.sum(dtype=m.dtype) if whole[k] else m.mean() for k, m in metrics.items()
+            k: m.sum(dtype=m.dtype) if counts[k] else m.mean() for k, m in metrics.items()
         }
 
     def act(cfg, env: Env, states: Tree, obs, carry, key: Key, greedy: bool):

@@ -127,9 +127,9 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     shape, dtype = ((), jnp.int32) if env.discrete else ((E.action_size(env),), float)
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     remembered = jax.tree.map(lambda x: x[0], carry) if _remembers(cfg) else ()
-    said = signals.shapes(env.core, env.params)
-    said = {name: jnp.zeros(x.shape, x.dtype) for name, x in said.items()}
-    row = Row(obs, action, reward, no, no, obs, said, remembered)
+    shapes = signals.shapes(env.core, env.params)
+    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+    row = Row(obs, action, reward, no, no, obs, zeros, remembered)
     buffer = uniform.init(row, cfg.buffer_size)
     return Replay(
         state,
@@ -289,9 +289,9 @@ def sample(
         lambda reward: normalize.divide_reward(scale, reward),
     )  # fmt: skip
     data = buffer.data
-    obs, action, said = jax.tree.map(lambda x: x[index], (data.obs, data.action, data.signals))
+    obs, action, values = jax.tree.map(lambda x: x[index], (data.obs, data.action, data.signals))
     obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
-    return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight, said), 0)
+    return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight, values), 0)
 
 
 def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tuple[Array, Batch]:

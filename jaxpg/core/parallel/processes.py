@@ -116,8 +116,8 @@ def replicate(tree: Tree) -> Tree:
         return tree
 
     def leaf(x):
-        apart = isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
-        sharding: Any = x.sharding if apart else None  # of arrays like these, a NamedSharding
-        return jax.block_until_ready(_to_all(sharding.mesh)(x)) if apart else x
+        sharded = isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
+        sharding: Any = x.sharding if sharded else None  # of arrays like these, a NamedSharding
+        return jax.block_until_ready(_to_all(sharding.mesh)(x)) if sharded else x
 
     return jax.tree.map(leaf, jax.block_until_ready(tree))
