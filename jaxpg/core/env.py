@@ -224,7 +224,7 @@ def _without_reset(core, key: Key, state: Tree, action: Array, params):
 
 
 def _where(mask: Array, x: Array, y: Array) -> Array:
-    """x or y [N, ...] by the mask [N]."""
+    """Selects x or y [N, ...] by the mask [N]."""
     return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
 

@@ -7,7 +7,7 @@ import types
 
 
 class _Later(types.ModuleType):
-    """A module until it is looked into. (`importlib.util.LazyLoader` loads at the next import.)"""
+    """Stand-in for a module until it is looked into (`LazyLoader` loads at the next import)."""
 
     def __getattr__(self, name: str):
         if name.startswith("__") and name not in ("__path__", "__all__"):

@@ -1,4 +1,4 @@
-"""Random numbers of JAX, the same to the bit, compiled for a CPU in another way.
+"""Random numbers of JAX, equal to the bit, with a fast lowering for CPUs.
 
 Threefry, Salmon et al. (2011), is twenty rounds of addition, rotation and exclusive or. For a CPU
 JAX writes them as a loop of five trips, some eighty small operations. Written out they are one:
@@ -40,7 +40,7 @@ def threefry(key_1: Array, key_2: Array, x: Array, y: Array) -> tuple[Array, Arr
 
 @jax.jit
 def _packed(*words: Array) -> Array:
-    """The two words as one [...] uint64."""
+    """Packs two words into one [...] uint64."""
     shape = lax.broadcast_shapes(*(x.shape for x in words))
     rank = len(shape)
     wide = (lax.broadcast_in_dim(x, shape, range(rank - x.ndim, rank)) for x in words)

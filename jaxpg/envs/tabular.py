@@ -25,7 +25,7 @@ CLIFF = "............/............/............/SCCCCCCCCCCG"  # example 6.6
 
 
 class Model(NamedTuple):
-    """Rows of terminal states are zero in P and R: nothing follows."""
+    """Model of a finite MDP. Rows of terminal states are zero in P and R: nothing follows."""
 
     P: Array  # [S, A, S] probability of each successor
     R: Array  # [S, A] expected reward

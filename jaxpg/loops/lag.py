@@ -7,8 +7,8 @@ from jaxpg.core.types import Tree
 
 
 def begin(params: Tree, lag: int) -> Tree:
-    """The last `lag` versions, oldest first, leaves [lag, ...]: at the start all are the first
-    one. () without a lag."""
+    """History of the last `lag` versions, oldest first, leaves [lag, ...]: at the start all are
+    the first one. () without a lag."""
     return jax.tree.map(lambda p: jnp.stack([p] * lag), params) if lag else ()
 
 

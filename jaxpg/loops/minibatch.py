@@ -53,7 +53,7 @@ def epochs(
     size = jax.tree.leaves(batch)[0].shape[axis]
 
     def cut(x, order):
-        """[.., B, ...] -> [minibatches, .., B / minibatches, ...]"""
+        """Cuts a batch: [.., B, ...] -> [minibatches, .., B / minibatches, ...]"""
         lead, rest = x.shape[:axis], x.shape[axis + 1 :]
         x = x.take(order, axis).reshape(*lead, minibatches, size // minibatches, *rest)
         return jnp.moveaxis(x, axis, 0)

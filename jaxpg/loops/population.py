@@ -249,12 +249,12 @@ def _live(shared: tuple, own: tuple) -> Lives:
 
 
 def _beside(x: Array, other: Array) -> Array:
-    """x [P] in a shape that broadcasts over the other's [P, ...]."""
+    """Reshapes x [P] to broadcast over the other's [P, ...]."""
     return x.reshape(-1, *[1] * (other.ndim - 1))
 
 
 def merge_stats(stats: Stats, seen: Stats) -> Stats:
-    """Statistics with those of each candidate [P, ...] that are finite."""
+    """Merges statistics with those of each candidate [P, ...] that are finite."""
     if not (stats and seen):
         return stats
     moments = zip(jax.tree.leaves(seen.mean), jax.tree.leaves(seen.m2), strict=True)

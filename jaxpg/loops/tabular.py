@@ -29,7 +29,7 @@ class Tables(NamedTuple):
 
 
 def num_states(cfg, env: E.Env) -> int:
-    """The rows of a table. Reads the fields `bins, low, high`.
+    """Number of rows of a table. Reads the fields `bins, low, high`.
 
     Raises ValueError for actions that are not discrete, and for bins that do not fit the
     observation.

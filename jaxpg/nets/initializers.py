@@ -26,7 +26,7 @@ def orthogonal(scale: float = 1.0):
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"))
 def _orthonormal(key: Key, shape: tuple[int, int], dtype) -> Array:
-    """A jit of its own, because flax traces an initialiser again in every `apply`."""
+    """Orthonormal matrix, in a jit of its own: flax traces initialisers again in every `apply`."""
     rows, cols = shape
     x = jax.random.normal(key, (max(shape), min(shape)), dtype)
     if min(shape) == 1:

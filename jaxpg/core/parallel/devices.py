@@ -40,7 +40,7 @@ def run_mesh(agent: Agent, cfg, key: Key, data_parallel: bool) -> Mesh | None:
 
 
 def env_mesh(agent: Agent, cfg) -> Mesh:
-    """All devices, as a mesh for the environments of a run.
+    """Mesh of all devices, for the environments of a run.
 
     Raises ValueError if the agent has no `num_envs`, or it is no multiple of the devices' number.
     """

@@ -44,7 +44,10 @@ OF_EACH = "shares", "price", "volatility", "fixed_cost", "permanent_impact", "te
 
 @struct.dataclass
 class Params:
-    """The paper's example. With several assets, a number for all of them or an array [assets]."""
+    """Parameters, by default the paper's example.
+
+    With several assets, a number for all of them or an array [assets].
+    """
 
     shares: float = 1e6  # X
     price: float = 50.0  # S_0, dollars

@@ -57,7 +57,10 @@ OF_EACH = "drift", "volatility"
 
 @struct.dataclass
 class Params:
-    """A year's. With several assets, a number for all of them or an array [assets]."""
+    """Parameters of a market, per year.
+
+    With several assets, a number for all of them or an array [assets].
+    """
 
     drift: float = 0.08  # mu
     volatility: float = 0.2  # sigma
