@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How much is measured: `--quick` makes all of it small."""
+    """Size of the measurements: `--quick` makes all of it small."""
 
     rounds: int
     steps: int = 977 * EVERY
@@ -72,7 +72,7 @@ def fastest(runs: dict[str, list[dict]]) -> str | None:
 
 
 def not_below(ours: list[float], theirs: list[float]) -> bool:
-    """Whether a mean is no lower than another but for chance: two standard errors."""
+    """True if a mean is no lower than another but for chance: two standard errors."""
     errors = [statistics.variance(x) / len(x) if len(x) > 1 else 0.0 for x in (ours, theirs)]
     return statistics.mean(ours) >= statistics.mean(theirs) - 2 * math.sqrt(sum(errors))
 
@@ -167,7 +167,7 @@ def two_processes() -> Line:
 
 
 def _tests(file: str, what: str, bar: str) -> Line:
-    """Whether a file of the test suite, which says so to the digit, passes."""
+    """Runs a file of the test suite, which says so to the digit; true if it passes."""
     try:
         out = fresh([sys.executable, "-m", "pytest", f"tests/{file}"], 900, cwd=ROOT)
     except Failed as error:

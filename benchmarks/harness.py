@@ -1,4 +1,4 @@
-"""What the benchmarks share: fresh processes that cannot hang, medians, tables, the machine.
+"""Shared parts of the benchmarks: fresh processes that cannot hang, medians, tables, the machine.
 
 Imports nothing but the standard library and rich, so that a driver stays small beside what it
 measures; `peer_programs.py` runs in interpreters without jaxpg and imports only `peak_memory`.
@@ -116,7 +116,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], tex
 
 
 def machine() -> dict:
-    """What the figures were measured on."""
+    """Machine that the figures were measured on, in words."""
     from importlib.metadata import PackageNotFoundError, version
 
     info = Path("/proc/cpuinfo")

@@ -41,7 +41,7 @@ KNOWN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxpg"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """How a command is told where the peers are."""
+    """Options that tell a command where the peers are."""
     for name in PEERS:
         if name in CHECKOUTS:
             parser.add_argument(f"--{name}", metavar="CHECKOUT", help="its repository")

@@ -48,7 +48,7 @@ def jaxpg_generation(devices: int, slice_size: int | None):
 
 
 def evosax_generation():
-    """The same of evosax, with what it calls the same things."""
+    """Generation of evosax, with what it calls the same things."""
     import jax
     import optax
     from evosax.algorithms import Open_ES

@@ -33,7 +33,7 @@ def example(rows: tuple[int, ...]) -> Transition:
 
 
 def ours(capacity: int, weighed: bool) -> tuple:
-    """What is carried, and one round of (carried, key) -> carried, a number that needs all."""
+    """State that is carried, and a round of (carried, key) -> carried, a number that needs all."""
     tree = prioritized.init(capacity) if weighed else ()
 
     def one(carried, key):

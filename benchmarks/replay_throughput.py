@@ -115,7 +115,7 @@ def jaxpg_program(work: Work):
 
 
 def rejax_program(work: Work):
-    """The same of rejax, with what it calls the same things."""
+    """Program of rejax, with what it calls the same things."""
     import rejax
     from rejax.evaluate import evaluate
 

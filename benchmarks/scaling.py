@@ -74,7 +74,7 @@ def compare(what: str, size: int, devices: int, steps: int, rounds: int) -> dict
 
 
 def bar(row: dict) -> str:
-    """Whether 16 seeds over all devices take at most 60 % of the time on one."""
+    """True if 16 seeds over all devices take at most 60 % of the time on one."""
     ratio = row["time ratio"]
     return f"16 seeds: {ratio:.2f} of the time {'pass' if ratio <= BAR else 'shortfall'} (<= {BAR})"
 

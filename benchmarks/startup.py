@@ -126,7 +126,7 @@ def _again(rounds: int, seeds: int, total_steps: int) -> dict:
 
 
 def _first() -> dict:
-    """As a user's script does it: the cache of the command, in its folder."""
+    """First run as a user's script does it: the cache of the command, in its folder."""
     import distrax  # noqa: F401
     import flax  # noqa: F401
     import gymnax  # noqa: F401

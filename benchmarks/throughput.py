@@ -142,7 +142,7 @@ def _timed(run, shared, state, seconds, cfg, per_iter) -> tuple[float, float]:
 
 
 def _counts(state) -> list[int]:
-    """How many steps every optimiser in a state has made, a number for each (of the first seed)."""
+    """Number of steps that every optimiser in a state has made, for each (of the first seed)."""
     import jax
     import numpy as np
 
@@ -152,7 +152,7 @@ def _counts(state) -> list[int]:
 
 
 def rows(args: argparse.Namespace) -> list[tuple[str, str, int | None, int]]:
-    """What to measure: (agent, environment, num_envs or None for its own, seeds)."""
+    """Rows to measure: (agent, environment, num_envs or None for its own, seeds)."""
     from importlib.util import find_spec
 
     from jaxpg import agents, presets

@@ -53,7 +53,7 @@ def train(name: str, seeds: int) -> tuple[list, float]:
 
 
 def schedule(env, agent, cfg, state) -> np.ndarray:
-    """What a greedy policy holds, [N + 1, 1] shares: it sees no prices, so it is a schedule."""
+    """Holdings under a greedy policy, [N + 1, 1] shares: it sees no prices, so it is a schedule."""
     sold, _ = actions(agent, cfg, env, state, jax.random.key(0), 1, True, env.params.num_trades)
     left = np.cumprod(1 - np.clip(np.asarray(sold[:, 0]), 0, 1), axis=0)
     left[-1] = 0

@@ -28,7 +28,7 @@ ENV, WELL, WINDOW = "CartPole-v1", 400, 50  # a return of so much, over so many 
 
 
 def row(result: Result, greedy: np.ndarray) -> list[str]:
-    """What one agent did; greedy: [seeds, episodes] final returns."""
+    """Table row of one agent; greedy: [seeds, episodes] final returns."""
     returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
     well = np.flatnonzero(moving_mean(returns, counts, WINDOW).mean(0) >= WELL)
     steps = result.agent.steps_per_iter(result.cfg)

@@ -68,7 +68,7 @@ def weights(env, cfg, state) -> np.ndarray:
 
 
 def traded(env, cfg, state) -> float:
-    """What is bought and sold in a period, as a share of wealth; the first purchase left out."""
+    """Turnover in a period, bought and sold, as a share of wealth; the first purchase left out."""
     t = watch(env, cfg, state)
     return float(jnp.abs(t.action - t.obs[..., :1])[1:].mean())
 
