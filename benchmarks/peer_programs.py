@@ -159,7 +159,7 @@ def sb3(steps: int, seeds: int, seed: int) -> dict:
 
 
 def cleanrl(steps: int, seeds: int, seed: int, checkout: Path) -> dict:
-    """CleanRL's file ppo.py, whose defaults these are; rate and returns are those that it prints."""
+    """CleanRL's file ppo.py, whose defaults these are; rate and returns are those it prints."""
     import runpy
 
     file = checkout.resolve() / "cleanrl" / "ppo.py"

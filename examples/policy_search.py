@@ -38,7 +38,7 @@ JUDGE = jaxpg.cem.Config(episodes=32, slice_size=64)  # how it is measured
 
 
 def path(name: str, keys):
-    """Parameters that act before every iteration [seeds, iterations, D], and the steps until then."""
+    """Parameters before every iteration [seeds, iterations, D], and the steps until then."""
     agent, env = jaxpg.agents.get(name), jaxpg.make(ENV)
     iterations, fields = SEARCHES[name]
     cfg = agent.Config(**fields)
