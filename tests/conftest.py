@@ -46,6 +46,7 @@ import pytest
 import jaxpg
 from jaxpg import agents
 from tests.groups import (  # noqa: F401 - hooks
+    pytest_collection_finish,
     pytest_runtest_logreport,
     pytest_runtest_makereport,
     pytest_sessionfinish,

@@ -88,6 +88,11 @@ LAST = [cpu_seconds()]
 SPENT: dict[str, float] = Counter()
 
 
+def pytest_collection_finish():
+    """What comes before the first test is no test's."""
+    LAST[0] = cpu_seconds()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """Fixtures count for the test that asks for them first."""
