@@ -178,10 +178,8 @@ def step(
 def step_before_reset(
     env: Env, state: EnvState, action: Array, key: Key
 ) -> tuple[EnvState, Transition]:
-    """The very step that `step` makes, by the same draws, but for the reset.
-
-    An environment whose code of `step` is not gymnax's resets all the same.
-    """
+    """The very step that `step` makes, by the same draws, without the reset; an environment whose
+    code of `step` is not gymnax's resets all the same."""
     keys = jax.random.split(key, action.shape[0])
     if overrides_step(env):
         return _step(env, state, action, keys, None)

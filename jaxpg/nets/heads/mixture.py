@@ -51,8 +51,7 @@ def components_of(out: Array, size: int, offsets: np.ndarray) -> tuple[Array, Ar
 
 def mixture(size: int, components: int, squash: bool) -> ActionHead:
     """Outputs: `components` logits, then a mean and a log-std of every component and dimension.
-
-    Where outputs are zero the means are the `component_offsets`.
+    Where they are zero the means are the `component_offsets`.
     """
     offsets = component_offsets(size, components)
     parts = functools.partial(components_of, size=size, offsets=offsets)
