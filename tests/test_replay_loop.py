@@ -12,7 +12,7 @@ from gymnax.environments import environment, spaces
 
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
-from jaxpg.loops import replay
+from jaxpg.loops import replay, updates
 from jaxpg.replay import prioritized
 
 
@@ -141,7 +141,7 @@ def test_updates_are_counted_by_the_environments_steps(ratio):
     cfg = Config(updates_per_step=ratio)
     _, (_, count), metrics = go(cfg, DISCRETE, Seen.init(cfg), KEY, 20)
     assert int(count) == int(ratio * 20 * 6 + 1e-9)
-    each = [int(replay.updates_in(cfg, jnp.int32(i))) for i in range(20)]
+    each = [int(updates.in_iteration(cfg, jnp.int32(i))) for i in range(20)]
     assert sum(each) == int(count)
     assert max(each) - min(each) <= 1
     # Means over an iteration's updates; no data where there are none.

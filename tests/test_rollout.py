@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.core import env as E
+from jaxpg.core.episodes import play_until_ended
 from jaxpg.envs import registry
 
 KEY = jax.random.key(0)
@@ -65,3 +66,34 @@ def test_episodes_begin_as_resets_do():
     assert np.abs(first).max() <= 0.05
     np.testing.assert_allclose(first.mean(0), 0, atol=0.004)
     np.testing.assert_allclose(first.std(0), 0.1 / 12**0.5, atol=0.002)
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_a_step_before_the_reset_is_the_very_step(name):
+    """Its transition to the bit, and the state that the reset replaces."""
+    env = registry.make(name, **ENVS[name])
+    state = jax.jit(episodes)(env, KEY)[0]
+    action = jnp.zeros((3, *env.action_space.shape), jnp.int32 if env.discrete else float)
+    for i in range(8):
+        key = jax.random.key(i)
+        after, t = jax.jit(E.step)(env, state, action, key)
+        stopped, same = jax.jit(E.step_before_reset)(env, state, action, key)
+        jax.tree.map(np.testing.assert_array_equal, t, same)
+        if not E.overrides_step(env):
+            jax.tree.map(np.testing.assert_array_equal, stopped.obs, t.next_obs)
+        state = after
+
+
+def test_play_ends_with_the_last_first_episode():
+    """Environment i ends at its step i + 1, and again and again."""
+    i = jnp.arange(3)
+
+    def advance(step, alive, lived):
+        return lived + alive, (step + 1) % (i + 1) == 0
+
+    lived, ended = play_until_ended(advance, jnp.zeros(3, jnp.int32), (3,), 10)
+    assert lived.tolist() == [1, 2, 3]
+    assert ended.all()
+    lived, ended = play_until_ended(advance, jnp.zeros(3, jnp.int32), (3,), 2)
+    assert lived.tolist() == [1, 2, 2]
+    assert ended.tolist() == [True, True, False]

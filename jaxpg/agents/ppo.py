@@ -185,9 +185,22 @@ def loss(
     }
 
 
+def move_penalty(
+    cfg: Config, env: E.Env, params: Tree, b: Batch, penalty: Array, key: Key
+) -> tuple[Array, Array]:
+    """The mean KL divergence of the new policy from the old, and the penalty's next weight:
+    section 4 of the paper, or dual ascent."""
+    net, pi = actor_critic(cfg, env)
+    out, _, _ = net.apply(params, b.obs, b.carry, b.start)
+    kl = pi.kl(b.out, out, key).mean()
+    if cfg.objective == "kl":
+        return kl, losses.adapt_penalty(penalty, kl, cfg.target_kl)
+    return kl, losses.dual_ascent(penalty, kl / cfg.target_kl - 1, cfg.dual_learning_rate)
+
+
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
-    net, pi = actor_critic(cfg, env)
+    (net, pi), opt = actor_critic(cfg, env), optimizer(cfg)
     key, k_rollout, k_learn, k_kl = jax.random.split(state.key, 4)
 
     # Collect.
@@ -217,13 +230,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     else:
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
 
-    opt = optimizer(cfg)
+    # Learn.
+    penalty = state.kl_penalty
 
     def update(carry, minibatch, key):
         params, opt_state = carry
-        grads, info = jax.grad(loss, has_aux=True)(
-            params, cfg, env, minibatch, state.kl_penalty, key
-        )
+        grads, info = jax.grad(loss, has_aux=True)(params, cfg, env, minibatch, penalty, key)
         updates, opt_state = opt.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), info
 
@@ -236,14 +248,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         stop=too_far if cfg.objective == "clip" and cfg.target_kl is not None else None,
     )  # fmt: skip
 
-    penalty = state.kl_penalty
     if cfg.objective != "clip":
-        out, _, _ = net.apply(params, batch.obs, batch.carry, batch.start)
-        kl = pi.kl(batch.out, out, k_kl).mean()
-        if cfg.objective == "kl":
-            penalty = losses.adapt_penalty(penalty, kl, cfg.target_kl)
-        else:
-            penalty = losses.dual_ascent(penalty, kl / cfg.target_kl - 1, cfg.dual_learning_rate)
+        kl, penalty = move_penalty(cfg, env, params, batch, penalty, k_kl)
         info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
     explained = losses.explained_variance(value, advantage + value)
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.

@@ -175,6 +175,18 @@ def step(
     return _step(env, state, action, keys, None if reset or overrides_step(env) else ())
 
 
+def step_before_reset(
+    env: Env, state: EnvState, action: Array, key: Key
+) -> tuple[EnvState, Transition]:
+    """The very step that `step` makes, by the same draws, without the reset; an environment whose
+    code of `step` is not gymnax's resets all the same."""
+    keys = jax.random.split(key, action.shape[0])
+    if overrides_step(env):
+        return _step(env, state, action, keys, None)
+    # gymnax's `step` splits its key: the other half is for the reset.
+    return _step(env, state, action, jax.vmap(jax.random.split)(keys)[:, 0], ())
+
+
 def _step(
     env: Env, state: EnvState, action: Array, keys: Key, fresh: tuple | None
 ) -> tuple[EnvState, Transition]:

@@ -1,8 +1,12 @@
-"""Whole episodes under a policy that does not learn: their returns, or what it does in them."""
+"""Whole episodes under a policy that does not learn: their returns, or what it does in them.
+
+There are two loops. `play` takes a given number of steps and keeps them all; `play_until_ended`
+ends with the last episode, and its caller keeps what it wants of the steps.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +16,8 @@ from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
+
+Loop = TypeVar("Loop")
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
@@ -42,23 +48,20 @@ def evaluate(
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy = policy_of(agent, cfg, env, state, greedy)
-    env_state, carry, key = _begin(env, policy, key, episodes)
+    env_state, carry, key = begin_episodes(env, policy, key, episodes)
 
-    def running(loop):
-        step, _, _, _, returns = loop
-        return (step < max_steps) & jnp.isnan(returns).any()
-
-    def advance(loop):
-        step, env_state, carry, key, returns = loop
+    def advance(step, alive, loop):
+        env_state, carry, key, returns = loop
         key, k_policy, k_env = jax.random.split(key, 3)
         action, carry, _ = policy(env_state.obs, carry, k_policy)
         so_far = env_state.episode_return
         env_state, t = E.step(env, env_state, action, k_env, reset=False)
-        ended = (t.terminated | t.truncated) & jnp.isnan(returns)
-        return step + 1, env_state, carry, key, jnp.where(ended, so_far + t.reward, returns)
+        ended = t.terminated | t.truncated
+        returns = jnp.where(alive & ended, so_far + t.reward, returns)
+        return (env_state, carry, key, returns), ended
 
-    loop = (0, env_state, carry, key, jnp.full(episodes, jnp.nan, float))
-    return jax.lax.while_loop(running, advance, loop)[-1]
+    loop = env_state, carry, key, jnp.full(episodes, jnp.nan, float)
+    return play_until_ended(advance, loop, (episodes,), max_steps)[0][-1]
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "num_steps"))
@@ -97,13 +100,52 @@ def play(
     and what the policy saw, both [T, episodes, ...], and a mask [T, episodes] bool, false after the
     episode's end.
     """
-    env_state, carry, key = _begin(env, policy, key, episodes)
+    env_state, carry, key = begin_episodes(env, policy, key, episodes)
     _, _, t, seen, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
     return t, seen, in_first_episode(t.terminated | t.truncated)
 
 
+def begin_episodes(
+    env: E.Env, policy: Callable, key: Key, episodes: int
+) -> tuple[E.EnvState, Tree, Key]:
+    """Returns freshly reset environments, the zero carry and the next key."""
+    use_fast_random()
+    k_env, key = jax.random.split(key)
+    env_state = without_weak_types(E.reset(env, k_env, episodes))
+    # What the policy answers to () has the shapes of what it remembers.
+    carry = E.zero_carry(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
+    return env_state, carry, key
+
+
+def play_until_ended(
+    advance: Callable[[Array, Array, Loop], tuple[Loop, Array]],
+    loop: Loop,
+    shape: tuple[int, ...],
+    max_steps: int,
+) -> tuple[Loop, Array]:
+    """Steps environments [*shape] until the first episode of each has ended, or `max_steps` times.
+
+    advance(step [] int32, alive [*shape] bool, loop) -> loop, ended [*shape] bool makes one step;
+    `alive` are the first episodes that had not ended before it. Returns the loop's last value, and
+    which episodes have ended [*shape].
+    """
+
+    def running(x):
+        step, ended, _ = x
+        return (step < max_steps) & ~ended.all()
+
+    def body(x):
+        step, ended, loop = x
+        loop, now = advance(step, ~ended, loop)
+        return step + 1, ended | now, loop
+
+    begin = jnp.zeros((), jnp.int32), jnp.zeros(shape, bool), loop
+    _, ended, loop = jax.lax.while_loop(running, body, begin)
+    return loop, ended
+
+
 def in_first_episode(ended: Array) -> Array:
-    """Mask [T, N] of the steps that belong to the first episode, from the ends of episodes."""
+    """Mask [T, ...] of the steps of each environment's first episode, from the ends of episodes."""
     return jnp.cumsum(ended, 0, dtype=jnp.int32) - ended == 0
 
 
@@ -115,13 +157,3 @@ def policy_of(agent: Agent, cfg, env: E.Env, state: Tree, greedy: bool) -> Calla
         return action, carry, ()
 
     return policy
-
-
-def _begin(env: E.Env, policy: Callable, key: Key, episodes: int) -> tuple[E.EnvState, Tree, Key]:
-    """Returns freshly reset environments, the zero carry and the next key."""
-    use_fast_random()
-    k_env, key = jax.random.split(key)
-    env_state = without_weak_types(E.reset(env, k_env, episodes))
-    # What the policy answers to () has the shapes of what it remembers.
-    carry = E.zero_carry(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
-    return env_state, carry, key

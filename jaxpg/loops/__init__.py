@@ -3,7 +3,7 @@
 minibatch.py, descent.py, optimizers.py   gradient steps
 fit_value.py, natural.py                  a critic fitted to returns; the iteration of NPG and TRPO
 policies.py, lag.py                       acting; parameters of some updates ago
-replay.py                                 the off-policy iteration: collect, store, sample, update
+replay.py, updates.py                     the off-policy iteration: collect, store, sample, update
 population.py                             fitness of the candidates of a policy search
 tabular.py                                steps of a table
 independent.py                            one agent for each player of a game

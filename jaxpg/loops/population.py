@@ -9,9 +9,8 @@ These functions read the fields `episodes, num_steps, greedy, common_random_numb
 devices` of a config, and those of the network. `stats` whiten observations; () leaves them alone.
 """
 
-import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.core
@@ -22,6 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
+from jaxpg.core.episodes import play_until_ended
 from jaxpg.core.metrics import episode_metrics
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Metrics, Tree
@@ -166,31 +166,9 @@ def _over_devices(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
     return jax.tree.map(lambda x: x[:count], of_device(shared, own))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Once:
-    """Environment without auto-reset: nobody looks at it after its first episode."""
-
-    core: Any
-
-    def __getattr__(self, name: str):
-        return getattr(self.core, name)
-
-    def step(self, key, state, action, params):
-        key, _ = jax.random.split(key)  # as if the other one were for the reset
-        obs, state, reward, terminated, info = self.core.step_env(key, state, action, params)
-        truncated = self.core.is_truncated(state, params)
-        return obs, state, reward, terminated, truncated, info | {"final_observation": obs}
-
-
-def _once(env: E.Env) -> E.Env:
-    """The environment without its auto-reset, if `step` is gymnax's own."""
-    return env if E.overrides_step(env) else dataclasses.replace(env, core=_Once(env.core))
-
-
 def _live(shared: tuple, own: tuple) -> Lives:
     """The first episodes of some candidates, all at once, until the last of them has ended."""
     (cfg, env, stats, key), candidates = shared, own[0]
-    env = _once(env)
     net, pi = actor_critic(cfg, env)
     params = jax.vmap(_unravel(cfg, env))(candidates)
     # With one key for all, what is random is computed once and not once a candidate.
@@ -203,32 +181,25 @@ def _live(shared: tuple, own: tuple) -> Lives:
         k_policy, k_env = jax.random.split(jax.random.fold_in(key, step + 1))
         out = net.apply(params, whiten(stats, state.obs), method="policy")
         draw = pi.mode(out) if cfg.greedy else pi.sample(out, k_policy)[0]
-        return E.step(env, state, pi.action(draw), k_env)
+        return E.step_before_reset(env, state, pi.action(draw), k_env)
 
     def gather(alive, x, centre, total, squares):
         """Sums over the episodes [P, E] that are not over, about the centre [P, ...]."""
         x = jnp.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x - centre[:, None], 0)
         return total + x.sum(1), squares + jnp.square(x).sum(1)
 
-    def going(loop):
-        step, _, lives, _ = loop
-        return (step < cfg.num_steps) & ~lives.ended.all()
-
-    def advance(loop):
-        step, state, lives, sums = loop
-        alive = ~lives.ended
+    def advance(step, alive, loop):
+        state, lives, sums = loop
         if sums != ():
             sums = jax.tree.map(functools.partial(gather, alive), state.obs, centre, *sums)
             sums = jax.tree.transpose(jax.tree.structure(centre), jax.tree.structure((0, 0)), sums)
         state, t = jax.vmap(move, (axis, 0, 0, None))(keys, params, state, step)
-        lives = Lives(
-            lives.returns + jnp.where(alive, t.reward, 0),
-            lives.lengths + alive,
-            lives.ended | t.terminated | t.truncated,
-            {k: x + jnp.where(alive, t.signals[k], 0) for k, x in lives.signals.items()},
-            (),
+        lives = lives._replace(
+            returns=lives.returns + jnp.where(alive, t.reward, 0),
+            lengths=lives.lengths + alive,
+            signals={k: x + jnp.where(alive, t.signals[k], 0) for k, x in lives.signals.items()},
         )
-        return step + 1, state, lives, sums
+        return (state, lives, sums), t.terminated | t.truncated
 
     state = jax.vmap(begin, axis, axis_size=len(candidates))(keys)
     shape = len(candidates), cfg.episodes
@@ -238,8 +209,9 @@ def _live(shared: tuple, own: tuple) -> Lives:
     )  # fmt: skip
     centre = jax.tree.map(lambda x: x.mean(1), state.obs)
     sums = () if stats == () else (jax.tree.map(jnp.zeros_like, centre),) * 2
-    zero = jnp.zeros((), jnp.int32)
-    _, _, lives, sums = jax.lax.while_loop(going, advance, (zero, state, lives, sums))
+    loop, ended = play_until_ended(advance, (state, lives, sums), shape, cfg.num_steps)
+    _, lives, sums = loop
+    lives = lives._replace(ended=ended)
     if not sums:
         return lives
     n = lives.lengths.sum(-1).astype(float)

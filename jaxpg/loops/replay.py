@@ -25,8 +25,7 @@ keep a scale that was a first guess.
 """
 
 from collections.abc import Callable
-from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +36,7 @@ from jaxpg.core.config import label, require
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
+from jaxpg.loops import updates
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
 from jaxpg.replay import prioritized, uniform
@@ -117,7 +117,7 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         )
     if _remembers(cfg):
         _check_sequences(cfg, name)
-    if not _updates_per_iteration(cfg):
+    if not updates.per_iteration(cfg):
         raise ValueError(
             f"{name} updates_per_step={cfg.updates_per_step}: allowed is a number that makes at "
             f"least 1 update in 10,000 iterations of {rows} steps"
@@ -156,20 +156,6 @@ def _check_sequences(cfg, name: str) -> None:
         )
 
 
-def _updates_per_iteration(cfg) -> Fraction:
-    steps = cfg.num_envs * cfg.num_steps
-    return (Fraction(cfg.updates_per_step) * steps).limit_denominator(10_000)
-
-
-def updates_in(cfg, iteration: Array) -> Array:
-    """Number of updates in an iteration, both [] int32: `updates_per_step` for every environment
-    step. A fractional ratio r is spread evenly: floor((i + 1) r) - floor(i r)."""
-    ratio = _updates_per_iteration(cfg)
-    whole, rest = divmod(ratio.numerator, ratio.denominator)
-    i = iteration % ratio.denominator
-    return whole + ((i + 1) * rest) // ratio.denominator - (i * rest) // ratio.denominator
-
-
 def progress(cfg, iteration: Array) -> Array:
     """Fraction of the run that is done, 0 to 1. [] float
 
@@ -181,18 +167,6 @@ def progress(cfg, iteration: Array) -> Array:
             f"environment steps"
         )
     return jnp.minimum(iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps), 1.0)
-
-
-@jax.custom_batching.custom_vmap
-def _longest(count: Array) -> Array:
-    """Trip count of a loop; under `vmap` the maximum over lanes, unbatched. With a batched count
-    the loop would copy all that it carries at every step, the priorities of all rows too."""
-    return count
-
-
-@_longest.def_vmap
-def _(axis_size, in_batched, count):
-    return _longest(count.max() if in_batched[0] else count), False
 
 
 def step(
@@ -234,16 +208,28 @@ def step(
         priorities = prioritized.add(priorities, new, cfg.priority_exponent)
     buffer = uniform.add(buffer, rows)
 
-    # Learn. A traced trip count costs nothing while warming up, where a `cond` would copy the
-    # learner, and is never the 1 that XLA would inline and round differently.
-    count = jnp.where(buffer.size < cfg.learning_starts, 0, updates_in(cfg, iteration))
-
+    # Learn.
     def draw(priorities, key):
         return sample(cfg, buffer, priorities, iteration, key, stats, scale)
 
+    count = jnp.where(buffer.size < cfg.learning_starts, 0, updates.in_iteration(cfg, iteration))
+    learner, priorities, info = _learn(cfg, count, learner, priorities, draw, update, k_updates)
+    return Replay(env_state, carry, buffer, priorities, stats, scale), learner, metrics | info
+
+
+def _learn(
+    cfg, count: Array, learner: Tree, priorities, draw: Callable, update: Callable, key: Key
+) -> tuple[Tree, Any, Metrics]:
+    """Makes `count` [] int32 updates, each on a fresh sample by draw(priorities, key).
+
+    Returns the learner, the priorities and the means of what the updates returned. A traced trip
+    count costs nothing while warming up, where a `cond` would copy the learner, and is never the 1
+    that XLA would inline and round differently.
+    """
+
     def one(i, loop):
         learner, priorities, sums = loop
-        k_sample, k_update = jax.random.split(jax.random.fold_in(k_updates, i))
+        k_sample, k_update = jax.random.split(jax.random.fold_in(key, i))
         index, batch = draw(priorities, k_sample)
         new, td_error, info = update(learner, batch, k_update)
         mine = i < count  # always, but under `vmap` if lanes differ
@@ -260,10 +246,9 @@ def step(
 
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(info_of, key))
     learner, priorities, sums = jax.lax.fori_loop(
-        0, _longest(count), one, (learner, priorities, sums)
+        0, updates.most_of_lanes(count), one, (learner, priorities, sums)
     )
-    metrics |= {name: total / count for name, total in sums.items()}
-    return Replay(env_state, carry, buffer, priorities, stats, scale), learner, metrics
+    return learner, priorities, {name: total / count for name, total in sums.items()}
 
 
 def sample(

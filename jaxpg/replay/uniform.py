@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.episodes import in_first_episode
 from jaxpg.core.types import Array, Key, Tree
 
 
@@ -96,8 +97,7 @@ def n_step(
     line = (index + ahead * stride) % total  # [n, B]
     stored = ahead * stride <= (buffer.position - index - 1) % total
     ended = data.terminated[line] | data.truncated[line]
-    before = jnp.cumsum(ended, 0, dtype=jnp.int32) - ended  # ends of episodes up to here
-    counts = stored & (before == 0)
+    counts = stored & in_first_episode(ended)
 
     reward = (gamma**ahead * reward_of(data.reward[line]) * counts).sum(0)
     steps = counts.sum(0, dtype=jnp.int32)

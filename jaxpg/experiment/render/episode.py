@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.episodes import begin_episodes, play_until_ended, policy_of
 from jaxpg.core.observations import Masked
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Key, Tree
@@ -55,11 +56,8 @@ def play_episode(
 def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
     """Returns the first observation and state; then what follows each step, [max_steps, ...], of
     which the first `length` are filled; `length`; whether the episode terminated."""
-    k_env, key = jax.random.split(key)
-    begin = without_weak_types(E.reset(env, k_env, 1))
-
-    def act(obs, carry, key):
-        return agent.act(cfg, env, state, obs, carry, key, greedy)
+    policy = policy_of(agent, cfg, env, state, greedy)
+    begin, carry, key = begin_episodes(env, policy, key, 1)
 
     def seen(obs):
         return jax.tree.map(lambda x: x[0], obs.obs if isinstance(obs, Masked) else obs)
@@ -75,32 +73,26 @@ def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
 
     def one(env_state, carry, key):
         k_policy, k_env = jax.random.split(key)
-        action, carry = act(env_state.obs, carry, k_policy)
+        action, carry, _ = policy(env_state.obs, carry, k_policy)
         after, t = E.step(env, env_state, action, k_env)
         inner = reached(env_state, action, k_env) if states else ()
         ended = (t.terminated | t.truncated)[0]
         step = seen(t.next_obs), inner, action[0], t.reward[0], ended
         return (without_weak_types(after), carry), step, t.terminated[0]
 
-    carry = E.zero_carry(jax.eval_shape(lambda: act(begin.obs, (), key)[1]))
     like = jax.eval_shape(lambda: one(begin, carry, key)[1])
     buffers = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), like)
 
-    def running(loop):
-        count, ended = loop[0], loop[1]
-        return (count < max_steps) & ~ended
-
-    def advance(loop):
-        count, _, _, now, key, buffers = loop
+    def advance(step, alive, loop):
+        (env_state, carry), key, buffers, _, _ = loop
         key, k_step = jax.random.split(key)
-        env_state, carry = now
-        now, step, terminated = one(env_state, carry, k_step)
-        buffers = jax.tree.map(lambda all_, x: all_.at[count].set(x), buffers, step)
-        return count + 1, step[-1], terminated, now, key, buffers
+        now, new, terminated = one(env_state, carry, k_step)
+        buffers = jax.tree.map(lambda all_, x: all_.at[step].set(x), buffers, new)
+        return (now, key, buffers, step + 1, terminated), new[-1]
 
-    zero, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
-    loop = jax.lax.while_loop(running, advance, (zero, no, no, (begin, carry), key, buffers))
-    return (seen(begin.obs), first if states else ()), loop[5], loop[0], loop[2]
+    loop = (begin, carry), key, buffers, jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+    loop, _ = play_until_ended(advance, loop, (), max_steps)
+    return (seen(begin.obs), first if states else ()), *loop[2:]
 
 
 def core_of(env: E.Env):

@@ -10,6 +10,7 @@ Those functions are sums of fixed tanh features of that half, weighted by the ne
 Both directions are exact, and where outputs are zero the whole is the identity.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,28 +32,33 @@ FEATURES = 8  # of a coupling
 MAX_LOG_SCALE = 2.0  # of a coupling
 
 
-def flow(size: int, bins: int) -> ActionHead:
-    """A flow whose splines have `bins` bins. Outputs: mean, log-std, widths, heights and inner
-    slopes of every dimension, then the couplings' weights, two for each feature and dimension."""
+def splines(x: Array) -> tuple[Array, Array, Any]:
+    """Mean, log-std and the spline of every dimension [..., D], of its outputs [..., D, 3 K + 1]
+    for K bins."""
     import distrax  # takes a while, and most runs need none of it
 
-    head, half = size * (3 * bins + 1), size // 2
-    ends = slice(0, half), slice(half, size)
-    couplings = [ends, ends[::-1]] if size > 1 else []  # what is read, what is moved
+    bins = (x.shape[-1] - 1) // 3
+    slopes = jnp.pad(x[..., 2 + 2 * bins :], [(0, 0)] * (x.ndim - 1) + [(1, 1)])
+    spline = distrax.RationalQuadraticSpline(
+        jnp.concatenate([x[..., 2 : 2 + 2 * bins], slopes], -1),
+        -REACH, REACH, boundary_slopes="identity", min_bin_size=0.02, min_knot_slope=0.01,
+    )  # fmt: skip
+    return x[..., 0], jnp.clip(x[..., 1], *LOG_STD_RANGE), spline
 
-    def element(out: Array) -> tuple[Array, Array, Any]:
-        x = out[..., :head].reshape(*out.shape[:-1], size, 3 * bins + 1)
-        slopes = jnp.pad(x[..., 2 + 2 * bins :], [(0, 0)] * (x.ndim - 1) + [(1, 1)])
-        spline = distrax.RationalQuadraticSpline(
-            jnp.concatenate([x[..., 2 : 2 + 2 * bins], slopes], -1),
-            -REACH, REACH, boundary_slopes="identity", min_bin_size=0.02, min_knot_slope=0.01,
-        )  # fmt: skip
-        return x[..., 0], jnp.clip(x[..., 1], *LOG_STD_RANGE), spline
+
+def couplings(size: int, first: int) -> tuple[Callable, Callable]:
+    """Couplings of a vector [..., size], none for one number: the way forward and the way back.
+
+    Each is (out, x) -> x, log-determinant [...]; output `first` is the first of the couplings'.
+    """
+    half = size // 2
+    ends = slice(0, half), slice(half, size)
+    pairs = [ends, ends[::-1]] if size > 1 else []  # what is read, what is moved
 
     def coupling(out: Array, x: Array, i: int) -> tuple[Array, Array]:
         """Log-scale and shift of the half that coupling i moves."""
-        read, moved = x[..., couplings[i][0]], size - x[..., couplings[i][0]].shape[-1]
-        begin = head + i * 2 * FEATURES * (size - half)
+        read, moved = x[..., pairs[i][0]], size - x[..., pairs[i][0]].shape[-1]
+        begin = first + i * 2 * FEATURES * (size - half)
         weight = out[..., begin : begin + 2 * FEATURES * moved]
         weight = weight.reshape(*out.shape[:-1], FEATURES, 2 * moved)
         fixed = lattice_points(FEATURES, read.shape[-1] + 1).astype(out.dtype)
@@ -60,14 +66,33 @@ def flow(size: int, bins: int) -> ActionHead:
         log_scale, shift = jnp.split((feature[..., None, :] @ weight)[..., 0, :], 2, -1)
         return MAX_LOG_SCALE * jnp.tanh(log_scale / MAX_LOG_SCALE), shift
 
-    def couple(out: Array, x: Array) -> tuple[Array, Array]:
-        """Both couplings, and the logarithm of their determinant [...]."""
+    def forward(out: Array, x: Array) -> tuple[Array, Array]:
         log_det = jnp.zeros(x.shape[:-1], x.dtype)
-        for i, (_, moved) in enumerate(couplings):
+        for i, (_, moved) in enumerate(pairs):
             log_scale, shift = coupling(out, x, i)
             x = x.at[..., moved].set(x[..., moved] * jnp.exp(log_scale) + shift)
             log_det = log_det + log_scale.sum(-1)
         return x, log_det
+
+    def back(out: Array, x: Array) -> tuple[Array, Array]:
+        log_det = jnp.zeros(x.shape[:-1], x.dtype)
+        for i, (_, moved) in reversed(list(enumerate(pairs))):
+            log_scale, shift = coupling(out, x, i)
+            x = x.at[..., moved].set((x[..., moved] - shift) * jnp.exp(-log_scale))
+            log_det = log_det - log_scale.sum(-1)
+        return x, log_det
+
+    return forward, back
+
+
+def flow(size: int, bins: int) -> ActionHead:
+    """A flow whose splines have `bins` bins. Outputs: mean, log-std, widths, heights and inner
+    slopes of every dimension, then the couplings' weights, two for each feature and dimension."""
+    size_of_splines = size * (3 * bins + 1)
+    couple, uncouple = couplings(size, size_of_splines)
+
+    def element(out: Array) -> tuple[Array, Array, Any]:
+        return splines(out[..., :size_of_splines].reshape(*out.shape[:-1], size, 3 * bins + 1))
 
     def forward(out: Array, z: Array) -> tuple[Array, Array]:
         """The draw [..., D] of a normal variable, and its log-density before tanh [...]."""
@@ -78,11 +103,7 @@ def flow(size: int, bins: int) -> ActionHead:
 
     def log_base(out: Array, x: Array) -> Array:
         """The log-density of the draw before tanh."""
-        log_prob = 0.0
-        for i, (_, moved) in reversed(list(enumerate(couplings))):
-            log_scale, shift = coupling(out, x, i)
-            x = x.at[..., moved].set((x[..., moved] - shift) * jnp.exp(-log_scale))
-            log_prob = log_prob - log_scale.sum(-1)
+        x, log_prob = uncouple(out, x)
         mean, log_std, spline = element(out)
         z, log_det = spline.inverse_and_log_det((x - mean) * jnp.exp(-log_std))
         return log_prob + (norm.logpdf(z) + log_det - log_std).sum(-1)
@@ -107,7 +128,7 @@ def flow(size: int, bins: int) -> ActionHead:
         return couple(out, mean + jnp.exp(log_std) * jnp.take_along_axis(y, best, 0)[0])[0]
 
     return ActionHead(
-        outputs=head + (2 * FEATURES * size if size > 1 else 0),
+        outputs=size_of_splines + (2 * FEATURES * size if size > 1 else 0),
         free_outputs=0,
         sample=sample,
         log_prob=lambda out, draw: log_base(out, draw) - tanh_log_det(draw),

@@ -8,6 +8,8 @@ E[f(x)] = sum_k w_k E[f(mu_k + sigma_k z)], whose gradient holds that of the wei
 a few points of every component.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,22 +26,35 @@ from jaxpg.nets.heads.base import (
 )
 
 
+def component_offsets(size: int, components: int) -> np.ndarray:
+    """Offsets of the components' means, in [-1, 1]: [K, D], or [K, 1] for all dimensions.
+
+    Components that begin alike would learn alike.
+    """
+    if components == 1:
+        return np.zeros((1, 1))
+    offsets = np.linspace(-1, 1, components)[:, None]
+    if size > 1:  # along directions that differ
+        offsets = offsets * np.where(lattice_points(components, size) < 0, -1, 1)
+    return offsets
+
+
+def components_of(out: Array, size: int, offsets: np.ndarray) -> tuple[Array, Array, Array]:
+    """Log-weights [..., K], means and deviations [..., K, D] of a mixture's outputs."""
+    components = len(offsets)
+    logits, mean, log_std = jnp.split(out, [components, components * (1 + size)], -1)
+    log_weight = jax.nn.log_softmax(logits)
+    mean, log_std = (x.reshape(*out.shape[:-1], components, size) for x in (mean, log_std))
+    std = jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
+    return log_weight, mean + offsets.astype(out.dtype), std
+
+
 def mixture(size: int, components: int, squash: bool) -> ActionHead:
     """Outputs: `components` logits, then a mean and a log-std of every component and dimension.
-
-    Where outputs are zero the means lie apart, in [-1, 1]: alike, components would learn alike.
+    Where they are zero the means are the `component_offsets`.
     """
-    apart = np.linspace(-1, 1, components)[:, None] if components > 1 else np.zeros((1, 1))
-    if size > 1 and components > 1:  # along directions that differ
-        apart = apart * np.where(lattice_points(components, size) < 0, -1, 1)
-
-    def parts(out: Array) -> tuple[Array, Array, Array]:
-        """Log-weights [..., K], means and deviations [..., K, D]."""
-        logits, mean, log_std = jnp.split(out, [components, components * (1 + size)], -1)
-        log_weight = jax.nn.log_softmax(logits)
-        mean, log_std = (x.reshape(*out.shape[:-1], components, size) for x in (mean, log_std))
-        std = jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
-        return log_weight, mean + apart.astype(out.dtype), std
+    offsets = component_offsets(size, components)
+    parts = functools.partial(components_of, size=size, offsets=offsets)
 
     def log_prob(out: Array, draw: Array) -> Array:
         log_weight, mean, std = parts(out)
