@@ -51,6 +51,8 @@ class Toll(environment.Environment):
             "pair": jnp.stack([state.time, -state.time]),
             "return": state.time,
             "parts": {"a": state.time},
+            "wave": state.time * jnp.complex64(1j),
+            "secret": key,
         }
         obs = state.time[None].astype(float)
         return obs, state, jnp.ones(()), state.time >= params.terminates_at, info
@@ -203,6 +205,12 @@ def test_without_any_a_state_and_a_buffer_have_no_more_leaves():
         (("toll",), r"Toll signals=\('toll',\): the info of a step has no 'toll'.*'cost'"),
         (("cost", "parts"), "the info of a step has no 'parts', allowed are its arrays"),
         (("terminated",), "the info of a step has no 'terminated'"),
+        ("cost", "Toll signals='cost': allowed is a tuple of names"),
+        (None, "Toll signals=None: allowed is a tuple of names"),
+        ((3,), r"Toll signals=\(3,\): allowed is a tuple of names"),
+        ({"cost"}, "Toll signals={'cost'}: allowed is a tuple of names"),
+        (("wave",), r"'wave' is of complex64, allowed are floats, integers and booleans"),
+        (("secret",), r"'secret' is of key<fry>, allowed are floats, integers and booleans"),
         (("return",), r"'return' is taken by the metric episode/return.*'length', 'count'"),
     ],
 )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxpg.core.types import Tree
 
 RESERVED = ("return", "length", "count")  # of the metrics `episode/<name>`
+REAL = (jnp.floating, jnp.integer, jnp.bool_)
 _OWN = {"terminated", "truncated", "final_observation"}  # a Transition has them anyway
 
 
@@ -31,9 +32,15 @@ def info_of_step(core: Any, params: Tree) -> dict[str, Any]:
 def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
     """The shape of every signal of one environment, floats as a Transition has them.
 
-    Raises ValueError for a name that is reserved or that the `info` of a step does not have.
+    Raises ValueError for a name that is reserved or that the `info` of a step does not have, and
+    for what is no real number.
     """
     names = getattr(core, "signals", ())
+    if not (isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)):
+        raise ValueError(
+            f"{core.name} signals={names!r}: allowed is a tuple of names, of what the info of a "
+            "step has"
+        )
     if not names:
         return {}
     info = info_of_step(core, params)
@@ -48,5 +55,11 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
             raise ValueError(
                 f"{core.name} signals={names!r}: the info of a step has no {name!r}, allowed are "
                 f"its arrays {sorted(arrays)}"
+            )
+        dtype = info[name].dtype
+        if not any(jnp.issubdtype(dtype, kind) for kind in REAL):
+            raise ValueError(
+                f"{core.name} signals={names!r}: {name!r} is of {dtype}, allowed are floats, "
+                "integers and booleans"
             )
     return {name: jax.ShapeDtypeStruct(info[name].shape, jnp.result_type(float)) for name in names}
