@@ -165,6 +165,13 @@ def test_what_cannot_work_is_named_before_anything_compiles(cfg, env, tmp_path, 
     assert time.perf_counter() - begun < 15
 
 
+def test_integers_of_numpy_are_integers(cfg, env, tmp_path):
+    settings = {"seeds": np.int32(2), "episodes": np.int64(4), "lanes": np.int64(2)}
+    go(cfg, env, [{"learning_rate": 1e-3}], out=tmp_path / "sweep", **settings)
+    record = read_json(tmp_path / "sweep" / "sweep.json")
+    assert [record[name] for name in settings] == [2, 4, 2]
+
+
 def test_a_folder_that_holds_something_is_left_alone(cfg, env, tmp_path):
     (tmp_path / "thesis.txt").write_text("dear")
     with pytest.raises(ValueError, match="holds files, allowed is a new or empty folder"):

@@ -113,6 +113,8 @@ def new_record(
     limits = {"lanes": lanes, "memory": memory}
     for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
         require_integer(name, value, 1)
+    asked = {name: int(value) for name, value in asked.items()}  # as JSON has them
+    limits = {name: value if value is None else int(value) for name, value in limits.items()}
     if target is not None and not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
     require_empty(out)
