@@ -5,18 +5,23 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxpg
 from jaxpg.core.run import run
+from jaxpg.core.train import num_iterations
 
 KEY = jax.random.key(0)
 
 
-def go(agent="ppo", env="CartPole-v1", key=KEY, total_steps=100, params=None, **fields):
+def go(
+    agent="ppo", env="CartPole-v1", key=KEY, total_steps=100, params=None, callbacks=(), **fields
+):
     agent = jaxpg.agents.get(agent)
     cfg = jaxpg.core.config.replace(agent.Config(), **fields)
-    run(agent, cfg, jaxpg.make(env, **(params or {})), key, total_steps=total_steps)
+    env = jaxpg.make(env, **(params or {}))
+    run(agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks)
 
 
 TABLE = {
@@ -91,6 +96,20 @@ TABLE = {
     ),
     "no steps in all": (partial(go, total_steps=0), "total_steps=0.*>= 1"),
     "part of a step": (partial(go, total_steps=10.5), "total_steps=10.5"),
+    "a truth of NumPy for steps": (
+        partial(go, total_steps=np.bool_(True)),
+        "total_steps=.*True.*>= 1",
+    ),
+    "steps in words": (partial(go, total_steps="many"), "total_steps='many'.*>= 1"),
+    "steps are NaN": (partial(go, total_steps=float("nan")), "total_steps=nan.*>= 1"),
+    "steps without end": (partial(go, total_steps=float("inf")), "total_steps=inf.*>= 1"),
+    "no number of steps": (partial(go, total_steps=None), "total_steps=None.*>= 1"),
+    "steps in a list": (partial(go, total_steps=[100]), "total_steps=\\[100\\].*>= 1"),
+    "no seeds": (partial(go, key=jax.random.split(KEY, 0)), "key of shape \\(0,\\).*\\[seeds\\]"),
+    "a callback alone": (partial(go, callbacks=jaxpg.Callback()), "callbacks=Callback.*a list of"),
+    "a function alone": (partial(go, callbacks=print), "callbacks=<built-in.*a list of"),
+    "no callbacks": (partial(go, callbacks=None), "callbacks=None.*a list of"),
+    "a callback that is a number": (partial(go, callbacks=[3]), "callbacks=\\[3\\].*functions"),
     "a legacy key": (partial(go, key=jax.random.PRNGKey(0)), "key=.*jax.random.key"),
     "a seed for a key": (partial(go, key=0), "key=0.*jax.random.key"),
     "a table of keys": (partial(go, key=jax.random.split(KEY, (2, 2))), "\\(2, 2\\).*\\[seeds\\]"),
@@ -113,3 +132,69 @@ def test_annealing_needs_its_length_when_stepping_by_hand():
     state = jax.eval_shape(partial(agent.init, agent.Config(), env), KEY)
     with pytest.raises(ValueError, match="total_steps=None"):
         jax.eval_shape(partial(agent.step, agent.Config(), env), state)
+
+
+BAD_STEPS = (True, 0, "5", "many", 2.5, float("nan"), float("inf"), None, [5])
+
+
+@pytest.mark.parametrize("total_steps", BAD_STEPS)
+def test_a_pure_run_judges_its_length(total_steps):
+    with pytest.raises(ValueError, match=r"total_steps=.*: allowed is an integer >= 1"):
+        jaxpg.train(jaxpg.ppo, jaxpg.ppo.Config(), jaxpg.make("CartPole-v1"), KEY, total_steps)
+
+
+@pytest.mark.parametrize("key", [0, None, "a", [KEY], jax.random.split(KEY, 2)])
+def test_a_pure_run_takes_one_key(key):
+    with pytest.raises(ValueError, match=r"key.*: allowed is (jax\.random.key|one key)"):
+        jaxpg.train(jaxpg.ppo, jaxpg.ppo.Config(), jaxpg.make("CartPole-v1"), key, 100)
+
+
+def test_a_length_may_be_any_whole_number():
+    for total_steps in (1e3, np.int64(1000), np.float32(1000), jnp.array(1000)):
+        assert num_iterations(jaxpg.ppo, jaxpg.ppo.Config(), total_steps) == 2
+
+
+EVALUATIONS = {
+    "no episodes": ({"episodes": 0}, "episodes=0.*>= 1"),
+    "episodes are a truth": ({"episodes": True}, "episodes=True.*>= 1"),
+    "half an episode": ({"episodes": 2.5}, "episodes=2.5.*>= 1"),
+    "episodes in an array": ({"episodes": jnp.array(3)}, "episodes=Array.*>= 1"),
+    "no steps": ({"max_steps": 0}, "max_steps=0.*>= 1"),
+    "steps are None": ({"max_steps": None}, "max_steps=None.*>= 1"),
+    "more steps than are counted": ({"max_steps": 2**40}, "max_steps=1099511627776.*<= 2147483647"),
+    "greedy in words": ({"greedy": "no"}, "greedy='no'.*True or False"),
+    "a seed for a key": ({"key": 0}, "key=0.*jax.random.key"),
+    "a legacy key": ({"key": jax.random.PRNGKey(0)}, "key=.*jax.random.key"),
+    "several keys for one seed": (
+        {"key": jax.random.split(KEY, 2)},
+        "key of shape \\(2,\\).*as many as the state has seeds",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EVALUATIONS)
+def test_an_evaluation_judges_what_it_is_given(case):
+    arguments, message = EVALUATIONS[case]
+    agent, env = jaxpg.q_learning, jaxpg.make("Cliff-jaxpg")
+    state = agent.init(agent.Config(), env, KEY)
+    arguments = {"key": KEY, "max_steps": 50} | arguments
+    with pytest.raises(ValueError, match=message):
+        jaxpg.evaluate(agent, agent.Config(), env, state, **arguments)
+
+
+@pytest.mark.parametrize("num_steps", [True, -1, 2.5, "3", None])
+def test_a_rollout_has_a_whole_number_of_steps(num_steps):
+    env = jaxpg.make("Cliff-jaxpg")
+    state = jaxpg.core.env.reset(env, KEY, 2)
+    with pytest.raises(ValueError, match=r"num_steps=.*: allowed is an integer >= 0"):
+        jaxpg.rollout(env, lambda *args: None, state, (), KEY, num_steps)
+
+
+def test_a_folder_is_not_made_for_what_cannot_be_called(tmp_path):
+    cfg, env = jaxpg.ppo.Config(), jaxpg.make("CartPole-v1")
+    with pytest.raises(ValueError, match="callbacks=Callback"):
+        jaxpg.run(
+            jaxpg.ppo, cfg, env, KEY,
+            total_steps=100, callbacks=jaxpg.Callback(), out=tmp_path / "run",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()

@@ -134,6 +134,17 @@ def require_integer(name: str, value: Any, minimum: int) -> None:
         raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
 
 
+def require_key(key: Any, *, seeds: bool = True) -> None:
+    """Raises ValueError unless `key` is one key, or, with `seeds`, at least one of them [seeds]."""
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        several = ", or an array of them" if seeds else ""
+        shown = " ".join(repr(key).split())  # keys are written in two lines
+        raise ValueError(f"key={shown}: allowed is jax.random.key(seed){several}")
+    if key.ndim > seeds or not key.size:
+        allowed = "one key, or [seeds] of them" if seeds else "one key; `jax.vmap` is for several"
+        raise ValueError(f"key of shape {key.shape}: allowed is {allowed}")
+
+
 def require_index(name: str, value: Any, count: int) -> None:
     """Raises ValueError unless a value is the index of one of `count` things."""
     if type(value) is not int or not 0 <= value < count:

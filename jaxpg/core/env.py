@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import signals, spaces
+from jaxpg.core.config import require_integer
 from jaxpg.core.metrics import ended_episodes, episode_metrics
 from jaxpg.core.observations import Masked, array_leaves
 from jaxpg.core.parallel.devices import shard_axis
@@ -294,6 +295,7 @@ def rollout(
     >>> t.reward.shape
     (5, 2)
     """
+    require_integer("num_steps", num_steps, 0)
     use_fast_random()
     num_envs = len(state.episode_return)
     k_policy, k_envs = jax.random.split(key)

@@ -10,17 +10,19 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.config import require_integer, require_key
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
 Loop = TypeVar("Loop")
+MOST_STEPS = 2**31 - 1  # that an int32 counts
 
 
-@jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
 def evaluate(
     agent: Agent[C],
     cfg: C,
@@ -35,6 +37,7 @@ def evaluate(
 
     greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
     counts as NaN. With `key` [seeds] and a state of as many seeds, returns [seeds, episodes].
+    Raises ValueError before anything compiles for what cannot work.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> state = jax.jit(jaxpg.q_learning.init)(cfg, env, jax.random.key(0))
@@ -42,9 +45,30 @@ def evaluate(
     >>> jaxpg.evaluate(jaxpg.q_learning, cfg, env, state, key, episodes=4, max_steps=100).shape
     (4,)
     """
+    require_key(key)
+    require_integer("episodes", episodes, 1)
+    require_integer("max_steps", max_steps, 1)
+    if max_steps > MOST_STEPS:
+        raise ValueError(f"max_steps={max_steps!r}: allowed is an integer <= {MOST_STEPS}")
+    if not isinstance(greedy, (bool, np.bool_)):
+        raise ValueError(f"greedy={greedy!r}: allowed is True or False")
+    sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
+    if key.ndim and sizes != {key.shape}:
+        raise ValueError(
+            f"key of shape {key.shape}: allowed is one key, or as many as the state has seeds; its "
+            f"arrays begin with {sorted(sizes)}"
+        )
+    return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
+
+
+@jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
+def _returns(
+    agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, episodes: int, greedy: bool,
+    max_steps: int,
+) -> Array:  # fmt: skip
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
-        one = functools.partial(evaluate, agent, **settings)
+        one = functools.partial(_returns, agent, **settings)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
     policy = policy_of(agent, cfg, env, state, greedy)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpg.core.config import require_integer
+from jaxpg.core.config import require_integer, require_key
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.parallel.devices import (
@@ -56,10 +56,7 @@ def plan_run(
 
     Raises ValueError for a config, environment, key or number that cannot work.
     """
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise ValueError(f"key={key!r}: allowed is jax.random.key(seed), or an array of them")
-    if key.ndim > 1:
-        raise ValueError(f"key of shape {key.shape}: allowed is one key, or [seeds] of them")
+    require_key(key)
     if chunk is not None:
         require_integer("chunk", chunk, 1)
     use_fast_random()

@@ -94,6 +94,17 @@ class Result(NamedTuple, Generic[C]):
         return self.iteration * self.agent.steps_per_iter(self.cfg)
 
 
+def as_callbacks(callbacks: Callbacks) -> list[Callback]:
+    """Makes every function a Callback. Raises ValueError for what is neither; a Callback alone,
+    which is a tuple of functions, is no list of them."""
+    listed = None if isinstance(callbacks, Callback) or not np.iterable(callbacks) else [*callbacks]
+    if listed is None or not all(isinstance(c, Callback) or callable(c) for c in listed):
+        raise ValueError(
+            f"callbacks={callbacks!r}: allowed is a list of functions of an event, and of Callbacks"
+        )
+    return [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in listed]
+
+
 def _measured(event: Event, answer: dict[str, Any]) -> Event:
     """Adds to an event what a callback measured, and ends the lanes that it ends."""
     state: Any = event.state
@@ -161,7 +172,7 @@ def run_plan(
     plan: Plan, callbacks: Callbacks = (), state: Tree | None = None, iteration: int = 0
 ) -> Result:
     """Trains by a plan; callbacks, state and iteration are those of `run`."""
-    callbacks = [c if isinstance(c, Callback) else Callback(on_chunk=c) for c in callbacks]
+    callbacks = as_callbacks(callbacks)
     state = put_on_mesh(plan.mesh, state)
     begun, ending, stopped, history = time.perf_counter(), "done", "error", []
     late = None  # the event whose metrics are still on the device, and the names of a step's own

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxpg.core.config import replace, validate
+from jaxpg.core.config import replace, require_key, validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.random_cpu import use_fast_random
@@ -18,7 +19,9 @@ def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
 
     Raises ValueError if `total_steps` is not a positive integer.
     """
-    if isinstance(total_steps, bool) or total_steps != int(total_steps) or total_steps < 1:
+    x = np.asarray(total_steps)
+    whole = x.ndim == 0 and x.dtype.kind in "iuf" and np.isfinite(x) and x == np.floor(x)
+    if not whole or x < 1:
         raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= 1")
     return -(-int(total_steps) // agent.steps_per_iter(cfg))
 
@@ -81,14 +84,16 @@ def iterate(
 def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tuple[Tree, Metrics]:
     """A whole run of at least `total_steps` environment steps (whole iterations).
 
-    Returns the final state and the metrics, each [iterations]. Raises ValueError for a config
-    that is not allowed; inside `jit` only its static fields can be judged.
+    Returns the final state and the metrics, each [iterations]. Raises ValueError for a config, a
+    key or a number that is not allowed; inside `jit` only the config's static fields can be judged.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> state, metrics = jaxpg.train(jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=900)
     >>> metrics["episode/return"].shape  # [iterations]
     (9,)
     """
+    if getattr(key, "dtype", None) != jnp.uint32:  # the words of `jax.random.PRNGKey` serve too
+        require_key(key, seeds=False)
     use_fast_random()
     cfg, num_iters = settle(agent, cfg, total_steps)
     return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)

@@ -79,6 +79,7 @@ def run(
     draw: draws the learning curve when the run has ended, given the folder.
     """
     _check_settings(asked, cfg)
+    callbacks = loop.as_callbacks(callbacks)
     if out is None:
         return loop.run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
