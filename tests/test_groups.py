@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests import groups
-from tests.conftest import ROOT
+from tests.conftest import INSTALLED, ROOT
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,27 @@ def test_a_group_has_one_process_and_its_seconds_are_kept(tmp_path):
     assert len(json.loads(kept.read_text())) == 12
 
 
-@pytest.mark.slow
-def test_the_contract_of_an_agent_costs_little(tmp_path):
-    """With the flags of the quick part and nothing compiled before."""
+def measured(folder, *chosen):
+    """CPU-seconds of every agent's contract, with the quick part's flags and no program kept."""
     environment = os.environ | {"JAXPG_TEST_XLA": "quick", "PYTHONPATH": str(ROOT)}
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")
-    command = [sys.executable, "-m", "pytest", f"tests/{groups.CONTRACT}.py"]
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "programs")
+    command = [sys.executable, "-m", "pytest", f"tests/{groups.CONTRACT}.py", *chosen]
     done = subprocess.run(
-        [*command, "-o", f"cache_dir={tmp_path / 'cache'}"],
+        [*command, "-o", f"cache_dir={folder / 'cache'}"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
-    kept = json.loads((tmp_path / "cache" / "v" / groups.KEPT).read_text())
-    dear = {x: cpu for x, cpu in groups.totals(kept).items() if cpu > groups.ALLOWED}
-    assert not dear
+    return groups.totals(json.loads((folder / "cache" / "v" / groups.KEPT).read_text()))
+
+
+@pytest.mark.slow
+def test_the_contract_of_an_agent_costs_little(tmp_path):
+    """A second time alone, if it is dear: what else the machine does may double CPU-seconds."""
+    found = measured(tmp_path / "all")
+    agents = {x: cpu for x, cpu in found.items() if x != groups.CONTRACT}
+    assert len(agents) == len(INSTALLED)
+    for name, cpu in agents.items():
+        if cpu > groups.ALLOWED:
+            word = f"[{name.split()[1]}"
+            again = measured(tmp_path / name, "-k", f"{word}] or {word}-")
+            assert again[name] <= groups.ALLOWED, name
