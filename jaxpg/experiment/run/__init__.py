@@ -1,7 +1,9 @@
 """Folder of one run.
 
 folder.py      writes, resumes and loads it
+lock.py        one process at a time writes a folder
 checkpoint.py  whole training states, checked byte by byte
+arrays.py      their arrays, as Orbax writes and reads them
 provenance.py  run.json: agent, config, environment, key and versions, and the way back to objects
 measured.py    metrics and evaluations as they stand, for figures and reports
 """

@@ -137,7 +137,7 @@ def load(out: str | Path) -> Sweep:
         data = path.read_bytes() if path.exists() else b""
         if (now := hashlib.sha256(data).hexdigest()) != digest:
             raise CheckpointError(f"{path}: found {now}, expected {digest} (sha256)")
-        found.append(pd.read_csv(path))
+        found.append(pd.read_csv(path.absolute()))  # pandas takes a "~" for a home
     return Sweep(out, record, record["fields"], *found)
 
 
@@ -149,7 +149,7 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
         frames = [
             _add_point_columns(pd.read_csv(path), part["lanes"], record["points"], record["fields"])
             for i, part in enumerate(record["parts"])
-            if (path := out / "parts" / str(i) / file).exists() and path.stat().st_size
+            if (path := out.absolute() / "parts" / str(i) / file).exists() and path.stat().st_size
         ]
         if not frames:
             return pd.DataFrame(columns=["config", *record["fields"], "seed"])
