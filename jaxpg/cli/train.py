@@ -72,17 +72,17 @@ def _train(
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = _keys(seed, seeds)
-    folder = out or _new_run(f"{agent.name}-{env_name}")
-    extras = _callbacks(target, evaluations, folder / "tensorboard" if tensorboard else None)
-    _announce(agent, env_name, seeds, total_steps)
+    with common.new_folder(out, Path("runs", f"{agent.name}-{env_name}")) as folder:
+        extras = _callbacks(target, evaluations, folder / "tensorboard" if tensorboard else None)
+        _announce(agent, env_name, seeds, total_steps)
 
-    def go(watching):
-        return jaxpg.run(
-            agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-            callbacks=[*extras, *watching], out=folder, data_parallel=data_parallel,
-        )  # fmt: skip
+        def go(watching):
+            return jaxpg.run(
+                agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
+                callbacks=[*extras, *watching], out=folder, data_parallel=data_parallel,
+            )  # fmt: skip
 
-    return _watch(go, folder)
+        return _watch(go, folder)
 
 
 def _keys(seed: int, seeds: int) -> "Key":
@@ -91,13 +91,6 @@ def _keys(seed: int, seeds: int) -> "Key":
 
     key = common.random_key(seed)
     return jax.random.split(key, seeds) if seeds > 1 else key
-
-
-def _new_run(name: str) -> Path:
-    """A folder in runs/, the same on all processes."""
-    from jaxpg.core.parallel.processes import broadcast_from_main
-
-    return broadcast_from_main(lambda: common.new_folder(Path("runs", name)))
 
 
 def _callbacks(target: float | None, evaluations: int, tensorboard_folder: Path | None) -> list:

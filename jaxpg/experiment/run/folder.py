@@ -6,6 +6,7 @@ evaluations.csv  returns of whole episodes, greedy and sampled
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
 curve.png        the learning curve
+.jaxpg-lock      who writes here, while it is going on
 """
 
 import csv
@@ -31,7 +32,8 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard
 from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.run import checkpoint, provenance
+from jaxpg.experiment.run import checkpoint, lock, provenance
+from jaxpg.experiment.run.arrays import plain_path
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
 from jaxpg.experiment.run.provenance import RUN, SUMMARY
 
@@ -95,8 +97,9 @@ def run(
         **asked._asdict(),
     }
     out = Path(out)
-    broadcast_from_main(lambda: _make_folder(out, record))
-    return _train(RunFolder(out, agent, cfg, env, key, record), plan, callbacks, None, draw)
+    with lock.hold(out, new=True):
+        broadcast_from_main(lambda: _begin(out, record))
+        return _train(RunFolder(out, agent, cfg, env, key, record), plan, callbacks, None, draw)
 
 
 def _check_settings(asked: Settings, cfg) -> None:
@@ -112,13 +115,11 @@ def _check_settings(asked: Settings, cfg) -> None:
         raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
 
 
-def _make_folder(out: Path, record: dict) -> None:
-    """Makes the folder of a run, with its record. Raises ValueError if it holds something."""
-    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
-        what = "a run (`resume` goes on with it)" if (out / RUN).exists() else "files"
-        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / RUN, record)
+def _begin(out: Path, record: dict) -> None:
+    """Writes the record of a new run. Raises ValueError for a folder that cannot have
+    checkpoints."""
+    with plain_path(out):
+        write_json(out / RUN, record)
 
 
 def resume(
@@ -133,6 +134,24 @@ def resume(
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
     this = _open_folder(Path(out), agent, env)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
+    if total_steps is None and broadcast_from_main(lambda: _is_complete(this)):
+        return _load_result(this)
+    with lock.hold(this.out):  # what is there is read again, now that it stays
+        return _resume(_open_folder(this.out, agent, env), callbacks, total_steps, draw)
+
+
+def _is_complete(this: RunFolder) -> bool:
+    done = checkpoint.newest(this.out / "checkpoints")
+    return done == this.num_iters and (this.out / SUMMARY).exists()
+
+
+def _resume(
+    this: RunFolder,
+    callbacks: Callbacks,
+    total_steps: int | None,
+    draw: Callable[[Path], None] | None,
+) -> Result:
+    """Resumes the run of a folder that this process holds."""
     done = broadcast_from_main(lambda: checkpoint.newest(this.out / "checkpoints"))
     if total_steps is not None:
         if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
