@@ -28,7 +28,7 @@ ALLOWED = {
     "sweeps": "run callbacks analysis presets agents envs core text extras",
     "analysis": "envs core",
     "run": "callbacks agents envs core files",
-    "callbacks": "core text extras",
+    "callbacks": "core text files extras",
     "diagnostics": "nets ops core",
     "presets": "agents core",
     "agents": "loops nets replay ops core",
