@@ -25,7 +25,7 @@ ALLOWED = {
     "render": "figures run envs core extras",
     "export": "run core files extras",
     "figures": "analysis run core text",
-    "sweeps": "run callbacks analysis presets agents envs core text extras",
+    "sweeps": "run callbacks analysis presets agents envs core text files extras",
     "analysis": "envs core",
     "run": "callbacks agents envs core files",
     "callbacks": "core text files extras",

@@ -38,9 +38,10 @@ from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
 from jaxpg.core.run import Callbacks
 from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, C, Key
+from jaxpg.experiment.files import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.run.checkpoint import json_digest, to_json_values, write_json
+from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program
 from jaxpg.experiment.sweeps.progress import display
