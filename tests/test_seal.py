@@ -466,3 +466,87 @@ def test_what_cannot_be_asked_for_is_named(tmp_path, asked, match):
     with pytest.raises(ValueError, match=match):
         train(out, **asked)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
+    """`jaxpg resume` of a run that reached its target trains nothing."""
+    from jaxpg import cli
+    from jaxpg.cli import common
+
+    monkeypatch.setattr(common, "set_up", lambda *_: None)
+    line = f"train q_learning Cliff-jaxpg --total-steps 1200 --target -1e6 --out {tmp_path / 'run'}"
+    assert cli.main(line.split()) == 0
+    record = read_json(tmp_path / "run" / "run.json")
+    assert (record["target"], record["tensorboard"]) == (-1e6, False)
+    ended = read_json(tmp_path / "run" / "summary.json")
+    assert (ended["stopped"], ended["iteration"] < 12) == ("callback", True)
+    for more in ("", " --total-steps 2400"):
+        assert cli.main(f"resume {tmp_path / 'run'}{more}".split()) == 0
+        assert "the target is reached" in capsys.readouterr().out
+        assert read_json(tmp_path / "run" / "summary.json") == ended
+    assert jaxpg.load(tmp_path / "run").stopped == "callback"
+
+
+# Sweeps.
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of two parts as a kill would have left it just before its tables were written."""
+    out = tmp_path_factory.mktemp("swept") / "sweep"
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points = jaxpg.sweep.grid(learning_rate=[0.1, 0.5])
+    jaxpg.sweep.run(
+        jaxpg.q_learning, cfg, env, jax.random.key(0), points,
+        total_steps=1000, seeds=2, lanes=2, episodes=2, out=out,
+    )  # fmt: skip
+    record = read_json(out / "sweep.json")
+    write_json(out / "sweep.json", {k: v for k, v in record.items() if k != "digests"})
+    for path in out.glob("*.csv"):
+        path.rename(path.with_suffix(".whole"))
+    return out
+
+
+@pytest.fixture
+def sweep_folder(swept, tmp_path):
+    return shutil.copytree(swept, tmp_path / "sweep")
+
+
+def test_a_sweep_that_was_killed_before_its_tables_writes_the_same(sweep_folder):
+    assert len(jaxpg.load(sweep_folder).table) == 40
+    jaxpg.resume(sweep_folder)
+    for path in sweep_folder.glob("*.whole"):
+        assert path.read_bytes() == path.with_suffix(".csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "evaluations.csv"])
+@pytest.mark.parametrize("bit", [1, 128])
+def test_a_changed_byte_of_a_part_is_found(sweep_folder, name, bit):
+    path = sweep_folder / "parts" / "1" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= bit
+    path.write_bytes(data)
+    raises_everywhere(sweep_folder, rf"parts.1.{name}: found", (jaxpg.load, jaxpg.resume))
+
+
+def test_a_part_of_another_sweep_is_named(sweep_folder):
+    zero, one = (sweep_folder / "parts" / i for i in "01")
+    zero.rename(sweep_folder / "parts" / "2")
+    one.rename(zero)
+    (sweep_folder / "parts" / "2").rename(one)  # of equal seeds, and another learning rate
+    readers = (jaxpg.load, jaxpg.resume, lambda out: jaxpg.sweep.result(out, 0))
+    raises_everywhere(
+        sweep_folder, r"sweep\.json: found a file of run .*parts.0.run\.json", readers
+    )
+    shutil.rmtree(zero)
+    raises_everywhere(sweep_folder, r"parts.0.run\.json: found no such file", readers)
+
+
+@pytest.mark.parametrize("name", ["results", "evaluations", "scores"])
+def test_a_table_of_a_sweep_that_is_no_text_is_named(sweep_folder, name):
+    jaxpg.resume(sweep_folder)
+    path = sweep_folder / f"{name}.csv"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 128
+    path.write_bytes(data)
+    raises_everywhere(sweep_folder, rf"{name}\.csv: found", (jaxpg.load, jaxpg.resume))
