@@ -485,6 +485,11 @@ def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
         assert "the target is reached" in capsys.readouterr().out
         assert read_json(tmp_path / "run" / "summary.json") == ended
     assert jaxpg.load(tmp_path / "run").stopped == "callback"
+    assert cli.main(f"resume {tmp_path / 'run'} --target 1e6".split()) == 0
+    assert read_json(tmp_path / "run" / "summary.json")["iteration"] == 24
+    assert jaxpg.load(tmp_path / "run").stopped == "done"
+    assert cli.main(f"resume {tmp_path / 'run'} --target nan".split()) == 2
+    assert "target=nan: allowed is a finite number" in capsys.readouterr().err
 
 
 # Sweeps.

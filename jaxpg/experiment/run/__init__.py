@@ -1,6 +1,7 @@
 """Folder of one run.
 
 folder.py      writes, resumes and loads it
+settings.py    what is asked of a run, as run.json keeps it
 checkpoint.py  whole training states, checked byte by byte
 provenance.py  run.json: agent, config, environment, key and versions, and the way back to objects
 seal.py        what holds the files of a folder together, and reads their rows

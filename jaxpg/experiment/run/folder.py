@@ -19,7 +19,6 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
@@ -35,19 +34,7 @@ from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.run import checkpoint, provenance, seal, standing
 from jaxpg.experiment.run.checkpoint import read_json, write_json
 from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
-
-
-class Settings(NamedTuple):
-    """Settings of a run folder, see `jaxpg.run`; run.json keeps them under these names."""
-
-    chunk: int | None = None  # `core.run` chooses
-    evaluations: int = 10
-    episodes: int = 128
-    checkpoints: int = 5
-    keep: int = 3
-    target: float | None = None
-    data_parallel: bool = False
-    tensorboard: bool = False
+from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
 
 
 class RunFolder(NamedTuple):
@@ -86,7 +73,7 @@ def run(
 
     draw: draws the learning curve when the run has ended, given the folder.
     """
-    _check_settings(asked, cfg, out)
+    check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
     if out is None:
         return loop.run(
@@ -104,34 +91,6 @@ def run(
     return _train(this, plan, callbacks, None, draw)
 
 
-def new_record(
-    agent: Agent, cfg, env: E.Env, key: Key, total_steps: int, asked: Settings
-) -> dict[str, Any]:
-    """Makes the record of a run."""
-    about = provenance.describe_run(agent, cfg, env, key)
-    return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
-
-
-def _check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
-    """Raises ValueError for settings that are not allowed."""
-    least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
-    for name, minimum in least.items():
-        value = getattr(asked, name)
-        if name == "chunk" and value is None:
-            continue
-        require_integer(name, value, minimum)
-    if asked.tensorboard and out is None:
-        raise ValueError("tensorboard=True: allowed only with a folder `out`")
-    if (target := asked.target) is None:
-        return
-    if not np.isfinite(target) or not (has_lanes(cfg) or out):
-        raise ValueError(
-            f"target={target!r}: allowed is a finite number, and only with lanes or a folder `out`"
-        )
-    if asked.evaluations == 0:
-        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
-
-
 def _make_folder(out: Path, record: dict) -> str:
     """Makes the folder of a run, with its record, whose digest it returns. Raises ValueError if it
     holds something."""
@@ -147,6 +106,7 @@ def resume(
     *,
     callbacks: Callbacks = (),
     total_steps: int | None = None,
+    target: float | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
     draw: Callable[[Path], None] | None = None,
@@ -155,13 +115,13 @@ def resume(
     this = _open_folder(Path(out), agent, env)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     done = broadcast_from_main(lambda: standing.newest_with_rows(this.out, this.key.shape))
-    if total_steps is not None:
-        if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
-            least = done * this.agent.steps_per_iter(this.cfg)
-            raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
-        earlier = [this.digest, *this.record.get("earlier", [])]
-        longer = {**this.record, "total_steps": int(total_steps), "earlier": earlier}
-        this = this._replace(record=longer)
+    if total_steps is not None and num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
+        least = done * this.agent.steps_per_iter(this.cfg)
+        raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
+    changed = total_steps is not None or target is not None
+    if changed:
+        record = change_record(this.record, this.digest, this.cfg, total_steps, target)
+        this = this._replace(record=record)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
     if before and not complete and (target := this.target) is not None:
@@ -178,7 +138,7 @@ def resume(
         else:
             summary.unlink(missing_ok=True)
             checkpoint.remove_newer(this.out / CHECKPOINTS, done or 0)
-        if total_steps is not None:
+        if changed:
             digest = write_json(this.out / RUN, this.record)
         if before and complete and not summary.exists():  # killed at the very end
             _open_rows(this, done)
