@@ -3,7 +3,7 @@
 run.json         agent, config, environment, key, what was asked for, versions
 metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
 evaluations.csv  returns of whole episodes, greedy and sampled
-rows.json        how many bytes of these are whole rows, and their digests
+rows.jsonl       how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
 curve.png        the learning curve
@@ -29,10 +29,10 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, RECORD, Rows
+from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, Rows
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.run import checkpoint, provenance, seal, standing
-from jaxpg.experiment.run.checkpoint import read_json, write_json
+from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
 from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
 
@@ -224,6 +224,8 @@ def _train(
     # The checkpoint comes when all of its rows are written.
     watch += [*_asked_callbacks(this), *callbacks, save]
     result = loop.run_plan(plan, watch, before and before.state, begun)
+    if rows:
+        rows.save(anew=True)
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
@@ -259,7 +261,7 @@ def _write_summary(this: RunFolder, result: Result, draw: Callable[[Path], None]
         "iteration": result.iteration,
         "env_steps": result.env_steps,
         "run": this.digest,
-        "rows": read_json(this.out / RECORD)["ends"],
+        "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
     }
     if rows := standing.last_evaluation(this.out, this.key.shape):
         means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
