@@ -95,7 +95,7 @@ def test_the_folder_changes_nothing(finished):
 def test_a_folder_is_whole(finished, seeds):
     result, out, _ = finished(seeds)
     assert {p.name for p in out.iterdir()} == {
-        "run.json", "rows.json", "summary.json", "curve.png", "checkpoints", *ROWS
+        "run.json", "rows.jsonl", "summary.json", "curve.png", "checkpoints", *ROWS
     }  # fmt: skip
     assert sorted(int(p.name) for p in (out / "checkpoints").iterdir()) == [10, 12]
     record = json.loads((out / "run.json").read_text())

@@ -107,6 +107,7 @@ def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> No
 def resume(
     run: Positional[Path],
     total_steps: int | None = None,
+    target: float | None = None,
     distributed: bool = False,
     coordinator: str | None = None,
     processes: int | None = None,
@@ -117,6 +118,7 @@ def resume(
     Args:
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
+        target: of the greedy evaluation of every seed, if it shall be another one now.
         distributed: one of several processes that go on together, as `jaxpg train` says it.
         coordinator: HOST:PORT, a free port of the machine of process 0.
         processes: how many there are.
@@ -127,8 +129,9 @@ def resume(
 
     job = common.Job(distributed, coordinator, processes, process)
     if is_sweep(run):
-        if total_steps is not None:
-            raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+        for name, value in {"total-steps": total_steps, "target": target}.items():
+            if value is not None:
+                raise ValueError(f"{name}={value}: allowed is None for a sweep")
         if common.several(job):
             raise ValueError("distributed: a sweep goes on in one process")
         return sweep.resume_sweep(run)
@@ -138,7 +141,8 @@ def resume(
     import jaxpg
 
     print(f"going on with {run} ...")
-    return _watch(lambda w: jaxpg.resume(run, callbacks=w, total_steps=total_steps), run)
+    asked = {"total_steps": total_steps, "target": target}
+    return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
 
 
 def _watch(go: Callable, folder: Path) -> int:

@@ -1,6 +1,7 @@
 """Folder of one run.
 
 folder.py      writes, resumes and loads it
+settings.py    what is asked of a run, as run.json keeps it
 lock.py        one process at a time writes a folder
 checkpoint.py  whole training states, checked byte by byte
 arrays.py      their arrays, as Orbax writes and reads them

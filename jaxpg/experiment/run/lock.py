@@ -83,7 +83,7 @@ def _acquire(folder: Path, new: bool, held: contextlib.ExitStack) -> None:
     os.write(file, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
     if new:
         _require_empty(folder)
-    for draft in folder.glob(f".*.json.*{DRAFT}"):  # of records, by a process that was killed
+    for draft in folder.glob(f".*.json*.*{DRAFT}"):  # of records, by a process that was killed
         with contextlib.suppress(OSError):
             draft.unlink()
 
