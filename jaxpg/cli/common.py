@@ -75,7 +75,9 @@ def seed_shape(run: Path) -> tuple[int, ...]:
 
 def cores() -> int:
     """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    from jaxpg.core.machine import count_cores  # brings JAX
+
+    return count_cores()
 
 
 def set_up(seeds: int, config: dict | None = None) -> None:
