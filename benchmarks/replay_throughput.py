@@ -202,7 +202,7 @@ def compare(name: str, rounds: int, seeds: int, rejax: str | None) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("works", nargs="*", default=list(WORKS), metavar="WORK", help=str([*WORKS]))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
