@@ -22,11 +22,11 @@ ALLOWED = {
     "presets agents envs core text jobs",
     "runs": "figures sweeps run core",  # the face of run folders and sweep folders
     "report": "figures sweeps run analysis presets agents envs core text files",
-    "render": "figures run envs core extras",
+    "render": "figures run envs core text extras",
     "export": "run core files extras",
     "figures": "analysis run core text",
     "sweeps": "run callbacks analysis presets agents envs core text extras",
-    "analysis": "envs core",
+    "analysis": "envs core text",
     "run": "callbacks agents envs core files",
     "callbacks": "core text extras",
     "diagnostics": "nets ops core",

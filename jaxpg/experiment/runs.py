@@ -63,54 +63,67 @@ def resume(
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: Env | None = None,
+    trust: bool = False,
 ) -> Result | Any:
     """Resumes a run from its folder's newest checkpoint, or from the beginning if it has none; a
     sweep's folder as `jaxpg.sweep.resume` does.
 
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
-    now; annealing is stretched to it. A run that is complete is only loaded. agent, env: as for
-    `load`. Several processes go on together, and each has to see the folder. Raises CheckpointError
-    for a damaged, missing or foreign folder, ValueError for fewer `total_steps` than are done, or
-    for any with a sweep. To a type checker the answer is a Result; `jaxpg.sweep.resume` is typed
-    as a Sweep.
+    now; annealing is stretched to it. A run that is complete is only loaded. agent, env, trust: as
+    for `load`. Several processes go on together, and each has to see the folder. Raises
+    CheckpointError for a damaged, missing or foreign folder, ValueError for a network that is not
+    trusted, for fewer `total_steps` than are done, or for any with a sweep. To a type checker the
+    answer is a Result; `jaxpg.sweep.resume` is typed as a Sweep.
 
     >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
     2000
     """
     if not is_sweep(out):
         return folder.resume(
-            out, callbacks=callbacks, total_steps=total_steps, agent=agent, env=env, draw=draw_curve
-        )
+            out, callbacks=callbacks, total_steps=total_steps, agent=agent, env=env, trust=trust,
+            draw=draw_curve,
+        )  # fmt: skip
     if total_steps is not None:
         raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
     from jaxpg.experiment import sweeps  # which a run does not need
 
-    return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env)
+    return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env, trust=trust)
 
 
-def load(out: str | Path, agent: Agent | None = None, env: Env | None = None) -> Result | Any:
+def load(
+    out: str | Path, agent: Agent | None = None, env: Env | None = None, *, trust: bool = False
+) -> Result | Any:
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
-    agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
-    for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
-    damaged, missing or foreign folder, or one without a checkpoint. To a type checker the answer is
-    a Result; `jaxpg.sweep.load` is typed as a Sweep.
+    agent, env: the objects, if they are your own and not to be had by name. trust: import the
+    module of a network that the folder names, which runs its code. Without it a network is jaxpg's
+    own, one that is imported already, or of a module in the environment variable JAXPG_TRUST.
+
+    `stopped` is "error" for a run that was killed, and `seconds` NaN. Raises CheckpointError, with
+    the path, for a damaged, missing or foreign folder, or one without a checkpoint, ValueError for
+    a network that is not trusted. To a type checker the answer is a Result; `jaxpg.sweep.load` is
+    typed as a Sweep.
 
     >>> result = jaxpg.load("runs/cliff")
     >>> result.agent.name, result.stopped
     ('q_learning', 'done')
     """
     if not is_sweep(out):
-        return folder.load(out, agent, env)
+        return folder.load(out, agent, env, trust)
     from jaxpg.experiment import sweeps  # which a run does not need
 
     return sweeps.load(out)
 
 
-def draw_curve(run: Path) -> None:
-    """Draws the learning curve of a run folder into its curve.png."""
+def draw_curve(path: Path) -> None:
+    """Draws the learning curve of a run into a file of its folder: whole, or not at all."""
     from jaxpg.experiment.figures.learning_curve import learning_curve  # matplotlib takes a while
 
-    learning_curve([run], run / "curve.png")
+    draft = path.with_name(f".{path.name}")
+    try:
+        learning_curve([path.parent], draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ curve.png        the learning curve
 import csv
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.run import checkpoint, provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
 from jaxpg.experiment.run.provenance import RUN, SUMMARY
+
+CURVE = "curve.png"
 
 
 class Settings(NamedTuple):
@@ -76,7 +79,7 @@ def run(
 ) -> Result:
     """Trains, and writes the folder `out` if there is one; see `jaxpg.run`.
 
-    draw: draws the learning curve when the run has ended, given the folder.
+    draw: draws the learning curve into a file when the run has ended.
     """
     _check_settings(asked, cfg)
     callbacks = loop.as_callbacks(callbacks)
@@ -128,10 +131,11 @@ def resume(
     total_steps: int | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
+    trust: bool = False,
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
-    this = _open_folder(Path(out), agent, env)
+    this = _open_folder(Path(out), agent, env, trust)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     done = broadcast_from_main(lambda: checkpoint.newest(this.out / "checkpoints"))
     if total_steps is not None:
@@ -148,8 +152,11 @@ def resume(
         summary = this.out / SUMMARY
         if not complete:
             summary.unlink(missing_ok=True)
-        elif before and not summary.exists():  # killed at the very end
-            _write_summary(this, before, draw)
+        elif before:  # which may have been killed at the very end
+            if not summary.exists():
+                _write_summary(this, before)
+            if not (this.out / CURVE).exists():
+                _draw_curve(this, draw)
 
     broadcast_from_main(begin)
     if before and complete:
@@ -162,14 +169,16 @@ def resume(
     return _train(this, plan, callbacks, before, draw)
 
 
-def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
+def load(
+    out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
-    return _load_result(_open_folder(Path(out), agent, env))
+    return _load_result(_open_folder(Path(out), agent, env, trust))
 
 
-def _open_folder(out: Path, agent: Agent | None, env: E.Env | None) -> RunFolder:
+def _open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:
     record = provenance.read_record(out / RUN, "run")
-    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env)
+    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env, trust)
     return RunFolder(out, agent, cfg, env, key, record)
 
 
@@ -253,14 +262,29 @@ def _train(
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
-    broadcast_from_main(lambda: _write_summary(this, result, draw))
+    broadcast_from_main(lambda: _finish(this, result, draw))
     return result
 
 
-def _write_summary(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
-    """Draws the curve and, last, writes how the run ended."""
-    if draw and not has_lanes(this.cfg):
-        draw(this.out)
+def _finish(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
+    """Writes how the run ended, and then draws its curve."""
+    _write_summary(this, result)
+    _draw_curve(this, draw)
+
+
+def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
+    """Draws the learning curve. A run is whole without it: an error is a warning."""
+    if draw is None or has_lanes(this.cfg):
+        return
+    try:
+        draw(this.out / CURVE)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
+
+
+def _write_summary(this: RunFolder, result: Result) -> None:
+    """Writes how the run ended."""
     summary = {
         "stopped": result.stopped,
         "seconds": result.seconds,

@@ -30,14 +30,15 @@ def resume(
     progress: bool = False,
     agent: Agent | None = None,
     env: Env | None = None,
+    trust: bool = False,
 ) -> Sweep:
     """Resumes a sweep, a search or a comparison that was stopped, in whatever way; its tables will
     be, to the byte, those of one that was never stopped.
 
-    agent, env: the objects, if they are your own and not to be had by name. Raises CheckpointError
-    for a damaged, missing or foreign folder.
+    agent, env, trust: as of `jaxpg.load`. Raises CheckpointError for a damaged, missing or foreign
+    folder, ValueError for a network that is not trusted.
     """
-    this = open_folder(Path(out), agent, env)
+    this = open_folder(Path(out), agent, env, trust)
     if "digests" in this.record:
         return load(out)
     provenance.warn_of_other_versions(this.out, this.record["made_with"])

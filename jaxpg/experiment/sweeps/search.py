@@ -84,9 +84,8 @@ def search(
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        return train_batches(
-            open_sweep(folder, agent, cfg, env, key, record), callbacks, progress, log
-        )
+        this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
+        return train_batches(this, callbacks, progress, log)
 
 
 def train_batches(

@@ -93,7 +93,7 @@ def run(
     )  # fmt: skip
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        this = open_sweep(folder, agent, cfg, env, key, record)
+        this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
 
@@ -147,7 +147,7 @@ def check_points(
         raise ValueError("points=[]: allowed is a list of at least one")
     if getattr(key, "ndim", 0):
         raise ValueError(f"key of shape {key.shape}: allowed is one key, seeds are split off it")
-    pairs = [apply_point(cfg, env, point) for point in points]
+    pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
     for group in group_by_program(pairs):
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
@@ -247,7 +247,9 @@ def train_parts(
         begun = time.perf_counter()
         with count_compilations() as compiled:
             if (folder / RUN).exists():
-                found = run_folder.resume(folder, callbacks=watch, agent=agent, env=env)
+                found = run_folder.resume(
+                    folder, callbacks=watch, agent=agent, env=env, trust=this.trust
+                )
             else:
                 shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file
                 found = run_folder.run(
