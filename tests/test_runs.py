@@ -94,7 +94,7 @@ def test_the_folder_changes_nothing(finished):
 def test_a_folder_is_whole(finished, seeds):
     result, out, _ = finished(seeds)
     assert {p.name for p in out.iterdir()} == {
-        "run.json", "summary.json", "curve.png", "checkpoints", *ROWS
+        "run.json", "rows.json", "summary.json", "curve.png", "checkpoints", *ROWS
     }  # fmt: skip
     assert sorted(int(p.name) for p in (out / "checkpoints").iterdir()) == [10, 12]
     record = json.loads((out / "run.json").read_text())
@@ -211,7 +211,8 @@ def test_a_resumed_run_may_stop_before_its_next_evaluation(tmp_path):
     train(out, 0, lambda event: event.iteration == 4)
     assert "evaluation" in json.loads((out / "summary.json").read_text())
     shutil.rmtree(out / "checkpoints")  # so the row of iteration 4 is cut off again
-    assert jaxpg.resume(out, callbacks=[lambda event: True]).iteration == 2
+    with pytest.warns(UserWarning, match="the checkpoint of iteration 4 is not there"):
+        assert jaxpg.resume(out, callbacks=[lambda event: True]).iteration == 2
     assert "evaluation" not in json.loads((out / "summary.json").read_text())
 
 

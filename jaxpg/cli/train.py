@@ -73,13 +73,13 @@ def _train(
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = _keys(seed, seeds)
     folder = out or _new_run(f"{agent.name}-{env_name}")
-    extras = _callbacks(target, evaluations, folder / "tensorboard" if tensorboard else None)
     _announce(agent, env_name, seeds, total_steps)
 
     def go(watching):
         return jaxpg.run(
             agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-            callbacks=[*extras, *watching], out=folder, data_parallel=data_parallel,
+            callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
+            tensorboard=tensorboard,
         )  # fmt: skip
 
     return _watch(go, folder)
@@ -98,20 +98,6 @@ def _new_run(name: str) -> Path:
     from jaxpg.core.parallel.processes import broadcast_from_main
 
     return broadcast_from_main(lambda: common.new_folder(Path("runs", name)))
-
-
-def _callbacks(target: float | None, evaluations: int, tensorboard_folder: Path | None) -> list:
-    """The callbacks that the options ask for."""
-    from jaxpg.core.parallel.processes import is_main_process
-    from jaxpg.experiment.callbacks.guards import stop_at
-    from jaxpg.experiment.callbacks.tensorboard import tensorboard
-
-    if target is not None and evaluations == 0:
-        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
-    callbacks = [] if target is None else [stop_at(target)]
-    if tensorboard_folder is not None and is_main_process():
-        callbacks.append(tensorboard(tensorboard_folder))
-    return callbacks
 
 
 def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> None:

@@ -188,8 +188,10 @@ def run_plan(
                 )  # fmt: skip
                 event, stop = _call_on_chunk(callbacks, event)
                 state = event.state
-                waiting, late = late, (event, list(metrics))
+                # If a callback fails here nothing newer may be written: late is None meanwhile.
+                waiting, late = late, None
                 stop |= _call_on_metrics(callbacks, waiting, history)
+                late = event, list(metrics)
                 asked, stop = any_process(interrupt.asked, stop)
                 if asked or stop:
                     ending = "interrupt" if asked else "callback"

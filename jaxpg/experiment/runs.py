@@ -31,14 +31,17 @@ def run(
     keep: int = 3,
     target: float | None = None,
     data_parallel: bool = False,
+    tensorboard: bool = False,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
     `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
-    or infinity in the state ends it with NonFiniteError. `resume` goes on with a run that
-    was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
-    stands still instead, and so does one whose greedy evaluation reaches `target`.
+    or infinity in the state ends it with NonFiniteError. It ends with the chunk after the one in
+    which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that was
+    stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite stands
+    still instead, and so does one that reaches `target`. tensorboard: whether to write TensorBoard
+    files too, which needs tensorboardX.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -52,7 +55,9 @@ def run(
     >>> result.metrics["episode/return"].shape  # [iterations]
     (10,)
     """
-    asked = Settings(chunk, evaluations, episodes, checkpoints, keep, target, data_parallel)
+    asked = Settings(
+        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard
+    )
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 
@@ -70,11 +75,13 @@ def resume(
 
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
-    now; annealing is stretched to it. A run that is complete is only loaded. agent, env, trust: as
-    for `load`. Several processes go on together, and each has to see the folder. Raises
-    CheckpointError for a damaged, missing or foreign folder, ValueError for a network that is not
-    trusted, for fewer `total_steps` than are done, or for any with a sweep. To a type checker the
-    answer is a Result; `jaxpg.sweep.resume` is typed as a Sweep.
+    now; annealing is stretched to it. A run that is complete, or has reached its target, is only
+    loaded. Where the rows of the newest checkpoint are not there it goes on from the newest that
+    has them, and warns. agent, env, trust: as for `load`. Several processes go on together, and
+    each has to see the folder. Raises CheckpointError for a damaged, missing or foreign folder,
+    ValueError for a network that is not trusted, for fewer `total_steps` than are done, or for any
+    with a sweep. To a type checker the answer is a Result; `jaxpg.sweep.resume` is typed as a
+    Sweep.
 
     >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
     2000
@@ -102,9 +109,9 @@ def load(
     own, one that is imported already, or of a module in the environment variable JAXPG_TRUST.
 
     `stopped` is "error" for a run that was killed, and `seconds` NaN. Raises CheckpointError, with
-    the path, for a damaged, missing or foreign folder, or one without a checkpoint, ValueError for
-    a network that is not trusted. To a type checker the answer is a Result; `jaxpg.sweep.load` is
-    typed as a Sweep.
+    the path, for a damaged, missing or foreign folder, one without a checkpoint, or one of whose
+    checkpoints only older ones are left; ValueError for a network that is not trusted. To a type
+    checker the answer is a Result; `jaxpg.sweep.load` is typed as a Sweep.
 
     >>> result = jaxpg.load("runs/cliff")
     >>> result.agent.name, result.stopped

@@ -14,12 +14,8 @@ from jaxpg.core.machine import collector_paused
 from jaxpg.core.parallel.lanes import Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.metrics import (
-    append_rows,
-    metric_rows,
-    split_metrics,
-    truncate_rows,
-)
+from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
+from jaxpg.experiment.callbacks.rows import EVALUATIONS, Rows
 
 _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with training
 
@@ -31,7 +27,7 @@ def evaluation(
     key: Key,
     every: int,
     episodes: int = 128,
-    folder: str | Path | None = None,
+    folder: str | Path | Rows | None = None,
     iteration: int = 0,
     target: float | None = None,
 ) -> Callback:
@@ -45,9 +41,9 @@ def evaluation(
     run goes on; rows after it are cut off from a file that is there. target: a lane whose greedy
     return reaches it ends there; lanes that have ended are not measured.
     """
-    previous, compiled, path = iteration, None, folder and Path(folder, "evaluations.csv")
-    if path:
-        truncate_rows(path, iteration)
+    previous, compiled, files = iteration, None, folder
+    if folder is not None and not isinstance(folder, Rows):
+        files = Rows(folder, (EVALUATIONS,), iteration)
 
     def measure(event: Event) -> dict[str, jax.Array] | None:
         nonlocal previous, compiled
@@ -65,10 +61,12 @@ def evaluation(
         return measured | ({} if target is None else {FINISH: measured["eval/greedy"] >= target})
 
     def write(event: Event) -> None:
-        if path and "eval/greedy" in event.metrics:
+        if isinstance(files, Rows) and "eval/greedy" in event.metrics:
             measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if n in MEASURES}
             header, rows = metric_rows(event, measured)
-            append_rows(path, [name.removeprefix("eval/") for name in header], rows)
+            header = [name.removeprefix("eval/") for name in header]
+            append_table(files, EVALUATIONS, header, rows)
+            files.save()
 
     return Callback(on_chunk=measure, on_metrics=write)
 

@@ -5,36 +5,33 @@ chunk, and those of a resumed run are byte-identical to those of a run that was 
 """
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxpg.core.run import Callback, Event
-
-_ROW = re.compile(rb'(?:{"seed": )?\d+, ?(?:"iteration": )?(\d+)')  # of either kind of file
+from jaxpg.experiment.callbacks.rows import LINES, METRICS, Rows
 
 
 def metrics_files(
-    folder: str | Path, iteration: int = 0, only: Sequence[int] | None = None
+    folder: str | Path | Rows, iteration: int = 0, only: Sequence[int] | None = None
 ) -> Callback:
     """Writes `metrics.csv` and `metrics.jsonl`: the agent's metrics, a row per iteration and seed.
 
-    NaN ("no data": no episode ended) is an empty cell and a null. iteration: where the run goes
-    on; rows after it are cut off from files that are there. only: these seeds, of all.
+    NaN ("no data": no episode ended) is an empty cell and a null. folder: or the files of a run,
+    open. iteration: where the run goes on; rows after it are cut off from files that are there.
+    only: these seeds, of all.
     """
-    table, lines = Path(folder, "metrics.csv"), Path(folder, "metrics.jsonl")
-    truncate_rows(table, iteration)
-    truncate_rows(lines, iteration)
+    files = folder if isinstance(folder, Rows) else Rows(folder, (METRICS, LINES), iteration)
 
     def write(event: Event) -> None:
         header, rows = metric_rows(event, split_metrics(event)[0], only)
-        append_rows(table, header, rows)
+        append_table(files, METRICS, header, rows)
         line = "{" + ", ".join(f"{json.dumps(name)}: %s" for name in header) + "}\n"
         no_number = {"": "null", "inf": "null", "-inf": "null"}  # JSON cannot say infinity
-        with lines.open("a") as file:
-            file.writelines(line % tuple(no_number.get(x, x) for x in row) for row in rows)
+        files.append(LINES, (line % tuple(no_number.get(x, x) for x in row) for row in rows))
+        files.save()
 
     return Callback(on_metrics=write)
 
@@ -78,24 +75,8 @@ def metric_rows(
     return list(columns), list(zip(*texts, strict=True))
 
 
-def append_rows(path: Path, header: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+def append_table(
+    files: Rows, name: str, header: Sequence[str], rows: Sequence[tuple[str, ...]]
+) -> None:
     """Appends rows to a CSV file, after the header if the file is new."""
-    with path.open("a") as file:
-        if file.tell() == 0:
-            file.write(",".join(header) + "\n")
-        file.writelines(",".join(row) + "\n" for row in rows)
-
-
-def truncate_rows(path: Path, iteration: int) -> None:
-    """Truncates a file after its last complete row of an iteration <= `iteration`; keeps its
-    header."""
-    if not path.exists():
-        return
-    keep = 0
-    with path.open("r+b") as file:
-        for line in file:
-            row = _ROW.match(line)
-            if not line.endswith(b"\n") or (row and int(row[1]) > iteration):
-                break
-            keep += len(line)
-        file.truncate(keep)
+    files.append(name, (",".join(row) + "\n" for row in rows), ",".join(header) + "\n")

@@ -24,8 +24,9 @@ def tensorboard(folder: str | Path) -> Callback:
         seeds, count = next(iter(series.values())).shape
         if not writers:  # what a killed run wrote after the point of resumption is hidden
             begin = event.env_steps - count * (event.env_steps // event.iteration)
+            more = {"purge_step": begin, "filename_suffix": f".{begin}"}  # names are of the second
             for seed in range(seeds):
-                writers.append(SummaryWriter(str(Path(folder, f"seed-{seed}")), purge_step=begin))
+                writers.append(SummaryWriter(str(Path(folder, f"seed-{seed}")), **more))
         means = {name: mean_metric(series, name) for name in series} | measured
         for seed, writer in enumerate(writers):
             for name, values in means.items():

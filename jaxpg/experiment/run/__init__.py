@@ -3,5 +3,7 @@
 folder.py      writes, resumes and loads it
 checkpoint.py  whole training states, checked byte by byte
 provenance.py  run.json: agent, config, environment, key and versions, and the way back to objects
+seal.py        what holds the files of a folder together, and reads their rows
+standing.py    how far a run has come, by its folder
 measured.py    metrics and evaluations as they stand, for figures and reports
 """

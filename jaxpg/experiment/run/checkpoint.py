@@ -7,9 +7,9 @@ one atomic move: a step without one was cut short, and does not exist.
 """
 
 import hashlib
-import json
 import shutil
 import warnings
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,55 +24,15 @@ from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, 
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 from jaxpg.envs import registry
-from jaxpg.experiment.files import write_atomically
+from jaxpg.experiment.files import (
+    CheckpointError,
+    read_json,
+    to_json_values,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
 PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint")
-
-
-class CheckpointError(ValueError):
-    """Error of a checkpoint or run folder that cannot be trusted: where, what was found, what
-    expected.
-
-    >>> try:
-    ...     jaxpg.load("runs/nothing")
-    ... except jaxpg.CheckpointError as error:
-    ...     print(error)
-    runs/nothing: found no such folder, expected the folder of a run
-    """
-
-
-def _add_digest(content: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing."""
-    write_atomically(path, _add_digest(_to_json_values(content)).encode())
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Reads what `write_json` wrote. Raises CheckpointError if it is not there or a byte has
-    changed."""
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: found no such file, expected one that jaxpg wrote")
-    try:
-        text = path.read_text()
-        content = json.loads(text)
-        del content["sha256"]
-        intact = text == _add_digest(content)
-    except (ValueError, TypeError, KeyError):  # not text, not JSON, or not ours
-        intact = False
-    if not intact:
-        raise CheckpointError(f"{path}: found a changed or cut file, expected what jaxpg wrote")
-    return content
-
-
-def _to_json_values(content):
-    """Converts to what JSON gives back: tuples are lists, NumPy numbers are numbers."""
-    return json.loads(json.dumps(content, default=lambda x: np.asarray(x).tolist()))
 
 
 def package_versions() -> dict[str, str]:
@@ -87,7 +47,7 @@ def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
     else:  # the user's own: its parameters by path
         params = jax.tree_util.tree_leaves_with_path(env.params)
         environment = {"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params}
-    return _to_json_values(
+    return to_json_values(
         {"agent": agent.name, "config": config.to_dict(cfg), "environment": environment}
     )
 
@@ -174,14 +134,34 @@ def _one_process_options():
     )
 
 
+def finished(folder: str | Path) -> list[int]:
+    """Iterations of the finished checkpoints, the newest first."""
+    steps = [path.parent.name for path in Path(folder).glob(f"*/{MANIFEST}")]
+    return sorted((int(step) for step in steps if step.isdigit()), reverse=True)
+
+
 def newest(folder: str | Path) -> int | None:
     """Iteration of the newest finished checkpoint; None if there is none."""
-    steps = [path.parent.name for path in Path(folder).glob(f"*/{MANIFEST}")]
-    return max((int(step) for step in steps if step.isdigit()), default=None)
+    return next(iter(finished(folder)), None)
 
 
-def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree, int]:
-    """Restores the newest finished checkpoint: its state and iteration.
+def require_newest(folder: str | Path) -> int:
+    """Iteration of the newest finished checkpoint. Raises CheckpointError if there is none."""
+    iteration = newest(folder)
+    if iteration is None:
+        raise CheckpointError(f"{folder}: found no finished checkpoint, expected one")
+    return iteration
+
+
+def read_manifest(folder: str | Path, iteration: int) -> dict[str, Any]:
+    """Reads the manifest of a finished checkpoint."""
+    return read_json(Path(folder, str(iteration), MANIFEST), ("iteration", "leaves", "files"))
+
+
+def restore(
+    folder: str | Path, like: Tree, about: dict[str, Any], iteration: int | None = None
+) -> tuple[Tree, int]:
+    """Restores a finished checkpoint, the newest if no iteration is given: its state and iteration.
 
     like: the state's structure, from `jax.eval_shape`. about: from `describe`. Raises
     CheckpointError, with the first difference, if there is none, a byte of it has changed, or it
@@ -190,11 +170,9 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
     import orbax.checkpoint as ocp  # takes a second
 
     folder = Path(folder)
-    iteration = newest(folder)
-    if iteration is None:
-        raise CheckpointError(f"{folder}: found no finished checkpoint, expected one")
+    iteration = require_newest(folder) if iteration is None else iteration
     step = folder / str(iteration)
-    manifest = read_json(step / MANIFEST)
+    manifest = read_manifest(folder, iteration)
     files, saved = _file_digests(step), manifest["files"]
     for name in {**files, **saved}:
         if files.get(name) != saved.get(name):
@@ -202,7 +180,7 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
             raise CheckpointError(f"{step / name}: found {found}, expected {digest} (sha256)")
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
-        if differs := first_difference(manifest[part], value, part):
+        if differs := first_difference(manifest.get(part), value, part):
             raise CheckpointError(f"{step}: {differs}")
 
     with ocp.StandardCheckpointer(multiprocessing_options=_one_process_options()) as checkpointer:
@@ -224,17 +202,31 @@ def first_difference(found, expected, path: str) -> str | None:
     return next((d for n, f, e in parts if (d := first_difference(f, e, f"{path}.{n}"))), None)
 
 
+def remove_newer(folder: str | Path, iteration: int) -> None:
+    """Removes the finished checkpoints after an iteration, from which a run goes on anew."""
+    for later in finished(folder):
+        if later > iteration:
+            step = Path(folder, str(later))
+            if step.is_symlink():
+                step.unlink()
+                continue
+            (step / MANIFEST).unlink()  # first: a step that is half gone does not exist
+            shutil.rmtree(step)
+
+
 def checkpoints(
-    folder: str | Path, agent: Agent, cfg, env: E.Env, every: int, keep: int = 3
-) -> Callback:
+    folder: str | Path, agent: Agent, cfg, env: E.Env, every: int, keep: int = 3,
+    bind: Callable[[], dict[str, Any]] = dict,
+) -> Callback:  # fmt: skip
     """Saves a checkpoint at the first chunk end at or after each multiple of `every` iterations,
     and when the run ends or is stopped, but not when it fails.
 
     A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:
     give this after the callbacks that write files, and a checkpoint has all of its rows in them.
-    Of several processes process 0 writes. Raises CheckpointError, after the first chunk, if the
-    folder has checkpoints of another run.
+    bind: gives what else the manifest shall hold, such as the digests of these rows. Of several
+    processes process 0 writes. Raises CheckpointError, after the first chunk, if the folder has
+    checkpoints of another run.
     """
     about, folder = describe(agent, cfg, env), Path(folder)
     last, handed, waiting = broadcast_from_main(lambda: newest(folder)) or 0, 0, {}
@@ -247,7 +239,7 @@ def checkpoints(
                 where = f"{folder}: iteration {iteration} is not saved"
                 warnings.warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
                 return
-        save(folder, snap, iteration, about, keep)
+        save(folder, snap, iteration, about | bind(), keep)
 
     def on_chunk(event: Event) -> None:
         nonlocal last

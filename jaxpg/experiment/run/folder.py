@@ -3,14 +3,13 @@
 run.json         agent, config, environment, key, what was asked for, versions
 metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
 evaluations.csv  returns of whole episodes, greedy and sampled
+rows.json        how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
 curve.png        the learning curve
 """
 
-import csv
 import functools
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +25,17 @@ from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
 from jaxpg.core.plan import Plan, plan_run
-from jaxpg.core.run import Callbacks, Result
+from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
-from jaxpg.experiment.callbacks.guards import nan_guard
+from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.run import checkpoint, provenance
-from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
-from jaxpg.experiment.run.provenance import RUN, SUMMARY
+from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, RECORD, Rows
+from jaxpg.experiment.callbacks.tensorboard import tensorboard
+from jaxpg.experiment.run import checkpoint, provenance, seal, standing
+from jaxpg.experiment.run.checkpoint import read_json, write_json
+from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
 
 CURVE = "curve.png"
 
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
     keep: int = 3
     target: float | None = None
     data_parallel: bool = False
+    tensorboard: bool = False
 
 
 class RunFolder(NamedTuple):
@@ -60,10 +62,16 @@ class RunFolder(NamedTuple):
     env: E.Env
     key: Key
     record: dict  # run.json
+    digest: str  # of run.json
 
     @property
     def num_iters(self) -> int:
         return num_iterations(self.agent, self.cfg, self.record["total_steps"])
+
+    @property
+    def target(self) -> float | None:
+        """Return at which the run ends; None for lanes, which end one by one."""
+        return None if has_lanes(self.cfg) else self.record.get("target")
 
 
 def run(
@@ -81,7 +89,7 @@ def run(
 
     draw: draws the learning curve into a file when the run has ended.
     """
-    _check_settings(asked, cfg)
+    _check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
     if out is None:
         return loop.run(
@@ -92,17 +100,22 @@ def run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
-    record = {
-        **provenance.describe_run(agent, cfg, env, key),
-        "total_steps": int(total_steps),
-        **asked._asdict(),
-    }
-    out = Path(out)
-    broadcast_from_main(lambda: _make_folder(out, record))
-    return _train(RunFolder(out, agent, cfg, env, key, record), plan, callbacks, None, draw)
+    record = new_record(agent, cfg, env, key, total_steps, asked)
+    this = RunFolder(Path(out), agent, cfg, env, key, record, "")
+    _asked_callbacks(this)  # an extra may be missing
+    this = this._replace(digest=broadcast_from_main(lambda: _make_folder(this.out, record)))
+    return _train(this, plan, callbacks, None, draw)
 
 
-def _check_settings(asked: Settings, cfg) -> None:
+def new_record(
+    agent: Agent, cfg, env: E.Env, key: Key, total_steps: int, asked: Settings
+) -> dict[str, Any]:
+    """Makes the record of a run."""
+    about = provenance.describe_run(agent, cfg, env, key)
+    return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
+
+
+def _check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
     """Raises ValueError for settings that are not allowed."""
     least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
     for name, minimum in least.items():
@@ -110,18 +123,26 @@ def _check_settings(asked: Settings, cfg) -> None:
         if name == "chunk" and value is None:
             continue
         require_integer(name, value, minimum)
-    target = asked.target
-    if target is not None and not (has_lanes(cfg) and np.isfinite(target)):
-        raise ValueError(f"target={target!r}: allowed is a finite number, and only with lanes")
+    if asked.tensorboard and out is None:
+        raise ValueError("tensorboard=True: allowed only with a folder `out`")
+    if (target := asked.target) is None:
+        return
+    if not np.isfinite(target) or not (has_lanes(cfg) or out):
+        raise ValueError(
+            f"target={target!r}: allowed is a finite number, and only with lanes or a folder `out`"
+        )
+    if asked.evaluations == 0:
+        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
 
 
-def _make_folder(out: Path, record: dict) -> None:
-    """Makes the folder of a run, with its record. Raises ValueError if it holds something."""
+def _make_folder(out: Path, record: dict) -> str:
+    """Makes the folder of a run, with its record, whose digest it returns. Raises ValueError if it
+    holds something."""
     if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
         what = "a run (`resume` goes on with it)" if (out / RUN).exists() else "files"
         raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / RUN, record)
+    return write_json(out / RUN, record)
 
 
 def resume(
@@ -137,28 +158,41 @@ def resume(
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
     this = _open_folder(Path(out), agent, env, trust)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
-    done = broadcast_from_main(lambda: checkpoint.newest(this.out / "checkpoints"))
+    done = broadcast_from_main(lambda: standing.newest_with_rows(this.out, this.key.shape))
     if total_steps is not None:
         if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
             least = done * this.agent.steps_per_iter(this.cfg)
             raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
-        this = this._replace(record={**this.record, "total_steps": int(total_steps)})
-    before = None if done is None else _load_result(this)
+        earlier = [this.digest, *this.record.get("earlier", [])]
+        longer = {**this.record, "total_steps": int(total_steps), "earlier": earlier}
+        this = this._replace(record=longer)
+    before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
+    if before and not complete and (target := this.target) is not None:
+        reached = standing.reached_at(this.out, this.key.shape, target, before.iteration)
+        if reached == done:  # it ends with the next chunk
+            callbacks = [*callbacks, lambda event: True]
+        elif reached is not None:
+            before, complete = before._replace(stopped="callback"), True
 
-    def begin() -> None:
-        if total_steps is not None:
-            write_json(this.out / RUN, this.record)
-        summary = this.out / SUMMARY
-        if not complete:
+    def begin() -> str:
+        summary, digest = this.out / SUMMARY, this.digest
+        if complete:
+            seal.check_rows(this.out)
+        else:
             summary.unlink(missing_ok=True)
-        elif before:  # which may have been killed at the very end
+            checkpoint.remove_newer(this.out / CHECKPOINTS, done or 0)
+        if total_steps is not None:
+            digest = write_json(this.out / RUN, this.record)
+        if before and complete:  # it may have been killed at the very end
             if not summary.exists():
+                _open_rows(this, done)
                 _write_summary(this, before)
             if not (this.out / CURVE).exists():
                 _draw_curve(this, draw)
+        return digest
 
-    broadcast_from_main(begin)
+    this = this._replace(digest=broadcast_from_main(begin))
     if before and complete:
         return before
     asked = this.record
@@ -173,59 +207,35 @@ def load(
     out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
 ) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
-    return _load_result(_open_folder(Path(out), agent, env, trust))
+    this = _open_folder(Path(out), agent, env, trust)
+    return _load_result(this, standing.require_last_checkpoint(this.out))
 
 
 def _open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:
     record = provenance.read_record(out / RUN, "run")
     agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env, trust)
-    return RunFolder(out, agent, cfg, env, key, record)
+    return RunFolder(out, agent, cfg, env, key, record, seal.read_seal(out).digests[0])
 
 
-def _load_result(this: RunFolder) -> Result:
-    out, agent, cfg, env, key, record = this
+def _load_result(this: RunFolder, iteration: int) -> Result:
+    """Loads what a run was at a checkpoint."""
+    out, agent, cfg, env, key, record, _ = this
     about = checkpoint.describe(agent, cfg, env)
     cfg, _ = settle(agent, cfg, record["total_steps"])
     agent = lanes(agent) if has_lanes(cfg) else agent
     one_cfg, one_env = take_lane((cfg, env), 0) if has_lanes(cfg) else (cfg, env)
     begin = functools.partial(initial_state, agent, one_cfg, one_env)
     like = jax.eval_shape(jax.vmap(begin) if key.ndim else begin, key)
-    state, iteration = checkpoint.restore(out / "checkpoints", like, about)
+    state, _ = checkpoint.restore(out / CHECKPOINTS, like, about, iteration)
     one = key.reshape(-1)[0]
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
-    metrics = _read_metrics(out / "metrics.csv", kinds, iteration, key.shape)
-    summary = {"stopped": "error", "seconds": np.nan}
-    if (out / SUMMARY).exists():
-        summary = read_json(out / SUMMARY)
+    ends = seal.checkpoint_ends(out, iteration)
+    metrics = seal.read_metrics(out / METRICS, kinds, iteration, key.shape, ends)
+    summary = {"stopped": "error", "seconds": np.nan} | seal.read_summary(out)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
     )
-
-
-def _read_metrics(path: Path, kinds: dict, iteration: int, seeds: tuple) -> dict[str, np.ndarray]:
-    """Reads the metrics of the first iterations; `kinds` says which, and their dtypes."""
-    try:
-        with path.open() as file:
-            names = file.readline().strip().split(",")
-            cells = np.loadtxt(
-                file,
-                delimiter=",",
-                converters=lambda cell: float(cell or "nan"),
-                max_rows=iteration * math.prod(seeds),
-                ndmin=2,
-            )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    columns = dict(zip(names, cells.T, strict=False))
-    expected = np.repeat(np.arange(1, iteration + 1), math.prod(seeds))
-    if kinds.keys() - columns or not np.array_equal(columns.get("iteration", []), expected):
-        raise CheckpointError(
-            f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected "
-            f"{math.prod(seeds)} for each of {iteration} iterations, with {', '.join(kinds)}"
-        )
-    shape = (iteration, *seeds)
-    return {name: columns[name].reshape(shape).T.astype(x.dtype) for name, x in kinds.items()}
 
 
 def _train(
@@ -236,28 +246,32 @@ def _train(
     draw: Callable[[Path], None] | None,
 ) -> Result:
     """Trains from the beginning, or from `before`, and finishes the folder."""
-    out, agent, cfg, env, key, asked = this
+    out, agent, cfg, env, key, asked, _ = this
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
-    if is_main_process():
-        watch += [metrics_files(out, begun)]
+    rows = _open_rows(this, begun) if is_main_process() else None
+    if rows:
+        watch += [metrics_files(rows)]
     if jax.process_count() > 1 and key.ndim:
         own = out / f"process-{jax.process_index()}"
         own.mkdir(parents=True, exist_ok=True)
-        watch += [metrics_files(own, begun, seeds_here(len(key)))]
+        seal.check_rows(own)
+        mine = Rows(own, (METRICS, LINES), begun, this.digest)
+        watch += [metrics_files(mine, only=seeds_here(len(key)))]
     if times := asked["evaluations"]:
         watch += [
             evaluation(
-                plan.agent, cfg, env, key, every(times), asked["episodes"],
-                out if is_main_process() else None, begun, asked.get("target"),
+                plan.agent, cfg, env, key, every(times), asked["episodes"], rows, begun,
+                asked.get("target") if has_lanes(cfg) else None,
             )
         ]  # fmt: skip
     save = checkpoint.checkpoints(
-        out / "checkpoints", agent, cfg, env, every(asked["checkpoints"]), asked["keep"]
-    )
+        out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
+        lambda: {"run": this.digest, "rows": rows.ends() if rows else {}},
+    )  # fmt: skip
     # The checkpoint comes when all of its rows are written.
-    watch += [*callbacks, save]
+    watch += [*_asked_callbacks(this), *callbacks, save]
     result = loop.run_plan(plan, watch, before and before.state, begun)
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
@@ -283,18 +297,35 @@ def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
         warnings.warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
 
 
+def _open_rows(this: RunFolder, begun: int) -> Rows:
+    """Opens the files of a run's rows, cut off where it goes on."""
+    ends = seal.checkpoint_ends(this.out, begun) if begun else {}
+    return Rows(this.out, FILES, begun, this.digest, ends)
+
+
+def _asked_callbacks(this: RunFolder) -> list[Callback]:
+    """Makes the callbacks that the record of a run asks for. Raises ImportError for TensorBoard
+    files without tensorboardX."""
+    found = [] if this.target is None else [stop_at(this.target)]
+    if this.record.get("tensorboard") and is_main_process():
+        found.append(tensorboard(this.out / "tensorboard"))
+    return found
+
+
 def _write_summary(this: RunFolder, result: Result) -> None:
-    """Writes how the run ended."""
+    """Writes how the run ended. Raises CheckpointError if run.json or rows are no longer what this
+    run wrote."""
+    seal.read_seal(this.out).check(this.out / RUN, this.digest)
+    seal.check_rows(this.out)
     summary = {
         "stopped": result.stopped,
         "seconds": result.seconds,
         "iteration": result.iteration,
         "env_steps": result.env_steps,
+        "run": this.digest,
+        "rows": read_json(this.out / RECORD)["ends"],
     }
-    evaluations = this.out / "evaluations.csv"
-    text = evaluations.read_text() if evaluations.exists() else ""
-    rows = list(csv.DictReader(text.splitlines()))
-    if rows := rows[-this.key.size :]:  # of every seed: the newest
+    if rows := standing.last_evaluation(this.out, this.key.shape):
         means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
         summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
     write_json(this.out / SUMMARY, summary)

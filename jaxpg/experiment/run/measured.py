@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core.run import Result
+from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
-from jaxpg.experiment.run.provenance import RUN, SUMMARY
+from jaxpg.experiment.run.provenance import RUN
+from jaxpg.experiment.run.seal import read_rows, read_summary
 
 AXES = ("seed", "iteration", "env_steps")
 
@@ -73,13 +75,12 @@ def _from_result(result: Result) -> MeasuredRun:
 
 
 def _from_folder(folder: Path) -> MeasuredRun:
-    about, summary = (
-        read_json(folder / name) if (folder / name).exists() else {} for name in (RUN, SUMMARY)
-    )
-    steps, metrics = read_table(folder / "metrics.csv")
-    path, eval_steps, evaluations = folder / "evaluations.csv", np.zeros(0), {}
-    if path.exists() and path.read_text().count("\n") > 1:  # more than its header
-        eval_steps, evaluations = read_table(path)
+    about = read_json(folder / RUN) if (folder / RUN).exists() else {}
+    steps, metrics = read_table(folder / METRICS)
+    eval_steps, evaluations = np.zeros(0), {}
+    if read_rows(folder / EVALUATIONS).count("\n") > 1:  # more than its header
+        eval_steps, evaluations = read_table(folder / EVALUATIONS)
+    summary = read_summary(folder)
     return MeasuredRun(
         folder.resolve().name, about, steps, metrics, eval_steps, evaluations, summary, folder
     )
@@ -89,9 +90,10 @@ def read_table(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Reads a file with a row per seed, which may be of a run under way: environment steps [rows of
     a seed], and the columns [seeds, rows of a seed].
 
-    Raises ValueError if it has no rows, CheckpointError if it has something else.
+    Raises ValueError if it has no rows, CheckpointError if it has something else, or not what is on
+    record.
     """
-    rows = path.read_text().split("\n")[:-1] if path.exists() else []  # not a half-written one
+    rows = read_rows(path).split("\n")[:-1]
     if len(rows) < 2:
         raise ValueError(f"{path}: found no rows, expected the metrics of a run")
     names = rows[0].split(",")

@@ -21,6 +21,7 @@ from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 
 FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
+CHECKPOINTS = "checkpoints"  # the folder of a run's
 SUMMARY = "summary.json"  # how a run ended; not there while it goes on
 
 
@@ -93,7 +94,7 @@ def read_record(path: Path, what: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: found format {form}, written by jaxpg {by}; this version reads {FORMAT}"
         )
-    return found
+    return read_json(path, ("key", "total_steps", "made_with"))
 
 
 def restore_objects(
@@ -105,7 +106,7 @@ def restore_objects(
     CheckpointError if they are and are not given, or if what is there now is not what the record
     says, UntrustedError for a class that is not trusted.
     """
-    record = read_json(path)
+    record = read_json(path, ("agent", "config", "environment", "own", "key"))
     for name, given in {"agent": agent, "env": env}.items():
         if name in record["own"] and given is None:
             raise CheckpointError(

@@ -38,13 +38,21 @@ from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
 from jaxpg.core.run import Callbacks
 from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, C, Key
+from jaxpg.experiment.files import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program
 from jaxpg.experiment.sweeps.progress import display
-from jaxpg.experiment.sweeps.tables import TABLES, Sweep, SweepFolder, open_sweep, read_tables
+from jaxpg.experiment.sweeps.tables import (
+    TABLES,
+    Sweep,
+    SweepFolder,
+    check_part,
+    open_sweep,
+    read_tables,
+)
 from jaxpg.experiment.text import format_count
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
@@ -243,6 +251,14 @@ def train_parts(
         if part["over"]:
             continue
         folder, agent, cfg, env, keys = this.part(i)
+        record["parts"] = list(record["parts"])
+        if (folder / RUN).exists():
+            check_part(this.out, part, i)
+        else:  # by which its folder will be known
+            made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
+            part = part | {"run": json_digest(to_json_values(made))}
+            record["parts"][i] = part
+            write_json(this.out / SWEEP, record)
         watch = [*callbacks, *([shown(i)] if shown else [])]
         begun = time.perf_counter()
         with count_compilations() as compiled:
@@ -257,7 +273,6 @@ def train_parts(
                 )
         record["seconds"] += time.perf_counter() - begun
         record["compilations"] += len(compiled)
-        record["parts"] = list(record["parts"])
         record["parts"][i] = part | {"over": found.stopped != "interrupt"}
         this = this._replace(record=record)
         write_json(this.out / SWEEP, record)

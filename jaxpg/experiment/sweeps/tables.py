@@ -8,6 +8,7 @@ scores        env_steps, score (the last greedy evaluation), ended: done, target
 """
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ from jaxpg.envs import registry
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError
-from jaxpg.experiment.run.provenance import SWEEP
+from jaxpg.experiment.run.provenance import RUN, SWEEP
+from jaxpg.experiment.run.seal import read_rows, read_seal
 from jaxpg.experiment.sweeps.points import Point, apply_point
 
 TABLES = {"table": "results", "evaluations": "evaluations", "scores": "scores"}  # files
@@ -132,12 +134,24 @@ def result(
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
         if len(rows):
             folder, agent, _, envs, _ = this.part(i)
+            check_part(out, part, i)
             whole = run_folder.load(folder, agent, envs, trust)
             cfg, env = take_lane((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     metrics = {name: np.asarray(x) for name, x in metrics.items() if name != ACTIVE}
     return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
+
+
+def check_part(out: str | Path, part: dict[str, Any], i: int) -> Path:
+    """Returns the folder of a part. Raises CheckpointError if a part that is over is not there, or
+    if the run in it is not the one that sweep.json has on record."""
+    folder = Path(out, "parts", str(i))
+    if part["over"] or (folder / RUN).exists():
+        seal = read_seal(folder)
+        if "run" in part:
+            seal.check(Path(out, SWEEP), part["run"])
+    return folder
 
 
 def load(out: str | Path) -> Sweep:
@@ -157,19 +171,25 @@ def load(out: str | Path) -> Sweep:
         data = path.read_bytes() if path.exists() else b""
         if (now := hashlib.sha256(data).hexdigest()) != digest:
             raise CheckpointError(f"{path}: found {now}, expected {digest} (sha256)")
-        found.append(pd.read_csv(path))
+        found.append(pd.read_csv(io.BytesIO(data)))
     return Sweep(out, record, record["fields"], *found)
 
 
 def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
-    """Reads the tables from the run folders of the parts."""
+    """Reads the tables from the run folders of the parts: what is on record. Raises CheckpointError
+    if a byte of it has changed, or a part is another sweep's."""
     import pandas as pd  # takes a while
 
+    folders = [check_part(out, part, i) for i, part in enumerate(record["parts"])]
+
     def gather(file: str) -> pd.DataFrame:
+        texts = [read_rows(folder / file) for folder in folders]
         frames = [
-            _add_point_columns(pd.read_csv(path), part["lanes"], record["points"], record["fields"])
-            for i, part in enumerate(record["parts"])
-            if (path := out / "parts" / str(i) / file).exists() and path.stat().st_size
+            _add_point_columns(
+                pd.read_csv(io.StringIO(text)), part["lanes"], record["points"], record["fields"]
+            )
+            for text, part in zip(texts, record["parts"], strict=True)
+            if text
         ]
         if not frames:
             return pd.DataFrame(columns=["config", *record["fields"], "seed"])

@@ -1,0 +1,123 @@
+"""Files of rows that only grow, and the record that vouches for them.
+
+Rows are appended first and put on record after it: rows.json says how many bytes of each file are
+whole rows, and their SHA-256. What lies beyond is what a kill or a failed write left there: readers
+leave it out, and a run that goes on cuts it off.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxpg.experiment.files import CheckpointError, write_json
+
+RECORD = "rows.json"
+METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"
+FILES = (METRICS, LINES, EVALUATIONS)  # of a run
+_ROW = re.compile(rb'(?:{"seed": )?\d+, ?(?:"iteration": )?(\d+)')  # of either kind of file
+
+
+class RowsError(CheckpointError):
+    """Error of rows that are not those on record."""
+
+
+class End(NamedTuple):
+    """End of the rows of a file that are on record."""
+
+    bytes: int = 0
+    sha256: str = hashlib.sha256().hexdigest()
+
+
+class Rows:
+    """Files of rows in a folder.
+
+    iteration: where the run goes on; rows after it are cut off. ends: where the files ended then,
+    if that is on record; if not, their rows say it. run: the digest of run.json; with it rows.json
+    is kept.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        names: Sequence[str] = FILES,
+        iteration: int = 0,
+        run: str | None = None,
+        ends: Mapping[str, End] | None = None,
+    ):
+        self.folder, self.run, self._hashes, self._sizes = Path(folder), run, {}, {}
+        for name in names:
+            path = self.folder / name
+            if ends is None:
+                head = _rows_until(path, iteration)
+            else:
+                head = read_head(path, ends.get(name, End()))
+            self._hashes[name], self._sizes[name] = hashlib.sha256(head), len(head)
+        self.save()  # before the cut: no file is ever shorter than what is on record
+        for name, size in self._sizes.items():
+            if not size:
+                (self.folder / name).unlink(missing_ok=True)
+            elif (self.folder / name).stat().st_size > size:
+                os.truncate(self.folder / name, size)
+
+    def append(self, name: str, lines: Iterable[str], header: str = "") -> None:
+        """Appends rows to a file, after the header if it is empty; `save` puts them on record.
+
+        Raises RowsError if the file is not as long as this left it.
+        """
+        path, size = self.folder / name, self._sizes[name]
+        found = path.stat().st_size if path.exists() else 0
+        if found != size:
+            raise RowsError(
+                f"{path}: found {found:,} bytes, expected the {size:,} that this run wrote: it was "
+                "removed or changed while the run went on"
+            )
+        data = "".join([header * (size == 0), *lines]).encode()
+        with path.open("ab") as file:
+            file.write(data)
+        self._hashes[name].update(data)
+        self._sizes[name] += len(data)
+
+    def save(self) -> None:
+        """Writes the record. It does not wait for the disk, which would take longer than a chunk
+        may: it is there after a kill, perhaps not when the power fails."""
+        if self.run is not None:
+            write_json(self.folder / RECORD, {"run": self.run, "ends": self.ends()}, sync=False)
+
+    def ends(self) -> dict[str, dict]:
+        """Ends of the files by name, as plain JSON values."""
+        sizes = {name: size for name, size in self._sizes.items() if size}
+        return {n: End(size, self._hashes[n].hexdigest())._asdict() for n, size in sizes.items()}
+
+
+def read_head(path: Path, end: End, whole: bool = False) -> bytes:
+    """Reads the rows of a file that are on record. whole: nothing may come after them.
+
+    Raises RowsError if they are not there, or a byte of them has changed.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    if len(data) < end.bytes or (whole and len(data) > end.bytes):
+        more = "" if whole else " or more"
+        raise RowsError(f"{path}: found {len(data):,} bytes, expected {end.bytes:,}{more}")
+    head = data[: end.bytes]
+    if (found := hashlib.sha256(head).hexdigest()) != end.sha256:
+        where = f"sha256 of its first {end.bytes:,} bytes"
+        raise RowsError(f"{path}: found {found}, expected {end.sha256} ({where})")
+    return head
+
+
+def _rows_until(path: Path, iteration: int) -> bytes:
+    """Reads a file up to its last complete row of an iteration <= `iteration`, with its header."""
+    if not path.exists():
+        return b""
+    keep = 0
+    with path.open("rb") as file:
+        for line in file:
+            row = _ROW.match(line)
+            if not line.endswith(b"\n") or (row and int(row[1]) > iteration):
+                break
+            keep += len(line)
+        file.seek(0)
+        return file.read(keep)

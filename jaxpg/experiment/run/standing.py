@@ -1,0 +1,74 @@
+"""Where a run stands, by what is in its folder: how far it has come, and what it has reached."""
+
+import csv
+import math
+import warnings
+from pathlib import Path
+
+from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS, RowsError
+from jaxpg.experiment.run import checkpoint, seal
+from jaxpg.experiment.run.checkpoint import CheckpointError
+from jaxpg.experiment.run.provenance import CHECKPOINTS, SUMMARY
+
+
+def require_last_checkpoint(folder: Path) -> int:
+    """Iteration of the checkpoint that a run ended with, or of the newest if it has not ended.
+
+    Raises CheckpointError if there is none, if only an older one is left, or if a byte of the rows
+    has changed.
+    """
+    newest = checkpoint.require_newest(folder / CHECKPOINTS)
+    ended = seal.read_summary(folder).get("iteration", newest)
+    if ended != newest:
+        raise CheckpointError(
+            f"{folder / CHECKPOINTS}: found {newest} as the newest iteration, expected {ended}, "
+            f"where by {SUMMARY} the run ended; `resume` goes on from the one that is there"
+        )
+    seal.check_rows(folder)
+    return newest
+
+
+def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
+    """Iteration of the newest checkpoint whose rows are there, to go on from; None if there is no
+    checkpoint.
+
+    Warns if it is not the newest that the run has written. Raises RowsError if no checkpoint has
+    its rows, or if the run has ended: then nothing but damage can have taken them.
+    """
+    steps, problems = checkpoint.finished(folder / CHECKPOINTS), []
+    ended = seal.read_summary(folder).get("iteration")
+    for found in steps:
+        try:
+            if seal.checkpoint_ends(folder, found) is None:  # nothing vouches for them
+                seal.read_metrics(folder / METRICS, {}, found, seeds)
+            break
+        except RowsError as error:
+            if ended is not None:
+                raise
+            problems.append(error)
+    else:
+        if problems:
+            raise problems[0]
+        found = None
+    newest = max([*steps[:1], ended or 0])
+    if newest > (found or 0):
+        why = problems[0] if problems else f"the checkpoint of iteration {newest} is not there"
+        warnings.warn(f"{folder}: goes on from iteration {found or 0}: {why}", stacklevel=6)
+    return found
+
+
+def last_evaluation(
+    folder: Path, seeds: tuple[int, ...], ends: seal.Ends | None = None
+) -> list[dict[str, str]]:
+    """Rows of the newest evaluation, of every seed; [] if there is none. ends: of the rows up to a
+    checkpoint, if only these count."""
+    text = seal.read_rows(folder / EVALUATIONS, ends)
+    return list(csv.DictReader(text.splitlines()))[-math.prod(seeds) :]
+
+
+def reached_at(folder: Path, seeds: tuple[int, ...], target: float, iteration: int) -> int | None:
+    """Iteration of the newest evaluation up to a checkpoint if every seed's greedy return has
+    reached the target in it, which ends a run with its next chunk; else None."""
+    rows = last_evaluation(folder, seeds, seal.checkpoint_ends(folder, iteration))
+    reached = rows and all(float(row["greedy"] or "nan") >= target for row in rows)
+    return int(rows[0]["iteration"]) if reached else None
