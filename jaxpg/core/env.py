@@ -113,26 +113,8 @@ def _masked_by_info(core) -> bool:
 
 
 def to_space(env: Env, action: Array) -> Array:
-    """A policy's action [..., D] in the units and the shape of the space; integers stay as they
-    are.
-
-    Policies speak in [-1, 1] for every bounded dimension of a Box: the value is clipped to that
-    and stretched to [low, high]. An unbounded dimension is left as it is.
-    """
-    space = env.action_space
-    if hasattr(space, "n"):
-        return action
-    if len(space.shape) != 1:  # policies speak in vectors
-        action = action.reshape(*action.shape[:-1], *space.shape)
-    if not hasattr(space, "low"):
-        return action
-    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
-    bounded = spaces.is_bound(low) & spaces.is_bound(high)
-    low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
-    action = jnp.where(bounded, jnp.clip(action, -1, 1), action)
-    action = low + (action + 1) / 2 * (high - low)
-    # Spaces say float32 whatever x64 says; an environment's own numbers are of the default type.
-    return action.astype(float if jnp.issubdtype(space.dtype, jnp.floating) else space.dtype)
+    """A policy's action [..., D] in the units and the shape of the space: see `spaces.stretch`."""
+    return spaces.stretch(env.action_space, action)
 
 
 def action_size(env: Env) -> int:
