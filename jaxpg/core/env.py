@@ -26,7 +26,7 @@ from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Env:
     """An environment as a pytree: its parameters are leaves, its code is static.
 
@@ -40,7 +40,18 @@ class Env:
 
     params: Any
     core: Any = dataclasses.field(metadata={"static": True})
-    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})  # what `make` got
+    # What `make` got: the name, and the constructor's arguments as JSON.
+    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})
+
+    def __eq__(self, other: object) -> bool:
+        """True for the same code and recipe with parameters of the same values, arrays included."""
+        if not isinstance(other, Env) or jax.tree.structure(self) != jax.tree.structure(other):
+            return False
+        pairs = zip(jax.tree.leaves(self), jax.tree.leaves(other), strict=True)
+        return all(a is b or np.array_equal(a, b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.core, self.made_of))
 
     @property
     def name(self) -> str:
