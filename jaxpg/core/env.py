@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxpg.core import signals, spaces
 from jaxpg.core.config import require_integer
+from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.metrics import ended_episodes, episode_metrics
 from jaxpg.core.observations import Masked, array_leaves
 from jaxpg.core.parallel.devices import shard_axis
@@ -208,9 +209,7 @@ def _step(
 
 def overrides_step(env: Env) -> bool:
     """True if an environment has a `step` of its own and not gymnax's."""
-    from jaxpg.core.gymnax_import import environment_class
-
-    return getattr(type(env.core), "step", None) is not environment_class().step
+    return has_own_step(env.core)
 
 
 # As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.

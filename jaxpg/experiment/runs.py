@@ -36,7 +36,7 @@ def run(
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
     `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
-    or infinity in the state ends it with NonFiniteError. `resume` goes on with a run that
+    or infinity in what is learnt ends it with NonFiniteError. `resume` goes on with a run that
     was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
     stands still instead, and so does one whose greedy evaluation reaches `target`.
 
