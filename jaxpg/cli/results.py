@@ -34,11 +34,17 @@ def evaluate(
     import numpy as np
 
     import jaxpg
+    from jaxpg.core.episodes import step_limit
+    from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
     result = jaxpg.load(run, trust=trust)
     agent, cfg, env, state, *_ = result
-    returns = np.atleast_2d(jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled))
+    most = step_limit(env)
+    returns = jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled, most)
+    returns = np.atleast_2d(returns)
+    if np.isnan(returns).any():
+        warn_of_endless_episodes(env, most)
     kind = "sampled" if sampled else "greedy"
     common.tell(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
     common.print_table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxpg.core import signals, spaces
 from jaxpg.core.config import require_integer
+from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.metrics import ended_episodes, episode_metrics
 from jaxpg.core.observations import Masked, array_leaves
 from jaxpg.core.parallel.devices import shard_axis
@@ -26,7 +27,7 @@ from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Env:
     """An environment as a pytree: its parameters are leaves, its code is static.
 
@@ -40,7 +41,18 @@ class Env:
 
     params: Any
     core: Any = dataclasses.field(metadata={"static": True})
-    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})  # what `make` got
+    # What `make` got: the name, and the constructor's arguments as JSON.
+    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})
+
+    def __eq__(self, other: object) -> bool:
+        """True for the same code and recipe with parameters of the same values, arrays included."""
+        if not isinstance(other, Env) or jax.tree.structure(self) != jax.tree.structure(other):
+            return False
+        pairs = zip(jax.tree.leaves(self), jax.tree.leaves(other), strict=True)
+        return all(a is b or np.array_equal(a, b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.core, self.made_of))
 
     @property
     def name(self) -> str:
@@ -113,26 +125,8 @@ def _masked_by_info(core) -> bool:
 
 
 def to_space(env: Env, action: Array) -> Array:
-    """A policy's action [..., D] in the units and the shape of the space; integers stay as they
-    are.
-
-    Policies speak in [-1, 1] for every bounded dimension of a Box: the value is clipped to that
-    and stretched to [low, high]. An unbounded dimension is left as it is.
-    """
-    space = env.action_space
-    if hasattr(space, "n"):
-        return action
-    if len(space.shape) != 1:  # policies speak in vectors
-        action = action.reshape(*action.shape[:-1], *space.shape)
-    if not hasattr(space, "low"):
-        return action
-    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
-    bounded = spaces.is_bound(low) & spaces.is_bound(high)
-    low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
-    action = jnp.where(bounded, jnp.clip(action, -1, 1), action)
-    action = low + (action + 1) / 2 * (high - low)
-    # Spaces say float32 whatever x64 says; an environment's own numbers are of the default type.
-    return action.astype(float if jnp.issubdtype(space.dtype, jnp.floating) else space.dtype)
+    """A policy's action [..., D] in the units and the shape of the space: see `spaces.stretch`."""
+    return spaces.stretch(env.action_space, action)
 
 
 def action_size(env: Env) -> int:
@@ -215,9 +209,7 @@ def _step(
 
 def overrides_step(env: Env) -> bool:
     """True if an environment has a `step` of its own and not gymnax's."""
-    from jaxpg.core.gymnax_import import environment_class
-
-    return getattr(type(env.core), "step", None) is not environment_class().step
+    return has_own_step(env.core)
 
 
 # As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.

@@ -10,6 +10,7 @@ import numpy as np
 from jaxpg.core.config import replace, require_key, validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 
@@ -96,4 +97,5 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
         require_key(key, seeds=False)
     use_fast_random()
     cfg, num_iters = settle(agent, cfg, total_steps)
+    check_environment(env)
     return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)

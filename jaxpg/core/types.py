@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,9 +24,21 @@ def jit(**options: Any) -> Callable[[F], F]:
     return cast(Any, functools.partial(jax.jit, **options))
 
 
+def learnt_leaves(state: Tree) -> list[tuple[Any, Array]]:
+    """Floating leaves of a training state, with their paths: all but what the agent has met, its
+    environments and replay buffers. Infinity may be a value of theirs, and NaN an end."""
+
+    def is_met(x):
+        return getattr(type(x), "is_met", False)
+
+    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_met)
+    return [(p, x) for p, x in leaves if not is_met(x) and jnp.issubdtype(x.dtype, jnp.floating)]
+
+
 class EnvState(NamedTuple):
     """N environments in the middle of their episodes."""
 
+    is_met = True  # and not learnt
     inner: Tree  # [N, ...] the environments' own state
     obs: Tree  # [N, *obs]
     episode_return: Array  # [N] float: undiscounted, of the running episode

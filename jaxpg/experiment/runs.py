@@ -37,11 +37,11 @@ def run(
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
     `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
-    or infinity in the state ends it with NonFiniteError. It ends with the chunk after the one in
-    which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that was
-    stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite stands
-    still instead, and so does one that reaches `target`. tensorboard: whether to write TensorBoard
-    files too, which needs tensorboardX.
+    or infinity in what is learnt ends it with NonFiniteError. It ends with the chunk after the one
+    in which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that
+    was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
+    stands still instead, and so does one that reaches `target`. tensorboard: whether to write
+    TensorBoard files too, which needs tensorboardX.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.

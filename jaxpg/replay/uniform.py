@@ -15,6 +15,9 @@ from jaxpg.core.types import Array, Key, Tree
 
 
 class Buffer(NamedTuple):
+    """Rows that were stored, and where the next one goes."""
+
+    is_met = True  # and not learnt
     data: Tree  # [capacity, ...]
     position: Array  # [] int32 the row that is written next, below the capacity
     size: Array  # [] int32 how many rows are stored
