@@ -137,6 +137,17 @@ def require_integer(name: str, value: Any, minimum: int) -> None:
         raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
 
 
+def require_several(
+    cfg: Any, field: str, entries: int, batch: str, on: Any = True, off: Any = False
+) -> None:
+    """Raises ValueError where a field that is `on` takes away the mean of a batch of one entry."""
+    if entries < 2 and getattr(cfg, field) == on:
+        raise ValueError(
+            f"{label(type(cfg))} {field}={on!r}: allowed is {off!r}, or a larger batch; of {batch} "
+            "nothing is left without its mean, and nothing would be learnt"
+        )
+
+
 def require_key(key: Any, *, seeds: bool = True) -> None:
     """Raises ValueError unless `key` is one key, or, with `seeds`, at least one of them [seeds]."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):

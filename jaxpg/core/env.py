@@ -16,11 +16,11 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import signals, spaces
+from jaxpg.core import signals, spaces, sums
 from jaxpg.core.config import require_integer
 from jaxpg.core.gymnax_import import has_own_step
-from jaxpg.core.metrics import ended_episodes, episode_metrics
-from jaxpg.core.observations import Masked, array_leaves
+from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics
+from jaxpg.core.observations import Masked, array_leaves, finite_at_end
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
@@ -151,11 +151,12 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     Raises ValueError for signals that the core names and does not have.
     """
     shapes = signals.shapes(env.core, env.params)
-    sums = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
+    zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
     obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
-    zeros = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
-    return EnvState(inner, _observe(env, obs), *zeros, sums)
+    nothing, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
+    lost = {"return": nothing, **zeros}
+    return EnvState(inner, _observe(env, obs), nothing, length, zeros, lost)
 
 
 def step(
@@ -196,15 +197,16 @@ def _step(
         info = info | {"final_observation": obs}
     if fresh:
         obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
-    reward, next_obs = reward.astype(float), _observe(env, info["final_observation"], info)
+    next_obs = finite_at_end(_observe(env, info["final_observation"], info), terminated)
+    reward = reward.astype(float)
     values = {name: info[name].astype(float) for name in getattr(env.core, "signals", ())}
     t = Transition(state.obs, action, reward, terminated, truncated, next_obs, values)
     if "action_mask" in info:  # of an episode's first state nothing is known
         info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
-    episode_return = (state.episode_return + reward) * going
-    length = (state.episode_length + 1) * going
-    sums = {name: (x + values[name]) * going for name, x in state.episode_signals.items()}
-    return EnvState(inner, _observe(env, obs, info), episode_return, length, sums), t
+    new = *add_step(state, t), sums.one_more(state.episode_length)
+    totals, lost, length = jax.tree.map(lambda x: jnp.where(going, x, 0), new)
+    obs, total = _observe(env, obs, info), totals.pop("return")
+    return EnvState(inner, obs, total, length, totals, lost), t
 
 
 def overrides_step(env: Env) -> bool:
@@ -295,20 +297,19 @@ def rollout(
     k_envs = jax.random.split(k_envs, (num_steps, num_envs))
 
     def body(loop, drawn):
-        state, carry, sums = loop
+        state, carry, totals = loop
         k_policy, k_envs, fresh = drawn
         action, carry, seen = policy(state.obs, carry, k_policy)
         new, t = _step(env, state, action, k_envs, fresh)
         ended = t.terminated | t.truncated
         carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
-        sums = jax.tree.map(jnp.add, sums, ended_episodes(state, t))
-        return (new, carry, sums), (t, seen)
+        totals = jax.tree.map(jnp.add, totals, ended_episodes(state, t))
+        return (new, carry, totals), (t, seen)
 
-    zero, nothing = jnp.zeros((), jnp.int32), jnp.zeros((), float)
-    sums = {"return": nothing, "length": zero, "count": zero}
-    sums |= dict.fromkeys(state.episode_signals, nothing)
-    loop = (*shard_axis((state, carry), 0), sums)
-    (state, carry, sums), (t, seen) = jax.lax.scan(
+    totals = dict.fromkeys(("return", "length", *state.episode_signals), jnp.zeros((), float))
+    totals |= {"count": jnp.zeros((), jnp.int32)}
+    loop = (*shard_axis((state, carry), 0), totals)
+    (state, carry, totals), (t, seen) = jax.lax.scan(
         body, loop, (k_policy, *shard_axis(_presample_resets(env, k_envs), 1))
     )
-    return state, carry, *shard_axis((t, seen), 1), episode_metrics(sums)
+    return state, carry, *shard_axis((t, seen), 1), episode_metrics(totals)

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import require_integer, require_key
+from jaxpg.core.metrics import add_step
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
@@ -91,11 +92,10 @@ def _returns(
         env_state, carry, key, returns = loop
         key, k_policy, k_env = jax.random.split(key, 3)
         action, carry, _ = policy(env_state.obs, carry, k_policy)
-        so_far = env_state.episode_return
-        env_state, t = E.step(env, env_state, action, k_env, reset=False)
+        new, t = E.step(env, env_state, action, k_env, reset=False)
         ended = t.terminated | t.truncated
-        returns = jnp.where(alive & ended, so_far + t.reward, returns)
-        return (env_state, carry, key, returns), ended
+        returns = jnp.where(alive & ended, add_step(env_state, t)[0]["return"], returns)
+        return (new, carry, key, returns), ended
 
     loop = env_state, carry, key, jnp.full(episodes, jnp.nan, float)
     return play_until_ended(advance, loop, (episodes,), max_steps)[0][-1]

@@ -14,17 +14,25 @@ from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 
+MOST_ITERATIONS = 2**32 - 1  # of the four bytes in which a state counts them
+
 
 def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
     """Number of iterations that consume at least `total_steps` environment steps.
 
-    Raises ValueError if `total_steps` is not a positive integer.
+    Raises ValueError if `total_steps` is not a positive integer, or more than a state counts.
     """
     x = np.asarray(total_steps)
     whole = x.ndim == 0 and x.dtype.kind in "iuf" and np.isfinite(x) and x == np.floor(x)
     if not whole or x < 1:
         raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= 1")
-    return -(-int(total_steps) // agent.steps_per_iter(cfg))
+    steps = agent.steps_per_iter(cfg)
+    if int(total_steps) > steps * MOST_ITERATIONS:
+        raise ValueError(
+            f"total_steps={total_steps!r}: allowed is an integer <= {steps * MOST_ITERATIONS}, "
+            f"{MOST_ITERATIONS} iterations of {steps} steps"
+        )
+    return -(-int(total_steps) // steps)
 
 
 def with_horizon(cfg: C, total_steps: int) -> C:

@@ -44,13 +44,15 @@ class EnvState(NamedTuple):
     episode_return: Array  # [N] float: undiscounted, of the running episode
     episode_length: Array  # [N] int32: 0 at the start of an episode
     episode_signals: dict[str, Array]  # [N] float each: sums of the scalar ones, likewise
+    episode_lost: dict[str, Array]  # [N] float each: what rounding lost of "return" and signals
 
 
 class Transition(NamedTuple):
     """One step of every environment; `rollout` stacks them to leading axes [T, N].
 
     `next_obs` is the true successor: at the end of an episode it is the last observation of
-    that episode, never the first one of the next.
+    that episode, never the first one of the next. Where an episode terminated, with nothing to
+    follow, what is not finite in it is 0: a simulator that blew up harms no one.
 
     >>> jaxpg.Transition._fields[:5]
     ('obs', 'action', 'reward', 'terminated', 'truncated')

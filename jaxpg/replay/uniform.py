@@ -102,7 +102,7 @@ def n_step(
     ended = data.terminated[line] | data.truncated[line]
     counts = stored & in_first_episode(ended)
 
-    reward = (gamma**ahead * reward_of(data.reward[line]) * counts).sum(0)
+    reward = jnp.where(counts, gamma**ahead * reward_of(data.reward[line]), 0).sum(0)
     steps = counts.sum(0, dtype=jnp.int32)
     last = (index + (steps - 1) * stride) % total
     discount = gamma**steps * ~data.terminated[last]

@@ -52,7 +52,7 @@ def evaluation(
         nonlocal previous, compiled
         due = event.iteration // every > previous // every or event.iteration == event.num_iters
         previous = event.iteration
-        args = cfg, env, event.state, key, np.int32(previous)
+        args = cfg, env, event.state, key, np.uint32(previous)
         if compiled is None:  # while the first chunks run: XLA leaves Python alone meanwhile
             pool = ThreadPoolExecutor(1)
             with collector_paused():
