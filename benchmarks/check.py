@@ -190,7 +190,7 @@ NEEDS = {1: (1, 16), 3: (1,), 4: (16,)}  # the runs beside peers: with one seed,
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     peers.options(parser)
     parser.add_argument("--only", type=int, nargs="+", choices=SECTIONS, default=[*SECTIONS])
     parser.add_argument("--rounds", type=int, default=5)
@@ -217,7 +217,7 @@ def main() -> int:
             for line in SECTIONS[number](scale, runs, record):
                 say(number, line)
         except (Failed, KeyError) as error:  # the rest of a section needs what failed
-            say(number, missing(SECTIONS[number].__doc__.strip(), "all", str(error)))
+            say(number, missing((SECTIONS[number].__doc__ or "").strip(), "all", str(error)))
 
     print()
     table("", ("", "what", "measured", "bar", ""), [

@@ -45,7 +45,7 @@ def work(rounds: int, steps: int) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=500_224)
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)

@@ -115,6 +115,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], tex
     Console(width=80, highlight=False).print(out)
 
 
+def count_cores() -> int:
+    """CPU cores that this process may use; where the system does not say, those that there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
 def machine() -> dict:
     """Machine that the figures were measured on, in words."""
     from importlib.metadata import PackageNotFoundError, version
@@ -122,7 +130,6 @@ def machine() -> dict:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {}
     for package in ("jax", "jaxlib", "gymnax", "flax", "optax", "distrax", "numpy"):
         try:
@@ -131,7 +138,7 @@ def machine() -> dict:
             versions[package] = None
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": cores,
+        "cores": count_cores(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         **versions,

@@ -45,7 +45,7 @@ def measure(name: str, head: str, steps: int, seeds: int) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="one line, such as ppo/beta")
     args = parser.parse_args()

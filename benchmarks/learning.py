@@ -98,7 +98,7 @@ def measure(name: str, env_name: str, seeds: int) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--only", help="one preset, such as ppo/CartPole-v1")
     args = parser.parse_args()

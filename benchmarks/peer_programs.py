@@ -222,7 +222,7 @@ def _result(steps: int, begun: float, compiled: float, done: float, reached: flo
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("library", choices=PROGRAMS)
     parser.add_argument("--steps", type=int, required=True, help="of each seed")
     parser.add_argument("--seeds", type=int, default=1)

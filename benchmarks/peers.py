@@ -141,7 +141,7 @@ def show(runs: dict[str, list[dict]], seeds: int, every: dict[str, list]) -> Non
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--setup", type=Path, metavar="FOLDER", help="make the interpreters there")
     options(parser)
     parser.add_argument("--seeds", type=int, default=1)

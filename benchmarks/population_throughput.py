@@ -100,7 +100,7 @@ def work(name: str, generations: int) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--generations", type=int, default=40)
     parser.add_argument("--evosax", metavar="PYTHON", help="an interpreter that has evosax")

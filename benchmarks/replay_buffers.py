@@ -108,7 +108,7 @@ def program(begin, one: Callable, updates: int, seeds: int) -> tuple[Callable, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=0, help="0: one buffer, without vmap")

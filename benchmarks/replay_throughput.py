@@ -11,12 +11,13 @@ vmapped. Prints every run, the medians and their ratio, and the return that was 
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
+
+from harness import peak_memory
 
 
 class Work(NamedTuple):
@@ -170,7 +171,7 @@ def measure(library: str, work: Work, seeds: int) -> dict:
         "steps/s": work.steps * seeds / seconds,
         "updates/s": updates * seeds / seconds,
         "compile s": compiled - begun,
-        "memory MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory MB": peak_memory(),
         "return": float(reached.mean()),
     }
 
@@ -201,7 +202,7 @@ def compare(name: str, rounds: int, seeds: int, rejax: str | None) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("works", nargs="*", default=list(WORKS), metavar="WORK", help=str([*WORKS]))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)

@@ -10,13 +10,14 @@ process, after compilation. Ends with a pass or a shortfall for 16 seeds, see `b
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from harness import count_cores
 
 SEEDS, QUICK_SEEDS = (1, 2, 4, 8, 16, 32), (1, 16)
 ENVS, QUICK_ENVS = (16, 256, 2048), (256,)
@@ -80,7 +81,7 @@ def bar(row: dict) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round of few sizes")
     parser.add_argument("--out", type=Path, help="write JSON there")
@@ -90,7 +91,7 @@ def main() -> int:
         print(work(*json.loads(args.work)))
         return 0
 
-    devices = len(os.sched_getaffinity(0))
+    devices = count_cores()
     if devices == 1:
         print("one core: there is nothing to lay anything over")
         return 1

@@ -87,7 +87,7 @@ def main(rounds: int, total_steps: int) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--total-steps", type=int, default=100_000)
     parser.add_argument("--once", choices=("loop", "sweep"), help=argparse.SUPPRESS)

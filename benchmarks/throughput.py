@@ -207,7 +207,7 @@ def _whole(part: dict) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--agents", nargs="+")
     parser.add_argument("--envs", nargs="+")
     parser.add_argument("--num-envs", nargs="+", type=int)

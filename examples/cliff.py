@@ -116,7 +116,7 @@ def draw(learnt: dict[str, Learnt], path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--total-steps", type=int, default=100_000)
     parser.add_argument("--out", default="cliff.png")

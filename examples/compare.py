@@ -42,7 +42,7 @@ def row(result: Result, greedy: np.ndarray) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--agents", nargs="+", default=AGENTS)
     parser.add_argument("--total-steps", type=int, help="of each agent; its preset's if not given")

@@ -49,7 +49,7 @@ def of_one_mind(sellers: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sellers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--out", default="liquidation_game.png")
     args = parser.parse_args()

@@ -145,7 +145,7 @@ def risks(one: list[list], seed: int = 7) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", default="portfolio.png")
     args = parser.parse_args()

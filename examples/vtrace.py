@@ -38,7 +38,7 @@ def returns(keys, rates, lag: int, correction: str, total_steps: int):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--total-steps", type=int, default=500_000)
     args = parser.parse_args()

@@ -14,6 +14,7 @@ import pytest
 
 from jaxpg import cli
 from jaxpg.cli import common
+from jaxpg.core.machine import count_cores
 from jaxpg.experiment.run.checkpoint import read_json
 
 TINY = (
@@ -340,5 +341,5 @@ def test_ctrl_c_says_how_to_go_on_and_the_cache_is_used(tmp_path):
     assert err.splitlines()[-1].endswith("env steps; go on with: jaxpg resume run")
     assert list((tmp_path / "run" / "checkpoints").glob("*/manifest.json"))
     assert list((tmp_path / "cache" / "jaxpg").iterdir())
-    devices = min(2, len(os.sched_getaffinity(0)))
+    devices = min(2, count_cores())
     assert read_json("run/run.json")["made_with"]["devices"].startswith(f"{devices} x ")

@@ -314,14 +314,12 @@ def test_fitted_value_leaves_the_masked_steps_out():
 def test_a_critic_of_scaled_rewards_is_brought_back_to_their_units():
     env = jaxpg.make("CartPole-v1", max_steps_in_episode=8)
     cfg = ppo.Config(**TINY["ppo"])
-    scale = normalize.RunningStats(jnp.float32(10), jnp.float32(1), jnp.float32(10 * 3.0**2))
+    scale = normalize.RunningStats(jnp.float32(10), jnp.float32(1), jnp.float32(3), ())
     state = state_of(jaxpg.ppo, cfg, env)
-    state = state._replace(reward_scale=normalize.RewardScale(scale, jnp.zeros(2)))
+    state = state._replace(reward_scale=normalize.RewardScale(scale, jnp.zeros(2), jnp.zeros(2)))
     obs = jax.random.normal(jax.random.key(1), (5, 4))
     net, _ = actor_critic(cfg, env)
-    seen = (obs - state.obs_stats.mean) / np.sqrt(
-        state.obs_stats.m2 / np.maximum(state.obs_stats.count, 1)
-    )
+    seen = (obs - state.obs_stats.mean) / state.obs_stats.std
     found = diagnostics.parts(cfg, env, state).value(obs)
     np.testing.assert_allclose(found, 3 * net.apply(state.params, seen, method="value"), rtol=1e-4)
 

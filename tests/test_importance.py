@@ -116,7 +116,10 @@ def vtrace_sum(d, t, end):
 
 
 def vtrace_advantage(d, t, end):
-    ahead = d.next_value[t] if t == end else vtrace_sum(d, t + 1, end)
+    """Section 4.2, with the lambda of remark 2: what follows is worth (1 - lam) V + lam v."""
+    ahead = d.next_value[t]
+    if t < end:
+        ahead = (1 - d.lam) * ahead + d.lam * vtrace_sum(d, t + 1, end)
     target = d.reward[t] + (0 if d.terminated[t] else d.gamma * ahead)
     return clipped(d, t, d.rho_bar) * (target - d.value[t])
 
@@ -144,15 +147,32 @@ def test_traces_are_the_papers_sums(data):
 def test_on_policy_traces_are_the_returns(data):
     _, reward, value, next_value, terminated, truncated, gamma, *_ = data
     ends = (terminated, truncated, gamma)
-    target, _ = VTRACE(*data)
+    target, advantage = VTRACE(*data)
     close(target, LAMBDA_RETURN(reward, next_value, *ends, data.lam))
+    close(advantage, target - value)  # at every lambda
 
     to_the_end = LAMBDA_RETURN(reward, next_value, *ends, 1.0)
-    target, advantage = VTRACE(*data._replace(lam=1.0))
-    close(target, to_the_end)
-    close(advantage, to_the_end - value)
+    close(VTRACE(*data._replace(lam=1.0)).target, to_the_end)
     # Here Q(x_{t+1}, a_{t+1}) is its mean: no Q is left but the last.
     close(RETRACE(*data[:7], 1.0), to_the_end)
+
+
+@given(data=rollouts())
+@PROPERTY
+def test_lambda_means_the_same_for_policy_and_critic(data):
+    """At 0 both look one step ahead; at 1 the policy sees the critic's own target, as published."""
+    ahead = data.gamma * np.where(data.terminated, 0, data.next_value)
+    one_step = data.reward + ahead - data.value
+    rho = np.minimum(np.exp(data.log_ratio), data.rho_bar)
+    target, advantage = VTRACE(*data._replace(lam=0.0))
+    close(advantage, rho * one_step)
+    close(target - data.value, rho * one_step)
+
+    target, advantage = VTRACE(*data._replace(lam=1.0))
+    last = (data.terminated | data.truncated) | (np.arange(len(target)) == len(target) - 1)[:, None]
+    follows = np.where(last, data.next_value, np.roll(target, -1, 0))
+    published = data.reward + data.gamma * np.where(data.terminated, 0, follows) - data.value
+    close(advantage, rho * published)
 
 
 def test_a_truncated_stream_is_worth_its_limit():

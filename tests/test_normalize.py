@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpg.ops import normalize
+from jaxpg.ops import losses, normalize
 
 ALIKE = [0.0, 0.1, -3.3, 1000.1, 1e6, 16777217.0]  # some of their means round, some do not
 standardize = jax.jit(normalize.standardize)
@@ -128,9 +128,7 @@ def test_statistics_under_vmap():
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 4)).astype(np.float32)
     lanes = jax.jit(jax.vmap(lambda x: merged(x, x[0, 0]), 1))(x)
     for i in range(3):
-        for got, alone in zip(
-            jax.tree.leaves(lanes), jax.tree.leaves(merged(x[:, i], x[0, i, 0])), strict=True
-        ):
+        for got, alone in zip(lanes[:3], merged(x[:, i], x[0, i, 0])[:3], strict=True):
             np.testing.assert_allclose(got[i], alone, rtol=1e-5)
 
 
@@ -147,6 +145,86 @@ def test_a_constant_feature_stays_small(constant):
     np.testing.assert_allclose(std[1], np.concatenate(batches)[:, 1].std(), rtol=1e-5)
     later = normalize.whiten(stats, jnp.array([constant, 0.0]))
     np.testing.assert_allclose(later[0], 0, atol=1e-6 * max(abs(constant), 1))
+
+
+UNITS = [1e-30, 1e-20, 1e-6, 0.99e-4, 1e6, 1e20, 1e30]  # squares of some leave float32
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("lead", [(8, 2), (1,)])
+def test_the_unit_of_an_observation_does_not_matter(unit, lead):
+    """Also of a deviation far below the mean, and where values come one by one."""
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(loc=[0, 50], size=(*lead, 2)) for _ in range(5)]
+    plain, other = (merged([np.float32(b * u) for b in batches], jnp.zeros(2)) for u in (1.0, unit))
+    expected = normalize.whiten(plain, np.float32(batches[0]))
+    assert np.std(np.concatenate(batches), 0).min() > 0.5
+    found = normalize.whiten(other, np.float32(batches[0] * unit))
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(normalize.std(other), unit * normalize.std(plain), rtol=1e-4)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_unit_of_a_reward_does_not_matter(unit):
+    rng = np.random.default_rng(0)
+    reward, ended = rng.normal(1, 3, (6, 2)), rng.random((6, 2)) < 0.3
+    scaled = [
+        scale_reward(normalize.init_reward_scale(2), np.float32(reward * u), ended, 0.9)[1]
+        for u in (1.0, unit)
+    ]
+    np.testing.assert_allclose(*scaled, rtol=1e-5)
+    assert np.abs(scaled[0]).max() > 0.5
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_unit_of_an_advantage_does_not_matter(unit, masked):
+    x = np.random.default_rng(0).normal(size=8)
+    mask = np.arange(8) < 5 if masked else None
+    found = [standardize(np.float32(x * u), mask) for u in (unit, 1.0)]
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert np.abs(found[0]).max() > 0.5
+    explained = [
+        losses.explained_variance(np.float32(0.5 * x * u), np.float32(x * u), mask)
+        for u in (unit, 1.0)
+    ]
+    np.testing.assert_allclose(*explained, rtol=1e-4)
+    assert explained[0] == pytest.approx(0.75, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [0.1, 1e-25, 1e30])
+def test_a_constant_is_harmless_however_large_the_batch(size):
+    """The rounding of a sum of many grows with their number."""
+    stats = merged([np.full((300_000, 1), size, np.float32)] * 2, jnp.zeros(1))
+    assert stats.std == 0
+    assert stats.mean == np.float32(size)
+    assert normalize.std(stats) == 1
+
+
+def test_rounding_of_a_constant_is_not_whitened():
+    x = np.float32(0.1) + np.spacing(np.float32(0.1)) * np.arange(-3, 4)
+    assert normalize.std(merged([np.float32(x)[:, None]], jnp.zeros(1))) == 1
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1.0, 1e20])
+def test_groups_are_taken_in_as_their_values_would_be(unit):
+    """An empty one, a NaN in it too, is not looked at."""
+    rng = np.random.default_rng(0)
+    groups = [unit * rng.normal(i, i + 1, (5 * i + 2, 3)) for i in range(4)]
+    stats = merged([np.float32(groups[0])], jnp.zeros(3))
+    count = jnp.array([0.0, *map(len, groups[1:])])
+    mean, std = (
+        jnp.array([np.full(3, np.nan), *(f(g, axis=0) for g in groups[1:])], float)
+        for f in (np.mean, np.std)
+    )
+    stats, flat = jax.jit(normalize.merge_stats)(stats, count, mean, std), np.concatenate(groups)
+    assert stats.count == len(flat)
+    np.testing.assert_allclose(stats.mean, flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stats.std, flat.std(0), rtol=1e-5)
+
+
+def test_off_is_nothing():
+    assert normalize.init_stats(jnp.zeros(2), False) == normalize.init_reward_scale(2, False) == ()
 
 
 def test_whiten_before_there_is_data_only_clips():

@@ -111,7 +111,7 @@ def test_a_policy_acts_as_numpy_does(made):
     state, policy = made("ppo-continuous").result.state, made("ppo-continuous").policy
     obs = made("ppo-continuous").obs
     stats, params = state.obs_stats, jax.tree.map(np.float64, state.params["params"])
-    x = (obs - np.float64(stats.mean)) / np.sqrt(np.float64(stats.m2 / stats.count))
+    x = (obs - np.float64(stats.mean)) / np.float64(stats.std)
     x = np.clip(x, -10, 10)
     (layer,) = params["actor_torso"].values()
     x = np.tanh(x @ layer["kernel"] + layer["bias"])
@@ -131,12 +131,13 @@ def test_only_what_acts_is_kept(made):
     states = {name: made(name).result.state for name in CASES}
     assert kept("sac") == shapes(states["sac"].learner.params.actor)
     assert kept("dqn") == shapes((states["dqn"].learner.params, states["dqn"].epsilon))
-    assert kept("cem") == shapes((states["cem"].params, states["cem"].obs_stats))
+    stats = {name: states[name].obs_stats[1:3] for name in ("cem", "ppo")}  # mean, deviation
+    assert kept("cem") == shapes((states["cem"].params, stats["cem"]))
     table = states["q_learning"]
     assert kept("q_learning") == shapes((table.params, table.epsilon))
     ppo = states["ppo"].params["params"]
     actor = {k: v for k, v in ppo.items() if k.startswith("actor")}
-    assert kept("ppo") == shapes((actor, states["ppo"].obs_stats))
+    assert kept("ppo") == shapes((actor, stats["ppo"]))
 
 
 def test_the_policy_outlives_the_state(made):

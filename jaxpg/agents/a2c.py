@@ -21,7 +21,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, static, validate
+from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
 from jaxpg.loops import optimizers, policies
@@ -98,6 +98,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
             f"a2c.Config batch_norm=True: allowed is False with shared={cfg.shared} and memory="
             f"{cfg.memory!r}; True goes with shared=True and memory='none'"
         )
+    for field in ("normalize_advantage", "batch_norm"):
+        require_several(cfg, field, cfg.num_envs * cfg.num_steps, "num_envs * num_steps = 1 step")
     k_params, k_env, key = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs)
@@ -107,8 +109,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=env_state,
         carry=empty_carry(net, params, env_state.obs),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )

@@ -93,8 +93,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         history=lag.begin(params, cfg.lag),
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), envs),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(shape) if cfg.normalize_reward else (),
+        obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
+        reward_scale=normalize.init_reward_scale(shape, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -144,7 +144,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
             env, act, env_state, (), k_rollout, cfg.num_steps
         )
         ended = t.terminated | t.truncated
-        scale = normalize.RewardScale(of_rewards, returns) if cfg.normalize_reward else ()
+        scale = normalize.RewardScale(of_rewards, *returns) if cfg.normalize_reward else ()
         scale, reward = normalize.scale_reward(scale, t.reward, ended, cfg.gamma)
         scaled = t._replace(
             obs=normalize.whiten(stats, t.obs),
@@ -154,15 +154,15 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, scaled, draw, k_loss)
         updates, opt_state = opt.update(grads, opt_state, params)
         history, params = lag.push(history, params), optax.apply_updates(params, updates)
-        stats, (of_rewards, returns) = normalize.update_stats(stats, t.obs), scale or ((), ())
+        stats, (of_rewards, *returns) = normalize.update_stats(stats, t.obs), scale or ((),)
         shared = params, history, opt_state, stats, of_rewards, key
         return shared, (env_state, returns, metrics, info)
 
-    of_rewards, returns = state.reward_scale or ((), ())
+    of_rewards, *returns = state.reward_scale or ((),)
     shared = state.params, state.history, state.opt_state, state.obs_stats, of_rewards, state.key
     shared, (env_state, returns, metrics, info) = jax.lax.scan(work, shared, (state.env, returns))
     params, history, opt_state, stats, of_rewards, key = shared
-    scale = normalize.RewardScale(of_rewards, returns) if cfg.normalize_reward else ()
+    scale = normalize.RewardScale(of_rewards, *returns) if cfg.normalize_reward else ()
     metrics = merge_metrics(metrics) | jax.tree.map(lambda m: m.mean(0), info)
     state = TrainState(
         params, history, opt_state, env_state, stats, scale, state.iteration + 1, key

@@ -75,7 +75,7 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
             f"ars.Config top_directions={cfg.top_directions}: allowed is an integer <= "
             f"directions={cfg.directions}"
         )
-    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
     return TrainState(params, stats, jnp.zeros((), jnp.int32), key)
 
 

@@ -71,7 +71,7 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
             f"cem.Config elites={cfg.elites}: allowed is an integer <= population={cfg.population}"
         )
     std = jnp.full(params.shape, cfg.sigma, params.dtype)
-    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
     return TrainState(params, std, stats, jnp.zeros((), jnp.int32), key)
 
 

@@ -30,7 +30,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.config import config, number, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import descent, replay
@@ -118,6 +118,7 @@ def optimizers(cfg: Config) -> Params:
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
+    require_several(cfg, "batch_norm", cfg.batch_size, "batch_size = 1 transition")
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
     obs, action = env.example_obs, jnp.zeros(continuous.action_size(cfg, env), float)
     params = Params(
@@ -164,7 +165,7 @@ def critic_target(
     """Target of the critic, eq. 5: y = r + gamma Q'(s', mu'(s')). [B] The key is for dropout."""
     action, rngs = mu(cfg, env, target.actor, b.next_obs), dropping(cfg, key, 0)
     q = critics(cfg, env, 1).apply(target.critic, b.next_obs, action, rngs=rngs)[0]
-    return b.reward + b.discount * q
+    return replay.td_target(b, q)
 
 
 def update(

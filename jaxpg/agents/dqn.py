@@ -152,7 +152,7 @@ def loss(
     next_q = values(target, 3)[1]
     value = of_action(now, b.action)
     best = (online_next if cfg.double else next_q).argmax(-1)
-    y = b.reward + b.discount * of_action(next_q, best)
+    y = replay.td_target(b, of_action(next_q, best))
     error = value - jax.lax.stop_gradient(y)
     size = (optax.huber_loss if cfg.loss == "huber" else optax.l2_loss)(error)
     total = (b.weight * size).mean()

@@ -79,7 +79,7 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
     params = population.initial_params(cfg, env, k_params)
     if cfg.population % 2:
         raise ValueError(f"es.Config population={cfg.population}: allowed is an even integer >= 2")
-    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
     opt_state = optax.adam(cfg.learning_rate).init(params)
     return TrainState(params, opt_state, stats, jnp.zeros((), jnp.int32), key)
 

@@ -115,7 +115,7 @@ def incumbent(cfg: Config, search: Tree, params: Array) -> Array:
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params, k_search, k_noise, k_eval = jax.random.split(key, 5)
     params = population.initial_params(cfg, env, k_params)
-    stats = init_stats(env.example_obs) if cfg.normalize_obs else ()
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
     it, numbers = algorithm(cfg, params)
     begin = (params,)
     if "population" in inspect.signature(inspect.unwrap(type(it).init)).parameters:

@@ -25,6 +25,7 @@ from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import tabular
 from jaxpg.ops.dynamic_programming import soft_value
+from jaxpg.ops.returns import bootstrap
 
 
 @config
@@ -83,8 +84,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         env_state, t, metrics = tabular.advance(env, env_state, action, k_env)
 
         next_s, may = tabular.state_of(cfg, env, t.next_obs), action_mask(t.next_obs)
-        next_value = soft_value(Q[next_s], expected, may)
-        error = t.reward + cfg.gamma * ~t.terminated * next_value - Q[s, action]
+        next_value = bootstrap(soft_value(Q[next_s], expected, may), t.terminated)
+        error = t.reward + cfg.gamma * next_value - Q[s, action]
         metrics["loss/q"] = (error**2).mean() / 2
         return tabular.change(cfg, tables, (s, action), error), env_state, metrics
 

@@ -102,8 +102,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         history=lag.begin(params, cfg.lag),
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=E.reset(env, k_env, cfg.num_envs),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )

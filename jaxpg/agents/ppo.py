@@ -18,7 +18,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.config import config, number, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import policies
@@ -130,6 +130,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         raise ValueError(
             f"ppo.Config minibatches={cfg.minibatches}: allowed is a divisor of {what}"
         )
+    steps = cfg.num_envs * cfg.num_steps // cfg.minibatches
+    require_several(cfg, "normalize_advantage", steps, f"a minibatch of {steps} step")
     if cfg.objective != "clip" and cfg.target_kl is None:
         raise ValueError(
             f"ppo.Config target_kl=None: with objective={cfg.objective!r} allowed is a number > 0"
@@ -144,8 +146,8 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         opt_state=optimizer(cfg).init(params),
         env=env_state,
         carry=empty_carry(net, params, env_state.obs),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         kl_penalty=jnp.ones((), float),
         iteration=jnp.zeros((), jnp.int32),
         key=key,

@@ -27,6 +27,7 @@ from jaxpg.core.observations import action_mask, mask_illegal
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import tabular
+from jaxpg.ops.returns import bootstrap
 
 
 @config
@@ -86,7 +87,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         other = (mine + 1) % len(Q)
         next_s = tabular.state_of(cfg, env, t.next_obs)
         best = mask_illegal(Q[mine, next_s], t.next_obs).argmax(-1)
-        target = t.reward + cfg.gamma * ~t.terminated * Q[other, next_s, best]
+        target = t.reward + cfg.gamma * bootstrap(Q[other, next_s, best], t.terminated)
         error = target - Q[mine, s, action]
         metrics["loss/q"] = (error**2).mean() / 2
         return tabular.change(cfg, tables, (mine, s, action), error), env_state, metrics

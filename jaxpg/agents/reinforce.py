@@ -27,7 +27,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, static, validate
+from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.episodes import in_first_episode
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
@@ -120,6 +120,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
             f"reinforce.Config num_steps={cfg.num_steps}: allowed is an integer >= "
             f"{np.max(longest)}, the longest episode of {env.name}; it learns from whole ones only"
         )
+    check_weights(cfg, 0 if isinstance(longest, jax.core.Tracer) else int(np.max(longest)))
     key, k_actor, k_critic = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     actor, critic = net.init(k_actor, env.example_obs, method="policy"), ()
@@ -131,11 +132,24 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         critic=critic,
         actor_opt=adam.init(actor),
         critic_opt=adam.init(critic),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
+
+
+def check_weights(cfg: Config, longest: int) -> None:
+    """Raises ValueError if all weights of an iteration are one number, which is its own mean.
+
+    longest: the length of the longest episode; 0 if it is not known.
+    """
+    steps, first = cfg.num_envs * cfg.num_steps, cfg.num_envs if cfg.episodes == "first" else 0
+    one_step = 1 in (steps, first * longest)
+    one_return = cfg.weight == "total_return" and cfg.baseline != "value" and first == 1
+    numbers, what = 2 - (one_step or one_return), "one step" if one_step else "one episode"
+    require_several(cfg, "normalize", numbers, what)
+    require_several(cfg, "baseline", numbers, what, "mean", "none")
 
 
 def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array]:

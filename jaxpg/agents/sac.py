@@ -176,7 +176,7 @@ def critic_target(
         next_value = state_value(cfg, env).apply(target, b.next_obs)
     else:
         next_value, _ = soft_value(cfg, env, params, target, b.next_obs, key)
-    return b.reward + b.discount * next_value
+    return replay.td_target(b, next_value)
 
 
 def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, log_prob: Array) -> Array:

@@ -133,7 +133,7 @@ def critic_target(cfg: Config, env: E.Env, params: Params, target, b: replay.Bat
     """Target y of the critics, as above. [B]"""
     log_prob = log_pi(cfg, env, params.actor, b.next_obs)
     soft = both(cfg, env, target, b.next_obs).min(0) - temperature(cfg, params) * log_prob
-    return b.reward + b.discount * (jnp.exp(log_prob) * soft).sum(-1)
+    return replay.td_target(b, (jnp.exp(log_prob) * soft).sum(-1))
 
 
 def policy_loss(cfg: Config, env: E.Env, params: Params, obs: Array) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from jaxpg.core.observations import action_mask
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import tabular
+from jaxpg.ops.returns import bootstrap
 
 
 @config
@@ -84,7 +85,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
         next_s = tabular.state_of(cfg, env, t.next_obs)
         next_action = tabular.explore(Q[next_s], cfg.epsilon, k_next, action_mask(t.next_obs))
-        target = t.reward + cfg.gamma * ~t.terminated * Q[next_s, next_action]
+        target = t.reward + cfg.gamma * bootstrap(Q[next_s, next_action], t.terminated)
         error = target - Q[s, action]
         metrics["loss/q"] = (error**2).mean() / 2
         change = tabular.change(cfg, tables, (s, action), error)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
-from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.schedules import schedule, scheduled, unsigned
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
@@ -84,7 +84,7 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     score, value, metrics = population.challenge(
         cfg, env, state.params, state.score, neighbour, k_eval
     )
-    heat = cfg.initial_temperature * cfg.cooling ** state.iteration.astype(float)
+    heat = cfg.initial_temperature * cfg.cooling ** unsigned(state.iteration).astype(float)
     accepted = (value[0] >= score) | (
         heat * jnp.log(jax.random.uniform(k_accept)) < value[0] - score
     )

@@ -121,7 +121,7 @@ def critic_target(cfg: Config, env: E.Env, target: Params, b: replay.Batch, key:
     action = explore.gaussian(key, action, cfg.target_noise, cfg.target_noise_clip)
     rngs = dropping(cfg, key, 0)
     q = critics(cfg, env).apply(target.critic, b.next_obs, action, rngs=rngs).min(0)
-    return b.reward + b.discount * q
+    return replay.td_target(b, q)
 
 
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key):

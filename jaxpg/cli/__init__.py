@@ -5,6 +5,7 @@ seconds to import, so commands import them where they are needed.
 """
 
 import gc
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -74,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:  # the process is ours. To start makes objects by the million, little garbage
         gc.set_threshold(100_000, 20, 20)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it lacks is no error
+            sys.stdout.reconfigure(errors="backslashreplace")
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")

@@ -3,6 +3,9 @@
 import sys
 from typing import TYPE_CHECKING
 
+from jaxpg.cli import common
+from jaxpg.experiment.text import printable
+
 if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
@@ -11,7 +14,6 @@ PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environm
 
 def overview() -> int:
     """Lists the agents and environments, which go together, and which have presets."""
-    from rich.console import Console
     from rich.table import Table
 
     from jaxpg import agents, presets
@@ -31,8 +33,8 @@ def overview() -> int:
             for name in registry.names()
             if registry.make(name).discrete == (kind == "discrete")
         ]
-        envs.add_row(kind, ", ".join(names))
-    Console().print(table, envs)
+        envs.add_row(kind, printable(", ".join(names)))
+    common.console().print(table, envs)
     return 0
 
 

@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxpg.experiment.text import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from jaxpg.core.types import Key
 
 ROWS = 16  # of a table; more seeds are only summed up
@@ -24,14 +28,26 @@ class Job(NamedTuple):
 
 def say(text: str) -> None:
     """Prints a message for the user, in one line on stderr."""
-    print("jaxpg:", " ".join(text.split()), file=sys.stderr)
+    print("jaxpg:", printable(" ".join(text.split())), file=sys.stderr)
+
+
+def tell(*lines: object) -> None:
+    """Prints lines on stdout; no name in them can command the terminal."""
+    for line in lines:
+        print(printable(line))
+
+
+def console() -> "Console":
+    """Console for tables, which shows a name in brackets as it is."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def print_table(columns: dict[str, Sequence[float | None]]) -> None:
     """Prints a row per seed, and what they come to."""
     import numpy as np
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("seed", box=SIMPLE_HEAD)
@@ -45,7 +61,7 @@ def print_table(columns: dict[str, Sequence[float | None]]) -> None:
         if name == "mean":
             table.add_section()
         table.add_row(str(name), *(f"{x:.4g}" for x in row))
-    Console().print(table)
+    console().print(table)
 
 
 @contextlib.contextmanager
@@ -78,7 +94,9 @@ def seed_shape(run: Path) -> tuple[int, ...]:
 
 def cores() -> int:
     """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    from jaxpg.core.machine import count_cores  # brings JAX
+
+    return count_cores()
 
 
 def set_up(seeds: int, config: dict | None = None) -> None:

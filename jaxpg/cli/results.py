@@ -11,7 +11,11 @@ EVALUATION = 1  # folded into the seed's key: evaluation shares no key with trai
 
 
 def evaluate(
-    run: Positional[Path], episodes: int = 128, sampled: bool = False, seed: int = 0
+    run: Positional[Path],
+    episodes: int = 128,
+    sampled: bool = False,
+    seed: int = 0,
+    trust: bool = False,
 ) -> int:
     """Measures the returns of whole episodes under the newest checkpoint of a run.
 
@@ -20,6 +24,7 @@ def evaluate(
         episodes: of each seed.
         sampled: draw actions from the policy, instead of its mode.
         seed: of the random numbers.
+        trust: import the module of a network that the folder names, which runs its code.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: allowed is an integer >= 1")
@@ -29,13 +34,19 @@ def evaluate(
     import numpy as np
 
     import jaxpg
+    from jaxpg.core.episodes import step_limit
+    from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
-    result = jaxpg.load(run)
+    result = jaxpg.load(run, trust=trust)
     agent, cfg, env, state, *_ = result
-    returns = np.atleast_2d(jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled))
+    most = step_limit(env)
+    returns = jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled, most)
+    returns = np.atleast_2d(returns)
+    if np.isnan(returns).any():
+        warn_of_endless_episodes(env, most)
     kind = "sampled" if sampled else "greedy"
-    print(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
+    common.tell(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
     common.print_table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})
     return 0
 
@@ -54,23 +65,26 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: in
 
     out = out or (runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png"))
     learning_curve(runs, out, window)
-    print(out)
+    common.tell(out)
     return 0
 
 
-def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> int:
+def report(
+    runs: Positional[tuple[Path, ...]], out: Path = Path("report.html"), trust: bool = False
+) -> int:
     """Writes one HTML page about runs, sweeps and comparisons, which opens offline.
 
     Args:
         runs: their folders.
         out: the page.
+        trust: import the module of a network that a folder names, which runs its code.
     """
     if not runs:
         raise ValueError("`jaxpg report RUN...`: no RUN is given")
     common.set_up(1)
     from jaxpg.experiment.report.build import report as write
 
-    print(f"{write(runs, out)}  {out.stat().st_size:,} bytes")
+    common.tell(f"{write(runs, out, trust=trust)}  {out.stat().st_size:,} bytes")
     return 0
 
 
@@ -84,6 +98,7 @@ def render(
     config: int | None = None,
     max_steps: int = 1000,
     fps: float | None = None,
+    trust: bool = False,
 ) -> int:
     """Plays episodes with the policy of a run's newest checkpoint, into a GIF or MP4.
 
@@ -97,6 +112,7 @@ def render(
         config: of a sweep: which of its configs, as scores.csv numbers them.
         max_steps: where an episode is cut that has not ended.
         fps: environment steps a second; None is what suits the environment.
+        trust: import the module of a network that the folder names, which runs its code.
     """
     common.set_up(1)
     import jaxpg
@@ -106,20 +122,22 @@ def render(
     if is_sweep(run):
         if config is None:
             raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
-        source = jaxpg.sweep.result(run, config)
+        source = jaxpg.sweep.result(run, config, trust=trust)
     elif config is not None:
         raise ValueError(f"config={config}: allowed is None for {run}, which is no sweep")
     done = jaxpg.render(
         source, out, episodes=episodes, seed=seed, policy=policy, greedy=not sampled,
-        max_steps=max_steps, fps=fps,
+        max_steps=max_steps, fps=fps, trust=trust,
     )  # fmt: skip
     for i, (total, steps, ending) in enumerate(zip(*done[:3], strict=True), 1):
-        print(f"episode {i}: return {total:.4g} in {steps} steps, {ending}")
-    print(f"{out}  {done.frames} pictures, {out.stat().st_size:,} bytes")
+        common.tell(f"episode {i}: return {total:.4g} in {steps} steps, {ending}")
+    common.tell(f"{out}  {done.frames} pictures, {out.stat().st_size:,} bytes")
     return 0
 
 
-def export(run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0) -> int:
+def export(
+    run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0, trust: bool = False
+) -> int:
     """Writes the policy of a run's newest checkpoint into one file, to act with elsewhere.
 
     Args:
@@ -127,13 +145,14 @@ def export(run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0) 
         out: the file.
         onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
         seed: which policy, of a run of several seeds: 0, 1, ...
+        trust: import the module of a network that the folder names, which runs its code.
     """
     if not out.parent.is_dir():
         raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
     common.set_up(math.prod(common.seed_shape(run)))
     import jaxpg
 
-    policy = jaxpg.Policy.load(run, seed=seed)
+    policy = jaxpg.Policy.load(run, seed=seed, trust=trust)
     (policy.export_onnx if onnx else policy.export)(out)
-    print(f"{out}  {out.stat().st_size:,} bytes")
+    common.tell(f"{out}  {out.stat().st_size:,} bytes")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tyro.conf import Positional, UseAppendAction
 
 from jaxpg.cli import common, options
+from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,7 +104,7 @@ def _run_sweep(
         raise ValueError("no field is swept: give --grid, --random or --search FIELD=VALUES")
     if ways.search and (ways.grid or ways.random):
         raise ValueError("--search stands alone: it cannot go with --grid or --random")
-    cfg = from_dict(agent.Config, vars(config))
+    cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     common.set_up(common.cores())
     import jaxpg
     from jaxpg.experiment.sweeps import points as P
@@ -112,8 +113,8 @@ def _run_sweep(
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
     with common.new_folder(asked["out"], Path("sweeps", f"{agent.name}-{env_name}")) as folder:
-        asked |= {"out": folder, "progress": True, "log": print}
-        print(f"{agent.name} on {env_name}, sweeping; compiling ...")
+        asked |= {"out": folder, "progress": True, "log": common.tell}
+        common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
         if ways.search:
             found = search.search(
@@ -155,28 +156,26 @@ def compare(
 
     name = "-".join(env).replace("/", "-")[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
-        print(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
+        common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, progress=True, log=print,
+            episodes=episodes, progress=True, log=common.tell,
         )  # fmt: skip
     return _sum_up(found)
 
 
-def resume_sweep(folder: Path) -> int:
+def resume_sweep(folder: Path, trust: bool) -> int:
     """Goes on with a sweep or a comparison, for `jaxpg resume`."""
     common.set_up(common.cores())
     import jaxpg
 
-    print(f"going on with {folder} ...")
-    return _sum_up(jaxpg.sweep.resume(folder, progress=True))
+    common.tell(f"going on with {folder} ...")
+    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust))
 
 
 def _sum_up(found: "Sweep") -> int:
     """Prints what a sweep found, the best first."""
-    from rich.console import Console
-
     from jaxpg.experiment.analysis import scores
     from jaxpg.experiment.text import format_count
 
@@ -186,17 +185,20 @@ def _sum_up(found: "Sweep") -> int:
         return 130
     done = scores.final(found)
     ranked = sorted(done.scores, key=lambda c: -done.iqm([c]))
-    print(f"{done.what}: interquartile mean of {about['seeds']} seeds")
-    Console().print(_rank(found, done, ranked[:BEST]))
+    common.tell(f"{done.what}: interquartile mean of {about['seeds']} seeds")
+    common.console().print(_rank(found, done, ranked[:BEST]))
     if len(ranked) > BEST:
-        print(f"and {len(ranked) - BEST} more configs in scores.csv")
+        common.tell(f"and {len(ranked) - BEST} more configs in scores.csv")
     lived, count = int(found.scores["env_steps"].sum()), about["compilations"]
-    print(
+    common.tell(
         f"{len(found.scores)} runs, {format_count(lived)} env steps in {about['seconds']:.1f} s "
         f"and {count} compilation{'s'[: count != 1]} of a training program"
     )
-    print(f"folder  {folder}\ntables  results.csv, evaluations.csv, scores.csv")
-    print(f"report  jaxpg report {folder} --out report.html")
+    common.tell(
+        f"folder  {folder}",
+        "tables  results.csv, evaluations.csv, scores.csv",
+        f"report  jaxpg report {folder} --out report.html",
+    )
     return 0
 
 
@@ -207,7 +209,7 @@ def _rank(found: "Sweep", done: "Final", configs: list[int]) -> "Table":
 
     from jaxpg.experiment.analysis import scores
 
-    table = Table(*found.fields, box=SIMPLE_HEAD)
+    table = Table(*map(printable, found.fields), box=SIMPLE_HEAD)
     for name in ("IQM", "95 % interval", "diverged"):
         table.add_column(name, justify="right")
     ended = found.scores.groupby("config")["ended"].agg(list)

@@ -65,7 +65,7 @@ def _train(
 
     if seeds < 1:
         raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
-    cfg = from_dict(agent.Config, vars(config))
+    cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     job = common.Job(distributed, coordinator, processes, process)
     common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
     import jaxpg
@@ -99,15 +99,16 @@ def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> No
     from jaxpg.experiment.text import format_count
 
     if not presets.table(agent).get(env_name):
-        print(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
+        common.tell(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
     size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
-    print(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
+    common.tell(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
 
 
 def resume(
     run: Positional[Path],
     total_steps: int | None = None,
     target: float | None = None,
+    trust: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
     processes: int | None = None,
@@ -119,6 +120,7 @@ def resume(
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
         target: of the greedy evaluation of every seed, if it shall be another one now.
+        trust: import the module of a network that the folder names, which runs its code.
         distributed: one of several processes that go on together, as `jaxpg train` says it.
         coordinator: HOST:PORT, a free port of the machine of process 0.
         processes: how many there are.
@@ -134,14 +136,14 @@ def resume(
                 raise ValueError(f"{name}={value}: allowed is None for a sweep")
         if common.several(job):
             raise ValueError("distributed: a sweep goes on in one process")
-        return sweep.resume_sweep(run)
+        return sweep.resume_sweep(run, trust)
     record = read_json(run / "run.json")
     seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
     common.set_up_run(record["config"], seeds, data_parallel, job)
     import jaxpg
 
-    print(f"going on with {run} ...")
-    asked = {"total_steps": total_steps, "target": target}
+    common.tell(f"going on with {run} ...")
+    asked = {"total_steps": total_steps, "target": target, "trust": trust}
     return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
 
 
@@ -181,13 +183,13 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
     from jaxpg.experiment.text import format_count
 
     if result.stopped == "callback":
-        print("the target is reached")
+        common.tell("the target is reached")
     returns = result.metrics["episode/return"]
     seeds = len(returns) if returns.ndim == 2 else 1
     evaluation = read_json(folder / "summary.json").get("evaluation")
     if evaluation:
         steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
-        print(f"mean return of whole episodes at {steps:,} env steps")
+        common.tell(f"mean return of whole episodes at {steps:,} env steps")
         common.print_table({kind: evaluation[kind] for kind in ("greedy", "sampled")})
     took = f"{seeds} x " * (seeds > 1)
     took += f"{result.env_steps:,} env steps in {result.seconds:.1f} s"
@@ -196,4 +198,6 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         rate = seeds * (after - before) / (end - begin)
         took += f", {format_count(rate)}/s once compiled"
         took += " (with evaluations)" * bool(evaluation)
-    print(f"{took}\nrun folder      {folder}\nlearning curve  {folder / 'curve.png'}")
+    common.tell(took, f"run folder      {folder}")
+    if (curve := folder / "curve.png").exists():
+        common.tell(f"learning curve  {curve}")

@@ -8,7 +8,6 @@ allowed and what a field means; `core.fields` has the fields that several agents
 
 import dataclasses
 import difflib
-import importlib
 import types
 import typing
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.names import Kind, resolve_name
 from jaxpg.core.types import C
 
 T = TypeVar("T")
@@ -31,9 +31,12 @@ def static(
     gt: float | None = None,
     le: float | None = None,
     choices: Sequence[Any] | None = None,
+    kind: Kind | None = None,
     help: str | None = None,
 ) -> T:
     """A field that fixes shapes or control flow; hashable. help: its meaning and unit.
+
+    kind: of a class; None is any, and by its name a subclass of what it replaces.
 
     >>> @jaxpg.config
     ... class Config:
@@ -41,7 +44,7 @@ def static(
     >>> jax.jit(lambda cfg: jax.numpy.zeros(cfg.size))(Config(size=3)).shape
     (3,)
     """
-    limits = {"ge": ge, "gt": gt, "le": le, "choices": choices}
+    limits = {"ge": ge, "gt": gt, "le": le, "choices": choices, "kind": kind}
     metadata = {"static": True, "help": help or "", **limits}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -134,6 +137,17 @@ def require_integer(name: str, value: Any, minimum: int) -> None:
         raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
 
 
+def require_several(
+    cfg: Any, field: str, entries: int, batch: str, on: Any = True, off: Any = False
+) -> None:
+    """Raises ValueError where a field that is `on` takes away the mean of a batch of one entry."""
+    if entries < 2 and getattr(cfg, field) == on:
+        raise ValueError(
+            f"{label(type(cfg))} {field}={on!r}: allowed is {off!r}, or a larger batch; of {batch} "
+            "nothing is left without its mean, and nothing would be learnt"
+        )
+
+
 def require_key(key: Any, *, seeds: bool = True) -> None:
     """Raises ValueError unless `key` is one key, or, with `seeds`, at least one of them [seeds]."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
@@ -198,6 +212,8 @@ def _fits(value, hint) -> bool:
 def _within(value, limits) -> bool:
     if limits.get("choices") is not None:
         return value in limits["choices"]
+    if limits.get("kind") is not None:
+        return limits["kind"].fits(value)
     if value is None or isinstance(value, (str, bool, type)):
         return True
     x = np.asarray(value, float)
@@ -212,6 +228,8 @@ def _within(value, limits) -> bool:
 def _allowed(hint, limits) -> str:
     if limits.get("choices") is not None:
         return "one of " + ", ".join(map(repr, limits["choices"]))
+    if limits.get("kind") is not None:
+        return limits["kind"].words
     names = {float: "a finite number", int: "an integer", bool: "True or False"}
     names |= {str: "a string", type: "a class", type(None): "None"}
     if typing.get_origin(hint) is tuple:
@@ -237,28 +255,24 @@ def plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+def from_dict(cls: type[C], values: dict[str, Any], trust: bool = False) -> C:
     """The inverse of `to_dict`; missing fields keep their defaults. Raises as `updated` does."""
-    return updated(cls(), values)
+    return updated(cls(), values, trust)
 
 
-def updated(cfg: C, values: dict[str, Any]) -> C:
+def updated(cfg: C, values: dict[str, Any], trust: bool = False) -> C:
     """The config with other values for some fields, given as in `to_dict`.
 
-    Raises ValueError for an unknown field, a class that cannot be imported, or a value that is
-    not allowed.
+    trust: whether a class may be of any module, which is imported; else see core/names.py. Raises
+    ValueError for an unknown field, a class that cannot be found or is not trusted, or a value that
+    is not allowed.
     """
     cls = type(cfg)
-    hints = typing.get_type_hints(cls)
-    statics = static_fields(cls)
+    statics, classes = static_fields(cls), class_fields(cls)
 
     def rich(name, x):
-        if hints.get(name) is type and isinstance(x, str):
-            module, _, attribute = x.partition(":")
-            try:
-                return getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError, ValueError) as error:
-                raise ValueError(f"{label(cls)} {name}={x!r}: cannot import it") from error
+        if name in classes and isinstance(x, str):
+            return _resolve_class(cfg, name, x, trust)
         if isinstance(x, list):
             return tuple(x) if name in statics else np.asarray(x, np.float32)
         return x
@@ -268,6 +282,26 @@ def updated(cfg: C, values: dict[str, Any]) -> C:
     return cfg
 
 
+def _resolve_class(cfg, name: str, text: str, trust: bool) -> type:
+    """The class that a field names by "module:Name"; its value in `cfg` needs no looking for."""
+    now, metadata = getattr(cfg, name), type(cfg).__dataclass_fields__[name].metadata
+    if text == plain(now):
+        return now
+    alike = Kind(
+        f"a subclass of {plain(now)}", lambda x: isinstance(x, type) and issubclass(x, now)
+    )
+    try:
+        return resolve_name(text, metadata.get("kind") or alike, trust)
+    except ValueError as error:
+        raise type(error)(f"{label(type(cfg))} {name}={text!r}: {error}") from error
+
+
 def static_fields(cls: type) -> set[str]:
     """The fields of a config that fix shapes or control flow."""
     return {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
+
+
+def class_fields(cls: type) -> set[str]:
+    """The fields of a config that hold a class, which files have as "module:Name"."""
+    hints = typing.get_type_hints(cls)
+    return {f.name for f in dataclasses.fields(cls) if hints[f.name] is type}

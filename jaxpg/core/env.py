@@ -16,17 +16,18 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import signals, spaces
+from jaxpg.core import signals, spaces, sums
 from jaxpg.core.config import require_integer
-from jaxpg.core.metrics import ended_episodes, episode_metrics
-from jaxpg.core.observations import Masked, array_leaves
+from jaxpg.core.gymnax_import import has_own_step
+from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics
+from jaxpg.core.observations import Masked, array_leaves, finite_at_end
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Env:
     """An environment as a pytree: its parameters are leaves, its code is static.
 
@@ -40,7 +41,18 @@ class Env:
 
     params: Any
     core: Any = dataclasses.field(metadata={"static": True})
-    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})  # what `make` got
+    # What `make` got: the name, and the constructor's arguments as JSON.
+    made_of: tuple = dataclasses.field(default=(), metadata={"static": True})
+
+    def __eq__(self, other: object) -> bool:
+        """True for the same code and recipe with parameters of the same values, arrays included."""
+        if not isinstance(other, Env) or jax.tree.structure(self) != jax.tree.structure(other):
+            return False
+        pairs = zip(jax.tree.leaves(self), jax.tree.leaves(other), strict=True)
+        return all(a is b or np.array_equal(a, b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.core, self.made_of))
 
     @property
     def name(self) -> str:
@@ -113,26 +125,8 @@ def _masked_by_info(core) -> bool:
 
 
 def to_space(env: Env, action: Array) -> Array:
-    """A policy's action [..., D] in the units and the shape of the space; integers stay as they
-    are.
-
-    Policies speak in [-1, 1] for every bounded dimension of a Box: the value is clipped to that
-    and stretched to [low, high]. An unbounded dimension is left as it is.
-    """
-    space = env.action_space
-    if hasattr(space, "n"):
-        return action
-    if len(space.shape) != 1:  # policies speak in vectors
-        action = action.reshape(*action.shape[:-1], *space.shape)
-    if not hasattr(space, "low"):
-        return action
-    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
-    bounded = spaces.is_bound(low) & spaces.is_bound(high)
-    low, high = jnp.where(bounded, low, -1), jnp.where(bounded, high, 1)
-    action = jnp.where(bounded, jnp.clip(action, -1, 1), action)
-    action = low + (action + 1) / 2 * (high - low)
-    # Spaces say float32 whatever x64 says; an environment's own numbers are of the default type.
-    return action.astype(float if jnp.issubdtype(space.dtype, jnp.floating) else space.dtype)
+    """A policy's action [..., D] in the units and the shape of the space: see `spaces.stretch`."""
+    return spaces.stretch(env.action_space, action)
 
 
 def action_size(env: Env) -> int:
@@ -157,11 +151,12 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     Raises ValueError for signals that the core names and does not have.
     """
     shapes = signals.shapes(env.core, env.params)
-    sums = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
+    zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
     obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
-    zeros = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
-    return EnvState(inner, _observe(env, obs), *zeros, sums)
+    nothing, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
+    lost = {"return": nothing, **zeros}
+    return EnvState(inner, _observe(env, obs), nothing, length, zeros, lost)
 
 
 def step(
@@ -202,22 +197,21 @@ def _step(
         info = info | {"final_observation": obs}
     if fresh:
         obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
-    reward, next_obs = reward.astype(float), _observe(env, info["final_observation"], info)
+    next_obs = finite_at_end(_observe(env, info["final_observation"], info), terminated)
+    reward = reward.astype(float)
     values = {name: info[name].astype(float) for name in getattr(env.core, "signals", ())}
     t = Transition(state.obs, action, reward, terminated, truncated, next_obs, values)
     if "action_mask" in info:  # of an episode's first state nothing is known
         info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
-    episode_return = (state.episode_return + reward) * going
-    length = (state.episode_length + 1) * going
-    sums = {name: (x + values[name]) * going for name, x in state.episode_signals.items()}
-    return EnvState(inner, _observe(env, obs, info), episode_return, length, sums), t
+    new = *add_step(state, t), sums.one_more(state.episode_length)
+    totals, lost, length = jax.tree.map(lambda x: jnp.where(going, x, 0), new)
+    obs, total = _observe(env, obs, info), totals.pop("return")
+    return EnvState(inner, obs, total, length, totals, lost), t
 
 
 def overrides_step(env: Env) -> bool:
     """True if an environment has a `step` of its own and not gymnax's."""
-    from jaxpg.core.gymnax_import import environment_class
-
-    return getattr(type(env.core), "step", None) is not environment_class().step
+    return has_own_step(env.core)
 
 
 # As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.
@@ -303,20 +297,19 @@ def rollout(
     k_envs = jax.random.split(k_envs, (num_steps, num_envs))
 
     def body(loop, drawn):
-        state, carry, sums = loop
+        state, carry, totals = loop
         k_policy, k_envs, fresh = drawn
         action, carry, seen = policy(state.obs, carry, k_policy)
         new, t = _step(env, state, action, k_envs, fresh)
         ended = t.terminated | t.truncated
         carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
-        sums = jax.tree.map(jnp.add, sums, ended_episodes(state, t))
-        return (new, carry, sums), (t, seen)
+        totals = jax.tree.map(jnp.add, totals, ended_episodes(state, t))
+        return (new, carry, totals), (t, seen)
 
-    zero, nothing = jnp.zeros((), jnp.int32), jnp.zeros((), float)
-    sums = {"return": nothing, "length": zero, "count": zero}
-    sums |= dict.fromkeys(state.episode_signals, nothing)
-    loop = (*shard_axis((state, carry), 0), sums)
-    (state, carry, sums), (t, seen) = jax.lax.scan(
+    totals = dict.fromkeys(("return", "length", *state.episode_signals), jnp.zeros((), float))
+    totals |= {"count": jnp.zeros((), jnp.int32)}
+    loop = (*shard_axis((state, carry), 0), totals)
+    (state, carry, totals), (t, seen) = jax.lax.scan(
         body, loop, (k_policy, *shard_axis(_presample_resets(env, k_envs), 1))
     )
-    return state, carry, *shard_axis((t, seen), 1), episode_metrics(sums)
+    return state, carry, *shard_axis((t, seen), 1), episode_metrics(totals)

@@ -9,18 +9,22 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.config import require_integer, require_key
+from jaxpg.core.metrics import add_step
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
+from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
 Loop = TypeVar("Loop")
 MOST_STEPS = 2**31 - 1  # that an int32 counts
+LIMITS = 10_000, 100_000  # of an episode: what every one gets, and the most that one can ask for
 
 
 def evaluate(
@@ -61,6 +65,15 @@ def evaluate(
     return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
 
 
+def step_limit(env: E.Env) -> int:
+    """Steps after which evaluations give up an episode: the environment's `max_steps_in_episode`
+    if it has one, but within LIMITS."""
+    own = getattr(env.params, "max_steps_in_episode", 0)  # or an array [lanes]
+    if isinstance(own, jax.core.Tracer):
+        return LIMITS[1]
+    return int(np.clip(np.max(own), *LIMITS))
+
+
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
 def _returns(
     agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, episodes: int, greedy: bool,
@@ -71,6 +84,7 @@ def _returns(
         one = functools.partial(_returns, agent, **settings)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
+    check_environment(env)
     policy = policy_of(agent, cfg, env, state, greedy)
     env_state, carry, key = begin_episodes(env, policy, key, episodes)
 
@@ -78,11 +92,10 @@ def _returns(
         env_state, carry, key, returns = loop
         key, k_policy, k_env = jax.random.split(key, 3)
         action, carry, _ = policy(env_state.obs, carry, k_policy)
-        so_far = env_state.episode_return
-        env_state, t = E.step(env, env_state, action, k_env, reset=False)
+        new, t = E.step(env, env_state, action, k_env, reset=False)
         ended = t.terminated | t.truncated
-        returns = jnp.where(alive & ended, so_far + t.reward, returns)
-        return (env_state, carry, key, returns), ended
+        returns = jnp.where(alive & ended, add_step(env_state, t)[0]["return"], returns)
+        return (new, carry, key, returns), ended
 
     loop = env_state, carry, key, jnp.full(episodes, jnp.nan, float)
     return play_until_ended(advance, loop, (episodes,), max_steps)[0][-1]

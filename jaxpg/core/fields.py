@@ -10,6 +10,7 @@ The default is the agent's own, and so are the fields that it alone has: `static
 
 from jaxpg.core.choices import ACTIVATIONS, HEADS, INITS, MEMORIES, POINT_HEADS
 from jaxpg.core.config import number, static
+from jaxpg.core.names import TORSO
 
 # Collecting.
 
@@ -102,7 +103,7 @@ def temperature(default: float) -> float:
 
 def net(default: type) -> type:
     """Torso of the networks: any flax module class, net(hidden, activation, kernel_init)."""
-    return static(default, help=net.__doc__)
+    return static(default, kind=TORSO, help=net.__doc__)
 
 
 def hidden(default: tuple[int, ...]) -> tuple[int, ...]:

@@ -4,6 +4,9 @@ import importlib
 import importlib.util
 import sys
 import types
+from typing import Any
+
+import jax
 
 
 class _Later(types.ModuleType):
@@ -35,8 +38,9 @@ def import_later(*names: str) -> None:
 import_later("matplotlib.pyplot", "seaborn")
 
 
-def environment_class() -> type:
-    """gymnax's `Environment`, the base of its environments."""
-    from gymnax.environments.environment import Environment
+def has_own_step(core: Any) -> bool:
+    """True if an environment's `step` is not that of gymnax's `Environment`."""
+    with jax.ensure_compile_time_eval():  # its modules have arrays, also if a trace imports them
+        from gymnax.environments.environment import Environment
 
-    return Environment
+    return getattr(type(core), "step", None) is not Environment.step

@@ -9,6 +9,14 @@ from pathlib import Path
 import jax
 
 
+def count_cores() -> int:
+    """CPU cores that this process may use; where the system does not say, those that there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # only Linux and its like know it
+        return os.cpu_count() or 1
+
+
 def use_all_cores(count: int | None = None) -> None:
     """Makes one JAX device of every CPU core (or `count`), for seeds to be laid over.
 
@@ -19,7 +27,7 @@ def use_all_cores(count: int | None = None) -> None:
     >>> jax.config.jax_num_cpu_devices
     2
     """
-    count = count or len(os.sched_getaffinity(0))
+    count = count or count_cores()
     jax.config.update("jax_num_cpu_devices", count)
     if count > 1:
         use_one_thread()
@@ -42,17 +50,32 @@ def use_one_thread() -> None:
 def use_cache(folder: str | Path | None = None) -> None:
     """Keeps compiled programs in a folder, so that a process need not compile what another has.
 
-    folder: None is jaxpg in $XDG_CACHE_HOME, or in ~/.cache. A folder that JAX was given before,
-    as by JAX_COMPILATION_CACHE_DIR, stays. Call it before anything is compiled.
+    folder: None is jaxpg in $XDG_CACHE_HOME, or in ~/.cache; where that cannot be, nothing is kept.
+    A folder that JAX was given before, as by JAX_COMPILATION_CACHE_DIR, stays. Call it before
+    anything is compiled. What is kept is programs that later processes run: the folder has to be
+    one that only you can write.
 
     >>> jaxpg.use_cache("compiled")
     >>> jax.config.jax_compilation_cache_dir
     'compiled'
     """
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(folder or Path(home, "jaxpg")))
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    if folder := folder or cache_folder():
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def cache_folder() -> Path | None:
+    """The folder of what this user's programs can make again, made if it is not there; None where
+    it cannot be: in a container without a home, or with one that cannot be written."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home, "jaxpg")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 @contextlib.contextmanager

@@ -2,17 +2,26 @@
 
 import jax.numpy as jnp
 
+from jaxpg.core import sums
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
+
+
+def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Sums over the running episodes [N] with the step t from `state`, `return` and every scalar
+    signal; and what rounding lost of each."""
+    so_far = {"return": state.episode_return} | state.episode_signals
+    step = {"return": t.reward} | t.signals
+    both = {k: sums.add(x, state.episode_lost[k], step[k]) for k, x in so_far.items()}
+    return {k: x for k, (x, _) in both.items()}, {k: lost for k, (_, lost) in both.items()}
 
 
 def ended_episodes(state: EnvState, t: Transition) -> dict[str, Array]:
     """Sums over the episodes that end with a step [N, ...] from `state`: `return`, `length`, every
     scalar signal, and `count`, how many they are."""
     ended = t.terminated | t.truncated
-    sums = {k: ((x + t.signals[k]) * ended).sum() for k, x in state.episode_signals.items()}
-    return sums | {
-        "return": ((state.episode_return + t.reward) * ended).sum(),
-        "length": ((state.episode_length + 1) * ended).sum(dtype=jnp.int32),
+    totals = {k: jnp.where(ended, x, 0).sum() for k, x in add_step(state, t)[0].items()}
+    return totals | {
+        "length": jnp.where(ended, sums.one_more(state.episode_length), 0).sum(dtype=float),
         "count": ended.sum(dtype=jnp.int32),
     }
 

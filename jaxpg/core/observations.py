@@ -34,6 +34,19 @@ def action_mask(obs: Tree) -> Array | None:
     return obs.mask if isinstance(obs, Masked) else None
 
 
+def finite_at_end(obs: Tree, terminated: Array) -> Tree:
+    """Observations [N, *obs] in which, after a termination [N] bool, what is not finite is 0.
+
+    Nothing follows, but networks see them and buffers keep them, and 0 times NaN is NaN.
+    """
+
+    def one(x: Array) -> Array:
+        over = terminated.reshape(-1, *[1] * (x.ndim - 1))
+        return jnp.where(over & ~jnp.isfinite(x), jnp.zeros_like(x), x)
+
+    return jax.tree.map(one, obs)
+
+
 def mask_illegal(out: Array, obs: Tree) -> Array:
     """Logits or values [..., actions], with those of illegal actions far below all others."""
     mask = action_mask(obs)

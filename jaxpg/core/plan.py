@@ -25,6 +25,7 @@ from jaxpg.core.parallel.lanes import (
     take_lane,
 )
 from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
+from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, iterate, settle
 from jaxpg.core.types import Agent, C, Key
@@ -69,6 +70,7 @@ def plan_run(
                 f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
             )
         one_cfg, one_env = take_lane((cfg, env), 0)
+    check_environment(one_env)
     mesh = run_mesh(agent, one_cfg, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     with collector_paused():

@@ -40,6 +40,16 @@ def factor(kind: str, progress: Array, warmup) -> Array:
     return rise * jnp.ones_like(progress)
 
 
+def unsigned(iteration: Array) -> Array:
+    """Iterations done [] uint32, of a count [] int32 that after 2^31 - 1 goes on as negative."""
+    return jnp.asarray(iteration).astype(jnp.uint32)
+
+
+def progress(iteration: Array, steps_per_iter: int, total_steps) -> Array:
+    """Fraction of the run that is done, 0 to 1. [] float"""
+    return jnp.minimum(unsigned(iteration) * (steps_per_iter / total_steps), 1.0)
+
+
 def scheduled(cfg: C, iteration: Array, steps_per_iter: int) -> C:
     """The config as it stands at `iteration` [] int32: every scheduled number times its factor.
 
@@ -61,6 +71,6 @@ def scheduled(cfg: C, iteration: Array, steps_per_iter: int) -> C:
             f"{label(type(cfg))} total_steps=None: allowed is a number > 0, the run's length in "
             f"environment steps, with {name}_schedule={kind!r}"
         )
-    progress = jnp.minimum(iteration * (steps_per_iter / known.total_steps), 1.0)
-    new = {n: getattr(cfg, n) * factor(kind, progress, known.warmup) for n, kind in moving.items()}
+    done = progress(iteration, steps_per_iter, known.total_steps)
+    new = {n: getattr(cfg, n) * factor(kind, done, known.warmup) for n, kind in moving.items()}
     return replace(cfg, **new)

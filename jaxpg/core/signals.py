@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.types import Tree
 
 RESERVED = ("return", "length", "count")  # of the metrics `episode/<name>`
@@ -17,16 +18,40 @@ REAL = (jnp.floating, jnp.integer, jnp.bool_)
 _OWN = {"terminated", "truncated", "final_observation"}  # a Transition has them anyway
 
 
-def info_of_step(core: Any, params: Tree) -> dict[str, Any]:
-    """The shapes of the `info` that one environment's `step` returns; nothing is computed."""
-    space = core.action_space(params)
-    dtype = float if jnp.issubdtype(space.dtype, jnp.floating) else jnp.int32
+def trace_step(core: Any, params: Tree) -> tuple[Any, Any]:
+    """The shapes of what one environment's `reset` and `step` give; nothing is computed.
 
-    def info(key):
+    Of a `step` that is gymnax's, those of its parts, before it selects. params: arrays, or their
+    shapes. Raises ValueError for a `step_env` of another number of values.
+    """
+
+    def both(key, params):
+        k_reset, k_step = jax.random.split(key)
+        space = core.action_space(params)
+        dtype = float if jnp.issubdtype(space.dtype, jnp.floating) else jnp.int32
+        first = core.reset(k_reset, params)
         action = jnp.zeros(space.shape, dtype)
-        return core.step(key, core.reset(key, params)[1], action, params)[-1]
+        if has_own_step(core):
+            return first, core.step(k_step, first[1], action, params)
+        given = core.step_env(k_step, first[1], action, params)
+        if not (isinstance(given, tuple) and len(given) == 5):
+            allowed = "obs, state, reward, terminated, info"
+            raise ValueError(f"{core.name}: step_env gives {count(given)}, allowed are {allowed}")
+        *after, info = given
+        truncated = core.is_truncated(given[1], params)
+        return first, (*after, truncated, {**info, "final_observation": given[0]})
 
-    return jax.eval_shape(info, jax.random.key(0))
+    return jax.eval_shape(both, jax.random.key(0), params)
+
+
+def count(given: Any) -> str:
+    """How many values a function gives, in words."""
+    return f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
+
+
+def info_of_step(core: Any, params: Tree) -> dict[str, Any]:
+    """The shapes of the `info` that one environment's `step` returns."""
+    return trace_step(core, params)[1][-1]
 
 
 def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:

@@ -62,6 +62,9 @@ class MultiBinary:
         return ((x == 0) | (x == 1)).all() if x.shape == self.shape else jnp.zeros((), bool)
 
 
+KINDS = ("discrete", "multi-discrete", "multi-binary", "continuous")
+
+
 def kind(space) -> str:
     """One of "discrete", "multi-discrete", "multi-binary", "continuous"; else its own name."""
     if hasattr(space, "n"):
@@ -71,6 +74,36 @@ def kind(space) -> str:
     if isinstance(space, MultiBinary):
         return "multi-binary"
     return "continuous" if hasattr(space, "low") else str(space)
+
+
+def stretch(space: Any, action: Array) -> Array:
+    """A policy's action [..., D] in the units and the shape of the space; integers stay as they
+    are.
+
+    Policies speak in [-1, 1] for every dimension of a Box: -1 is its lower bound and 1 its upper
+    one, and what lies beyond a bound is clipped to it. Where one is missing a unit is a unit of the
+    space, and nothing is clipped on that side; where both are, the value is left as it is.
+    Of a Box of integers each has an equal part of [-1, 1]; without bounds it is the nearest one.
+    """
+    if hasattr(space, "n"):
+        return action
+    if len(space.shape) != 1:  # policies speak in vectors
+        action = action.reshape(*action.shape[:-1], *space.shape)
+    if not hasattr(space, "low"):
+        return action
+    least, most = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
+    below, above = is_bound(least), is_bound(most)
+    whole = not jnp.issubdtype(space.dtype, jnp.floating)
+    end, middle = (most + 1, 0.5) if whole else (most, 0.0)  # an integer is what `floor` leaves
+    low = jnp.where(below, least, jnp.where(above, end - 2, middle - 1))
+    high = jnp.where(above, end, jnp.where(below, least + 2, middle + 1))
+    action = jnp.clip(action, jnp.where(below, -1, -jnp.inf), jnp.where(above, 1, jnp.inf))
+    action = low + (action + 1) / 2 * (high - low)
+    if whole:
+        inside = jnp.where(below, least, -jnp.inf), jnp.where(above, most, jnp.inf)
+        return jnp.clip(jnp.floor(action), *inside).astype(space.dtype)
+    # Spaces say float32 whatever x64 says; an environment's own numbers are of the default type.
+    return action.astype(float)
 
 
 def num_choices(space) -> int:

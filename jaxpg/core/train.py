@@ -10,20 +10,29 @@ import numpy as np
 from jaxpg.core.config import replace, require_key, validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
+
+MOST_ITERATIONS = 2**32 - 1  # of the four bytes in which a state counts them
 
 
 def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
     """Number of iterations that consume at least `total_steps` environment steps.
 
-    Raises ValueError if `total_steps` is not a positive integer.
+    Raises ValueError if `total_steps` is not a positive integer, or more than a state counts.
     """
     x = np.asarray(total_steps)
     whole = x.ndim == 0 and x.dtype.kind in "iuf" and np.isfinite(x) and x == np.floor(x)
     if not whole or x < 1:
         raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= 1")
-    return -(-int(total_steps) // agent.steps_per_iter(cfg))
+    steps = agent.steps_per_iter(cfg)
+    if int(total_steps) > steps * MOST_ITERATIONS:
+        raise ValueError(
+            f"total_steps={total_steps!r}: allowed is an integer <= {steps * MOST_ITERATIONS}, "
+            f"{MOST_ITERATIONS} iterations of {steps} steps"
+        )
+    return -(-int(total_steps) // steps)
 
 
 def with_horizon(cfg: C, total_steps: int) -> C:
@@ -96,4 +105,5 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
         require_key(key, seeds=False)
     use_fast_random()
     cfg, num_iters = settle(agent, cfg, total_steps)
+    check_environment(env)
     return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)

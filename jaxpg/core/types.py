@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,21 +24,35 @@ def jit(**options: Any) -> Callable[[F], F]:
     return cast(Any, functools.partial(jax.jit, **options))
 
 
+def learnt_leaves(state: Tree) -> list[tuple[Any, Array]]:
+    """Floating leaves of a training state, with their paths: all but what the agent has met, its
+    environments and replay buffers. Infinity may be a value of theirs, and NaN an end."""
+
+    def is_met(x):
+        return getattr(type(x), "is_met", False)
+
+    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_met)
+    return [(p, x) for p, x in leaves if not is_met(x) and jnp.issubdtype(x.dtype, jnp.floating)]
+
+
 class EnvState(NamedTuple):
     """N environments in the middle of their episodes."""
 
+    is_met = True  # and not learnt
     inner: Tree  # [N, ...] the environments' own state
     obs: Tree  # [N, *obs]
     episode_return: Array  # [N] float: undiscounted, of the running episode
     episode_length: Array  # [N] int32: 0 at the start of an episode
     episode_signals: dict[str, Array]  # [N] float each: sums of the scalar ones, likewise
+    episode_lost: dict[str, Array]  # [N] float each: what rounding lost of "return" and signals
 
 
 class Transition(NamedTuple):
     """One step of every environment; `rollout` stacks them to leading axes [T, N].
 
     `next_obs` is the true successor: at the end of an episode it is the last observation of
-    that episode, never the first one of the next.
+    that episode, never the first one of the next. Where an episode terminated, with nothing to
+    follow, what is not finite in it is 0: a simulator that blew up harms no one.
 
     >>> jaxpg.Transition._fields[:5]
     ('obs', 'action', 'reward', 'terminated', 'truncated')

@@ -3,47 +3,56 @@
 import dataclasses
 import functools
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
+from jaxpg.envs import recipes
 
-# gymnax keeps these beside the parameters they follow from, and does not recompute them.
-_DERIVED = {
-    "CartPole-v1": {
-        "total_mass": lambda p: p.masscart + p.masspole,
-        "polemass_length": lambda p: p.masspole * p.length,
-    }
-}
-
-
-_DERIVED["CartPolePositions-jaxpg"] = _DERIVED["CartPole-v1"]
-
-
-_NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
+_NEEDS_DOWNLOAD = ("MNISTBandit-bsuite",)
 
 
 @functools.cache
-def _core(name: str, options: tuple):
-    """One object per environment: a new one would be a new key of every jit cache."""
-    return _gymnax().make(name, **dict(options))
+def _core(name: str, options: str) -> tuple[Any, Any]:
+    """The code and the default parameters of an environment, from its options as JSON. One object
+    per environment: a new one would be a new key of every jit cache."""
+    factory = _corrections().FACTORIES.get(name, _gymnax().registration._registry[name])
+    with jax.ensure_compile_time_eval():  # inside a trace too: it is kept for what comes after
+        try:
+            core = factory(**{k: recipes.read(told) for k, told in json.loads(options).items()})
+        except ValueError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__} {error}".split())
+            raise ValueError(f"{name} {options}: its constructor refuses that: {said}") from error
+        return core, core.default_params
 
 
 @functools.cache
-def _gymnax():
+def _gymnax() -> Any:
     """gymnax, with jaxpg's own environments registered. Imported late: it makes JAX's devices."""
-    import gymnax
+    with jax.ensure_compile_time_eval():  # modules have arrays, also if a trace imports them
+        import gymnax
 
-    from jaxpg.envs import partial, tabular
-    from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
+        from jaxpg.envs import partial, tabular
+        from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
 
     for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio):
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax
+
+
+def _corrections() -> Any:
+    _gymnax()
+    from jaxpg.envs import corrections
+
+    return corrections
 
 
 def names() -> list[str]:
@@ -54,9 +63,9 @@ def names() -> list[str]:
 def make(name: str, **params: Any) -> Env:
     """An environment by name; keywords override its parameters or constructor arguments.
 
-    Raises ValueError for an unknown name or parameter (with the nearest one), a value that is
-    not a finite number (text, if the default is text), or out of the environment's `limits`, or
-    an environment that would need a download.
+    Numbers of parameters may be traced. Raises ValueError for an unknown name or parameter (with
+    the nearest one), a value that is not of the default's kind, finite and within the environment's
+    `limits`, or that JSON cannot say, and an environment that would need a download.
 
     >>> env = jaxpg.make("CartPole-v1", gravity=20.0)
     >>> env.name, env.params.gravity
@@ -66,35 +75,82 @@ def make(name: str, **params: Any) -> Env:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
     if name not in names():
         raise unknown("environment", name, names())
-    factory = arguments(name)
-    defaults = {f.name for f in dataclasses.fields(_core(name, ())[1])}
+    _judge(name, params)
+    return _build(name, params)
+
+
+def _judge(name: str, params: dict[str, Any]) -> None:
+    """Raises ValueError for the first parameter that is unknown, or whose value is not allowed."""
+    usual, factory = _core(name, "{}")[1], arguments(name)
+    own = {f.name: f for f in dataclasses.fields(usual)}
     for key, value in params.items():
-        if key not in defaults and key not in factory:
-            raise unknown(f"{name} parameter", key, {*defaults, *factory})
-        if key in factory and isinstance(factory[key].default, str):
-            if not isinstance(value, str):
-                raise ValueError(f"{name} {key}={value!r}: allowed is a string")
-            continue
-        kind = np.asarray(value).dtype.kind
-        if kind not in "biuf" or not np.isfinite(value).all():
-            raise ValueError(f"{name} {key}={value!r}: allowed is a finite number")
-    if np.any(np.asarray(params.get("max_steps_in_episode", 1)) < 1):
-        value = params["max_steps_in_episode"]
-        raise ValueError(f"{name} max_steps_in_episode={value!r}: allowed is an integer >= 1")
-    options = tuple(sorted((k, v) for k, v in params.items() if k not in defaults))
-    core, default = _core(name, options)
-    own = default.replace(**{k: v for k, v in params.items() if k in defaults})
+        if key in own:
+            default, hint, leaf = getattr(usual, key), own[key].type, _is_leaf(own[key])
+        elif key in factory:
+            default, hint, leaf = factory[key].default, factory[key].annotation, False
+        else:
+            raise unknown(f"{name} parameter", key, {*own, *factory})
+        if recipes.is_traced(value):
+            if leaf:
+                continue
+            raise ValueError(f"{name} {key} is traced: allowed is a value that is known before")
+        if allowed := recipes.not_allowed(value, default, hint):
+            shown = " ".join(repr(value).split())  # arrays and keys are written in lines
+            raise ValueError(f"{name} {key}={shown}: allowed is {allowed}")
+        if key == "max_steps_in_episode":
+            x = np.asarray(recipes.read(recipes.tell(value)))
+            if np.any((x < 1) | (x % 1 > 0)):
+                raise ValueError(f"{name} {key}={value!r}: allowed is an integer >= 1")
+
+
+def _is_leaf(field: dataclasses.Field) -> bool:
+    """True for a parameter that may be traced; flax's `pytree_node=False` says that it may not."""
+    return field.metadata.get("pytree_node", True)
+
+
+def _build(name: str, params: dict[str, Any]) -> Env:
+    """An environment from parameters that were judged."""
+    own = {f.name: f for f in dataclasses.fields(_core(name, "{}")[1])}
+    factory = arguments(name)
+    given = {k: _as_meant(x, factory[k].default) for k, x in params.items() if k not in own}
+    options = json.dumps(given, sort_keys=True)
+    core, usual = _core(name, options)
+    values = {k: x for k, x in params.items() if k in own}
+    for k, x in values.items():
+        if _is_leaf(own[k]):
+            values[k] = recipes.settle(x, getattr(usual, k))
+        elif recipes.can_tell(x):  # a part of the program, which has to be hashable
+            values[k] = recipes.read(recipes.tell(x))
+    made = dataclasses.replace(usual, **values)
     for key, (least, most) in getattr(core, "limits", {}).items():
-        value = np.asarray(getattr(own, key))
-        if np.any((value < least) | (value > most)):
+        value = getattr(made, key)
+        if not recipes.is_traced(value) and np.any(
+            (np.asarray(value) < least) | (np.asarray(value) > most)
+        ):
             raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
-    derived = {k: f(own) for k, f in _DERIVED.get(name, {}).items() if k not in params}
-    return Env(own.replace(**derived), core, (name, options))
+    derived = {k: f(made) for k, f in _derived(name).items() if k not in params}
+    return Env(dataclasses.replace(made, **derived), core, (name, options))
+
+
+def _derived(name: str) -> dict[str, Any]:
+    """Parameters that follow from others, as functions of all."""
+    return _corrections().DERIVED.get(name, {})
+
+
+def _as_meant(value: Any, default: Any) -> Any:
+    """A constructor's argument as JSON has it; 8.0 is 8 where an integer is meant."""
+    told = recipes.tell(value)
+    return int(told) if type(default) is int and isinstance(told, float) and told % 1 == 0 else told
 
 
 def arguments(name: str) -> Mapping[str, inspect.Parameter]:
     """Arguments of a registered environment's constructor: parameters that are static."""
     return inspect.signature(_gymnax().registration._registry[name]).parameters
+
+
+def options(env: Env) -> dict[str, Any]:
+    """Arguments of an environment's constructor, of those that `make` got, as JSON has them."""
+    return json.loads(env.made_of[1]) if env.made_of else {}
 
 
 def with_params(env: Env, **params: Any) -> Env:
@@ -104,9 +160,9 @@ def with_params(env: Env, **params: Any) -> Env:
     """
     own = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
     if env.made_of:
-        name, options = env.made_of
-        kept = {k: v for k, v in own.items() if k not in _DERIVED.get(name, {})}
-        return make(name, **{**dict(options), **kept, **params})
+        _judge(env.name, params)
+        kept = {k: v for k, v in own.items() if k not in _derived(env.name)}
+        return _build(env.name, {**options(env), **kept, **params})
     for key in params:
         if key not in own:
             raise unknown(f"{env.name} parameter", key, own)
@@ -116,16 +172,19 @@ def with_params(env: Env, **params: Any) -> Env:
 def to_dict(env: Env) -> dict[str, Any]:
     """The keywords of `make` that give this environment again, as plain JSON values.
 
-    Raises ValueError for an environment that `make` did not make.
+    Raises ValueError for an environment that `make` did not make, and for traced parameters.
     """
     if not env.made_of:
         raise ValueError(f"environment {env.name!r} was not made by jaxpg.make: it has no recipe")
-    name, options = env.made_of
+    name = env.name
     params = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
-    return {"name": name, **dict(options), **{k: np.asarray(v).tolist() for k, v in params.items()}}
+    if traced := [k for k, value in params.items() if recipes.is_traced(value)]:
+        raise ValueError(f"{name} {traced[0]} is traced: allowed are numbers that are known")
+    # What cannot be told is the core's default: `make` takes no other.
+    params = {k: recipes.plain(value) for k, value in params.items() if recipes.can_tell(value)}
+    return {"name": name, **options(env), **params}
 
 
 def from_dict(values: dict[str, Any]) -> Env:
-    """The inverse of `to_dict`: JSON knows lists, environments want arrays. Raises as `make`."""
-    own: dict[str, Any] = {k: np.asarray(v) if type(v) is list else v for k, v in values.items()}
-    return make(**own)
+    """The inverse of `to_dict`. Raises as `make`."""
+    return make(**values)

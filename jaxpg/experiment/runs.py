@@ -37,11 +37,11 @@ def run(
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
     `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
-    or infinity in the state ends it with NonFiniteError. It ends with the chunk after the one in
-    which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that was
-    stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite stands
-    still instead, and so does one that reaches `target`. tensorboard: whether to write TensorBoard
-    files too, which needs tensorboardX.
+    or infinity in what is learnt ends it with NonFiniteError. It ends with the chunk after the one
+    in which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that
+    was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
+    stands still instead, and so does one that reaches `target`. tensorboard: whether to write
+    TensorBoard files too, which needs tensorboardX.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -69,6 +69,7 @@ def resume(
     target: float | None = None,
     agent: Agent | None = None,
     env: Env | None = None,
+    trust: bool = False,
 ) -> Result | Any:
     """Resumes a run from its folder's newest checkpoint, or from the beginning if it has none; a
     sweep's folder as `jaxpg.sweep.resume` does.
@@ -77,10 +78,11 @@ def resume(
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
     now; annealing is stretched to it. target: another one than the run had. A run that is complete,
     or has reached its target, is only loaded. Where the rows of the newest checkpoint are not there
-    it goes on from the newest that has them, and warns. agent, env: as for `load`. Several
+    it goes on from the newest that has them, and warns. agent, env, trust: as for `load`. Several
     processes go on together, and each has to see the folder. Raises CheckpointError for a damaged,
-    missing or foreign folder, ValueError for fewer `total_steps` than are done, or for any with a
-    sweep. To a type checker the answer is a Result; `jaxpg.sweep.resume` is typed as a Sweep.
+    missing or foreign folder, ValueError for a network that is not trusted, a folder that another
+    process writes, for fewer `total_steps` than are done, or for any with a sweep. To a type
+    checker the answer is a Result; `jaxpg.sweep.resume` is typed as a Sweep.
 
     >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
     2000
@@ -88,39 +90,49 @@ def resume(
     if not is_sweep(out):
         return folder.resume(
             out, callbacks=callbacks, total_steps=total_steps, target=target, agent=agent, env=env,
-            draw=draw_curve,
+            trust=trust, draw=draw_curve,
         )  # fmt: skip
     for name, value in {"total_steps": total_steps, "target": target}.items():
         if value is not None:
             raise ValueError(f"{name}={value}: allowed is None for a sweep")
     from jaxpg.experiment import sweeps  # which a run does not need
 
-    return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env)
+    return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env, trust=trust)
 
 
-def load(out: str | Path, agent: Agent | None = None, env: Env | None = None) -> Result | Any:
+def load(
+    out: str | Path, agent: Agent | None = None, env: Env | None = None, *, trust: bool = False
+) -> Result | Any:
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
-    agent, env: the objects, if they are your own and not to be had by name. `stopped` is "error"
-    for a run that was killed, and `seconds` NaN. Raises CheckpointError, with the path, for a
-    damaged, missing or foreign folder, one without a checkpoint, or one of whose checkpoints only
-    older ones are left. To a type checker the answer is
-    a Result; `jaxpg.sweep.load` is typed as a Sweep.
+    agent, env: the objects, if they are your own and not to be had by name. trust: import the
+    module of a network that the folder names, which runs its code. Without it a network is jaxpg's
+    own, one that is imported already, or of a module in the environment variable JAXPG_TRUST.
+
+    `stopped` is "error" for a run that was killed, and `seconds` NaN. Raises CheckpointError, with
+    the path, for a damaged, missing or foreign folder, one without a checkpoint, or one of whose
+    checkpoints only older ones are left; ValueError for a network that is not trusted. To a type
+    checker the answer is a Result; `jaxpg.sweep.load` is typed as a Sweep.
 
     >>> result = jaxpg.load("runs/cliff")
     >>> result.agent.name, result.stopped
     ('q_learning', 'done')
     """
     if not is_sweep(out):
-        return folder.load(out, agent, env)
+        return folder.load(out, agent, env, trust)
     from jaxpg.experiment import sweeps  # which a run does not need
 
     return sweeps.load(out)
 
 
-def draw_curve(run: Path) -> None:
-    """Draws the learning curve of a run folder into its curve.png."""
+def draw_curve(path: Path) -> None:
+    """Draws the learning curve of a run into a file of its folder: whole, or not at all."""
     from jaxpg.experiment.figures.learning_curve import learning_curve  # matplotlib takes a while
 
-    learning_curve([run], run / "curve.png")
+    draft = path.with_name(f".{path.name}")
+    try:
+        learning_curve([path.parent], draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.config import validate
+from jaxpg.core.config import require_several, validate
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import fit_value, policies
@@ -42,6 +42,8 @@ class Batch(NamedTuple):
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     fit_value.check(cfg)
+    batch, what = cfg.num_envs * cfg.num_steps, "num_envs * num_steps = 1 step"
+    require_several(cfg, "normalize_advantage", batch, what)
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
     net, _ = actor_critic(cfg, env)
     critic = net.init(k_critic, env.example_obs, method="value")
@@ -50,8 +52,8 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
         critic=critic,
         critic_opt=optax.adam(cfg.critic_learning_rate).init(critic),
         env=E.reset(env, k_env, cfg.num_envs),
-        obs_stats=normalize.init_stats(env.example_obs) if cfg.normalize_obs else (),
-        reward_scale=normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
+        reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )

@@ -22,10 +22,11 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxpg.core import env as E
 from jaxpg.core.config import label, validate
 from jaxpg.core.episodes import play_until_ended
-from jaxpg.core.metrics import episode_metrics
+from jaxpg.core.metrics import add_step, episode_metrics
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.nets.actor_critic import actor_critic
+from jaxpg.ops import normalize
 from jaxpg.ops.normalize import RunningStats, masked_mean, whiten
 
 Stats = RunningStats | tuple[()]
@@ -84,7 +85,7 @@ def fitness(
     fine = jnp.isfinite(value) & jnp.isfinite(candidates).all(-1)
     totals = lives.signals | {"return": lives.returns}
     sums = {name: jnp.where(lives.ended, x, 0).sum() for name, x in totals.items()} | {
-        "length": (lives.lengths * lives.ended).sum(dtype=jnp.int32),
+        "length": jnp.where(lives.ended, lives.lengths, 0).sum(dtype=float),
         "count": lives.ended.sum(dtype=jnp.int32),
     }
     metrics = episode_metrics(sums) | {
@@ -183,67 +184,34 @@ def _live(shared: tuple, own: tuple) -> Lives:
         draw = pi.mode(out) if cfg.greedy else pi.sample(out, k_policy)[0]
         return E.step_before_reset(env, state, pi.action(draw), k_env)
 
-    def gather(alive, x, centre, total, squares):
-        """Sums over the episodes [P, E] that are not over, about the centre [P, ...]."""
-        x = jnp.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x - centre[:, None], 0)
-        return total + x.sum(1), squares + jnp.square(x).sum(1)
-
     def advance(step, alive, loop):
-        state, lives, sums = loop
-        if sums != ():
-            sums = jax.tree.map(functools.partial(gather, alive), state.obs, centre, *sums)
-            sums = jax.tree.transpose(jax.tree.structure(centre), jax.tree.structure((0, 0)), sums)
-        state, t = jax.vmap(move, (axis, 0, 0, None))(keys, params, state, step)
-        lives = lives._replace(
-            returns=lives.returns + jnp.where(alive, t.reward, 0),
-            lengths=lives.lengths + alive,
-            signals={k: x + jnp.where(alive, t.signals[k], 0) for k, x in lives.signals.items()},
-        )
-        return (state, lives, sums), t.terminated | t.truncated
+        state, lives = loop
+        seen = lives.seen
+        if seen != ():
+            seen = jax.vmap(normalize.merge_stats)(seen, alive.astype(float), state.obs)
+        new, t = jax.vmap(move, (axis, 0, 0, None))(keys, params, state, step)
+        so_far, _ = add_step(state, t)
+        totals = {"return": lives.returns} | lives.signals
+        totals = {name: jnp.where(alive, so_far[name], x) for name, x in totals.items()}
+        lives = Lives(totals.pop("return"), lives.lengths + alive, lives.ended, totals, seen)
+        return (new, lives), t.terminated | t.truncated
 
     state = jax.vmap(begin, axis, axis_size=len(candidates))(keys)
     shape = len(candidates), cfg.episodes
+    nothing = normalize.init_stats(env.example_obs, stats != ())
     lives = Lives(
         jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool),
-        jax.tree.map(jnp.zeros_like, state.episode_signals), (),
+        jax.tree.map(jnp.zeros_like, state.episode_signals),
+        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(candidates), *x.shape)), nothing),
     )  # fmt: skip
-    centre = jax.tree.map(lambda x: x.mean(1), state.obs)
-    sums = () if stats == () else (jax.tree.map(jnp.zeros_like, centre),) * 2
-    loop, ended = play_until_ended(advance, (state, lives, sums), shape, cfg.num_steps)
-    _, lives, sums = loop
-    lives = lives._replace(ended=ended)
-    if not sums:
-        return lives
-    n = lives.lengths.sum(-1).astype(float)
-    mean = jax.tree.map(lambda c, x: c + x / _beside(n, x), centre, sums[0])
-    m2 = jax.tree.map(lambda x, xx: xx - jnp.square(x) / _beside(n, x), *sums)
-    return lives._replace(seen=RunningStats(n, mean, m2))
-
-
-def _beside(x: Array, other: Array) -> Array:
-    """Reshapes x [P] to broadcast over the other's [P, ...]."""
-    return x.reshape(-1, *[1] * (other.ndim - 1))
+    (_, lives), ended = play_until_ended(advance, (state, lives), shape, cfg.num_steps)
+    return lives._replace(ended=ended)
 
 
 def merge_stats(stats: Stats, seen: Stats) -> Stats:
     """Merges statistics with those of each candidate [P, ...] that are finite."""
     if not (stats and seen):
         return stats
-    moments = zip(jax.tree.leaves(seen.mean), jax.tree.leaves(seen.m2), strict=True)
-    flat = [(mean + m2).reshape(len(seen.count), -1) for mean, m2 in moments]
+    flat = [x.reshape(len(seen.count), -1) for x in jax.tree.leaves((seen.mean, seen.std))]
     fine = jnp.isfinite(jnp.concatenate(flat, -1)).all(-1)
-    count = jnp.append(stats.count, jnp.where(fine, seen.count, 0))
-    total = count.sum()
-
-    def merge(old_mean, old_m2, mean, m2):
-        mean, m2 = (
-            jnp.concatenate([old[None], jnp.where(_beside(fine, new), new, 0)])
-            for old, new in ((old_mean, mean), (old_m2, m2))
-        )
-        n = _beside(count, mean)
-        middle = (n * mean).sum(0) / jnp.maximum(total, 1)
-        return middle, (m2 + n * jnp.square(mean - middle)).sum(0)
-
-    merged = jax.tree.map(merge, stats.mean, stats.m2, seen.mean, seen.m2)
-    pair = jax.tree.structure((0, 0))
-    return RunningStats(total, *jax.tree.transpose(jax.tree.structure(stats.mean), pair, merged))
+    return normalize.merge_stats(stats, jnp.where(fine, seen.count, 0), seen.mean, seen.std)

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core import signals
+from jaxpg.core import schedules, signals
 from jaxpg.core.config import label, require
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
@@ -67,7 +67,7 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Transitions to learn from; a target is `reward + discount * V(next_obs)`.
+    """Transitions to learn from; `td_target` makes a target of them and V(next_obs).
 
     With a memory all but the weight are sequences, [sequence_length, B, ...].
     """
@@ -82,6 +82,12 @@ class Batch(NamedTuple):
     before: Tree = ()  # [burn_in, B, *obs] the steps before the sequence; () without memory
     carry: Tree = ()  # [1, B, ...] what was remembered before the first of them
     start: Array | tuple[()] = ()  # [burn_in + sequence_length, B] bool: an episode begins
+
+
+def td_target(b: Batch, next_value: Array) -> Array:
+    """Target reward + discount * V(next_obs) [...]; after a termination the reward alone, whatever
+    a critic says there."""
+    return b.reward + b.discount * jnp.where(b.discount == 0, 0, next_value)
 
 
 def _remembers(cfg) -> bool:
@@ -136,8 +142,8 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         carry,
         buffer,
         prioritized.init(cfg.buffer_size) if cfg.prioritized else (),
-        normalize.init_stats(obs) if cfg.normalize_obs else (),
-        normalize.init_reward_scale(cfg.num_envs) if cfg.normalize_reward else (),
+        normalize.init_stats(obs, cfg.normalize_obs),
+        normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
     )
 
 
@@ -166,7 +172,7 @@ def progress(cfg, iteration: Array) -> Array:
             f"{label(type(cfg))} total_steps=None: allowed is a number > 0, the run's length in "
             f"environment steps"
         )
-    return jnp.minimum(iteration * (cfg.num_envs * cfg.num_steps / cfg.total_steps), 1.0)
+    return schedules.progress(iteration, cfg.num_envs * cfg.num_steps, cfg.total_steps)
 
 
 def step(

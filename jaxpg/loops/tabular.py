@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core import sums
 from jaxpg.core.config import label, validate
 from jaxpg.core.metrics import ended_episodes, episode_metrics, merge_metrics
 from jaxpg.core.observations import action_mask, array_leaves, mask_illegal
@@ -25,7 +26,7 @@ from jaxpg.ops.dynamic_programming import greedy_policy
 
 class Tables(NamedTuple):
     Q: Array  # [..., S, A]
-    visits: Array  # [..., S, A] int32: steps that each entry has been moved
+    visits: Array  # [..., S, A] int32: steps that each entry has been moved, up to 2^31 - 1
 
 
 def num_states(cfg, env: E.Env) -> int:
@@ -130,7 +131,7 @@ def change(cfg, tables: Tables, entry: tuple, error: Array) -> Change:
     move it once, by the mean of their errors.
     """
     same = functools.reduce(jnp.logical_and, [i[:, None] == i for i in entry])
-    n = tables.visits[entry] + 1
+    n = sums.one_more(tables.visits[entry])
     rate = cfg.learning_rate * n.astype(error.dtype) ** -cfg.decay
     return Change(entry, rate * error / same.sum(1, dtype=jnp.int32), n)
 

@@ -6,7 +6,9 @@ Reads the fields `num_envs, num_steps, updates_per_step` of a config.
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 
+from jaxpg.core.schedules import unsigned
 from jaxpg.core.types import Array
 
 
@@ -21,7 +23,7 @@ def in_iteration(cfg, iteration: Array) -> Array:
     evenly: floor((i + 1) r) - floor(i r)."""
     ratio = per_iteration(cfg)
     floor, rest = divmod(ratio.numerator, ratio.denominator)
-    i = iteration % ratio.denominator
+    i = (unsigned(iteration) % ratio.denominator).astype(jnp.int32)
     return floor + ((i + 1) * rest) // ratio.denominator - (i * rest) // ratio.denominator
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxpg.core.types import Array
 from jaxpg.ops.normalize import masked_mean
+from jaxpg.ops.returns import bootstrap, discounted_sum
 
 
 def _episodes(log_ratio: Array, reward: Array, gamma, mask: Array | None):
@@ -114,24 +115,13 @@ def effective_sample_size(log_weight: Array) -> Array:
 
 class VTrace(NamedTuple):
     target: Array  # [T, ...] v_t, what the critic should say of x_t
-    advantage: Array  # [T, ...] rho_t (r_t + gamma v_{t+1} - V(x_t)), the weight of the score
+    advantage: Array  # [T, ...] the weight of the score: rho_t (r_t + gamma G_{t+1} - V(x_t))
 
 
 def _clipped_ratio(log_ratio: Array, bar) -> Array:
     """min(bar, ratio), and finite even with an infinite bar: inf * 0 would be NaN."""
     largest = jnp.finfo(log_ratio.dtype).max
     return jnp.minimum(jnp.exp(log_ratio), jnp.minimum(bar, largest))
-
-
-def _discounted_sum(delta: Array, decay: Array) -> Array:
-    """sum_k decay_t .. decay_{t+k-1} delta_{t+k}, to the end of the data. [T, ...]"""
-
-    def back(total, x):
-        delta, decay = x
-        total = delta + decay * total
-        return total, total
-
-    return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
 
 
 def vtrace(
@@ -152,18 +142,23 @@ def vtrace(
     All arrays are [T, ...]. `next_value[t]` is V of the true successor, so it equals
     `value[t + 1]` inside an episode; ends of episodes and of the data as in `ops.returns`.
 
+    lam means the same for both: 1 looks to the end of the data, 0 one step ahead. The successor
+    is worth G_{t+1} = (1 - lam) V(x_{t+1}) + lam v_{t+1} to the advantage, as in rlax; on-policy
+    that is `target - value` at every lam. The paper writes v_{t+1}, of lam = 1.
+
     rho_bar decides what is learnt: the value of a policy between mu (near 0) and pi (inf).
     c_bar decides only how fast. The paper assumes rho_bar >= c_bar. No gradient flows out.
     """
     chex.assert_equal_shape([log_ratio, reward, value, next_value, terminated, truncated])
     rho, c = _clipped_ratio(log_ratio, rho_bar), lam * _clipped_ratio(log_ratio, c_bar)
     ended = terminated | truncated
-    delta = rho * (reward + gamma * ~terminated * next_value - value)
-    target = value + _discounted_sum(delta, gamma * ~ended * c)
+    next_value = bootstrap(next_value, terminated)
+    delta = rho * (reward + gamma * next_value - value)
+    target = value + discounted_sum(delta, gamma * c, ended)
 
     last = jnp.zeros_like(ended).at[-1].set(True)
-    ahead = jnp.where(ended | last, next_value, jnp.roll(target, -1, axis=0))
-    advantage = rho * (reward + gamma * ~terminated * ahead - value)
+    mixed = (1 - lam) * next_value + lam * jnp.roll(target, -1, axis=0)
+    advantage = rho * (reward + gamma * jnp.where(ended | last, next_value, mixed) - value)
     return jax.lax.stop_gradient(VTrace(target, advantage))
 
 
@@ -188,7 +183,8 @@ def retrace(
     """
     chex.assert_equal_shape([log_ratio, reward, q, next_value, terminated, truncated])
     c = lam * _clipped_ratio(log_ratio, 1.0)
-    delta = reward + gamma * ~terminated * next_value - q
+    ended = terminated | truncated
+    delta = reward + gamma * bootstrap(next_value, terminated) - q
     # What the roll brings round to the last row meets the zero that the sum starts from.
-    decay = gamma * ~(terminated | truncated) * jnp.roll(c, -1, axis=0)
-    return jax.lax.stop_gradient(q + _discounted_sum(delta, decay))
+    decay = gamma * jnp.where(ended, 0, jnp.roll(c, -1, axis=0))
+    return jax.lax.stop_gradient(q + discounted_sum(delta, decay, ended))

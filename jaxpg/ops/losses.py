@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from jaxpg.core.types import Array
-from jaxpg.ops.normalize import masked_mean
+from jaxpg.ops.normalize import masked_mean, moments
 
 
 def policy_gradient(log_prob: Array, advantage: Array, mask: Array | None = None) -> Array:
@@ -14,6 +14,8 @@ def policy_gradient(log_prob: Array, advantage: Array, mask: Array | None = None
     log_prob, advantage, mask: [...]; no gradient flows into the advantage.
     """
     chex.assert_equal_shape([log_prob, advantage])
+    if mask is not None:  # 0 times NaN would be the gradient of what does not count
+        advantage = jnp.where(mask, advantage, 0)
     return -masked_mean(log_prob * stop_gradient(advantage), mask)
 
 
@@ -58,7 +60,10 @@ def dual_ascent(multiplier: Array, violation: Array, learning_rate) -> Array:
 def value(value: Array, target: Array, mask: Array | None = None) -> Array:
     """Half the mean squared error of a critic; no gradient flows into the target."""
     chex.assert_equal_shape([value, target])
-    return 0.5 * masked_mean(jnp.square(value - stop_gradient(target)), mask)
+    error = value - stop_gradient(target)
+    if mask is not None:
+        error = jnp.where(mask, error, 0)
+    return 0.5 * masked_mean(jnp.square(error), mask)
 
 
 def clipped_value(value: Array, old_value: Array, target: Array, clip_eps) -> Array:
@@ -84,11 +89,6 @@ def explained_variance(value: Array, target: Array, mask: Array | None = None) -
     0 where the target does not vary by more than its rounding.
     """
 
-    def moments(x):
-        mean = masked_mean(x, mask)
-        return mean, masked_mean(jnp.square(x - mean), mask)
-
-    mean, total = moments(target)
-    _, left = moments(target - value)
-    varies = total > 1e-10 * (total + jnp.square(mean))
-    return jnp.where(varies, 1 - left / jnp.where(varies, total, 1), 0)
+    total, left = moments(target, mask), moments(target - value, mask)
+    share = left.var / jnp.where(total.varies, total.var, 1) * jnp.square(left.unit / total.unit)
+    return jnp.where(total.varies, 1 - share, 0)

@@ -4,6 +4,9 @@ and both cut the trace.
 All arrays are time-major [T, ...]. `next_value[t]` is the value of the true successor of step t,
 so a truncated step bootstraps from its own last observation and never from the reset one. The
 last row is the end of the data: it bootstraps, unless it terminated.
+
+What is cut is not looked at: where an episode terminated a critic may say NaN or infinity of its
+last observation, as of a simulator that blew up, and neither values nor gradients feel it.
 """
 
 import chex
@@ -11,6 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core.types import Array
+
+
+def bootstrap(next_value: Array, terminated: Array) -> Array:
+    """Value of the true successor; 0 after a termination, whatever a critic says there. [...]"""
+    return jnp.where(terminated, 0, next_value)  # a product would keep NaN and infinity
 
 
 def reward_to_go(
@@ -71,13 +79,16 @@ def lambda_return(
     """TD(lambda) targets, Sutton & Barto (2018) eq. 12.20 in its recursive form. [T, ...]"""
     chex.assert_equal_shape([reward, next_value, terminated, truncated])
 
+    next_value = bootstrap(next_value, terminated)
+
     def back(target, x):
-        reward, next_value, terminated, ended = x
+        reward, next_value, ended = x
+        target = jnp.where(ended, next_value, target)
         ahead = jnp.where(ended, next_value, (1 - lam) * next_value + lam * target)
-        target = reward + gamma * ~terminated * ahead
+        target = reward + gamma * ahead
         return target, target
 
-    x = (reward, next_value, terminated, terminated | truncated)
+    x = (reward, next_value, terminated | truncated)
     return jax.lax.scan(back, next_value[-1], x, reverse=True)[1]
 
 
@@ -87,15 +98,14 @@ def n_step_return(
     """n-step targets, Sutton & Barto (2018) eq. 7.1; fewer steps at the end of an episode or of
     the data, where they bootstrap from what is there. [T, ...]"""
     chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    next_value = bootstrap(next_value, terminated)
     cut = terminated | truncated
     cut = cut.at[-1].set(True)
-    one_step = reward + gamma * ~terminated * next_value
 
     def longer(_, target):
-        ahead = jnp.roll(target, -1, axis=0)
-        return jnp.where(cut, one_step, reward + gamma * ahead)
+        return reward + gamma * jnp.where(cut, next_value, jnp.roll(target, -1, axis=0))
 
-    return jax.lax.fori_loop(1, n, longer, one_step)
+    return jax.lax.fori_loop(1, n, longer, reward + gamma * next_value)
 
 
 def gae(
@@ -112,15 +122,23 @@ def gae(
     Equals `lambda_return - value`: add the value to get the critic's target.
     """
     chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
-    delta = reward + gamma * ~terminated * next_value - value
-    decay = gamma * lam * ~(terminated | truncated)
+    delta = reward + gamma * bootstrap(next_value, terminated) - value
+    return discounted_sum(delta, gamma * lam, terminated | truncated)
 
-    def back(advantage, x):
-        delta, decay = x
-        advantage = delta + decay * advantage
-        return advantage, advantage
 
-    return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
+def discounted_sum(x: Array, decay, ended: Array) -> Array:
+    """Sum of decay_t .. decay_{t+k-1} x_{t+k} over k, to the end of the episode or data. [T, ...]
+
+    decay: a number, or [T, ...].
+    """
+    decay = jnp.broadcast_to(jnp.asarray(decay, x.dtype), x.shape)
+
+    def back(total, step):
+        x, decay, ended = step
+        total = x + decay * jnp.where(ended, 0, total)
+        return total, total
+
+    return jax.lax.scan(back, jnp.zeros_like(x[0]), (x, decay, ended), reverse=True)[1]
 
 
 def starts(ended: Array) -> Array:

@@ -15,6 +15,9 @@ from jaxpg.core.types import Array, Key, Tree
 
 
 class Buffer(NamedTuple):
+    """Rows that were stored, and where the next one goes."""
+
+    is_met = True  # and not learnt
     data: Tree  # [capacity, ...]
     position: Array  # [] int32 the row that is written next, below the capacity
     size: Array  # [] int32 how many rows are stored
@@ -99,7 +102,7 @@ def n_step(
     ended = data.terminated[line] | data.truncated[line]
     counts = stored & in_first_episode(ended)
 
-    reward = (gamma**ahead * reward_of(data.reward[line]) * counts).sum(0)
+    reward = jnp.where(counts, gamma**ahead * reward_of(data.reward[line]), 0).sum(0)
     steps = counts.sum(0, dtype=jnp.int32)
     last = (index + (steps - 1) * stride) % total
     discount = gamma**steps * ~data.terminated[last]

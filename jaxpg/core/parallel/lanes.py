@@ -1,8 +1,8 @@
 """Lanes: runs side by side in one program, each with a config and an environment of its own.
 
 A config whose numbers are arrays [lanes] is one config a lane; then the environment's parameters
-are [lanes] too, and so is the key. Lanes share the program, not their fate: one whose state is no
-longer finite, or that has reached what it was asked for, stands still while the others go on.
+are [lanes] too, and so is the key. Lanes share the program, not their fate: one that learnt what is
+not finite, or that has reached what it was asked for, stands still while the others go on.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Tree, learnt_leaves
 
 ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
 
@@ -69,13 +69,12 @@ def lanes(agent: Agent) -> Agent:
 
 
 def freeze_finished_lanes(before: Lanes, after: Lanes, metrics: Metrics) -> tuple[Lanes, Metrics]:
-    """Reverts this chunk for lanes that have stopped or whose state is no longer finite.
+    """Reverts this chunk for lanes that have stopped or that learnt what is not finite.
 
     Leaves are [lanes, ...], metrics [lanes, chunk]: those of a lane that stands still are NaN, or 0
     where they count. Once a chunk and not at every step, for a state may hold a replay buffer.
     """
-    floating = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
-    finite = [jnp.isfinite(x).all(tuple(range(1, x.ndim))) for x in floating]
+    finite = [jnp.isfinite(x).all(tuple(range(1, x.ndim))) for _, x in learnt_leaves(after)]
     active = functools.reduce(jnp.logical_and, finite, before.active)
 
     def keep(new: Array, old) -> Array:

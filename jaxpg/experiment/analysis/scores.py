@@ -14,6 +14,7 @@ from jaxpg.experiment.analysis import statistics
 from jaxpg.experiment.analysis.series import moving_mean
 from jaxpg.experiment.analysis.statistics import Estimate
 from jaxpg.experiment.analysis.thresholds import solved
+from jaxpg.experiment.text import printable
 
 LAST = 0.1  # of the steps, over which returns in training are a final score
 
@@ -123,7 +124,7 @@ def text(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, (tuple, list)):
         return " x ".join(map(text, value)) or "()"
-    return str(value).rpartition(":")[2]
+    return printable(str(value).rpartition(":")[2])
 
 
 def estimate(scores: np.ndarray) -> Estimate:

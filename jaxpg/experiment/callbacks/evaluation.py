@@ -1,6 +1,7 @@
 """Evaluation of whole episodes between chunks, greedy and sampled."""
 
 import functools
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.env import Env
-from jaxpg.core.episodes import evaluate
+from jaxpg.core.episodes import LIMITS, evaluate, step_limit
 from jaxpg.core.machine import collector_paused
-from jaxpg.core.parallel.lanes import Lanes
+from jaxpg.core.parallel.lanes import ACTIVE, Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
@@ -36,12 +37,14 @@ def evaluation(
     That is done at the first end of a chunk at or after each multiple of `every` iterations, and
     after the last iteration. Adds `eval/greedy`, `eval/greedy_std` (over episodes), `eval/sampled`
     and `eval/sampled_std`, each [] or [seeds], and writes them to `evaluations.csv` in `folder`.
+    They are NaN, an empty cell, where an episode did not end within the environment's
+    `step_limit`; the first time there is a warning.
 
     key: the run's; evaluation folds a constant and the iteration into it. iteration: where the
     run goes on; rows after it are cut off from a file that is there. target: a lane whose greedy
     return reaches it ends there; lanes that have ended are not measured.
     """
-    previous, compiled, files = iteration, None, folder
+    previous, compiled, files, warned = iteration, None, folder, False
     if folder is not None and not isinstance(folder, Rows):
         files = Rows(folder, (EVALUATIONS,), iteration)
 
@@ -49,11 +52,12 @@ def evaluation(
         nonlocal previous, compiled
         due = event.iteration // every > previous // every or event.iteration == event.num_iters
         previous = event.iteration
-        args = cfg, env, event.state, key, np.int32(previous)
+        args = cfg, env, event.state, key, np.uint32(previous)
         if compiled is None:  # while the first chunks run: XLA leaves Python alone meanwhile
             pool = ThreadPoolExecutor(1)
             with collector_paused():
-                compiled = pool.submit(_evaluate.lower(agent, *args, episodes).compile)
+                lowered = _evaluate.lower(agent, *args, episodes, step_limit(env))
+                compiled = pool.submit(lowered.compile)
             pool.shutdown(wait=False)
         if not due:
             return None
@@ -61,7 +65,13 @@ def evaluation(
         return measured | ({} if target is None else {FINISH: measured["eval/greedy"] >= target})
 
     def write(event: Event) -> None:
-        if isinstance(files, Rows) and "eval/greedy" in event.metrics:
+        nonlocal warned
+        if "eval/greedy" not in event.metrics:
+            return
+        if not warned and _lacks_numbers(event.metrics) and jax.process_index() == 0:
+            warned = True
+            warn_of_endless_episodes(env, step_limit(env))
+        if isinstance(files, Rows):
             measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if n in MEASURES}
             header, rows = metric_rows(event, measured)
             header = [name.removeprefix("eval/") for name in header]
@@ -74,16 +84,32 @@ def evaluation(
 MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std")
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "episodes"))
-def _evaluate(agent, cfg, env, state, key, iteration, episodes):
+def _lacks_numbers(metrics: dict[str, np.ndarray]) -> bool:
+    """True if an evaluation is NaN, of a lane that still learns if there are lanes."""
+    learns = metrics[ACTIVE][..., -1] > 0 if ACTIVE in metrics else True
+    return any(np.any(np.isnan(metrics[name]) & learns) for name in MEASURES if name in metrics)
+
+
+def warn_of_endless_episodes(env: Env, max_steps: int) -> None:
+    """Warns that returns are NaN, and says how to mend that."""
+    warnings.warn(
+        f"{env.name}: an evaluation has no mean return, its cell is empty, for an episode did not "
+        f"end within {max_steps:,} steps (or its reward is NaN). Let the environment truncate, at "
+        f"`max_steps_in_episode` of its parameters; evaluations wait for that up to {LIMITS[1]:,}",
+        stacklevel=2,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "episodes", "max_steps"))
+def _evaluate(agent, cfg, env, state, key, iteration, episodes, max_steps):
     """Evaluates greedy and sampled episodes; each measurement is [] or [seeds]."""
 
     def own(key):
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), iteration))
 
     keys = jax.vmap(own)(key) if key.ndim else own(key)
-    greedy = evaluate(agent, cfg, env, state, keys[..., 0], episodes, greedy=True)
-    sampled = evaluate(agent, cfg, env, state, keys[..., 1], episodes, greedy=False)
+    one = functools.partial(evaluate, agent, cfg, env, state, max_steps=max_steps)
+    greedy, sampled = (one(keys[..., i], episodes, greedy=not i) for i in (0, 1))
     values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
     if isinstance(state, Lanes):
         values = [jnp.where(state.active, x, jnp.nan) for x in values]

@@ -1,4 +1,4 @@
-"""Guards that end a run: a state that is not finite, a target that is reached."""
+"""Guards that end a run: what is learnt is not finite, a target is reached."""
 
 import functools
 
@@ -9,16 +9,19 @@ import numpy as np
 from jaxpg.core.config import unknown
 from jaxpg.core.parallel.processes import replicate
 from jaxpg.core.run import Callback, Event
+from jaxpg.core.types import learnt_leaves
 from jaxpg.experiment.callbacks.evaluation import MEASURES
 from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
 
 
 class NonFiniteError(FloatingPointError):
-    """Error of a training state that holds a NaN or an infinity."""
+    """Error of what was learnt, where it holds a NaN or an infinity."""
 
 
 def nan_guard() -> Callback:
-    """Raises NonFiniteError after the first chunk that left a NaN or an infinity in the state.
+    """Raises NonFiniteError after the first chunk that left a NaN or an infinity in what is learnt:
+    parameters, optimisers, statistics. What the agent has met, environments and replay buffers, may
+    hold them.
 
     The error names the first such leaf, its seeds, and the iterations of the chunk. Put it before
     the callback that writes checkpoints: then the last one on disk is a good one.
@@ -26,10 +29,10 @@ def nan_guard() -> Callback:
 
     def look(event: Event) -> None:
         seeded = max(m.ndim for m in event.metrics.values()) == 2
-        finite = np.asarray(replicate(finite_leaves(event.state, seeded)))
+        paths = [path for path, _ in learnt_leaves(event.state)]
+        finite = np.asarray(replicate(finite_leaves(event.state, seeded))) if paths else np.ones(1)
         if finite.all():
             return
-        paths = [p for p, x in jax.tree_util.tree_leaves_with_path(event.state) if _floating(x)]
         bad = np.flatnonzero(~finite.reshape(len(paths), -1).all(-1))
         leaf = jax.tree_util.keystr(paths[bad[0]]).lstrip(".")
         others = f" and {len(bad) - 1} other leaves are" if len(bad) > 1 else " is"
@@ -46,14 +49,10 @@ def nan_guard() -> Callback:
     return Callback(on_chunk=look)
 
 
-def _floating(x) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating)
-
-
 @functools.partial(jax.jit, static_argnames="seeded")
 def finite_leaves(state, seeded: bool):
-    """True for each floating leaf that is finite: [leaves], or [leaves, seeds]."""
-    leaves = filter(_floating, jax.tree.leaves(state))
+    """True for each learnt leaf that is finite: [leaves], or [leaves, seeds]."""
+    leaves = [x for _, x in learnt_leaves(state)]
     return jnp.stack([jnp.isfinite(x).all(tuple(range(int(seeded), x.ndim))) for x in leaves])
 
 

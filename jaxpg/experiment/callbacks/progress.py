@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxpg.core.run import Callback, Event
 from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
-from jaxpg.experiment.text import format_count
+from jaxpg.experiment.text import format_count, printable
 
 
 class Bar(NamedTuple):
@@ -24,10 +24,12 @@ def progress_bar(label: str = "", begin: float = 0.0) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
+    label = printable(label)
     columns = BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}")
-    bar = Progress(*[TextColumn(label)][: bool(label)], *columns, console=console, expand=True)
-    task, tenths = bar.add_task("", total=1.0, note=""), int(10 * begin)
+    own = [TextColumn("{task.description}", markup=False)][: bool(label)]
+    bar = Progress(*own, *columns, console=console, expand=True)
+    task, tenths = bar.add_task(label, total=1.0, note=""), int(10 * begin)
 
     def show(share: float, notes: Sequence[str]) -> None:
         nonlocal tenths

@@ -14,7 +14,6 @@ from jaxpg.experiment.diagnostics.episodes import Episodes
 from jaxpg.experiment.diagnostics.learner import parts
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import losses, normalize
-from jaxpg.ops.normalize import masked_mean
 from jaxpg.ops.returns import reward_to_go
 
 
@@ -54,8 +53,8 @@ def _fit_network(cfg, env, t, key, gamma, learning_rate, updates, batch_size):
     k_params, k_batch = jax.random.split(key)
     params = net.init(k_params, env.example_obs, method="value")
     target, mask = reward_to_go(t.reward, t.terminated, t.truncated, gamma), t.mask
-    mean = masked_mean(target, mask)
-    std = jnp.sqrt(masked_mean(jnp.square(target - mean), mask) + 1e-8)
+    mean, var, unit, varies = normalize.moments(target, mask)
+    mean, std = unit * mean, unit * jnp.sqrt(jnp.where(varies, var, 1))
     stats = normalize.update_stats(normalize.init_stats(env.example_obs), t.obs)
     data = normalize.whiten(stats, t.obs), (target - mean) / std
     data = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), data)

@@ -103,7 +103,7 @@ def probe(
             measured = _measure_policy(cfg, env, old, new, obs, seeds)
         old, looks = jax.tree.map(jnp.copy, new), looks + 1  # the next chunk takes the state
         if episodes and looks % every == 0:
-            at = np.int32(event.iteration)
+            at = np.uint32(event.iteration)
             measured |= _measure_gradient(cfg, env, new, key, at, seeds, episodes, longest)
         return measured
 

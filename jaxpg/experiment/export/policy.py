@@ -16,6 +16,7 @@ This module imports neither gymnax, flax, distrax nor optax, unless it loads a r
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ MAGIC, FORMAT = b"jaxpolicy", b"1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 GENERATOR = "threefry2x32"  # of the keys that sample, as two words
 WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
+# What an exported program may call: arithmetic of XLA and jaxlib, checks of its shapes.
+CALLS = r"(lapack|cu|hip)\w*_ffi|(stablehlo|mhlo|chlo)\.[\w.]+|shape_assertion|Sharding|SPMD\w+"
 
 
 class Policy(NamedTuple):
@@ -55,16 +58,18 @@ class Policy(NamedTuple):
 
     @staticmethod
     def load(
-        run: str | Path, *, seed: int = 0, agent: Agent | None = None, env: Any = None
-    ) -> "Policy":
+        run: str | Path, *, seed: int = 0, agent: Agent | None = None, env: Any = None,
+        trust: bool = False,
+    ) -> "Policy":  # fmt: skip
         """Loads the policy of a run folder's newest checkpoint.
 
-        seed: which, in a run of several. agent, env: as for `jaxpg.load`. Raises CheckpointError
-        for a damaged or missing folder or one without a checkpoint, ValueError for no such seed.
+        seed: which, in a run of several. agent, env, trust: as for `jaxpg.load`. Raises
+        CheckpointError for a damaged or missing folder or one without a checkpoint, ValueError for
+        no such seed or a network that is not trusted.
         """
         from jaxpg.experiment.run import folder as run_folder  # brings what trains
 
-        return Policy.of(run_folder.load(run, agent, env), seed=seed)
+        return Policy.of(run_folder.load(run, agent, env, trust), seed=seed)
 
     @staticmethod
     def of(result: Any, *, seed: int = 0) -> "Policy":
@@ -158,7 +163,8 @@ class Policy(NamedTuple):
         """Reads a policy that `export` wrote. Needs jax, numpy and flatbuffers.
 
         A digest guards the file against accidents, not against malice. Raises ValueError if it is
-        another kind of file, a byte of it has changed, or it needs `jax_enable_x64`.
+        another kind of file, a byte of it has changed, its programs call what is no arithmetic, or
+        it needs `jax_enable_x64`.
         """
         head, _, body = Path(path).read_bytes().partition(b"\n")
         magic, *words = head.split(b" ")
@@ -182,14 +188,23 @@ class Policy(NamedTuple):
             length = math.prod(x.shape) * x.dtype.itemsize
             weights.append(jnp.asarray(np.frombuffer(raw[:length], x.dtype).reshape(x.shape)))
             raw = raw[length:]
-        greedy, sampled = (
-            jax_export.deserialize(bytearray(parts[name])) for name in ("greedy", "sampled")
-        )
+        greedy, sampled = (_read_program(path, parts[name]) for name in ("greedy", "sampled"))
 
         def act(weights, obs, carry, words):
             return (greedy if words is None else sampled).call(weights, obs, carry, words)
 
         return Policy(about, weights, jax.jit(act))
+
+
+def _read_program(path: str | Path, code: bytes) -> jax_export.Exported:
+    """Reads a program. Raises ValueError for one that calls Python, or what else is not XLA's."""
+    program = jax_export.deserialize(bytearray(code))
+    text = program.mlir_module()
+    called = re.findall(r"custom_call(?:\s+@\"?([^\s\"(]+))?", text)
+    for name in called:
+        if not re.fullmatch(CALLS, name):
+            raise ValueError(f"{path}: found a program that calls {name!r}, expected arithmetic")
+    return program
 
 
 def _flatten_act(agent, cfg, env, state: Tree):

@@ -25,13 +25,14 @@ class Played(NamedTuple):
     space: Any  # the environment's action space
 
 
-def play(run: str | Path | Result | MeasuredRun) -> Played:
+def play(run: str | Path | Result | MeasuredRun, trust: bool = False) -> Played:
     """Plays 64 episodes of each seed, always the same ones, none longer than 1000 steps.
 
-    Raises CheckpointError for a run without a checkpoint and ValueError for one without a state, or
-    of an agent or environment that no name gives again.
+    trust: as of `jaxpg.load`. Raises CheckpointError for a run without a checkpoint and ValueError
+    for one without a state, of a network that is not trusted, or of an agent or environment that no
+    name gives again.
     """
-    agent, cfg, env, state, metrics, *_ = measured.read_run(run).result()
+    agent, cfg, env, state, metrics, *_ = measured.read_run(run, trust).result()
     if state is None:
         raise ValueError(f"{run}: has no state, allowed is a run whose policy can act")
     steps = min(STEPS, int(np.max(getattr(env.params, "max_steps_in_episode", STEPS))))

@@ -12,6 +12,7 @@ from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.style import COLOURS, GREY
 from jaxpg.experiment.run import measured
+from jaxpg.experiment.text import printable
 
 POINTS = 400  # of a drawn curve; more would be narrower than a pixel
 
@@ -47,7 +48,7 @@ def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float =
         drawn = begun[np.linspace(0, len(begun) - 1, min(POINTS, len(begun))).astype(int)]
         x, y = curve.steps[drawn], returns[:, drawn]
         axes.plot(x, y.mean(0), color=colour, linewidth=2)
-        label = f"{name}, mean of {seeds} seeds" if seeds > 1 else name
+        label = printable(f"{name}, mean of {seeds} seeds" if seeds > 1 else name)
         legend.append(Line2D([], [], color=colour, linewidth=2, label=label))
         if seeds > 1:
             axes.fill_between(x, *pointwise_interval(y), color=colour, alpha=0.2, linewidth=0)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxpg.experiment.analysis.risk import check_gains, measures, value_at_risk
 from jaxpg.experiment.analysis.statistics import Estimate
 from jaxpg.experiment.figures import style
+from jaxpg.experiment.text import printable
 
 
 def draw_risk(
@@ -70,7 +71,8 @@ def _draw_measure(axes, measure: str, found: Mapping[str, Estimate], named: bool
         axes.plot([e.low, e.high], [i, i], color=style.colour(i), linewidth=2)
         axes.plot(e.value, i, "o", color=style.colour(i), markersize=4)
     style.tidy(axes)
-    axes.set_yticks(range(len(found)), found if named else [""] * len(found), fontsize=8)
+    names = map(printable, found) if named else [""] * len(found)
+    axes.set_yticks(range(len(found)), list(names), fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=4)
     style.set_title(axes, measure)

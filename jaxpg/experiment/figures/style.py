@@ -29,11 +29,13 @@ def dash(i: int) -> Any:
 
 
 def new_figure(width: float, height: float):
-    """Makes an empty figure in inches, that saves itself without a window."""
+    """Makes an empty figure in inches, that saves itself without a window; text in it is never read
+    as a formula."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    from jaxpg.experiment.figures.plain import PlainFigure
+
+    figure = PlainFigure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -101,6 +103,9 @@ def write_empty(axes, text: str) -> None:
 
 def legend_below(figure, handles: Sequence, columns: int = 2) -> None:
     """Puts a legend below the axes."""
+    for handle in handles:
+        if handle.get_label().startswith("_"):  # matplotlib would leave it out
+            handle.set_label(f" {handle.get_label()}")
     if handles:
         columns = 1 if figure.get_figwidth() < BETWEEN else columns
         figure.legend(

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jaxpg.core.spaces import is_bound
 from jaxpg.experiment.figures.style import COLOURS
 from jaxpg.experiment.render.episode import Episode
+from jaxpg.experiment.text import printable
 
 SIZE, SCALE = 400, 3  # points of a picture's side; pixels of a point while it is drawn
 TOP, BOTTOM = 56, 352  # points between which the scene is
@@ -120,8 +121,8 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def write_text(pen, at, words: str, size: int, colour: str = INK, anchor: str = "lm") -> None:
-    """Writes words at a place in points."""
-    pen.text((pixels(at[0]), pixels(at[1])), words, colour, font(size), anchor)
+    """Writes words at a place in points, in one line."""
+    pen.text((pixels(at[0]), pixels(at[1])), printable(words), colour, font(size), anchor)
 
 
 def fit_window(low, high) -> tuple[Callable, float]:

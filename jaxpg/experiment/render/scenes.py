@@ -191,14 +191,13 @@ def deep_sea(image: Image.Image, episode: Episode, t: int) -> None:
 
 def _map_letters(env: E.Env) -> str | None:
     """Map of a world of cells as letters, its rows parted by "/"; None if it has none."""
-    from jaxpg.envs import tabular
+    from jaxpg.envs import registry, tabular
 
     if env.core.name == "FrozenLake-misc":
         return "/".join("".join(LAKE[i] for i in row) for row in np.asarray(env.core.desc))
     own = {"GridWorld-jaxpg": tabular.CORNERS, "Cliff-jaxpg": tabular.CLIFF}
     own |= {"ShortCorridor-jaxpg": "S..G"}
-    name, options = env.made_of or (None, ())
-    return dict(options).get("map", own.get(name or ""))
+    return registry.options(env).get("map", own.get(env.name)) if env.made_of else None
 
 
 def _action_direction(episode: Episode, t: int) -> tuple[int, int] | None:

@@ -42,6 +42,7 @@ def render(
     greedy: bool = True,
     max_steps: int = 1000,
     fps: float | None = None,
+    trust: bool = False,
 ) -> Rendered:
     """Plays episodes with a run's policy and writes them to `out`, a .gif or .mp4.
 
@@ -49,7 +50,8 @@ def render(
     policy: which, of a run of several seeds. greedy: the mode of the policy, else a sample. An
     episode that has not ended after `max_steps` is cut. fps: environment steps a second; None is
     what suits the environment. Beyond 25 pictures a second or about 350 in a GIF, and 60 a second
-    in an MP4, only every second, third, ... step is drawn, and always an episode's last.
+    in an MP4, only every second, third, ... step is drawn, and always an episode's last. trust: as
+    of `jaxpg.load`.
 
     Raises ValueError for another ending, a folder that is not there, or a number that cannot be,
     ImportError for an MP4 without the extra `video`, CheckpointError for a run without a
@@ -61,7 +63,7 @@ def render(
     """
     out = Path(out)
     _check_settings(out, episodes, seed, max_steps, fps)
-    agent, cfg, env, state = _load_policy(run, policy)
+    agent, cfg, env, state = _load_policy(run, policy, trust)
 
     from jaxpg.experiment.render.frames import draw_frame  # Pillow takes a while
     from jaxpg.experiment.render.scenes import scene_for
@@ -107,12 +109,14 @@ def _check_settings(out: Path, episodes: int, seed: int, max_steps: int, fps: fl
         require_extra("video", "imageio_ffmpeg", "MP4")
 
 
-def _load_policy(run: str | Path | Result, policy: int) -> tuple[Agent, Any, E.Env, Tree]:
+def _load_policy(
+    run: str | Path | Result, policy: int, trust: bool
+) -> tuple[Agent, Any, E.Env, Tree]:
     """Returns agent, config, environment and the state of one of a run's policies."""
     if not isinstance(run, Result):
         from jaxpg.experiment.run import folder as run_folder
 
-        run = run_folder.load(run)
+        run = run_folder.load(run, trust=trust)
     agent, cfg, env, state = run[:4]
     seeds = next(iter(run.metrics.values())).shape[:-1]
     require_index("policy", policy, math.prod(seeds))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.names import UntrustedError
 from jaxpg.core.run import Result
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores
@@ -32,16 +33,19 @@ from jaxpg.experiment.run.provenance import RUN, is_sweep
 from jaxpg.experiment.text import format_count
 
 
-def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
+def report(
+    runs: Sequence[str | Path | Result | Any], out: str | Path, *, trust: bool = False
+) -> Path:
     """Writes one page about runs and sweeps, and returns its path.
 
     runs: folders of runs, sweeps and comparisons in any mix, or Results and Sweeps. The page has a
     table of results with 95 % intervals, figures, settings (those that differ from the preset or
     the defaults first), versions, and the commands that give each again. It needs no network,
-    and replaces what was at `out`.
+    and replaces what was at `out`. trust: as of `jaxpg.load`.
 
-    Raises ValueError for no runs, a folder that is neither, one without metrics, or an `out` that
-    is no .html file in a folder that is there; CheckpointError for a damaged folder.
+    Raises ValueError for no runs, a folder that is neither, one without metrics, a network that is
+    not trusted, or an `out` that is no .html file in a folder that is there; CheckpointError for a
+    damaged folder.
 
     >>> jaxpg.report(["runs/cliff"], "report.html").name
     'report.html'
@@ -51,7 +55,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
         raise ValueError(f"out={str(out)!r}: allowed is an .html file in a folder that is there")
     if not runs:
         raise ValueError("runs=[]: allowed are folders of runs, sweeps and comparisons")
-    opened = [_read_source(run) for run in runs]
+    opened = [_read_source(run, trust) for run in runs]
     sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
     parts = [html.heading(1, title), _summary_table(sections)]
@@ -77,7 +81,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
     return out
 
 
-def _read_source(run):
+def _read_source(run, trust: bool):
     """Reads a MeasuredRun or a Sweep. Raises ValueError for a folder that is neither."""
     if hasattr(run, "fields") and hasattr(run, "table"):
         return run
@@ -90,7 +94,7 @@ def _read_source(run):
         return tables.load(folder)
     if not (folder / RUN).exists():
         raise ValueError(f"{folder}: allowed is the folder of a run, a sweep or a comparison")
-    return measured.read_run(folder)
+    return measured.read_run(folder, trust)
 
 
 def _summary_table(sections: list[Section]) -> str:
@@ -124,6 +128,8 @@ def _run_section(history: MeasuredRun) -> Section:
         played, problem, name = None, "", history.name
         try:
             played = figures.play(history)
+        except UntrustedError:
+            raise
         except (ValueError, ImportError) as error:
             problem = str(error)
         parts = [

@@ -5,13 +5,14 @@ are elements return HTML. A picture is inside the page twice, for wide and for n
 """
 
 import base64
+import html
 import io
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from string import Template
 from typing import Any
 
 from jaxpg.experiment.figures import style
+from jaxpg.experiment.text import printable
 
 PIXELS = 120  # of the page to an inch of a figure
 
@@ -87,6 +88,11 @@ $body
 </body>
 </html>
 """)
+
+
+def escape(text: str) -> str:
+    """Text as HTML; what would not be seen, or would turn its direction, is written out."""
+    return html.escape(printable(text, keep="\n"))
 
 
 def page(title: str, parts: Iterable[str]) -> str:

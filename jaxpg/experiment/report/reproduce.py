@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxpg import agents
-from jaxpg.core.config import from_dict, to_dict
+from jaxpg.core.config import class_fields, from_dict, to_dict
 from jaxpg.envs import registry
 from jaxpg.presets import preset
 
@@ -125,7 +125,11 @@ def _python_script(about: dict[str, Any], out: str) -> str:
     agent = agents.get(about["agent"])
     default = to_dict(agent.Config())
     differ = {k: v for k, v in about["config"].items() if default.get(k, ...) != v}
-    from_dict(agent.Config, differ)  # raises ValueError for what this version does not know
+    classes = class_fields(agent.Config) & differ.keys()
+    known = {k: v for k, v in differ.items() if k not in classes}
+    from_dict(agent.Config, known)  # raises ValueError for what this version does not know
+    own = all(str(differ[k]).startswith("jaxpg.") for k in classes)
+    trust = "" if own else ", trust=True"
     lines = [
         "import jax",
         "import numpy as np",
@@ -134,7 +138,7 @@ def _python_script(about: dict[str, Any], out: str) -> str:
         "from jaxpg.core.config import from_dict",
         "",
         f"agent = jaxpg.{agent.name}",
-        f"cfg = from_dict(agent.Config, {_format_literal(differ)})",
+        f"cfg = from_dict(agent.Config, {_format_literal(differ)}{trust})",
         f"env = jaxpg.make(**{_format_literal(about['environment'])})",
         f"words = np.array({_format_literal(about['key']['words'])}, np.uint32)",
         f"key = jax.random.wrap_key_data(words, impl={about['key']['generator']!r})",

@@ -25,7 +25,7 @@ from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, replicate
 from jaxpg.core.run import Callback, Event, Result
-from jaxpg.core.types import Agent, Tree
+from jaxpg.core.types import Agent, Tree, learnt_leaves
 from jaxpg.envs import registry
 from jaxpg.experiment.files import (
     DRAFT,
@@ -247,7 +247,8 @@ def checkpoints(
     """Saves a checkpoint at the first chunk end at or after each multiple of `every` iterations,
     and when the run ends or is stopped, but not when it fails.
 
-    A state with a NaN or infinity is not saved, with a warning, so that the last good one stays.
+    A state that learnt a NaN or infinity is not saved, with a warning, so that the last good one
+    stays.
     The copy is made while the state is in hand, and written one chunk later, with the metrics:
     give this after the callbacks that write files, and a checkpoint has all of its rows in them.
     bind: gives what else the manifest shall hold, such as the digests of these rows. Of several
@@ -256,12 +257,13 @@ def checkpoints(
     """
     about, folder = describe(agent, cfg, env), Path(folder)
     last, handed, waiting = broadcast_from_main(lambda: newest(folder)) or 0, 0, {}
+    learnt = set()  # names of leaves
 
     def write(snap: Snapshot, iteration: int) -> None:
         if not is_main_process():
             return
         for name, x in snap.arrays.items():
-            if jnp.issubdtype(x.dtype, jnp.inexact) and not np.isfinite(x).all():
+            if name in learnt and not np.isfinite(x).all():
                 where = f"{folder}: iteration {iteration} is not saved"
                 warnings.warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
                 return
@@ -274,6 +276,7 @@ def checkpoints(
                 f"{folder}: found a checkpoint of iteration {last}, expected none that this run, "
                 f"at iteration {event.iteration}, has still to reach"
             )
+        learnt.update(jax.tree_util.keystr(path) for path, _ in learnt_leaves(event.state))
         if event.iteration // every > last // every:
             last = event.iteration
             waiting[last] = take_snapshot(event.state)

@@ -11,6 +11,7 @@ curve.png        the learning curve
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, Rows
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.run import arrays, checkpoint, lock, provenance, seal, standing
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
+from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, RUN, SUMMARY
 from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
 
 
@@ -72,7 +73,7 @@ def run(
 ) -> Result:
     """Trains, and writes the folder `out` if there is one; see `jaxpg.run`.
 
-    draw: draws the learning curve when the run has ended, given the folder.
+    draw: draws the learning curve into a file when the run has ended.
     """
     check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
@@ -108,16 +109,17 @@ def resume(
     target: float | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
+    trust: bool = False,
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
-    this = _open_folder(Path(out), agent, env)
+    this = _open_folder(Path(out), agent, env, trust)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     complete = broadcast_from_main(lambda: standing.is_complete(this.out, this.num_iters))
     if complete and total_steps is None and target is None:
         return _load_result(this, standing.require_last_checkpoint(this.out))
     with lock.hold(this.out):  # what is there is read again, now that it stays
-        this = _open_folder(this.out, agent, env)
+        this = _open_folder(this.out, agent, env, trust)
         return _resume(this, callbacks, total_steps, target, draw)
 
 
@@ -155,9 +157,12 @@ def _resume(
             checkpoint.remove_newer(this.out / CHECKPOINTS, done or 0)
         if changed:
             digest = write_json(this.out / RUN, this.record)
-        if before and complete and not summary.exists():  # killed at the very end
-            _open_rows(this, done)
-            _write_summary(this, before, draw)
+        if before and complete:  # it may have been killed at the very end
+            if not summary.exists():
+                _open_rows(this, done)
+                _write_summary(this, before)
+            if not (this.out / CURVE).exists():
+                _draw_curve(this, draw)
         return digest
 
     this = this._replace(digest=broadcast_from_main(begin))
@@ -171,15 +176,17 @@ def _resume(
     return _train(this, plan, callbacks, before, draw)
 
 
-def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
+def load(
+    out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
-    this = _open_folder(Path(out), agent, env)
+    this = _open_folder(Path(out), agent, env, trust)
     return _load_result(this, standing.require_last_checkpoint(this.out))
 
 
-def _open_folder(out: Path, agent: Agent | None, env: E.Env | None) -> RunFolder:
+def _open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:
     record = provenance.read_record(out / RUN, "run")
-    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env)
+    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env, trust)
     return RunFolder(out, agent, cfg, env, key, record, seal.read_seal(out).digests[0])
 
 
@@ -244,8 +251,25 @@ def _train(
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
-    broadcast_from_main(lambda: _write_summary(this, result, draw))
+    broadcast_from_main(lambda: _finish(this, result, draw))
     return result
+
+
+def _finish(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
+    """Writes how the run ended, and then draws its curve."""
+    _write_summary(this, result)
+    _draw_curve(this, draw)
+
+
+def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
+    """Draws the learning curve. A run is whole without it: an error is a warning."""
+    if draw is None or has_lanes(this.cfg):
+        return
+    try:
+        draw(this.out / CURVE)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
 
 
 def _open_rows(this: RunFolder, begun: int) -> Rows:
@@ -263,13 +287,11 @@ def _asked_callbacks(this: RunFolder) -> list[Callback]:
     return found
 
 
-def _write_summary(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
-    """Draws the curve and, last, writes how the run ended. Raises CheckpointError if run.json or
-    rows are no longer what this run wrote."""
+def _write_summary(this: RunFolder, result: Result) -> None:
+    """Writes how the run ended. Raises CheckpointError if run.json or rows are no longer what this
+    run wrote."""
     seal.read_seal(this.out).check(this.out / RUN, this.digest)
     seal.check_rows(this.out)
-    if draw and not has_lanes(this.cfg):
-        draw(this.out)
     summary = {
         "stopped": result.stopped,
         "seconds": result.seconds,

@@ -30,6 +30,7 @@ class MeasuredRun(NamedTuple):
     evaluations: dict[str, np.ndarray]  # [seeds, evaluations]; greedy, sampled and their _std
     summary: dict[str, Any]  # summary.json; {} while the run goes on, or if it was killed
     source: Path | Result
+    trust: bool = False  # whether `result` may import a network that the folder names
 
     @property
     def seeds(self) -> int:
@@ -46,16 +47,17 @@ class MeasuredRun(NamedTuple):
             return self.source
         from jaxpg.experiment.run import folder as run_folder
 
-        return run_folder.load(self.source)
+        return run_folder.load(self.source, trust=self.trust)
 
 
-def read_run(run: "str | Path | Result | MeasuredRun") -> MeasuredRun:
-    """Reads what there is of a run; a MeasuredRun is returned as it is.
+def read_run(run: "str | Path | Result | MeasuredRun", trust: bool = False) -> MeasuredRun:
+    """Reads what there is of a run; a MeasuredRun is returned as it is. trust: as of `jaxpg.load`.
 
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
     if isinstance(run, MeasuredRun):
         return run
-    return _from_result(run) if isinstance(run, Result) else _from_folder(Path(run))
+    found = _from_result(run) if isinstance(run, Result) else _from_folder(Path(run))
+    return found._replace(trust=trust)
 
 
 def _from_result(result: Result) -> MeasuredRun:

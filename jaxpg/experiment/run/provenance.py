@@ -13,6 +13,7 @@ import numpy as np
 from jaxpg import agents
 from jaxpg.core import env as E
 from jaxpg.core.config import from_dict
+from jaxpg.core.names import UntrustedError
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import checkpoint
@@ -22,6 +23,7 @@ FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
 CHECKPOINTS = "checkpoints"  # the folder of a run's
 SUMMARY = "summary.json"  # how a run ended; not there while it goes on
+CURVE = "curve.png"
 
 
 def is_sweep(folder: str | Path) -> bool:
@@ -97,12 +99,13 @@ def read_record(path: Path, what: str) -> dict[str, Any]:
 
 
 def restore_objects(
-    path: Path, agent: Agent | None, env: E.Env | None
+    path: Path, agent: Agent | None, env: E.Env | None, trust: bool = False
 ) -> tuple[Agent, Any, E.Env, Key]:
     """Restores the objects that a record at `path` is about: agent, config, environment and key.
 
-    agent, env: the objects, if they are the user's own. Raises CheckpointError if they are and are
-    not given, or if what is there now is not what the record says.
+    agent, env: the objects, if they are the user's own. trust: as of `core.config.updated`. Raises
+    CheckpointError if they are and are not given, or if what is there now is not what the record
+    says, UntrustedError for a class that is not trusted.
     """
     record = read_json(path, ("agent", "config", "environment", "own", "key"))
     for name, given in {"agent": agent, "env": env}.items():
@@ -113,9 +116,10 @@ def restore_objects(
     try:
         agent = agent or agents.get(record["agent"])
         env = env or registry.from_dict(record["environment"])
-        cfg = from_dict(agent.Config, record["config"])
+        cfg = from_dict(agent.Config, record["config"], trust)
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        kind = UntrustedError if isinstance(error, UntrustedError) else CheckpointError
+        raise kind(f"{path}: {error}") from error
     for part, value in checkpoint.describe(agent, cfg, env).items():
         if differs := checkpoint.first_difference(record[part], value, part):
             raise CheckpointError(f"{path}: {differs}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
 from jaxpg.experiment.run.checkpoint import CheckpointError
-from jaxpg.experiment.run.provenance import CHECKPOINTS, SUMMARY
+from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, SUMMARY
 
 
 def require_last_checkpoint(folder: Path) -> int:
@@ -31,7 +31,7 @@ def require_last_checkpoint(folder: Path) -> int:
 def is_complete(folder: Path, num_iters: int) -> bool:
     """True if a run has done all of its iterations, and finished its folder."""
     done = checkpoint.newest(folder / CHECKPOINTS)
-    return done == num_iters and (folder / SUMMARY).exists()
+    return done == num_iters and all((folder / name).exists() for name in (SUMMARY, CURVE))
 
 
 def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:

@@ -30,18 +30,19 @@ def resume(
     progress: bool = False,
     agent: Agent | None = None,
     env: Env | None = None,
+    trust: bool = False,
 ) -> Sweep:
     """Resumes a sweep, a search or a comparison that was stopped, in whatever way; its tables will
     be, to the byte, those of one that was never stopped.
 
-    agent, env: the objects, if they are your own and not to be had by name. Raises CheckpointError
-    for a damaged, missing or foreign folder.
+    agent, env, trust: as of `jaxpg.load`. Raises CheckpointError for a damaged, missing or foreign
+    folder, ValueError for a network that is not trusted.
     """
-    this = open_folder(Path(out), agent, env)
+    this = open_folder(Path(out), agent, env, trust)
     if "digests" in this.record:
         return load(out)
     with lock.hold(this.out):
-        return _resume(open_folder(this.out, agent, env), callbacks, progress)
+        return _resume(open_folder(this.out, agent, env, trust), callbacks, progress)
 
 
 def _resume(this: SweepFolder, callbacks: Callbacks, progress: bool) -> Sweep:

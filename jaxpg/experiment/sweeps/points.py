@@ -115,8 +115,8 @@ def _constructor_arguments(env: E.Env) -> list[str]:
     return list(registry.arguments(env.name)) if env.made_of else []
 
 
-def apply_point(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
-    """Returns config and environment of a point.
+def apply_point(cfg, env: E.Env, point: Point, trust: bool = False) -> tuple[Any, E.Env]:
+    """Returns config and environment of a point. trust: as of `core.config.updated`.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
     allowed.
@@ -134,7 +134,7 @@ def apply_point(cfg, env: E.Env, point: Point) -> tuple[Any, E.Env]:
             raise ValueError(f"{name}={value!r}: allowed is one value in each point")
     own = {name: x for name, x in point.items() if not name.startswith(ENV)}
     of_env = {name.removeprefix(ENV): x for name, x in point.items() if name.startswith(ENV)}
-    return config.updated(cfg, own), registry.with_params(env, **of_env) if of_env else env
+    return config.updated(cfg, own, trust), registry.with_params(env, **of_env) if of_env else env
 
 
 def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
@@ -153,7 +153,7 @@ def batch(cfg: C, env: E.Env, points: Sequence[Point]) -> tuple[C, E.Env]:
 
     Raises ValueError if the points differ in a static field, which no `vmap` can vary.
     """
-    pairs = [apply_point(cfg, env, point) for point in points]
+    pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
     if not pairs:
         raise ValueError("points=[]: allowed is a list of at least one")
     if len(group_by_program(pairs)) > 1:

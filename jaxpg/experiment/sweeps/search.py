@@ -82,9 +82,8 @@ def search(
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
     with hold_new_folder(out) as folder:
-        return train_batches(
-            open_sweep(folder, agent, cfg, env, key, record), callbacks, progress, log
-        )
+        this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
+        return train_batches(this, callbacks, progress, log)
 
 
 def train_batches(

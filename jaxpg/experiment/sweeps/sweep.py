@@ -100,7 +100,7 @@ def run(
         memory=memory,
     )  # fmt: skip
     with hold_new_folder(out) as folder:
-        this = open_sweep(folder, agent, cfg, env, key, record)
+        this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
 
@@ -157,7 +157,7 @@ def check_points(
         raise ValueError("points=[]: allowed is a list of at least one")
     if getattr(key, "ndim", 0):
         raise ValueError(f"key of shape {key.shape}: allowed is one key, seeds are split off it")
-    pairs = [apply_point(cfg, env, point) for point in points]
+    pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
     for group in group_by_program(pairs):
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
@@ -264,7 +264,9 @@ def train_parts(
         begun = time.perf_counter()
         with count_compilations() as compiled:
             if (folder / RUN).exists():
-                found = run_folder.resume(folder, callbacks=watch, agent=agent, env=env)
+                found = run_folder.resume(
+                    folder, callbacks=watch, agent=agent, env=env, trust=this.trust
+                )
             else:
                 found = run_folder.run(
                     folder, agent, cfg, env, keys, record["total_steps"], settings, watch

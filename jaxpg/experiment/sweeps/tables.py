@@ -53,6 +53,7 @@ class SweepFolder(NamedTuple):
     record: dict[str, Any]
     keys: Key  # [seeds]
     resolve: Callable[[Point], tuple[Agent, Any, E.Env]]  # agent, config, environment of a point
+    trust: bool = False  # whether a network of any module may be imported for that
 
     def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
         """Returns folder, agent, config, environment and keys of a part, by lane; the last lane
@@ -66,48 +67,67 @@ class SweepFolder(NamedTuple):
 
 
 def open_sweep(
-    out: Path, agent: Agent, cfg, env: E.Env, key: Key, record: dict[str, Any]
+    out: Path,
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    key: Key,
+    record: dict[str, Any],
+    trust: bool = False,
 ) -> SweepFolder:
-    """Opens the folder of a sweep: its points are what differs from a config and an environment."""
+    """Opens the folder of a sweep: its points are what differs from a config and an environment.
+
+    trust: whether they may name networks of any module: the caller's own may.
+    """
     cfg, _ = settle(agent, cfg, record["total_steps"])
     keys = jax.random.split(key, record["seeds"])
-    return SweepFolder(out, record, keys, lambda point: (agent, *apply_point(cfg, env, point)))
+
+    def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
+        return agent, *apply_point(cfg, env, point, trust)
+
+    return SweepFolder(out, record, keys, of_point, trust)
 
 
-def open_comparison(out: Path, key: Key, record: dict[str, Any]) -> SweepFolder:
+def open_comparison(
+    out: Path, key: Key, record: dict[str, Any], trust: bool = False
+) -> SweepFolder:
     """Opens the folder of a comparison: its points are agents and environments, whose settings are
     in the record."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
         agent = agents.get(point["agent"])
-        cfg = from_dict(agent.Config, record["configs"][point["agent"]][point["env"]])
+        config = record["configs"][point["agent"]][point["env"]]
+        cfg = from_dict(agent.Config, config, trust)
         env = registry.from_dict(record["environments"][point["env"]])
         return agent, settle(agent, cfg, record["total_steps"])[0], env
 
-    return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point)
+    return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point, trust)
 
 
-def open_folder(out: Path, agent: Agent | None = None, env: E.Env | None = None) -> SweepFolder:
-    """Opens the folder of a sweep or comparison. Raises CheckpointError for a damaged, missing or
-    foreign one."""
+def open_folder(
+    out: Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+) -> SweepFolder:
+    """Opens the folder of a sweep or comparison. trust: as of `jaxpg.load`. Raises CheckpointError
+    for a damaged, missing or foreign one, ValueError for a network that is not trusted."""
     path = out / SWEEP
     record = provenance.read_record(path, "sweep")
     if record["kind"] == "comparison":
-        return open_comparison(out, provenance.key_from_dict(record), record)
-    return open_sweep(out, *provenance.restore_objects(path, agent, env), record)
+        return open_comparison(out, provenance.key_from_dict(record), record, trust)
+    return open_sweep(out, *provenance.restore_objects(path, agent, env, trust), record, trust)
 
 
 def result(
-    out: str | Path, config: int, agent: Agent | None = None, env: E.Env | None = None
-) -> Result:
+    out: str | Path, config: int, agent: Agent | None = None, env: E.Env | None = None,
+    *, trust: bool = False,
+) -> Result:  # fmt: skip
     """Loads all seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act
     with.
 
-    config: its number in the tables. agent, env: the objects, if they are your own and not to be
-    had by name. Raises ValueError if there is no such config, CheckpointError if it has not been
-    trained, or for a damaged, missing or foreign folder.
+    config: its number in the tables. agent, env, trust: as of `jaxpg.load`. Raises ValueError if
+    there is no such config or a network is not trusted, CheckpointError if it has not been trained,
+    or for a damaged, missing or foreign folder.
     """
-    this = open_folder(Path(out), agent, env)
+    this = open_folder(Path(out), agent, env, trust)
     require_index("config", config, len(this.record["points"]))
     found = []
     for i, part in enumerate(this.record["parts"]):
@@ -115,7 +135,7 @@ def result(
         if len(rows):
             folder, agent, _, envs, _ = this.part(i)
             check_part(out, part, i)
-            whole = run_folder.load(folder, agent, envs)
+            whole = run_folder.load(folder, agent, envs, trust)
             cfg, env = take_lane((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)

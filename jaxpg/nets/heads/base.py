@@ -1,5 +1,6 @@
 """Parts of policy heads: the functions that each gives, and points to take expectations over."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,22 @@ from scipy.special import ndtri
 from jaxpg.core.types import Array, Key
 
 LOG_STD_RANGE = (-20.0, 2.0)
+
+
+def import_distrax() -> Any:
+    """Imports distrax, which takes a while: most runs need none of it.
+
+    Raises ValueError under `python -OO`: what it is made of adds to docstrings, which are gone.
+    """
+    try:
+        import distrax
+    except TypeError as error:
+        if sys.flags.optimize < 2:
+            raise
+        raise ValueError(
+            "this policy is made with distrax, which python -OO cannot import: allowed is python -O"
+        ) from error
+    return distrax
 
 
 class ActionHead(NamedTuple):

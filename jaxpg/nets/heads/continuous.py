@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax.scipy.special import betaln, digamma
 
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead, tanh_log_det
+from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead, import_distrax, tanh_log_det
 
 
 def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
@@ -18,7 +18,7 @@ def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
     state_std: the log-std is the network's, else learnt and the same for every observation.
     """
 
-    import distrax  # takes a while, and most runs need none of it
+    distrax = import_distrax()
 
     def dist(out: Array) -> Any:  # distrax's own types know little
         mean, log_std = jnp.split(out, 2, -1)

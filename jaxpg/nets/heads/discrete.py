@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from jaxpg.core.observations import ILLEGAL
 from jaxpg.core.types import Array, Key
-from jaxpg.nets.heads.base import ActionHead
+from jaxpg.nets.heads.base import ActionHead, import_distrax
 
 
 def categorical(n: int, temperature) -> ActionHead:
@@ -53,7 +53,7 @@ def categorical(n: int, temperature) -> ActionHead:
 
 def multi_categorical(nvec: Sequence[int], temperature) -> ActionHead:
     """M independent choices, of nvec[i] each: logits [..., sum(nvec)], draws [..., M]."""
-    import distrax  # takes a while, and most runs need none of it
+    distrax = import_distrax()
 
     begin = np.cumsum([0, *nvec[:-1]])
     choice = np.arange(max(nvec))

@@ -22,6 +22,7 @@ from jaxpg.nets.heads.base import (
     LOG_STD_RANGE,
     ActionHead,
     divergence,
+    import_distrax,
     lattice_points,
     normal_points,
     tanh_log_det,
@@ -35,7 +36,7 @@ MAX_LOG_SCALE = 2.0  # of a coupling
 def splines(x: Array) -> tuple[Array, Array, Any]:
     """Mean, log-std and the spline of every dimension [..., D], of its outputs [..., D, 3 K + 1]
     for K bins."""
-    import distrax  # takes a while, and most runs need none of it
+    distrax = import_distrax()
 
     bins = (x.shape[-1] - 1) // 3
     slopes = jnp.pad(x[..., 2 + 2 * bins :], [(0, 0)] * (x.ndim - 1) + [(1, 1)])

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxpg.experiment.analysis import statistics
 from jaxpg.experiment.figures import style
-from jaxpg.experiment.text import format_count
+from jaxpg.experiment.text import format_count, printable
 
 POINTS = 101  # thresholds of a profile
 
@@ -73,7 +73,7 @@ def improvement(scores: Mapping[str, np.ndarray], width: float = style.WIDE):
             markerfacecolor=style.COLOURS[0] if sure else "white",
         )  # fmt: skip
     axes.axvline(0.5, color=style.GREY, linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(pairs)), [f"{x} > {y}" for x, y, *_ in pairs])
+    axes.set_yticks(range(len(pairs)), [printable(f"{x} > {y}") for x, y, *_ in pairs])
     axes.set(xlabel="probability of improvement P(X > Y)", xlim=(-0.02, 1.02))
     axes.set_ylim(-0.6, len(pairs) - 0.4)
     style.set_title(

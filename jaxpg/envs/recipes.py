@@ -1,0 +1,116 @@
+"""Arguments of environments as JSON has them, and whether they are of the kind that is meant."""
+
+import inspect
+import typing
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+PLAIN = "a number, text, True, False, None, or a tuple, list or array of them"
+_ARRAY = {"of", "shape", "dtype", "values"}  # of an array as JSON has it
+
+
+def is_traced(value: Any) -> bool:
+    """True for a tracer, and for what holds one."""
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(value))
+
+
+def tell(value: Any) -> Any:
+    """The value as JSON has it; tuples and lists are the same to it. Raises ValueError for one that
+    JSON cannot say."""
+    if isinstance(value, dict) and value.keys() == _ARRAY:
+        return value  # it is one already
+    if isinstance(value, (tuple, list)):
+        return [tell(x) for x in value]
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)) and not is_traced(value):
+        kind = getattr(value.dtype, "kind", None)  # keys have none
+        if kind == "U" or (np.ndim(value) == 0 and kind in ("b", "i", "u", "f")):
+            return tell(np.asarray(value).tolist())
+        if kind in ("b", "i", "u", "f") and np.isfinite(value).all():
+            of = "jax" if isinstance(value, jax.Array) else "numpy"
+            x = np.asarray(value)
+            values = x.ravel().tolist()
+            return {"of": of, "shape": list(x.shape), "dtype": str(x.dtype), "values": values}
+    elif value is None or isinstance(value, (bool, int, str)):
+        return value
+    elif isinstance(value, float) and np.isfinite(value):
+        return float(value)
+    raise ValueError(f"{value!r}: allowed is {PLAIN}")
+
+
+def read(told: Any) -> Any:
+    """The inverse of `tell`; what was a list is a tuple."""
+    if isinstance(told, list):
+        return tuple(read(x) for x in told)
+    if isinstance(told, dict):
+        x = np.array(told["values"], told["dtype"]).reshape(told["shape"])
+        return jnp.asarray(x) if told["of"] == "jax" else x
+    return told
+
+
+def can_tell(value: Any) -> bool:
+    """True for a value that JSON can say."""
+    try:
+        tell(value)
+    except ValueError:
+        return False
+    return True
+
+
+def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
+    """What is allowed where a value is not of the kind of its default; None if it is.
+
+    hint: the annotation. A value without a default, or whose default is None, is anything that JSON
+    can say. True and False are no numbers.
+    """
+    if value is None and type(None) in typing.get_args(hint):
+        return None
+    like = _as_array(default)
+    if default is None or default is inspect.Parameter.empty or like is None:
+        return None if can_tell(value) else PLAIN
+    x, sort = _as_array(value), like.dtype.kind
+    if sort == "U":
+        fits = isinstance(value, str) if isinstance(default, str) else can_tell(value)
+        return None if fits else "a string" + "s" * (not isinstance(default, str))
+    kind = None if x is None else x.dtype.kind
+    if sort == "b":
+        return None if kind == "b" else "True or False"
+    if x is None or kind not in ("i", "u", "f") or not np.isfinite(x).all():
+        meant = sort in ("i", "u") and like.ndim == 0
+        return "an integer" if kind == "b" and meant else "a finite number"
+    return None
+
+
+def _as_array(value: Any) -> np.ndarray | None:
+    """The value in NumPy; None for what is no array of bools, numbers or text."""
+    try:
+        x = np.asarray(read(value) if isinstance(value, dict) else value)
+    except (KeyError, TypeError, ValueError):  # a key, sequences of unequal length, another dict
+        return None
+    return x if x.dtype.kind in ("b", "i", "u", "f", "U") else None
+
+
+def settle(value: Any, default: Any) -> Any:
+    """A parameter in the structure of its default: a tuple stays one, other sequences are
+    arrays."""
+    if isinstance(default, (tuple, list)) and np.ndim(value):
+        likes = [default[min(i, len(default) - 1)] if default else 0.0 for i in range(len(value))]
+        items = [settle(x, like) for x, like in zip(value, likes, strict=True)]
+        return type(default)._make(items) if hasattr(default, "_make") else type(default)(items)
+    if isinstance(value, dict):
+        return read(value)
+    if isinstance(value, (tuple, list)):
+        value = jnp.asarray(value) if is_traced(value) else np.asarray(value)
+    like, own = (getattr(x, "dtype", None) for x in (default, value))
+    same = like is not None and own is not None and like.kind == own.kind
+    return value.astype(like) if same and like != own and np.ndim(value) else value
+
+
+def plain(value: Any) -> Any:
+    """A parameter as JSON has it; arrays are lists, and `settle` makes arrays of them again."""
+    if isinstance(value, (tuple, list)):
+        return [plain(x) for x in value]
+    return np.asarray(value).tolist() if hasattr(value, "dtype") else value
