@@ -69,7 +69,7 @@ def step_limit(env: E.Env) -> int:
     if the environment's own limit, `max_steps_in_episode`, lies between them."""
     own = getattr(env.params, "max_steps_in_episode", 0)  # or an array [lanes]
     longer = isinstance(own, jax.core.Tracer) or LIMITS[0] <= np.max(own) <= LIMITS[1]
-    return LIMITS[longer]
+    return LIMITS[bool(longer)]
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
