@@ -204,7 +204,7 @@ def restore(folder: str | Path, like: Tree, about: dict[str, Any]) -> tuple[Tree
     for part, value in expected.items():
         if differs := first_difference(manifest[part], value, part):
             if part == "leaves":
-                differs += "; a state of another version of jaxpg, or of the agent, cannot be loaded"
+                differs += "; a state of another version of jaxpg, or of the agent, does not load"
             raise CheckpointError(f"{step}: {differs}")
 
     with ocp.StandardCheckpointer(multiprocessing_options=_one_process_options()) as checkpointer:
