@@ -213,6 +213,8 @@ def restore(
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
         if differs := first_difference(manifest.get(part), value, part):
+            if part == "leaves":
+                differs += "; a state of another version of jaxpg, or of the agent, does not load"
             raise CheckpointError(f"{step}: {differs}")
 
     found = arrays.read(step)
