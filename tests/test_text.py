@@ -169,6 +169,17 @@ def test_commands_print_no_escapes(tmp_path, monkeypatch, capsys):
         assert "\\x1b" in out + err
 
 
+def test_words_that_a_command_does_not_take(capsys):
+    """As those that `runs/*` becomes."""
+    for words in (["eval", "x", f"y{ESCAPES}"], ["train", "ppo", "CartPole-v1", f"--no{ESCAPES}"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(words)
+        assert end.value.code == 2
+        out, err = capsys.readouterr()
+        assert not commands(out + err)
+        assert "\\x1b" in out + err
+
+
 def test_tables_print_no_escapes(capsys):
     """Nor is a name in brackets taken for a style, or a word between colons for a picture."""
     from rich.table import Table
