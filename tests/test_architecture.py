@@ -27,7 +27,7 @@ ALLOWED = {
     "figures": "analysis run core text",
     "sweeps": "run callbacks analysis presets agents envs core text extras",
     "analysis": "envs core text",
-    "run": "callbacks agents envs core files",
+    "run": "callbacks agents envs core text files",
     "callbacks": "core text extras",
     "diagnostics": "nets ops core",
     "presets": "agents core",

@@ -25,6 +25,7 @@ from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree
 from jaxpg.envs import registry
 from jaxpg.experiment.files import write_atomically
+from jaxpg.experiment.text import printable
 
 MANIFEST = "manifest.json"
 PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint")
@@ -40,6 +41,9 @@ class CheckpointError(ValueError):
     ...     print(error)
     runs/nothing: found no such folder, expected the folder of a run
     """
+
+    def __init__(self, text: str):
+        super().__init__(printable(text))  # names in it are others'
 
 
 def _add_digest(content: dict[str, Any]) -> str:
