@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import tyro
-
 from jaxpg.cli import catalogue, common, results, sweep, train
 
 
@@ -92,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = COMMANDS[name]
             if command.parses:
                 return command.function(rest)
-            return tyro.cli(command.function, prog=f"jaxpg {name}", args=rest)
+            return common.call_with_words(command.function, f"jaxpg {name}", rest)
     except (ValueError, ImportError, OSError) as error:
         common.say(f"error: {error}")
         return 2

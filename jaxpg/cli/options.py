@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from jaxpg.cli.common import call_with_words
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -49,9 +50,8 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     bound.__doc__ = function.__doc__
     bound.__signature__ = inspect.Signature(parameters)
     bound.__annotations__ = {p.name: p.annotation for p in parameters}
-    return tyro.cli(
-        bound, prog=printable(" ".join(["jaxpg", name, *names])), args=words[len(names) :]
-    )
+    prog = printable(" ".join(["jaxpg", name, *names]))
+    return call_with_words(bound, prog, words[len(names) :])
 
 
 def displayable(cfg: Any) -> Any:

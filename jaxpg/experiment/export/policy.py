@@ -36,7 +36,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 GENERATOR = "threefry2x32"  # of the keys that sample, as two words
 WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
 # What an exported program may call: arithmetic of XLA and jaxlib, checks of its shapes.
-CALLS = r"(lapack|cu|hip)\w*_ffi|(stablehlo|mhlo|chlo)\.[\w.]+|shape_assertion|Sharding|SPMD\w+"
+CALLS = (
+    r"(lapack|cublas|cusolver|cusparse|hipblas|hipsolver|hipsparse)_\w+_ffi"
+    r"|(cu|hip)_(threefry2x32_ffi|lu_pivots_to_permutation)|(stablehlo|mhlo|chlo)\.[\w.]+"
+    r"|shape_assertion|Sharding|SPMD\w+|annotate_device_placement|AllocateBuffer"
+    r"|Eigh|Qr|ProductOfElementaryHouseholderReflectors|LuDecomposition|ApproxTopK"
+)
 
 
 class Policy(NamedTuple):

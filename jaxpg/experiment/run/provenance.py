@@ -18,6 +18,7 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
+from jaxpg.experiment.text import printable
 
 FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
@@ -76,11 +77,9 @@ def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: 
     """Warns of every version, platform and device that differs from those of a run or sweep."""
     for what, ours in environment_versions().items():
         if (theirs := made_with.get(what)) != ours:
-            warnings.warn(
-                f"{folder} was made with {what} {theirs}, this is {ours}: "
-                "it may not go on to the byte as it would have",
-                stacklevel=stacklevel,
-            )
+            said = f"{folder} was made with {what} {theirs}, this is {ours}: "
+            said += "it may not go on to the byte as it would have"
+            warnings.warn(printable(said), stacklevel=stacklevel)
 
 
 def read_record(path: Path, what: str) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def restore_objects(
         cfg = from_dict(agent.Config, record["config"], trust)
     except ValueError as error:
         kind = UntrustedError if isinstance(error, UntrustedError) else CheckpointError
-        raise kind(f"{path}: {error}") from error
+        raise kind(printable(f"{path}: {error}")) from error
     for part, value in checkpoint.describe(agent, cfg, env).items():
         if differs := checkpoint.first_difference(record[part], value, part):
             raise CheckpointError(f"{path}: {differs}")
