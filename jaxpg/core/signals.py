@@ -23,8 +23,9 @@ def info_of_step(core: Any, params: Tree) -> dict[str, Any]:
     dtype = float if jnp.issubdtype(space.dtype, jnp.floating) else jnp.int32
 
     def info(key):
+        k_reset, k_step = jax.random.split(key)
         action = jnp.zeros(space.shape, dtype)
-        return core.step(key, core.reset(key, params)[1], action, params)[-1]
+        return core.step(k_step, core.reset(k_reset, params)[1], action, params)[-1]
 
     return jax.eval_shape(info, jax.random.key(0))
 

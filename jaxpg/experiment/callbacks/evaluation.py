@@ -11,6 +11,7 @@ import numpy as np
 from jaxpg.core.env import Env
 from jaxpg.core.episodes import evaluate
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.metrics import no_data
 from jaxpg.core.parallel.lanes import Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
@@ -88,5 +89,5 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes):
     sampled = evaluate(agent, cfg, env, state, keys[..., 1], episodes, greedy=False)
     values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
     if isinstance(state, Lanes):
-        values = [jnp.where(state.active, x, jnp.nan) for x in values]
+        values = [jnp.where(state.active, x, no_data(x.dtype)) for x in values]
     return dict(zip(MEASURES, values, strict=True))
