@@ -6,7 +6,7 @@ worker.py     such a process; subjects.py, folders.py: what it does
 kinds.py      kills, errors of the disk, files that have changed or are another's
 hostile.py    hostile folders
 processes.py  several processes on one folder
-suite.py      all trials, and the scorecard
+suite.py      all trials; scorecard.py: what came of them
 
 `python -m tests.faults` tries all, prints the scorecard and writes it to scorecard.json, of which
 `python -m tests.tables` makes the table of docs/reliability.md.

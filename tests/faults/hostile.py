@@ -21,7 +21,7 @@ from tests.faults.kinds import (
     is_clear,
     judge,
     resumed,
-    without,
+    whole,
 )
 from tests.faults.pool import Answer, Worker
 from tests.faults.subjects import SWEEP
@@ -41,10 +41,7 @@ def names(ground: Ground, subject: str) -> Iterator[Trial]:
                 clear = is_clear(found, out) or repr(name)[1:-1] in found.error[1]
                 note = f"{found.error}, left {left}"
                 return Outcome(REFUSED if clear and not left else BROKEN, note)
-            seen = worker.ask("look", str(out))
-            seen = seen._replace(seen=without(seen.seen, "seconds"))
-            outcome = judge(seen, out, without(ground.expected(subject), "seconds"))
-            return outcome._replace(what=BROKEN) if outcome.what == REFUSED else outcome
+            return whole(worker, out, ground.expected(subject))
 
         yield Trial("a folder's name", repr(name), run)
 
@@ -162,9 +159,7 @@ def in_the_way(ground: Ground, subject: str) -> Iterator[Trial]:
                 return Outcome(SILENT, f"what is precious is {kept}")
             if found.error or found.ended:
                 return judge(found, path)
-            found = worker.ask("look", str(path))
-            found = found._replace(seen=without(found.seen, "seconds"))
-            return judge(found, path, without(ground.expected(subject), "seconds"))
+            return whole(worker, path, ground.expected(subject))
 
         yield Trial("something in the way", way.__name__.replace("_", " "), run)
 

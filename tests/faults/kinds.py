@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.faults.pool import Answer, Pool, Worker
+from tests.faults.scorecard import OUTCOMES
 from tests.faults.subjects import HALF, POLICY, RUNS
 
-HELD, REFUSED, SILENT, BROKEN = "held", "refused", "silent", "broken"
-OUTCOMES = (HELD, REFUSED, SILENT, BROKEN)
+HELD, REFUSED, SILENT, BROKEN = OUTCOMES
 # What an error is of that says what is wrong: ours, or the system's.
 CLEAR = ("CheckpointError", "ValueError", "NonFiniteError")
 ERRORS = {"ENOSPC": ("rest", errno.ENOSPC), "EIO": ("one", errno.EIO)}
@@ -167,12 +167,19 @@ def resumed(worker: Worker, path: Path, expected: Any) -> Outcome:
     named = any((path / name).exists() for name in ("run.json", "sweep.json"))
     found = worker.ask("resume", str(path))
     if found.error is None and not found.ended:
-        found = worker.ask("look", str(path))
-        found = found._replace(seen=without(found.seen, "seconds"))
-    outcome = judge(found, path, without(expected, "seconds"))
+        return whole(worker, path, expected)
+    outcome = judge(found, path)
     if outcome.what == REFUSED and named:  # there was a run to go on with
         return Outcome(BROKEN, outcome.note)
     return outcome
+
+
+def whole(worker: Worker, path: Path, expected: Any) -> Outcome:
+    """Judges a folder that was finished: it has to be the undisturbed one, but for its seconds."""
+    found = worker.ask("look", str(path))
+    found = found._replace(seen=without(found.seen, "seconds"))
+    outcome = judge(found, path, without(expected, "seconds"))
+    return Outcome(BROKEN, outcome.note) if outcome.what == REFUSED else outcome
 
 
 # Kills.
@@ -220,7 +227,7 @@ def failures(ground: Ground, most: int) -> Iterator[Trial]:
                     if found.ended:
                         return Outcome(BROKEN, found.ended)
                     if found.error is None:  # what failed was not needed
-                        return judge(worker.ask("look", str(path)), path, ground.expected(subject))
+                        return whole(worker, path, ground.expected(subject))
                     if not (path / "run.json").exists() and not (path / "sweep.json").exists():
                         return Outcome(REFUSED, str(found.error))
                     return resumed(worker, path, ground.expected(subject))

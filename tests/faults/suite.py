@@ -1,21 +1,19 @@
 """All trials, and the scorecard: of every kind, how many were tried, held, were refused, or not."""
 
 import itertools
-import json
 import os
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.faults import hostile, kinds, processes
-from tests.faults.kinds import BROKEN, OUTCOMES, SILENT, Ground, Outcome, Trial
+from tests.faults.kinds import BROKEN, SILENT, Ground, Outcome, Trial
 from tests.faults.pool import Pool, Worker, compile_shim, environment
+from tests.faults.scorecard import HEAD, count, rows, write
 from tests.faults.subjects import POLICY, RUNS, SWEEP
 
-SCORECARD = Path(__file__).with_name("scorecard.json")
 # How much the whole suite tries: at most so many of each subject.
 FULL = {"images": 22, "kills": 3, "failures": 10, "flips": 3, "files": 60, "swaps": 12}
 ALL = [*RUNS, SWEEP]
@@ -81,27 +79,6 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def scorecard(tried: list[tuple[Trial, Outcome]]) -> dict[str, dict[str, int]]:
-    """Counts of outcomes by kind, in the order in which they were tried."""
-    found: dict[str, Counter] = {}
-    for trial, outcome in tried:
-        found.setdefault(trial.kind, Counter())[outcome.what] += 1
-    return {
-        kind: {"tried": sum(n.values())} | {what: n[what] for what in OUTCOMES}
-        for kind, n in found.items()
-    }
-
-
-def table(card: dict[str, dict[str, int]]) -> list[str]:
-    """Rows of the scorecard, and their sum."""
-    total = {name: sum(row[name] for row in card.values()) for name in ("tried", *OUTCOMES)}
-    rows = {**card, "all": total}
-    return [
-        f"| {kind} | " + " | ".join(str(row[name]) for name in ("tried", *OUTCOMES)) + " |"
-        for kind, row in rows.items()
-    ]
-
-
 def cache_folder(folder: Path) -> Path:
     """Where programs are kept: with those of the tests, if they keep them."""
     kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -127,14 +104,13 @@ def run_suite(folder: Path, quick: bool = False, say=print) -> list[tuple[Trial,
 
 
 def main(folder: Path) -> int:
-    begun = time.monotonic()
-    tried = run_suite(folder, quick="--quick" in sys.argv)
+    begun, quick = time.monotonic(), "--quick" in sys.argv
+    tried = run_suite(folder, quick)
     if tried is None:
         print("no C compiler, or no Linux: nothing was tried")
         return 1
-    card = scorecard(tried)
-    print("| kind | tried | held | refused | silent | broken |", *table(card), sep="\n")
-    print(f"{time.monotonic() - begun:.0f} s")
-    if "--quick" not in sys.argv:
-        SCORECARD.write_text(json.dumps(card, indent=1) + "\n")
+    card = count((trial.kind, outcome.what) for trial, outcome in tried)
+    print(HEAD, *rows(card), f"{time.monotonic() - begun:.0f} s", sep="\n")
+    if not quick:
+        write(card)
     return int(any(outcome.what in (SILENT, BROKEN) for _, outcome in tried))
