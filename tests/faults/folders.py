@@ -5,8 +5,9 @@ from pathlib import Path
 
 import jaxpg
 from jaxpg.core.config import to_dict
+from jaxpg.experiment.callbacks.guards import NonFiniteError
 from jaxpg.experiment.report.build import report
-from jaxpg.experiment.run.checkpoint import read_json, write_json
+from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
 from jaxpg.experiment.run.provenance import RUN, SWEEP
 from tests.conftest import TINY
 
@@ -31,6 +32,12 @@ FORGERIES = [
     (RUN, "agent", "foreign:Net"),
     (RUN, "environment", "foreign:Net"),
 ]
+
+
+def kind_of(error: Exception) -> str:
+    """The class of an error: of those that are ours or the system's, ours or the system's."""
+    kinds = (CheckpointError, NonFiniteError, OSError)
+    return next((x.__name__ for x in kinds if isinstance(error, x)), type(error).__name__)
 
 
 def forge(folder: str, file: str, where: str, name: str) -> None:
@@ -66,5 +73,5 @@ def read_everything(folder: str) -> list[list[str]]:
             read(folder)
             found.append([way])
         except Exception as error:
-            found.append([way, type(error).__name__, str(error)])
+            found.append([way, kind_of(error), str(error)])
     return json.loads(json.dumps(found))

@@ -28,7 +28,6 @@ class Answer(NamedTuple):
     operations: int = 0
     ended: str = ""  # how the process ended: "killed", "hung"
     trace: str = ""
-    system: bool = False  # an OSError
 
 
 def compile_shim(folder: Path) -> Path | None:
@@ -83,11 +82,10 @@ class Worker:
             self.end()
             return Answer(ended="hung" if late else "killed")
         found = json.loads(line)
-        kind, text, trace, system = found["error"] or (None, "", "", False)
+        kind, text, trace = found["error"] or ("", "", "")
         error = (kind, text) if kind else None
-        return Answer(
-            found["seen"], error, tuple(found["warned"]), found["operations"], "", trace, system
-        )
+        told = tuple(found["warned"])
+        return Answer(found["seen"], error, told, found["operations"], "", trace)
 
     def end(self) -> None:
         if self.process:

@@ -48,8 +48,7 @@ def answer(asked: dict) -> dict:
                 arm(**asked["fault"])
             seen = ACTIONS[asked["do"]](*asked["args"])
         except Exception as problem:
-            error = [type(problem).__name__, str(problem), traceback.format_exc()]
-            error.append(isinstance(problem, OSError))
+            error = [folders.kind_of(problem), str(problem), traceback.format_exc()]
         finally:
             count = arm() if asked["fault"] else 0
     told = [str(w.message) for w in warned if w.category is UserWarning]
