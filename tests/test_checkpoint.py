@@ -1,7 +1,10 @@
 """A checkpoint is what was saved, or a named error."""
 
 import functools
+import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,6 +16,7 @@ import jaxpg
 from jaxpg.core.config import replace
 from jaxpg.core.run import run
 from jaxpg.core.train import initial_state, with_horizon
+from jaxpg.experiment.run import arrays
 from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,
@@ -172,7 +176,7 @@ def test_json_that_is_not_ours_is_an_error(tmp_path, text):
 
 def test_a_step_that_was_cut_short_does_not_exist(saved, env):
     (saved / str(ITERATIONS) / MANIFEST).unlink()
-    (saved / "9.orbax-checkpoint-tmp").mkdir()
+    (saved / "9.jaxpg-draft").mkdir()
     (saved / "notes").mkdir()
     tree, iteration = restore(saved, like(env), describe(jaxpg.ppo, CFG, env))
     assert iteration == newest(saved) == 6
@@ -216,6 +220,14 @@ def test_another_state_is_named(saved, env):
     wide = like(env, jaxpg.ppo.Config(num_envs=2, num_steps=8, hidden=(5,), minibatches=1))
     with pytest.raises(CheckpointError, match=r"actor.*: found 'float32\[4, 2\]', expected"):
         restore(saved, wide, describe(jaxpg.ppo, CFG, env))
+
+
+def test_a_state_of_an_older_version_is_named(saved, env):
+    """It lacks a part that states have by now."""
+    newer = like(env)._replace(obs_stats={"lost": jax.ShapeDtypeStruct((), "float32")})
+    says = r"obs_stats\['lost'\]: found None, expected 'float32\[\]'; a state of another version of"
+    with pytest.raises(CheckpointError, match=says):
+        restore(saved, newer, describe(jaxpg.ppo, CFG, env))
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(1, [8]), (2, [6, 8]), (9, [4, 6, 8])])
@@ -265,3 +277,121 @@ def test_json_comes_back_as_it_was(tmp_path):
     content = {"a": [1, 2.5, None, "é"], "b": {"c": True}}
     write_json(tmp_path / "x.json", content | {"d": (np.float32(0.5), np.arange(2))})
     assert read_json(tmp_path / "x.json") == content | {"d": [0.5, [0, 1]]}
+
+
+# What is not ours.
+
+SMALL = {"x": jnp.arange(3.0)}
+
+
+def save_small(folder, iteration, keep=1):
+    save(folder, take_snapshot(SMALL), iteration, ABOUT, keep)
+
+
+FOREIGN = ("2019", "2021.photos", "2", "9.orbax-checkpoint-tmp", "007", "²", "3.jaxpg-draft.mine")
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["folder", "link"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_not_ours_stays(tmp_path, name, link):
+    folder, photos = tmp_path / "checkpoints", tmp_path / "photos"
+    folder.mkdir()
+    photos.mkdir()
+    (photos / "beach.jpg").write_text("dear")
+    (photos / MANIFEST).write_text('{"iteration": 2019}')
+    if link:
+        (folder / name).symlink_to(photos)
+    else:
+        photos.rename(folder / name)
+    for iteration in (1, 3, 4):
+        save_small(folder, iteration)
+    assert (folder / name / "beach.jpg").read_text() == "dear"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(["4", name])
+    assert newest(folder) == 4
+
+
+def test_links_to_checkpoints_stay_and_so_do_copies(tmp_path):
+    """Not even what is a checkpoint is removed through a link, or under another's number."""
+    folder, other = tmp_path / "checkpoints", tmp_path / "other"
+    for iteration in (1, 2):
+        save_small(other, iteration, keep=2)
+    folder.mkdir()
+    (folder / "1").symlink_to(other / "1")
+    (folder / "5.jaxpg-draft").symlink_to(other / "2")
+    shutil.copytree(other / "2", folder / "3")
+    for iteration in (4, 6):
+        save_small(folder, iteration)
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "3", "5.jaxpg-draft", "6"]
+    assert steps(other) == [1, 2]
+    restore(other, jax.eval_shape(lambda: SMALL), ABOUT)
+
+
+def test_what_is_in_the_way_of_a_checkpoint_is_named(tmp_path):
+    (tmp_path / "2").mkdir()
+    save_small(tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"/2: found something there, expected a name that"):
+        save_small(tmp_path, 2)
+    assert newest(tmp_path) == 1
+
+
+def test_a_checkpoint_that_is_half_removed_is_removed(tmp_path):
+    save_small(tmp_path, 1)
+    (tmp_path / "1").rename(tmp_path / "1.jaxpg-draft")
+    (tmp_path / "1.jaxpg-draft" / MANIFEST).unlink()
+    save_small(tmp_path, 2)
+    assert steps(tmp_path) == [2]
+
+
+# Read back once.
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: {"['x']": x["['x']"] + 1}, r"found another \['x'\] than was just written"),
+        (lambda x: {"y": x["['x']"]}, r"found another \['x'\] than was just written"),
+        (None, "found what cannot be read back"),
+    ],
+    ids=["another", "less", "none"],
+)
+def test_a_checkpoint_is_read_back_before_it_counts(tmp_path, monkeypatch, change, words):
+    save_small(tmp_path, 1, keep=2)
+    write = arrays.write
+    broken = lambda step, x: change and write(step, change(x))  # noqa: E731
+    monkeypatch.setattr(arrays, "write", broken)
+    with pytest.raises(CheckpointError, match=words):
+        save_small(tmp_path, 2, keep=2)
+    monkeypatch.undo()
+    assert newest(tmp_path) == 1
+    save_small(tmp_path, 3, keep=2)
+    assert steps(tmp_path) == [1, 3]
+
+
+# Paths.
+
+NAMES = (
+    "lr=[0.1]", "a]b", "[", "a\\b", "*", "?", "{a,b}", "a b", "schön 速い", "-x", "~", "a\nb", "%d",
+    "#1", "$HOME", "a'b", 'a"b', "a:b", "file:", os.fsdecode(b"\xff"), "." * 3, "x" * 200,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_may_have_any_letters(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    like = jax.eval_shape(lambda: SMALL)
+    for folder in (Path(name), tmp_path / name / "checkpoints"):
+        for iteration in (1, 2):
+            save_small(folder, iteration)
+        assert restore(folder, like, ABOUT)[1] == 2
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    assert restore(tmp_path / "link", like, ABOUT)[1] == 2
+    shutil.move(tmp_path / name, tmp_path / "moved")
+    same_bytes(restore(tmp_path / "moved", like, ABOUT)[0], SMALL)
+
+
+def test_the_folder_for_temporary_files_may_have_any_letters(tmp_path, monkeypatch):
+    (tmp_path / "[1]").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "[1]"))
+    save_small(tmp_path / "a[b]", 1)
+    assert restore(tmp_path / "a[b]", jax.eval_shape(lambda: SMALL), ABOUT)[1] == 1
+    assert list((tmp_path / "[1]").iterdir()) == []

@@ -28,6 +28,7 @@ jaxpg.use_all_cores(2 // processes)
 if processes > 1:
     jaxpg.distributed(address, processes, process)
 from jaxpg.core.parallel.processes import broadcast_from_main, replicate
+from jaxpg.experiment.run.lock import claim, hold
 
 env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
 cfg = jaxpg.ppo.Config(num_envs=4, num_steps=16, hidden=(8,), normalize_obs=True,
@@ -66,6 +67,13 @@ if processes > 1:  # what one of them does or meets, all know of
             run(**options)
         except ValueError as error:
             found[name] = str(error)
+    with hold(folder / "held", new=True):
+        try:
+            hold(folder / "held").__enter__()
+        except ValueError as error:
+            found["held"] = str(error)
+    with claim(folder / "claimed") as found["claimed"]:
+        pass
     found["from first"] = broadcast_from_main(lambda: f"process {process}")
 (folder / f"found-{process}").write_bytes(pickle.dumps(found))
 """
@@ -150,6 +158,7 @@ def test_processes_stop_together(how, found):
     ("case", "words"),
     [
         ("occupied", "holds a run"),
+        ("held", "is held by process "),
         ("one key", "one key on 2 processes: allowed is data_parallel=True"),
         ("3 seeds", "3 seeds: allowed is a multiple of 2, the processes"),
     ],
@@ -161,6 +170,7 @@ def test_processes_fail_together(case, words, found):
 
 def test_what_the_first_says_all_hear(found):
     assert found[1]["from first"] == found[2]["from first"] == "process 0"
+    assert found[1]["claimed"].name == found[2]["claimed"].name == "claimed"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run folder can be gone on with, to the byte, after whatever stopped it."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -94,7 +95,7 @@ def test_the_folder_changes_nothing(finished):
 def test_a_folder_is_whole(finished, seeds):
     result, out, _ = finished(seeds)
     assert {p.name for p in out.iterdir()} == {
-        "run.json", "rows.json", "summary.json", "curve.png", "checkpoints", *ROWS
+        "run.json", "rows.jsonl", "summary.json", "curve.png", "checkpoints", *ROWS
     }  # fmt: skip
     assert sorted(int(p.name) for p in (out / "checkpoints").iterdir()) == [10, 12]
     record = json.loads((out / "run.json").read_text())
@@ -235,6 +236,47 @@ def test_a_folder_that_holds_something_is_refused(tmp_path, monkeypatch, content
     with pytest.raises(ValueError, match="allowed is a new or empty folder"):
         train(tmp_path / content)
     assert (tmp_path / content).read_text() == "precious"
+
+
+PATH = "lr=[0.1] *?{a}\\b '~/~%d #é"
+
+
+def test_a_folder_may_have_any_name(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = Path(PATH)
+    train(out, 0, lambda event: event.iteration == 6)
+    assert jaxpg.load(out).iteration == 6
+    same_run(jaxpg.resume(out), out, finished(0))
+    same_run(jaxpg.load(tmp_path / PATH), out, finished(0))
+    assert {p.name for p in tmp_path.iterdir()} == {Path(PATH).parts[0]}
+
+
+@pytest.mark.slow
+def test_what_is_made_of_a_run_may_have_any_name(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = Path(shutil.copytree(finished(0)[1], PATH))
+    policy = jaxpg.Policy.load(out)
+    policy.export(out / "policy")
+    obs = np.zeros(4, np.float32)
+    assert jaxpg.Policy.from_file(out / "policy")(obs) == policy(obs)
+    assert jaxpg.render(out, out / "x.gif", max_steps=2).frames
+    if importlib.util.find_spec("imageio_ffmpeg"):
+        assert jaxpg.render(out, Path("a:b.mp4"), max_steps=2).frames
+        Path("a:b.mp4").unlink()
+    assert jaxpg.report([out], out / "x.html").exists()
+    assert {p.name for p in tmp_path.iterdir()} == {Path(PATH).parts[0]}
+
+
+def test_a_name_that_cannot_be_made_to_work_is_refused(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", fail)
+    monkeypatch.setattr("jaxpg.core.run.run_plan", None)  # nothing is compiled
+    for folder in (tmp_path / "a[b]", tmp_path / "a[b]" / "run"):
+        with pytest.raises(ValueError, match=r"^out='.*a\[b\].*': allowed is a path that"):
+            train(folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback
+from jaxpg.experiment.callbacks import rows
 from jaxpg.experiment.run import checkpoint, measured
 from jaxpg.experiment.run.checkpoint import CheckpointError, newest, read_json, write_json
+from jaxpg.experiment.run.seal import read_rows
 
 TABLES = ("metrics.csv", "metrics.jsonl", "evaluations.csv")
 ITERATIONS = 12  # in chunks of 2; evaluations at 4, 8 and 12, checkpoints at 4, 6, 10 and 12
@@ -61,7 +63,7 @@ def is_key(x):
 
 def same_run(out, made):
     """The folder is that of the run that was never stopped."""
-    for name in (*TABLES, "rows.json"):
+    for name in (*TABLES, "rows.jsonl"):
         assert (out / name).read_bytes() == (made.done / name).read_bytes(), name
     ours, theirs = jaxpg.load(out), jaxpg.load(made.done)
     assert (ours.stopped, ours.iteration) == ("done", ITERATIONS)
@@ -76,8 +78,8 @@ def replace(ours, theirs):
 
 
 def make_old(folder):
-    """Makes a folder as jaxpg wrote it before there was rows.json."""
-    (folder / "rows.json").unlink()
+    """Makes a folder as jaxpg wrote it before there was rows.jsonl."""
+    (folder / "rows.jsonl").unlink()
     for path in [*folder.glob("*.json"), *folder.glob("checkpoints/*/manifest.json")]:
         content = read_json(path)
         write_json(path, {k: v for k, v in content.items() if k not in ("run", "rows")})
@@ -218,11 +220,11 @@ def raises_everywhere(folder, match, readers=(jaxpg.load, jaxpg.resume, measured
         (["metrics.csv"], r"metrics\.csv: found"),
         (["metrics.jsonl"], r"metrics\.jsonl: found"),
         (["evaluations.csv"], r"evaluations\.csv: found"),
-        (["rows.json"], r"rows\.json: found a file of run"),
-        (["rows.json", *TABLES], r"rows\.json: found a file of run|\.csv: found"),
+        (["rows.jsonl"], r"rows\.jsonl: found a file of run"),
+        (["rows.jsonl", *TABLES], r"rows\.jsonl: found a file of run|\.csv: found"),
         (["summary.json"], r"summary\.json: found a file of run"),
         (["run.json"], r"as .*run\.json has it"),
-        (["run.json", "summary.json", "rows.json"], r"\.csv: found|as .*run\.json has it"),
+        (["run.json", "summary.json", "rows.jsonl"], r"\.csv: found|as .*run\.json has it"),
     ],
 )
 def test_a_file_of_another_run_is_named(done, made, other, names, match):
@@ -240,7 +242,7 @@ def test_a_file_in_the_place_of_another_is_named(done):
     """Each is what jaxpg wrote, and of this run."""
     whole = {p.name: p.read_bytes() for p in done.iterdir() if p.is_file()}
     whole["manifest.json"] = (done / "checkpoints" / "12" / "manifest.json").read_bytes()
-    places = [done / name for name in ("run.json", "rows.json", "summary.json", *TABLES)]
+    places = [done / name for name in ("run.json", "rows.jsonl", "summary.json", *TABLES)]
     for path in [*places, done / "checkpoints" / "12" / "manifest.json"]:
         for name, content in whole.items():
             if name != path.name:
@@ -293,10 +295,10 @@ def test_a_changed_byte_of_the_rows_is_found(done, name):
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("how", ["a row", "half", "half a row", "empty", "missing", "a row more"])
 def test_a_cut_table_is_found(done, name, how):
-    rows = (done / name).read_bytes().splitlines(keepends=True)
+    lines = (done / name).read_bytes().splitlines(keepends=True)
     cuts = {
-        "a row": rows[:-1], "half": rows[: len(rows) // 2], "empty": [],
-        "half a row": [*rows[:-1], rows[-1][:4]], "a row more": [*rows, rows[-1]],
+        "a row": lines[:-1], "half": lines[: len(lines) // 2], "empty": [],
+        "half a row": [*lines[:-1], lines[-1][:4]], "a row more": [*lines, lines[-1]],
     }  # fmt: skip
     if how == "missing":
         (done / name).unlink()
@@ -320,11 +322,42 @@ def test_what_a_kill_left_behind_the_rows_is_no_row(killed, made):
     same_run(killed, made)
 
 
+def test_the_last_whole_line_of_the_record_counts(killed, made):
+    """It has one for every time that rows were written."""
+    path = killed / "rows.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) > 6
+    path.write_bytes(whole + lines[-1][:100])  # a kill in the middle of a line
+    assert measured.read_run(killed).steps[-1] == 100 * ITERATIONS
+    path.write_bytes(b"".join(lines[:-2]))  # two kills earlier: what is on record is there
+    assert measured.read_run(killed).steps[-1] < 100 * ITERATIONS
+    for at in (*range(-len(lines[-1]), 0, 7), -1):
+        data = bytearray(whole)
+        data[at] ^= 1
+        path.write_bytes(data)
+        raises_everywhere(killed, r"rows\.jsonl: found", (jaxpg.load, measured.read_run))
+    path.write_bytes(whole)
+    jaxpg.resume(killed)
+    same_run(killed, made)
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_a_record_does_not_grow_with_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "LONG", 1000)
+    files = rows.Rows(tmp_path, ("metrics.csv",), run="0" * 64)
+    for i in range(50):
+        files.append("metrics.csv", [f"0,{i},{i}\n"], "seed,iteration,env_steps\n")
+        files.save()
+        assert (tmp_path / "rows.jsonl").stat().st_size <= 1000
+        assert read_rows(tmp_path / "metrics.csv").count("\n") == 2 + i
+
+
 def test_rows_without_their_record_are_an_error(done, killed):
     for folder in (done, killed):
-        (folder / "rows.json").unlink()
+        (folder / "rows.jsonl").unlink()
         raises_everywhere(
-            folder, r"rows\.json: found no such file", (jaxpg.load, measured.read_run)
+            folder, r"rows\.jsonl: found no such file", (jaxpg.load, measured.read_run)
         )
 
 
@@ -422,7 +455,7 @@ def test_a_run_that_reached_its_target_stays_there(tmp_path):
     for out in [*copies, end]:
         found = jaxpg.resume(out)
         assert (found.stopped, found.iteration) == ("callback", 6), out.name
-        for name in (*TABLES, "run.json", "rows.json"):
+        for name in (*TABLES, "run.json", "rows.jsonl"):
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
         assert jaxpg.load(out).stopped == "callback"
     before = {p: p.stat().st_mtime_ns for p in end.rglob("*")}
@@ -485,6 +518,11 @@ def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
         assert "the target is reached" in capsys.readouterr().out
         assert read_json(tmp_path / "run" / "summary.json") == ended
     assert jaxpg.load(tmp_path / "run").stopped == "callback"
+    assert cli.main(f"resume {tmp_path / 'run'} --target 1e6".split()) == 0
+    assert read_json(tmp_path / "run" / "summary.json")["iteration"] == 24
+    assert jaxpg.load(tmp_path / "run").stopped == "done"
+    assert cli.main(f"resume {tmp_path / 'run'} --target nan".split()) == 2
+    assert "target=nan: allowed is a finite number" in capsys.readouterr().err
 
 
 # Sweeps.

@@ -410,6 +410,37 @@ def _unsealed(record):
     return {k: v for k, v in record.items() if k != "sha256"}
 
 
+def test_what_lies_where_a_part_shall_be_stays(whole, tmp_path):
+    record = _unsealed(whole.about)
+    parts = [part | {"over": False} for part in record.pop("parts")]
+    del record["digests"]
+    write_json(tmp_path / "sweep.json", record | {"parts": parts})
+    (tmp_path / "parts" / "0").mkdir(parents=True)
+    (tmp_path / "parts" / "0" / "thesis.txt").write_text("dear")
+    with pytest.raises(ValueError, match="parts/0': holds files, allowed is a new or empty folder"):
+        sweep.resume(tmp_path)
+    assert (tmp_path / "parts" / "0" / "thesis.txt").read_text() == "dear"
+
+
+def test_the_folder_of_a_sweep_may_have_any_name(whole, cfg, env, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    out = Path("~", "lr=[0.1] *?{a}\\b")
+    points = sweep.grid(learning_rate=[1e-3, 1e-2, 3e38])
+    found = go(cfg, env, points, out=out, evaluations=2)
+    for folder in (out, tmp_path / out):
+        assert jaxpg.load(folder).scores.equals(sweep.resume(folder).scores)
+        assert sweep.result(folder, 1).iteration == 20
+    assert found.scores["score"].tolist()[:4] == whole.scores["score"].tolist()[:4]
+    assert {p.name for p in tmp_path.iterdir()} == {"~"}
+    (out / "results.csv").unlink()
+    record = _unsealed(read_json(out / "sweep.json"))
+    del record["digests"]  # as if it was killed at the very end
+    write_json(out / "sweep.json", record)
+    assert sweep.resume(out).table.equals(found.table)
+    assert jaxpg.report([out], out / "x.html").exists()
+
+
 PROGRAM = """
 import sys, jax, jaxpg
 from jaxpg import sweep

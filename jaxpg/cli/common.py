@@ -1,10 +1,9 @@
 """Helpers of several commands: messages, tables, keys, folders, and the start of JAX."""
 
 import contextlib
-import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,10 +64,14 @@ def print_table(columns: dict[str, Sequence[float | None]]) -> None:
     console().print(table)
 
 
-def new_folder(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, ... that is not there."""
-    others = (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))
-    return next(f for f in itertools.chain([folder], others) if not f.exists())
+@contextlib.contextmanager
+def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
+    """The folder that is given or, if none is, a new one of that name or name-2, name-3, ..., which
+    is made, and is taken away again if nothing is written."""
+    from jaxpg.experiment.run.lock import claim
+
+    with contextlib.nullcontext(given) if given else claim(name) as folder:
+        yield folder
 
 
 def random_key(seed: int) -> "Key":

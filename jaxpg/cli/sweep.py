@@ -112,18 +112,18 @@ def _run_sweep(
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    new = common.new_folder(Path("sweeps", f"{agent.name}-{env_name}"))
-    asked |= {"out": asked["out"] or new, "progress": True, "log": common.tell}
-    common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
-    grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
-    if ways.search:
-        found = search.search(
-            agent, cfg, env, key, space, trials=ways.count, batch=ways.batch, **asked
-        )
-    else:
-        drawn = P.random(ways.count, random, seed=seed) if ways.random else [{}]
-        points = [a | b for a in P.grid(grid) for b in drawn]
-        found = sweep.run(agent, cfg, env, key, points, **asked)
+    with common.new_folder(asked["out"], Path("sweeps", f"{agent.name}-{env_name}")) as folder:
+        asked |= {"out": folder, "progress": True, "log": common.tell}
+        common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
+        grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
+        if ways.search:
+            found = search.search(
+                agent, cfg, env, key, space, trials=ways.count, batch=ways.batch, **asked
+            )
+        else:
+            drawn = P.random(ways.count, random, seed=seed) if ways.random else [{}]
+            points = [a | b for a in P.grid(grid) for b in drawn]
+            found = sweep.run(agent, cfg, env, key, points, **asked)
     return _sum_up(found)
 
 
@@ -154,13 +154,14 @@ def compare(
     common.set_up(common.cores())
     from jaxpg.experiment.sweeps.compare import compare as go
 
-    folder = out or common.new_folder(Path("comparisons", "-".join(env)))
-    common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
-    found = go(
-        agents, env, common.random_key(seed),
-        total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-        episodes=episodes, progress=True, log=common.tell,
-    )  # fmt: skip
+    name = "-".join(env).replace("/", "-")[:100]
+    with common.new_folder(out, Path("comparisons", name)) as folder:
+        common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
+        found = go(
+            agents, env, common.random_key(seed),
+            total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
+            episodes=episodes, progress=True, log=common.tell,
+        )  # fmt: skip
     return _sum_up(found)
 
 

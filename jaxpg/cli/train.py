@@ -72,17 +72,17 @@ def _train(
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = _keys(seed, seeds)
-    folder = out or _new_run(f"{agent.name}-{env_name}")
-    _announce(agent, env_name, seeds, total_steps)
+    with common.new_folder(out, Path("runs", f"{agent.name}-{env_name}")) as folder:
+        _announce(agent, env_name, seeds, total_steps)
 
-    def go(watching):
-        return jaxpg.run(
-            agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-            callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-            tensorboard=tensorboard,
-        )  # fmt: skip
+        def go(watching):
+            return jaxpg.run(
+                agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
+                callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
+                tensorboard=tensorboard,
+            )  # fmt: skip
 
-    return _watch(go, folder)
+        return _watch(go, folder)
 
 
 def _keys(seed: int, seeds: int) -> "Key":
@@ -91,13 +91,6 @@ def _keys(seed: int, seeds: int) -> "Key":
 
     key = common.random_key(seed)
     return jax.random.split(key, seeds) if seeds > 1 else key
-
-
-def _new_run(name: str) -> Path:
-    """A folder in runs/, the same on all processes."""
-    from jaxpg.core.parallel.processes import broadcast_from_main
-
-    return broadcast_from_main(lambda: common.new_folder(Path("runs", name)))
 
 
 def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> None:
@@ -114,6 +107,7 @@ def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> No
 def resume(
     run: Positional[Path],
     total_steps: int | None = None,
+    target: float | None = None,
     trust: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -125,6 +119,7 @@ def resume(
     Args:
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
+        target: of the greedy evaluation of every seed, if it shall be another one now.
         trust: import the module of a network that the folder names, which runs its code.
         distributed: one of several processes that go on together, as `jaxpg train` says it.
         coordinator: HOST:PORT, a free port of the machine of process 0.
@@ -136,8 +131,9 @@ def resume(
 
     job = common.Job(distributed, coordinator, processes, process)
     if is_sweep(run):
-        if total_steps is not None:
-            raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+        for name, value in {"total-steps": total_steps, "target": target}.items():
+            if value is not None:
+                raise ValueError(f"{name}={value}: allowed is None for a sweep")
         if common.several(job):
             raise ValueError("distributed: a sweep goes on in one process")
         return sweep.resume_sweep(run, trust)
@@ -147,11 +143,8 @@ def resume(
     import jaxpg
 
     common.tell(f"going on with {run} ...")
-
-    def go(watching):
-        return jaxpg.resume(run, callbacks=watching, total_steps=total_steps, trust=trust)
-
-    return _watch(go, run)
+    asked = {"total_steps": total_steps, "target": target, "trust": trust}
+    return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
 
 
 def _watch(go: Callable, folder: Path) -> int:

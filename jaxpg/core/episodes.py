@@ -24,7 +24,7 @@ from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
 Loop = TypeVar("Loop")
 MOST_STEPS = 2**31 - 1  # that an int32 counts
-LIMITS = 10_000, 100_000  # of an episode: what every one gets, and the most that one can ask for
+LIMITS = 10_000, 100_000  # of an episode: what every one gets, and the most that one can get
 
 
 def evaluate(
@@ -66,12 +66,11 @@ def evaluate(
 
 
 def step_limit(env: E.Env) -> int:
-    """Steps after which evaluations give up an episode: the environment's `max_steps_in_episode`
-    if it has one, but within LIMITS."""
+    """Steps after which evaluations give up an episode: the lower one of LIMITS, or the upper one
+    if the environment's own limit, `max_steps_in_episode`, lies between them."""
     own = getattr(env.params, "max_steps_in_episode", 0)  # or an array [lanes]
-    if isinstance(own, jax.core.Tracer):
-        return LIMITS[1]
-    return int(np.clip(np.max(own), *LIMITS))
+    longer = isinstance(own, jax.core.Tracer) or LIMITS[0] <= np.max(own) <= LIMITS[1]
+    return LIMITS[bool(longer)]
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))

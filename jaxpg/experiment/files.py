@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+DRAFT = ".jaxpg-draft"  # a name that ends so is ours, and may be removed
+
 
 class CheckpointError(ValueError):
     """Error of a checkpoint or run folder that cannot be trusted: where, what was found, what
@@ -25,16 +27,21 @@ class CheckpointError(ValueError):
 def write_atomically(path: str | Path, content: bytes, sync: bool = True) -> None:
     """Writes a file in one atomic move: a kill leaves the old file or the new one, never half.
 
-    sync: whether to wait for the disk, so that this holds when the power fails, too.
+    Processes that write one file at once do not mix: the last one's is there. sync: whether to wait
+    for the disk, so that this holds when the power fails, too.
     """
     path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    draft.replace(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
+    draft.unlink(missing_ok=True)  # of a process that had this number, and was killed
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def json_digest(content: dict[str, Any]) -> str:
@@ -47,17 +54,22 @@ def to_json_values(content):
     return json.loads(json.dumps(content, default=lambda x: np.asarray(x).tolist()))
 
 
-def write_json(path: str | Path, content: dict[str, Any], sync: bool = True) -> str:
+def write_json(path: str | Path, content: dict[str, Any]) -> str:
     """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing.
-    Returns the digest. sync: as of `write_atomically`."""
+    Returns the digest."""
     content = to_json_values(content)
     digest = json_digest(content)
-    write_atomically(path, _seal(content, digest).encode(), sync)
+    write_atomically(path, _seal(content, digest).encode())
     return digest
 
 
-def _seal(content: dict[str, Any], digest: str) -> str:
-    return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
+def _seal(content: dict[str, Any], digest: str, indent: int | None = 1) -> str:
+    return json.dumps({**content, "sha256": digest}, indent=indent) + "\n"
+
+
+def seal_line(content: dict[str, Any]) -> bytes:
+    """Plain JSON values as a line with its own digest, for a file that grows line by line."""
+    return _seal(content, json_digest(content), None).encode()
 
 
 def read_json(path: str | Path, needs: Iterable[str] = ()) -> dict[str, Any]:
@@ -68,18 +80,44 @@ def read_json(path: str | Path, needs: Iterable[str] = ()) -> dict[str, Any]:
 
 def read_with_digest(path: str | Path, needs: Iterable[str] = ()) -> tuple[dict[str, Any], str]:
     """Reads what `write_json` wrote, and the digest that it carries; as `read_json`."""
-    path = Path(path)
-    if not path.is_file():
+    return _unseal(path, _read_file(path), needs, 1)
+
+
+def read_last_line(path: str | Path, needs: Iterable[str] = ()) -> dict[str, Any]:
+    """Reads the last line of a file of lines by `seal_line`, but for one that a kill cut short; as
+    `read_json`."""
+    lines, _, cut = _read_file(path).rpartition(b"\n")
+    last = lines.rpartition(b"\n")[2]
+    if _parse(cut[:-1] + b"\n", None):  # not cut short: the end of the line has changed
+        last = cut
+    return _unseal(path, last + b"\n", needs, None)[0]
+
+
+def _read_file(path: str | Path) -> bytes:
+    if not Path(path).is_file():
         raise CheckpointError(f"{path}: found no such file, expected one that jaxpg wrote")
+    return Path(path).read_bytes()
+
+
+def _unseal(
+    path: str | Path, data: bytes, needs: Iterable[str], indent: int | None
+) -> tuple[dict[str, Any], str]:
+    """Returns what was sealed, and its digest. Raises CheckpointError for anything else."""
+    found = _parse(data, indent)
+    if found is None:
+        raise CheckpointError(f"{path}: found a changed or cut file, expected what jaxpg wrote")
+    if missing := [name for name in needs if name not in found[0]]:
+        raise CheckpointError(f"{path}: found another file's content, without {missing[0]!r}")
+    return found
+
+
+def _parse(data: bytes, indent: int | None) -> tuple[dict[str, Any], str] | None:
+    """Parses what was sealed: content and digest; None if a byte has changed, or it is not ours."""
     try:
-        text = path.read_bytes().decode()
+        text = data.decode()
         content = json.loads(text)
         digest = content.pop("sha256")
-        intact = text == _seal(content, digest) and digest == json_digest(content)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not ours
-        intact = False
-    if not intact:
-        raise CheckpointError(f"{path}: found a changed or cut file, expected what jaxpg wrote")
-    if missing := [name for name in needs if name not in content]:
-        raise CheckpointError(f"{path}: found another file's content, without {missing[0]!r}")
-    return content, digest
+        intact = text == _seal(content, digest, indent) and digest == json_digest(content)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return (content, digest) if intact else None

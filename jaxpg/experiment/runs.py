@@ -66,6 +66,7 @@ def resume(
     *,
     callbacks: Callbacks = (),
     total_steps: int | None = None,
+    target: float | None = None,
     agent: Agent | None = None,
     env: Env | None = None,
     trust: bool = False,
@@ -75,24 +76,25 @@ def resume(
 
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
-    now; annealing is stretched to it. A run that is complete, or has reached its target, is only
-    loaded. Where the rows of the newest checkpoint are not there it goes on from the newest that
-    has them, and warns. agent, env, trust: as for `load`. Several processes go on together, and
-    each has to see the folder. Raises CheckpointError for a damaged, missing or foreign folder,
-    ValueError for a network that is not trusted, for fewer `total_steps` than are done, or for any
-    with a sweep. To a type checker the answer is a Result; `jaxpg.sweep.resume` is typed as a
-    Sweep.
+    now; annealing is stretched to it. target: another one than the run had. A run that is complete,
+    or has reached its target, is only loaded. Where the rows of the newest checkpoint are not there
+    it goes on from the newest that has them, and warns. agent, env, trust: as for `load`. Several
+    processes go on together, and each has to see the folder. Raises CheckpointError for a damaged,
+    missing or foreign folder, ValueError for a network that is not trusted, a folder that another
+    process writes, for fewer `total_steps` than are done, or for any with a sweep. To a type
+    checker the answer is a Result; `jaxpg.sweep.resume` is typed as a Sweep.
 
     >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
     2000
     """
     if not is_sweep(out):
         return folder.resume(
-            out, callbacks=callbacks, total_steps=total_steps, agent=agent, env=env, trust=trust,
-            draw=draw_curve,
+            out, callbacks=callbacks, total_steps=total_steps, target=target, agent=agent, env=env,
+            trust=trust, draw=draw_curve,
         )  # fmt: skip
-    if total_steps is not None:
-        raise ValueError(f"total_steps={total_steps}: allowed is None for a sweep")
+    for name, value in {"total_steps": total_steps, "target": target}.items():
+        if value is not None:
+            raise ValueError(f"{name}={value}: allowed is None for a sweep")
     from jaxpg.experiment import sweeps  # which a run does not need
 
     return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env, trust=trust)

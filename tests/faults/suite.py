@@ -22,12 +22,6 @@ ALL = [*RUNS, SWEEP]
 def every_trial(ground: Ground) -> Iterator[Trial]:
     """All trials, of the kinds in the order of the page."""
     some = ["q_learning", "ppo"]
-    yield from kinds.images(ground, FULL["images"])
-    yield from kinds.failures(ground, FULL["failures"])
-    yield from kinds.damages(
-        ground, ["q_learning", "ppo", SWEEP, POLICY], FULL["flips"], FULL["files"]
-    )
-    yield from kinds.damages_before_resume(ground, ["q_learning"], 2, FULL["files"])
     yield from kinds.swaps(ground, [*some, SWEEP], FULL["swaps"])
     yield from kinds.older(ground, some)
     yield from hostile.names(ground, "q_learning")
@@ -36,6 +30,12 @@ def every_trial(ground: Ground) -> Iterator[Trial]:
     yield from hostile.read_only(ground, "q_learning")
     yield from kinds.kills(ground, FULL["kills"])
     yield from processes.at_once(ground)
+    yield from kinds.images(ground, FULL["images"])
+    yield from kinds.failures(ground, FULL["failures"])
+    yield from kinds.damages(
+        ground, ["q_learning", "ppo", SWEEP, POLICY], FULL["flips"], FULL["files"]
+    )
+    yield from kinds.damages_before_resume(ground, ["q_learning"], 2, FULL["files"])
 
 
 def few_trials(ground: Ground) -> Iterator[Trial]:

@@ -95,8 +95,8 @@ def warn_of_endless_episodes(env: Env, max_steps: int) -> None:
     """Warns that returns are NaN, and says how to mend that."""
     warnings.warn(
         f"{env.name}: an evaluation has no mean return, its cell is empty, for an episode did not "
-        f"end within {max_steps:,} steps (or its reward is NaN). Let the environment truncate, at "
-        f"`max_steps_in_episode` of its parameters; evaluations wait for that up to {LIMITS[1]:,}",
+        f"end within {max_steps:,} steps (or its reward is NaN). Let the environment truncate at "
+        f"`max_steps_in_episode` of its parameters, allowed is an integer <= {LIMITS[1]:,} here",
         stacklevel=2,
     )
 

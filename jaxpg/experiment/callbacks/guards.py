@@ -30,7 +30,9 @@ def nan_guard() -> Callback:
     def look(event: Event) -> None:
         seeded = max(m.ndim for m in event.metrics.values()) == 2
         paths = [path for path, _ in learnt_leaves(event.state)]
-        finite = np.asarray(replicate(finite_leaves(event.state, seeded))) if paths else np.ones(1)
+        if not paths:
+            return
+        finite = np.asarray(replicate(finite_leaves(event.state, seeded)))
         if finite.all():
             return
         bad = np.flatnonzero(~finite.reshape(len(paths), -1).all(-1))

@@ -1,8 +1,8 @@
 """Files of rows that only grow, and the record that vouches for them.
 
-Rows are appended first and put on record after it: rows.json says how many bytes of each file are
-whole rows, and their SHA-256. What lies beyond is what a kill or a failed write left there: readers
-leave it out, and a run that goes on cuts it off.
+Rows are appended first and put on record after it: the last line of rows.jsonl says how many bytes
+of each file are whole rows, and their SHA-256. What lies beyond is what a kill or a failed write
+left there: readers leave it out, and a run that goes on cuts it off.
 """
 
 import hashlib
@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxpg.experiment.files import CheckpointError, write_json
+from jaxpg.experiment.files import CheckpointError, seal_line, write_atomically
 
-RECORD = "rows.json"
+RECORD = "rows.jsonl"
 METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"
 FILES = (METRICS, LINES, EVALUATIONS)  # of a run
+LONG = 2**16  # bytes of the record, when it is written anew
 _ROW = re.compile(rb'(?:{"seed": )?\d+, ?(?:"iteration": )?(\d+)')  # of either kind of file
 
 
@@ -35,7 +36,7 @@ class Rows:
     """Files of rows in a folder.
 
     iteration: where the run goes on; rows after it are cut off. ends: where the files ended then,
-    if that is on record; if not, their rows say it. run: the digest of run.json; with it rows.json
+    if that is on record; if not, their rows say it. run: the digest of run.json; with it the record
     is kept.
     """
 
@@ -47,7 +48,8 @@ class Rows:
         run: str | None = None,
         ends: Mapping[str, End] | None = None,
     ):
-        self.folder, self.run, self._hashes, self._sizes = Path(folder), run, {}, {}
+        self.folder, self.run, self._recorded = Path(folder), run, 0
+        self._hashes, self._sizes = {}, {}
         for name in names:
             path = self.folder / name
             if ends is None:
@@ -55,7 +57,7 @@ class Rows:
             else:
                 head = read_head(path, ends.get(name, End()))
             self._hashes[name], self._sizes[name] = hashlib.sha256(head), len(head)
-        self.save()  # before the cut: no file is ever shorter than what is on record
+        self.save(anew=True)  # before the cut: no file is ever shorter than what is on record
         for name, size in self._sizes.items():
             if not size:
                 (self.folder / name).unlink(missing_ok=True)
@@ -80,11 +82,20 @@ class Rows:
         self._hashes[name].update(data)
         self._sizes[name] += len(data)
 
-    def save(self) -> None:
-        """Writes the record. It does not wait for the disk, which would take longer than a chunk
-        may: it is there after a kill, perhaps not when the power fails."""
-        if self.run is not None:
-            write_json(self.folder / RECORD, {"run": self.run, "ends": self.ends()}, sync=False)
+    def save(self, anew: bool = False) -> None:
+        """Puts the rows on record, in a line more, or anew in one atomic move. Neither waits for
+        the disk, which would take longer than a chunk may: it is there after a kill, perhaps not
+        when the power fails."""
+        if self.run is None:
+            return
+        line, path = seal_line({"run": self.run, "ends": self.ends()}), self.folder / RECORD
+        if anew or self._recorded + len(line) > LONG:
+            write_atomically(path, line, sync=False)
+            self._recorded = 0
+        else:
+            with path.open("ab") as file:
+                file.write(line)
+        self._recorded += len(line)
 
     def ends(self) -> dict[str, dict]:
         """Ends of the files by name, as plain JSON values."""

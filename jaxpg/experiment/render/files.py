@@ -55,7 +55,7 @@ def write_mp4(path: Path, pictures: Iterator, seconds: list[float]) -> None:
     command += f"-f rawvideo -pix_fmt rgb24 -s {SIZE}x{SIZE} -r {rate} -i -".split()
     command += ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4"]
     with subprocess.Popen(
-        [*command, str(path)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, f"file:{path}"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     ) as p:
         with contextlib.suppress(BrokenPipeError):  # it says itself why it ended
             for picture, duration in zip(pictures, seconds, strict=True):

@@ -1,12 +1,15 @@
 """Checkpoints of a whole training state that are either what was saved or an error.
 
-Orbax stores the arrays and keeps the last few steps. It restores a file with a flipped byte
-without a word, so every step has a manifest of ours beside its files: their digests, what every
-leaf is, and which agent, config and environment it belongs to. The manifest is written last, in
-one atomic move: a step without one was cut short, and does not exist.
+Orbax stores the arrays. It restores a file with a flipped byte without a word, so every step has a
+manifest of ours beside its files: their digests, what every leaf is, and which agent, config and
+environment it belongs to. A step is written as a draft, read back, and gets its name last, in one
+atomic move: one without a manifest does not exist. Only what carries our mark is ever removed.
 """
 
+import contextlib
 import hashlib
+import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -25,13 +28,16 @@ from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree, learnt_leaves
 from jaxpg.envs import registry
 from jaxpg.experiment.files import (
+    DRAFT,
     CheckpointError,
     read_json,
     to_json_values,
     write_json,
 )
+from jaxpg.experiment.run import arrays
 
 MANIFEST = "manifest.json"
+MARK = "made-by-jaxpg"  # a file in every step
 PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint")
 
 
@@ -68,8 +74,8 @@ def take_snapshot(state: Tree) -> Snapshot:
     if jax.process_count() > 1:  # leaf by leaf: all of them may be too much for a device
         raw = [jax.device_get(replicate(x)) for x in raw]
     # `device_get` may return views of the device's memory, which the next chunk is given.
-    arrays = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
-    return Snapshot(arrays, _leaf_types(state), keys)
+    copies = dict(zip(leaves, map(np.array, jax.device_get(raw)), strict=True))
+    return Snapshot(copies, _leaf_types(state), keys)
 
 
 def _leaves_by_path(tree: Tree) -> dict[str, Any]:
@@ -98,46 +104,74 @@ def _file_digests(step: Path) -> dict[str, str]:
 def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3) -> None:
     """Saves a checkpoint, and removes what a kill left behind and all but the newest `keep`.
 
-    about: from `describe`.
+    about: from `describe`. Raises CheckpointError if what was written cannot be read back, or if
+    there is something else of that name.
     """
-    import orbax.checkpoint as ocp  # takes a second
-
-    folder = Path(folder).resolve()  # Orbax insists
+    folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    for step in folder.iterdir():  # "40", or "40." and what Orbax calls a draft
-        if step.name.partition(".")[0].isdigit() and not (step / MANIFEST).is_file():
-            shutil.rmtree(step)
-    options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False,
-        multiprocessing_options=_one_process_options(),
-        create=False,
-    )
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        # Orbax refuses arrays without elements; their kind says all about them.
-        arrays = {name: x for name, x in snap.arrays.items() if x.size}
-        manager.save(iteration, args=ocp.args.StandardSave(arrays))
-        step = folder / str(iteration)
-        manifest = {"iteration": iteration, **about, "versions": package_versions()}
-        manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _file_digests(step)}
-        write_json(step / MANIFEST, manifest)
-        for old in sorted(manager.all_steps())[:-keep]:  # not sooner: one is whole at all times
-            manager.delete(old)
+    for path in folder.iterdir():
+        if _is_leftover(path):
+            shutil.rmtree(path)
+    step, draft = folder / str(iteration), folder / f"{iteration}{DRAFT}"
+    if os.path.lexists(step):
+        raise CheckpointError(f"{step}: found something there, expected a name that is free")
+    draft.mkdir()
+    (draft / MARK).write_text("jaxpg made this checkpoint, and removes it when there are newer.\n")
+    # Orbax refuses arrays without elements; their kind says all about them.
+    some = {name: x for name, x in snap.arrays.items() if x.size}
+    arrays.write(draft, some)
+    manifest = {"iteration": iteration, **about, "versions": package_versions()}
+    manifest |= {"leaves": snap.kinds, "keys": snap.keys, "files": _file_digests(draft)}
+    _check_arrays(draft, some)  # after the digests: what changes later is not as they say
+    write_json(draft / MANIFEST, manifest)
+    draft.rename(step)
+    steps = [x for x in finished(folder) if x <= iteration]
+    for old in steps[keep:]:  # not sooner: one is whole at all times
+        _remove(folder, old)
 
 
-def _one_process_options():
-    """Options by which Orbax saves or restores in this process without waiting for others."""
-    import orbax.checkpoint as ocp
+def _is_iteration(name: str) -> bool:
+    return bool(re.fullmatch("0|[1-9][0-9]*", name))
 
-    me = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
-    )
+
+def _is_leftover(path: Path) -> bool:
+    """True for a step of ours that was never finished, or is half removed; not for a link."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if path.name.endswith(DRAFT):
+        return _is_iteration(path.name.removesuffix(DRAFT))
+    marked = os.path.isfile(path / MARK) and not os.path.lexists(path / MANIFEST)
+    return marked and _is_iteration(path.name)
+
+
+def _remove(folder: Path, iteration: int) -> None:
+    """Removes a checkpoint, if it is ours beyond doubt: no link, and its manifest is whole and says
+    that iteration."""
+    step = folder / str(iteration)
+    with contextlib.suppress(CheckpointError):
+        if not step.is_symlink() and read_manifest(folder, iteration)["iteration"] == iteration:
+            rest = step.rename(folder / f"{iteration}{DRAFT}")  # or a kill would leave a half
+            shutil.rmtree(rest)
+
+
+def _check_arrays(step: Path, expected: dict[str, np.ndarray]) -> None:
+    """Raises CheckpointError unless the arrays of a step are these, to the byte."""
+    try:
+        found = arrays.read(step)
+    except Exception as error:  # of many kinds
+        raise CheckpointError(
+            f"{step}: found what cannot be read back, expected what was just written: {error}"
+        ) from error
+    for name, x in expected.items():
+        if name not in found or np.asarray(found[name]).tobytes() != x.tobytes():
+            raise CheckpointError(f"{step}: found another {name} than was just written")
 
 
 def finished(folder: str | Path) -> list[int]:
     """Iterations of the finished checkpoints, the newest first."""
-    steps = [path.parent.name for path in Path(folder).glob(f"*/{MANIFEST}")]
-    return sorted((int(step) for step in steps if step.isdigit()), reverse=True)
+    steps = (path.parent for path in Path(folder).glob(f"*/{MANIFEST}"))
+    ours = (x for x in steps if os.path.isfile(x / MARK) or os.path.isdir(x / "default"))
+    return sorted((int(x.name) for x in ours if _is_iteration(x.name)), reverse=True)
 
 
 def newest(folder: str | Path) -> int | None:
@@ -167,8 +201,6 @@ def restore(
     CheckpointError, with the first difference, if there is none, a byte of it has changed, or it
     belongs to another agent, config, environment or state. It never turns to an older one.
     """
-    import orbax.checkpoint as ocp  # takes a second
-
     folder = Path(folder)
     iteration = require_newest(folder) if iteration is None else iteration
     step = folder / str(iteration)
@@ -181,13 +213,14 @@ def restore(
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
         if differs := first_difference(manifest.get(part), value, part):
+            if part == "leaves":
+                differs += "; a state of another version of jaxpg, or of the agent, does not load"
             raise CheckpointError(f"{step}: {differs}")
 
-    with ocp.StandardCheckpointer(multiprocessing_options=_one_process_options()) as checkpointer:
-        arrays = checkpointer.restore((step / "default").resolve())
+    found = arrays.read(step)
 
     def leaf(name: str, x):
-        raw = jnp.asarray(arrays[name] if name in arrays else np.zeros(x.shape, x.dtype))
+        raw = jnp.asarray(found[name] if name in found else np.zeros(x.shape, x.dtype))
         return jax.random.wrap_key_data(raw, impl=manifest["keys"][name]) if _is_key(x) else raw
 
     leaves = [leaf(name, x) for name, x in _leaves_by_path(like).items()]
@@ -206,12 +239,7 @@ def remove_newer(folder: str | Path, iteration: int) -> None:
     """Removes the finished checkpoints after an iteration, from which a run goes on anew."""
     for later in finished(folder):
         if later > iteration:
-            step = Path(folder, str(later))
-            if step.is_symlink():
-                step.unlink()
-                continue
-            (step / MANIFEST).unlink()  # first: a step that is half gone does not exist
-            shutil.rmtree(step)
+            _remove(Path(folder), later)
 
 
 def checkpoints(

@@ -3,10 +3,11 @@
 run.json         agent, config, environment, key, what was asked for, versions
 metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
 evaluations.csv  returns of whole episodes, greedy and sampled
-rows.json        how many bytes of these are whole rows, and their digests
+rows.jsonl       how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
 curve.png        the learning curve
+.jaxpg-lock      who writes here, while it is going on
 """
 
 import functools
@@ -20,7 +21,6 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
@@ -31,26 +31,12 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, RECORD, Rows
+from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, Rows
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
-from jaxpg.experiment.run import checkpoint, provenance, seal, standing
-from jaxpg.experiment.run.checkpoint import read_json, write_json
-from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
-
-CURVE = "curve.png"
-
-
-class Settings(NamedTuple):
-    """Settings of a run folder, see `jaxpg.run`; run.json keeps them under these names."""
-
-    chunk: int | None = None  # `core.run` chooses
-    evaluations: int = 10
-    episodes: int = 128
-    checkpoints: int = 5
-    keep: int = 3
-    target: float | None = None
-    data_parallel: bool = False
-    tensorboard: bool = False
+from jaxpg.experiment.run import arrays, checkpoint, lock, provenance, seal, standing
+from jaxpg.experiment.run.checkpoint import write_json
+from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, RUN, SUMMARY
+from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
 
 
 class RunFolder(NamedTuple):
@@ -89,7 +75,7 @@ def run(
 
     draw: draws the learning curve into a file when the run has ended.
     """
-    _check_settings(asked, cfg, out)
+    check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
     if out is None:
         return loop.run(
@@ -103,46 +89,16 @@ def run(
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
     _asked_callbacks(this)  # an extra may be missing
-    this = this._replace(digest=broadcast_from_main(lambda: _make_folder(this.out, record)))
-    return _train(this, plan, callbacks, None, draw)
+    with lock.hold(this.out, new=True):
+        this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
+        return _train(this, plan, callbacks, None, draw)
 
 
-def new_record(
-    agent: Agent, cfg, env: E.Env, key: Key, total_steps: int, asked: Settings
-) -> dict[str, Any]:
-    """Makes the record of a run."""
-    about = provenance.describe_run(agent, cfg, env, key)
-    return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
-
-
-def _check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
-    """Raises ValueError for settings that are not allowed."""
-    least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
-    for name, minimum in least.items():
-        value = getattr(asked, name)
-        if name == "chunk" and value is None:
-            continue
-        require_integer(name, value, minimum)
-    if asked.tensorboard and out is None:
-        raise ValueError("tensorboard=True: allowed only with a folder `out`")
-    if (target := asked.target) is None:
-        return
-    if not np.isfinite(target) or not (has_lanes(cfg) or out):
-        raise ValueError(
-            f"target={target!r}: allowed is a finite number, and only with lanes or a folder `out`"
-        )
-    if asked.evaluations == 0:
-        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
-
-
-def _make_folder(out: Path, record: dict) -> str:
-    """Makes the folder of a run, with its record, whose digest it returns. Raises ValueError if it
-    holds something."""
-    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
-        what = "a run (`resume` goes on with it)" if (out / RUN).exists() else "files"
-        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
-    out.mkdir(parents=True, exist_ok=True)
-    return write_json(out / RUN, record)
+def _begin(out: Path, record: dict) -> str:
+    """Writes the record of a new run, whose digest it returns. Raises ValueError for a folder that
+    cannot have checkpoints."""
+    with arrays.plain_path(out):
+        return write_json(out / RUN, record)
 
 
 def resume(
@@ -150,6 +106,7 @@ def resume(
     *,
     callbacks: Callbacks = (),
     total_steps: int | None = None,
+    target: float | None = None,
     agent: Agent | None = None,
     env: E.Env | None = None,
     trust: bool = False,
@@ -158,14 +115,30 @@ def resume(
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
     this = _open_folder(Path(out), agent, env, trust)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
+    complete = broadcast_from_main(lambda: standing.is_complete(this.out, this.num_iters))
+    if complete and total_steps is None and target is None:
+        return _load_result(this, standing.require_last_checkpoint(this.out))
+    with lock.hold(this.out):  # what is there is read again, now that it stays
+        this = _open_folder(this.out, agent, env, trust)
+        return _resume(this, callbacks, total_steps, target, draw)
+
+
+def _resume(
+    this: RunFolder,
+    callbacks: Callbacks,
+    total_steps: int | None,
+    target: float | None,
+    draw: Callable[[Path], None] | None,
+) -> Result:
+    """Resumes the run of a folder that this process holds."""
     done = broadcast_from_main(lambda: standing.newest_with_rows(this.out, this.key.shape))
-    if total_steps is not None:
-        if num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
-            least = done * this.agent.steps_per_iter(this.cfg)
-            raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
-        earlier = [this.digest, *this.record.get("earlier", [])]
-        longer = {**this.record, "total_steps": int(total_steps), "earlier": earlier}
-        this = this._replace(record=longer)
+    if total_steps is not None and num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
+        least = done * this.agent.steps_per_iter(this.cfg)
+        raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
+    changed = total_steps is not None or target is not None
+    if changed:
+        record = change_record(this.record, this.digest, this.cfg, total_steps, target)
+        this = this._replace(record=record)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
     if before and not complete and (target := this.target) is not None:
@@ -182,7 +155,7 @@ def resume(
         else:
             summary.unlink(missing_ok=True)
             checkpoint.remove_newer(this.out / CHECKPOINTS, done or 0)
-        if total_steps is not None:
+        if changed:
             digest = write_json(this.out / RUN, this.record)
         if before and complete:  # it may have been killed at the very end
             if not summary.exists():
@@ -273,6 +246,8 @@ def _train(
     # The checkpoint comes when all of its rows are written.
     watch += [*_asked_callbacks(this), *callbacks, save]
     result = loop.run_plan(plan, watch, before and before.state, begun)
+    if rows:
+        rows.save(anew=True)
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
         result = result._replace(metrics=both)
@@ -323,7 +298,7 @@ def _write_summary(this: RunFolder, result: Result) -> None:
         "iteration": result.iteration,
         "env_steps": result.env_steps,
         "run": this.digest,
-        "rows": read_json(this.out / RECORD)["ends"],
+        "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
     }
     if rows := standing.last_evaluation(this.out, this.key.shape):
         means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}

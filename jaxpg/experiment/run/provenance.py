@@ -23,6 +23,7 @@ FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
 CHECKPOINTS = "checkpoints"  # the folder of a run's
 SUMMARY = "summary.json"  # how a run ended; not there while it goes on
+CURVE = "curve.png"
 
 
 def is_sweep(folder: str | Path) -> bool:

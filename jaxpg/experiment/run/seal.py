@@ -1,10 +1,10 @@
 """What holds the files of a run folder together.
 
 Each file that is written while a run goes on names the run.json under which it was: the digest that
-run.json has, or had before the run was made longer. And each vouches for the rows: rows.json for
+run.json has, or had before the run was made longer. And each vouches for the rows: rows.jsonl for
 all of them, the manifest of a checkpoint for those up to it, summary.json for those of the whole
 run. So a file of another run, and a byte that has changed, is an error that names the file. In a
-folder of before there was rows.json nothing vouches for the rows.
+folder of before there was rows.jsonl nothing vouches for the rows.
 """
 
 import io
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.experiment.callbacks.rows import FILES, RECORD, End, RowsError, read_head
-from jaxpg.experiment.files import CheckpointError, read_json, read_with_digest
+from jaxpg.experiment.files import CheckpointError, read_json, read_last_line, read_with_digest
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
 
@@ -66,7 +66,7 @@ def read_ends(folder: Path) -> tuple[Ends | None, bool]:
     rows = any((folder / name).exists() for name in FILES)
     if not path.exists() and not (rows and seal and seal.strict):
         return None, False
-    found = read_json(path, ("run", "ends"))
+    found = read_last_line(path, ("run", "ends"))
     if seal:
         seal.check(path, found["run"])
     if summary.get("rows", found["ends"]) != found["ends"]:

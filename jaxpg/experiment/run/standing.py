@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
 from jaxpg.experiment.run.checkpoint import CheckpointError
-from jaxpg.experiment.run.provenance import CHECKPOINTS, SUMMARY
+from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, SUMMARY
 
 
 def require_last_checkpoint(folder: Path) -> int:
@@ -26,6 +26,12 @@ def require_last_checkpoint(folder: Path) -> int:
         )
     seal.check_rows(folder)
     return newest
+
+
+def is_complete(folder: Path, num_iters: int) -> bool:
+    """True if a run has done all of its iterations, and finished its folder."""
+    done = checkpoint.newest(folder / CHECKPOINTS)
+    return done == num_iters and all((folder / name).exists() for name in (SUMMARY, CURVE))
 
 
 def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
@@ -53,7 +59,7 @@ def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
     newest = max([*steps[:1], ended or 0])
     if newest > (found or 0):
         why = problems[0] if problems else f"the checkpoint of iteration {newest} is not there"
-        warnings.warn(f"{folder}: goes on from iteration {found or 0}: {why}", stacklevel=6)
+        warnings.warn(f"{folder}: goes on from iteration {found or 0}: {why}", stacklevel=7)
     return found
 
 

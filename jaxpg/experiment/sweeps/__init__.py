@@ -13,11 +13,11 @@ from pathlib import Path
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks
 from jaxpg.core.types import Agent
-from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run import lock, provenance
 from jaxpg.experiment.sweeps import search, sweep
 from jaxpg.experiment.sweeps.points import batch, grid, loguniform, random, uniform
 from jaxpg.experiment.sweeps.sweep import run
-from jaxpg.experiment.sweeps.tables import Sweep, load, open_folder, result
+from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, load, open_folder, result
 
 __all__ = ["Sweep", "batch", "grid", "load", "loguniform", "random", "result", "resume", "run"]
 __all__ += ["uniform"]
@@ -41,7 +41,15 @@ def resume(
     this = open_folder(Path(out), agent, env, trust)
     if "digests" in this.record:
         return load(out)
-    provenance.warn_of_other_versions(this.out, this.record["made_with"])
+    with lock.hold(this.out):
+        return _resume(open_folder(this.out, agent, env, trust), callbacks, progress)
+
+
+def _resume(this: SweepFolder, callbacks: Callbacks, progress: bool) -> Sweep:
+    """Resumes the sweep of a folder that this process holds."""
+    if "digests" in this.record:  # by now
+        return load(this.out)
+    provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     if "search" in this.record:
         return search.train_batches(this, callbacks, progress)
     return sweep.write_tables(sweep.train_parts(this, callbacks, progress))

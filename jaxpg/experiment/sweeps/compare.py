@@ -4,8 +4,6 @@ It is a sweep whose fields are the agent and, of several, the environment; see s
 folder, and for what happens to a seed that diverges.
 """
 
-import contextlib
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +14,13 @@ from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import grid
-from jaxpg.experiment.sweeps.sweep import new_record, plan_parts, train_parts, write_tables
+from jaxpg.experiment.sweeps.sweep import (
+    hold_new_folder,
+    new_record,
+    plan_parts,
+    train_parts,
+    write_tables,
+)
 from jaxpg.experiment.sweeps.tables import Sweep, open_comparison
 
 
@@ -64,8 +68,7 @@ def compare(
     }
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
     settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    record = new_record(about, fields, total_steps, out, **settings)
-    with contextlib.ExitStack() as held:
-        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+    record = new_record(about, fields, total_steps, **settings)
+    with hold_new_folder(out) as folder:
         this = plan_parts(open_comparison(folder, key, record), points, log)
         return write_tables(train_parts(this, (), progress))

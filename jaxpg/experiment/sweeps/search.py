@@ -5,8 +5,6 @@ Nothing is kept of Optuna's study: it is made again from the tables before each 
 of its own. So a search that was killed goes on as it would have.
 """
 
-import contextlib
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import Point, Range, grid
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
+    hold_new_folder,
     new_record,
     plan_parts,
     train_parts,
@@ -79,11 +78,10 @@ def search(
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps)
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(about, list(space), total_steps, out, **settings)
+    record = new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
-    with contextlib.ExitStack() as held:
-        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+    with hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 

@@ -21,10 +21,9 @@ configs are differences of pairs.
 import contextlib
 import hashlib
 import math
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.files import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
-from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run import lock, provenance
+from jaxpg.experiment.run.arrays import plain_path
 from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program
@@ -95,18 +95,17 @@ def run(
     fields = list(dict.fromkeys(name for point in points for name in point))
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = new_record(
-        about, fields, total_steps, out,
+        about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory,
     )  # fmt: skip
-    with contextlib.ExitStack() as held:
-        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+    with hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
 
 def new_record(
-    about: dict[str, Any], fields: list[str], total_steps: int, out: str | Path | None,
+    about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -125,7 +124,6 @@ def new_record(
     limits = {name: value if value is None else int(value) for name, value in limits.items()}
     if target is not None and not np.isfinite(target):
         raise ValueError(f"target={target!r}: allowed is a finite number")
-    require_empty(out)
     return {
         **about,
         "fields": fields,
@@ -140,11 +138,15 @@ def new_record(
     }
 
 
-def require_empty(out: str | Path | None) -> None:
-    """Raises ValueError for a folder that holds something."""
-    if out is not None and Path(out).exists() and any(Path(out).iterdir()):
-        what = "a sweep (`resume` goes on with it)" if Path(out, SWEEP).exists() else "files"
-        raise ValueError(f"out={str(out)!r}: holds {what}, allowed is a new or empty folder")
+@contextlib.contextmanager
+def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
+    """Holds a new folder, or a temporary one for None. Raises ValueError for one that holds
+    something, or that another process holds."""
+    with contextlib.ExitStack() as held:
+        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+        held.enter_context(lock.hold(folder, new=True))
+        held.enter_context(plain_path(folder))  # or it could not have checkpoints
+        yield folder
 
 
 def check_points(
@@ -189,7 +191,6 @@ def plan_parts(
             record["parts"] = [*record["parts"], *({"lanes": x} | common for x in slices)]
     record["compilations"] += len(compiled)
     record["seconds"] += time.perf_counter() - begun
-    this.out.mkdir(parents=True, exist_ok=True)
     write_json(this.out / SWEEP, record)
     return this._replace(record=record)
 
@@ -267,7 +268,6 @@ def train_parts(
                     folder, callbacks=watch, agent=agent, env=env, trust=this.trust
                 )
             else:
-                shutil.rmtree(folder, ignore_errors=True)  # of a kill before its first file
                 found = run_folder.run(
                     folder, agent, cfg, env, keys, record["total_steps"], settings, watch
                 )
@@ -288,7 +288,7 @@ def write_tables(this: SweepFolder) -> Sweep:
         return found
     digests = {}
     for name, file in TABLES.items():
-        path = this.out / f"{file}.csv"
+        path = this.out.absolute() / f"{file}.csv"  # pandas takes a "~" for a home
         getattr(found, name).to_csv(path, index=False)
         digests[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     write_json(this.out / SWEEP, this.record | {"digests": digests})

@@ -1,0 +1,69 @@
+"""What is asked of a run, and the record of it: run.json."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpg.core import env as E
+from jaxpg.core.config import require_integer
+from jaxpg.core.parallel.lanes import has_lanes
+from jaxpg.core.types import Agent, Key
+from jaxpg.experiment.callbacks.rows import RECORD
+from jaxpg.experiment.run import provenance
+
+
+class Settings(NamedTuple):
+    """Settings of a run folder, see `jaxpg.run`; run.json keeps them under these names."""
+
+    chunk: int | None = None  # `core.run` chooses
+    evaluations: int = 10
+    episodes: int = 128
+    checkpoints: int = 5
+    keep: int = 3
+    target: float | None = None
+    data_parallel: bool = False
+    tensorboard: bool = False
+
+
+def new_record(
+    agent: Agent, cfg, env: E.Env, key: Key, total_steps: int, asked: Settings
+) -> dict[str, Any]:
+    """Makes the record of a run."""
+    about = provenance.describe_run(agent, cfg, env, key)
+    return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
+
+
+def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
+    """Raises ValueError for settings that are not allowed."""
+    least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
+    for name, minimum in least.items():
+        value = getattr(asked, name)
+        if name == "chunk" and value is None:
+            continue
+        require_integer(name, value, minimum)
+    if asked.tensorboard and out is None:
+        raise ValueError("tensorboard=True: allowed only with a folder `out`")
+    if (target := asked.target) is None:
+        return
+    if not np.isfinite(target) or (out is None and not has_lanes(cfg)):
+        raise ValueError(
+            f"target={target!r}: allowed is a finite number, and only with lanes or a folder `out`"
+        )
+    if asked.evaluations == 0:
+        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
+
+
+def change_record(
+    record: dict[str, Any], digest: str, cfg, total_steps: int | None, target: float | None
+) -> dict[str, Any]:
+    """Changes what is asked of a run that goes on, in its record, whose digest is kept in the new
+    one. Raises ValueError for what is not allowed."""
+    changed = {**record, "earlier": [digest, *record.get("earlier", [])]}
+    if total_steps is not None:
+        changed["total_steps"] = int(total_steps)
+    if target is not None:
+        asked = Settings(evaluations=record["evaluations"], target=target)
+        check_settings(asked, cfg, Path())
+        changed["target"] = float(target)
+    return changed
