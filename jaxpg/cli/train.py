@@ -150,13 +150,17 @@ def resume(
 def _watch(go: Callable, folder: Path) -> int:
     """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
     from jaxpg.core.parallel.processes import is_main_process
-    from jaxpg.core.run import Callback
+    from jaxpg.core.run import Callback, Event
     from jaxpg.experiment.callbacks.guards import NonFiniteError
     from jaxpg.experiment.callbacks.progress import progress
     from jaxpg.experiment.run.checkpoint import newest
 
-    clock = []
-    tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
+    clock: list[tuple[float, int]] = []  # of the first chunk, and of the newest
+
+    def note(event: Event) -> None:
+        clock[1:] = [(time.perf_counter(), event.env_steps)]
+
+    tick = Callback(on_metrics=note)
     try:
         result = go([progress(), tick] if is_main_process() else [])
     except NonFiniteError as error:

@@ -1,6 +1,9 @@
-"""Metrics of the episodes that end in a rollout: their mean return, length and signals."""
+"""Metrics of the episodes that end in a rollout: their mean return, length and signals; and what
+says "no data" where there is nothing to take the mean of."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxpg.core import sums
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
@@ -27,12 +30,9 @@ def ended_episodes(state: EnvState, t: Transition) -> dict[str, Array]:
 
 
 def episode_metrics(sums: dict[str, Array]) -> Metrics:
-    """Means an episode, from such sums: `episode/<name>`, and `episode/count`.
-
-    0 / 0 is NaN: before the first episode ends there is no mean.
-    """
+    """Means an episode, from such sums: `episode/<name>`, and `episode/count`."""
     count = sums["count"]
-    means = {f"episode/{name}": x / count for name, x in sums.items() if name != "count"}
+    means = {f"episode/{n}": mean_if_any(x, count) for n, x in sums.items() if n != "count"}
     return means | {"episode/count": count}
 
 
@@ -42,7 +42,34 @@ def merge_metrics(metrics: Metrics) -> Metrics:
     total = count.sum(dtype=jnp.int32)
 
     def mean(x):
-        return jnp.where(count > 0, x * count, 0).sum() / total
+        return mean_if_any(jnp.where(count > 0, x * count, 0).sum(), total)
 
     episodes = {k: mean(x) for k, x in metrics.items() if k.startswith("episode/")}
     return episodes | {"episode/count": total}
+
+
+def mean_if_any(total: Array, count: Array) -> Array:
+    """Mean of `count` [] numbers, given their total; "no data" if there are none."""
+    x = total / jnp.maximum(count, 1)
+    return jnp.where(count > 0, x, no_data(x.dtype))
+
+
+def no_data(dtype) -> float:
+    """What says "no data" in a float metric: NaN.
+
+    Under `jax_debug_nans`, which takes every NaN that a program returns for an error, it is the
+    lowest finite number until `nan_for_no_data` is called on the host.
+    """
+    return float(jnp.finfo(dtype).min) if jax.config.jax_debug_nans else np.nan
+
+
+def nan_for_no_data(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metrics on the host with NaN for "no data", whatever stood for it on the device."""
+    if not jax.config.jax_debug_nans:
+        return metrics
+
+    def mend(x: np.ndarray) -> np.ndarray:
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return np.where(x == no_data(x.dtype), x.dtype.type(np.nan), x) if floating else x
+
+    return {name: mend(x) for name, x in metrics.items()}

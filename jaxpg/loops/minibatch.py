@@ -73,7 +73,7 @@ def epochs(
 
     zeros = jax.tree.map(
         lambda m: jnp.zeros(m.shape, m.dtype),
-        jax.eval_shape(epoch, carry, jax.tree.map(lambda x: x[0], drawn))[1],
+        jax.eval_shape(lambda d: epoch(carry, jax.tree.map(lambda x: x[0], d))[1], drawn),
     )
 
     def guarded(loop, drawn):

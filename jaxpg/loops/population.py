@@ -156,8 +156,9 @@ def _over_devices(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
         lives = jax.lax.map(functools.partial(_live, shared), own)
         return jax.tree.map(lambda x: x.reshape(slices * size, *x.shape[2:]), lives)
 
-    missing = devices * slices * size - count  # the last candidate fills up the last slice
-    own = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]), own)
+    if (whole := devices * slices * size) > count:  # the last candidate fills up the last slice
+        filled = jnp.minimum(jnp.arange(whole), count - 1)
+        own = jax.tree.map(lambda x: x[filled], own)
     if devices > 1:
         mesh = Mesh(np.array(jax.devices()[:devices]), ("candidate",))
         each = PartitionSpec("candidate")

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core import schedules, signals
 from jaxpg.core.config import label, require
+from jaxpg.core.metrics import mean_if_any
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
@@ -248,13 +249,14 @@ def _learn(
         return learner, priorities, sums
 
     def info_of(key):
-        return update(learner, draw(priorities, key)[1], key)[2]
+        k_sample, k_update = jax.random.split(key)
+        return update(learner, draw(priorities, k_sample)[1], k_update)[2]
 
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(info_of, key))
     learner, priorities, sums = jax.lax.fori_loop(
         0, updates.most_of_lanes(count), one, (learner, priorities, sums)
     )
-    return learner, priorities, {name: total / count for name, total in sums.items()}
+    return learner, priorities, {name: mean_if_any(x, count) for name, x in sums.items()}
 
 
 def sample(

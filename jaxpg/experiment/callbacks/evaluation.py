@@ -12,6 +12,7 @@ import numpy as np
 from jaxpg.core.env import Env
 from jaxpg.core.episodes import LIMITS, evaluate, step_limit
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.metrics import no_data
 from jaxpg.core.parallel.lanes import ACTIVE, Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
@@ -112,5 +113,5 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes, max_steps):
     greedy, sampled = (one(keys[..., i], episodes, greedy=not i) for i in (0, 1))
     values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
     if isinstance(state, Lanes):
-        values = [jnp.where(state.active, x, jnp.nan) for x in values]
+        values = [jnp.where(state.active, x, no_data(x.dtype)) for x in values]
     return dict(zip(MEASURES, values, strict=True))
