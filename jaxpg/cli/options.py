@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from jaxpg.cli.parse import parse
+
 if TYPE_CHECKING:
     from jaxpg.experiment.sweeps.points import Range
 
@@ -47,7 +49,7 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     bound.__doc__ = function.__doc__
     bound.__signature__ = inspect.Signature(parameters)
     bound.__annotations__ = {p.name: p.annotation for p in parameters}
-    return tyro.cli(bound, prog=" ".join(["jaxpg", name, *names]), args=words[len(names) :])
+    return parse(bound, " ".join(["jaxpg", name, *names]), words[len(names) :])()
 
 
 def displayable(cfg: Any) -> Any:

@@ -62,12 +62,13 @@ def make(name: str, **params: Any) -> Env:
     >>> env.name, env.params.gravity
     ('CartPole-v1', 20.0)
     """
-    if name in _NEEDS_DOWNLOAD:
+    if isinstance(name, str) and name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
-    if name not in names():
+    if not isinstance(name, str) or name not in names():
         raise unknown("environment", name, names())
     factory = arguments(name)
-    defaults = {f.name for f in dataclasses.fields(_core(name, ())[1])}
+    usual = _core(name, ())[1]
+    defaults = {f.name: f.type for f in dataclasses.fields(usual)}
     for key, value in params.items():
         if key not in defaults and key not in factory:
             raise unknown(f"{name} parameter", key, {*defaults, *factory})
@@ -75,9 +76,9 @@ def make(name: str, **params: Any) -> Env:
             if not isinstance(value, str):
                 raise ValueError(f"{name} {key}={value!r}: allowed is a string")
             continue
-        kind = np.asarray(value).dtype.kind
-        if kind not in "biuf" or not np.isfinite(value).all():
-            raise ValueError(f"{name} {key}={value!r}: allowed is a finite number")
+        default = getattr(usual, key) if key in defaults else factory[key].default
+        if allowed := _not_allowed(value, default, defaults.get(key)):
+            raise ValueError(f"{name} {key}={value!r}: allowed is {allowed}")
     if np.any(np.asarray(params.get("max_steps_in_episode", 1)) < 1):
         value = params["max_steps_in_episode"]
         raise ValueError(f"{name} max_steps_in_episode={value!r}: allowed is an integer >= 1")
@@ -90,6 +91,18 @@ def make(name: str, **params: Any) -> Env:
             raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
     derived = {k: f(own) for k, f in _DERIVED.get(name, {}).items() if k not in params}
     return Env(own.replace(**derived), core, (name, options))
+
+
+def _not_allowed(value: Any, default: Any, hint: Any) -> str | None:
+    """What is allowed where a value is not of the kind of its default; None if it is. Truths are no
+    numbers, and an integer has no fraction."""
+    x = np.asarray(value)
+    if isinstance(default, bool):
+        return None if x.dtype.kind == "b" else "True or False"
+    meant = isinstance(default, int) and "float" not in str(hint)
+    if x.dtype.kind not in "iuf" or not np.isfinite(x).all() or (meant and (x % 1).any()):
+        return "an integer" if meant else "a finite number"
+    return None
 
 
 def arguments(name: str) -> Mapping[str, inspect.Parameter]:
