@@ -181,8 +181,8 @@ def _hashable(value) -> bool:
 
 
 def _too_large(value, static) -> str:
-    """What to add for an integer that is more than a shape, or an array, can have."""
-    bits = 63 if static else jnp.iinfo(jnp.result_type(int)).bits - 1
+    """What to add for an integer that no array is as long as, or that none can hold."""
+    bits = 48 if static else jnp.iinfo(jnp.result_type(int)).bits - 1
     values = value if isinstance(value, tuple) else (value,)
     too_large = any(isinstance(x, int) and abs(x) >= 2**bits for x in values)
     return f" and, of integers, < 2**{bits}" if too_large else ""

@@ -90,6 +90,13 @@ def plan_run(
     return plan
 
 
+def require_seeds(agent: Agent[C], cfg: C, env: Env, seeds: int) -> None:
+    """Raises ValueError for more seeds than there is memory for, before their keys are made."""
+    if seeds > 1:
+        begin = jax.eval_shape(lambda key: agent.init(cfg, env, key), jax.random.key(0))
+        require_memory(tree_bytes(begin) * seeds, f"seeds={seeds}", jax.device_count())
+
+
 def _require_room(plan: Plan, state: int) -> None:
     """Raises ValueError if a run takes more memory than there is. state: bytes, of one seed.
 
@@ -105,8 +112,11 @@ def _require_room(plan: Plan, state: int) -> None:
             shapes = begin_run.trace(agent, cfg, env, key, mesh).out_info
             begun = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
             program = run_chunk.trace(agent, cfg, env, begun, np.int32(chunk), chunk, mesh)
-        except OverflowError as error:
-            raise ValueError(f"{what}: allowed is what an int32 counts, <= {MOST}") from error
+        except (OverflowError, ValueError) as error:
+            if isinstance(error, ValueError) and "overflow" not in str(error):
+                raise
+            text = f"{what}: arrays longer than {MOST}, which an int32 counts, are not allowed"
+            raise ValueError(text) from error
     require_memory(program_bytes(program.jaxpr), what, devices)
 
 

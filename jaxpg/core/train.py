@@ -88,7 +88,8 @@ def iterate(
     step = jax.jit(agent.step, inline=True)  # traced once for the two uses below
     shapes = jax.eval_shape(step, cfg, env, state)[1]
     require_metrics(shapes)
-    require_memory(length * tree_bytes(shapes), f"{length} iterations in one program")
+    what = f"total_steps of {length} iterations" if count is None else f"chunk={length}"
+    require_memory(length * tree_bytes(shapes), what)
     metrics = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), shapes)
 
     def body(i, loop):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from jaxpg.core.checks import require_key, show
+from jaxpg.core.checks import require_file, require_key, require_path, show
 from jaxpg.core.config import require_index
 from jaxpg.core.types import Agent, Array, Key, Tree
 from jaxpg.experiment.extras import require_extra
@@ -125,6 +125,7 @@ class Policy(NamedTuple):
         platforms: that it shall run on, among "cpu", "cuda", "rocm", "tpu". Raises what JAX raises
         for a policy that cannot be traced with a batch of unknown size.
         """
+        path = require_file("path", path)
         (size,) = jax_export.symbolic_shape("batch")
         rest = (
             _types_from_dicts(self.about["observation"].values(), size),
@@ -155,7 +156,7 @@ class Policy(NamedTuple):
         require_extra("onnx", "onnx", "ONNX")
         from jaxpg.experiment.export import onnx
 
-        onnx.write(self, Path(path))
+        onnx.write(self, require_file("path", path))
 
     @staticmethod
     def from_file(path: str | Path) -> "Policy":
@@ -164,6 +165,7 @@ class Policy(NamedTuple):
         A digest guards the file against accidents, not against malice. Raises ValueError if it is
         another kind of file, a byte of it has changed, or it needs `jax_enable_x64`.
         """
+        require_path("path", path)
         head, _, body = Path(path).read_bytes().partition(b"\n")
         magic, *words = head.split(b" ")
         if magic != MAGIC:

@@ -26,8 +26,8 @@ def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window
     are drawn singly too. Points are greedy evaluations, which only folders have. Raises ValueError
     for a folder without metrics, a window below 1, and a path that ends in none of the three.
     """
-    path = require_file("out", path, *ENDINGS)
-    curves(runs, window).savefig(path)
+    figure = curves(runs, window)
+    figure.savefig(require_file("out", path, *ENDINGS))
 
 
 def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):

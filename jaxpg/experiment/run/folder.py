@@ -20,7 +20,9 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
+from jaxpg.core.checks import require_path
 from jaxpg.core.config import require_integer
+from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
@@ -78,6 +80,8 @@ def run(
 
     draw: draws the learning curve when the run has ended, given the folder.
     """
+    if out is not None:
+        require_path("out", out)
     _check_settings(asked, cfg)
     callbacks = loop.as_callbacks(callbacks)
     if out is None:
@@ -89,6 +93,8 @@ def run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
+    if asked.evaluations and not has_lanes(cfg):
+        require_episodes(env, "episodes", asked.episodes, key.size)
     record = {
         **provenance.describe_run(agent, cfg, env, key),
         "total_steps": int(total_steps),
@@ -164,6 +170,7 @@ def resume(
 
 def load(out: str | Path, agent: Agent | None = None, env: E.Env | None = None) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
+    require_path("out", out)
     return _load_result(_open_folder(Path(out), agent, env))
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpg.core.checks import require_path
 from jaxpg.core.run import Result
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
@@ -53,7 +54,10 @@ def read_run(run: "str | Path | Result | MeasuredRun") -> MeasuredRun:
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
     if isinstance(run, MeasuredRun):
         return run
-    return _from_result(run) if isinstance(run, Result) else _from_folder(Path(run))
+    if isinstance(run, Result):
+        return _from_result(run)
+    require_path("run", run)
+    return _from_folder(Path(run))
 
 
 def _from_result(result: Result) -> MeasuredRun:

@@ -10,6 +10,7 @@ progress.py  the bar on stderr
 
 from pathlib import Path
 
+from jaxpg.core.checks import require_path
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks
 from jaxpg.core.types import Agent
@@ -37,6 +38,7 @@ def resume(
     agent, env: the objects, if they are your own and not to be had by name. Raises CheckpointError
     for a damaged, missing or foreign folder.
     """
+    require_path("out", out)
     this = open_folder(Path(out), agent, env)
     if "digests" in this.record:
         return load(out)
