@@ -1,7 +1,5 @@
 """Bad input in Python: calls, and what the ValueError that answers them says."""
 
-# ruff: noqa: E501
-
 from functools import partial
 
 import jax
