@@ -257,7 +257,7 @@ CALLS = {
     ),
     "uniform('a', 1)": (
         partial(jaxpg.sweep.uniform, "a", 1),
-        "low='a': allowed is a finite number",
+        "range a .. 1: allowed are two finite numbers",
     ),
     "search: space=5": (partial(search, 5), "space=5: allowed is a dict of fields"),
     "search: trials=10^9": (partial(search, {"gamma": [0.9]}, trials=10**9), "trials=1000000000: "),
@@ -273,15 +273,18 @@ CALLS = {
     "sweep.load(5)": (partial(jaxpg.sweep.load, 5), "out=5: allowed is a path"),
     "sweep.result(5, 0)": (partial(jaxpg.sweep.result, 5, 0), "out=5: allowed is a path"),
     "report([5])": (partial(jaxpg.report, [5], "page.html"), "runs=5: allowed is a path"),
-    "report(5)": (partial(jaxpg.report, 5, "page.html"), "runs=5: allowed is a list of folders"),
-    "report(a path)": (partial(jaxpg.report, "run", "page.html"), "runs='run': allowed is a list"),
-    "report([])": (partial(jaxpg.report, [], "page.html"), r"runs=\[\]: allowed is a list"),
+    "report(5)": (partial(jaxpg.report, 5, "page.html"), "runs=5: allowed are folders"),
+    "report(a path)": (
+        partial(jaxpg.report, "run", "page.html"),
+        "runs='run': allowed are folders",
+    ),
+    "report([])": (partial(jaxpg.report, [], "page.html"), r"runs=\[\]: allowed are folders"),
     "report(out=5)": (partial(jaxpg.report, ["run"], 5), "out=5: allowed is a path"),
     "render(5)": (partial(jaxpg.render, 5, "x.gif"), "out=5: allowed is a path"),
     "render(out=5)": (partial(jaxpg.render, "run", 5), "out=5: allowed is a path"),
     "render(fps='x')": (
         partial(jaxpg.render, "run", "x.gif", fps="x"),
-        "fps='x': allowed is a fin",
+        "fps='x': allowed is a number >= 0.1",
     ),
     "render(greedy='x')": (
         partial(jaxpg.render, "run", "x.gif", greedy="x"),

@@ -33,8 +33,9 @@ def parse(function: Callable[..., int], prog: str, words: Sequence[str]) -> Call
 
 
 def _in_one_line(box: str) -> str:
-    """Writes the parts of tyro's box behind each other."""
-    lines = [re.sub("[│╯╰]", " ", line).strip() for line in box.splitlines()]
-    text = " ".join(line for line in lines if line and not line.startswith("╭"))
-    parts = [" ".join(part.split()) for part in re.split("─+", text)]
+    """Writes the parts of tyro's box, of lines or of ASCII, behind each other; not its title."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # without colours
+    lines = [re.sub("[│╯╰]", " ", line).strip() for line in plain.strip().splitlines()]
+    text = " ".join(lines[1:] or lines)
+    parts = [" ".join(part.split()) for part in re.split("─+|-{8,}", text)]
     return "; ".join(part for part in parts if part)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_bool, require_number, require_path
+from jaxpg.core.checks import require_bool, require_path
 from jaxpg.core.config import require_index, require_integer
 from jaxpg.core.run import Result
 from jaxpg.core.types import Agent, Tree
@@ -105,9 +105,7 @@ def _check_settings(out: Path, episodes: int, seed: int, max_steps: int, fps: fl
     require_integer("max_steps", max_steps, 1, MOST_STEPS)
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r}: allowed is an integer >= 0 and < 2**32")
-    if fps is not None:
-        require_number("fps", fps)
-    if fps is not None and not 0.1 <= fps <= 1000:
+    if fps is not None and not (isinstance(fps, (int, float)) and 0.1 <= fps <= 1000):
         raise ValueError(f"fps={fps!r}: allowed is a number >= 0.1 and <= 1000")
     if out.suffix.lower() == ".mp4":
         require_extra("video", "imageio_ffmpeg", "MP4")

@@ -54,7 +54,7 @@ def report(runs: Sequence[str | Path | Result | Any], out: str | Path) -> Path:
     alone = isinstance(runs, (str, Path)) or hasattr(runs, "_fields") or not np.iterable(runs)
     if alone or not (runs := [*runs]):
         raise ValueError(
-            f"runs={show(runs)}: allowed is a list of folders of runs, sweeps and comparisons"
+            f"runs={show(runs)}: allowed are folders of runs, sweeps and comparisons, in a list"
         )
     opened = [_read_source(run) for run in runs]
     sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg.core import checks, config
+from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.types import C
@@ -46,9 +46,8 @@ class Range(NamedTuple):
 
 def uniform(low: float, high: float) -> Range:
     """Range of numbers. Raises ValueError unless low < high, both finite."""
-    checks.require_number("low", low)
-    checks.require_number("high", high)
-    if not low < high:
+    numbers = all(isinstance(x, (int, float, np.number)) for x in (low, high))
+    if not (numbers and np.isfinite([low, high]).all() and low < high):
         raise ValueError(
             f"range {low} .. {high}: allowed are two finite numbers, the lower one first"
         )
@@ -57,10 +56,10 @@ def uniform(low: float, high: float) -> Range:
 
 def loguniform(low: float, high: float) -> Range:
     """Range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
-    checks.require_number("low", low)
+    found = uniform(low, high)
     if not low > 0:
         raise ValueError(f"loguniform {low} .. {high}: allowed are numbers > 0")
-    return uniform(low, high)._replace(log=True)
+    return found._replace(log=True)
 
 
 def grid(fields: Mapping[str, Sequence] | None = None, /, **more: Sequence) -> list[Point]:
