@@ -3,11 +3,9 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import tyro
 
 from jaxpg.experiment.text import printable
 
@@ -37,17 +35,6 @@ def tell(*lines: object) -> None:
     """Prints lines on stdout; no name in them can command the terminal."""
     for line in lines:
         print(printable(line))
-
-
-def call_with_words(function: Callable[..., int], prog: str, words: list[str]) -> int:
-    """Calls a function with the arguments that words say. Raises SystemExit, after it has said why,
-    for words that it does not take; as they are printed then, they cannot command the terminal."""
-    if all(map(str.isprintable, words)):
-        return tyro.cli(function, prog=prog, args=words)
-    try:
-        return tyro.cli(function, prog=prog, args=words, console_outputs=False)
-    except SystemExit:
-        return tyro.cli(function, prog=prog, args=list(map(printable, words)))
 
 
 def console() -> "Console":

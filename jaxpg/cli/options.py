@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from jaxpg.cli.common import call_with_words
+from jaxpg.cli.parse import parse
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     bound.__signature__ = inspect.Signature(parameters)
     bound.__annotations__ = {p.name: p.annotation for p in parameters}
     prog = printable(" ".join(["jaxpg", name, *names]))
-    return call_with_words(bound, prog, words[len(names) :])
+    return parse(bound, prog, words[len(names) :])()
 
 
 def displayable(cfg: Any) -> Any:

@@ -69,8 +69,10 @@ def _train(
     job = common.Job(distributed, coordinator, processes, process)
     common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
     import jaxpg
+    from jaxpg.core.plan import require_seeds
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
     with common.new_folder(out, Path("runs", f"{agent.name}-{env_name}")) as folder:
         _announce(agent, env_name, seeds, total_steps)

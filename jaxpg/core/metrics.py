@@ -6,7 +6,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import sums
+from jaxpg.core.checks import show
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
+
+COLUMNS = ("config", "seed", "iteration", "env_steps")  # that tables have beside the metrics
+
+
+def require_metrics(shapes: Metrics) -> None:
+    """Raises ValueError unless metrics are scalars with names that a table can have: "loss/policy".
+
+    shapes: the metrics of one iteration, as `jax.eval_shape` gives them. Truths are written as 0
+    and 1.
+    """
+    if not isinstance(shapes, dict) or not shapes:
+        raise ValueError(f"metrics={show(shapes)}: allowed is a dict of scalars, at least one")
+    for name, x in shapes.items():
+        if (
+            not isinstance(name, str)
+            or not name.isprintable()
+            or name != name.strip()
+            or set(name) & set(',"')
+            or name in ("", *COLUMNS)
+            or name.startswith("eval/")
+        ):
+            raise ValueError(
+                f"metric {show(name)}: allowed is a name in one line without commas, quotes and "
+                f"blanks around it, and none of {', '.join(COLUMNS)} and eval/..."
+            )
+        if getattr(x, "shape", None) != () or not _is_real(x.dtype):
+            raise ValueError(f"metric {show(name)} is {show(x)}: allowed is a scalar, real or bool")
+
+
+def _is_real(dtype) -> bool:
+    kinds = (np.bool_, np.integer, np.floating)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
 def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -163,6 +163,7 @@ def run(
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
+    callbacks = as_callbacks(callbacks)
     plan = plan_run(
         agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
     )

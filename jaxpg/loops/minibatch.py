@@ -20,9 +20,9 @@ def permutations(key: Key, count: int, size: int) -> Array:
     permutation in `size` has such a pair.
     """
     low = (size - 1).bit_length()
-    rounds = math.ceil(3 * low / (32 - low))
     if low > 16:  # too few bits are left
         return jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key, count))
+    rounds = math.ceil(3 * low / (32 - low))
     mask = np.uint32(2**low - 1)
     order = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), (count, size))
     for bits in jax.random.bits(key, (rounds, count, size)):

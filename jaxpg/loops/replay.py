@@ -122,6 +122,11 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
             f"{name} learning_starts={cfg.learning_starts}: allowed is an integer <= "
             f"buffer_size={cfg.buffer_size}"
         )
+    if cfg.n_step > cfg.buffer_size // cfg.num_envs:
+        raise ValueError(
+            f"{name} n_step={cfg.n_step}: allowed is an integer <= buffer_size // num_envs = "
+            f"{cfg.buffer_size // cfg.num_envs}, what the buffer holds of an environment"
+        )
     if _remembers(cfg):
         _check_sequences(cfg, name)
     if not updates.per_iteration(cfg):

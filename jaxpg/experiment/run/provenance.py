@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_path
 from jaxpg.core.config import from_dict
 from jaxpg.core.names import UntrustedError
 from jaxpg.core.types import Agent, Key
@@ -29,6 +30,7 @@ CURVE = "curve.png"
 
 def is_sweep(folder: str | Path) -> bool:
     """True if the folder is that of a sweep or a comparison."""
+    require_path("folder", folder)
     return Path(folder, SWEEP).is_file()
 
 
