@@ -1,7 +1,6 @@
 """Evaluation of whole episodes between chunks, greedy and sampled."""
 
 import functools
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
 from jaxpg.experiment.callbacks.rows import EVALUATIONS, Rows
+from jaxpg.experiment.text import warn
 
 _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with training
 
@@ -93,7 +93,7 @@ def _lacks_numbers(metrics: dict[str, np.ndarray]) -> bool:
 
 def warn_of_endless_episodes(env: Env, max_steps: int) -> None:
     """Warns that returns are NaN, and says how to mend that."""
-    warnings.warn(
+    warn(
         f"{env.name}: an evaluation has no mean return, its cell is empty, for an episode did not "
         f"end within {max_steps:,} steps (or its reward is NaN). Let the environment truncate at "
         f"`max_steps_in_episode` of its parameters, allowed is an integer <= {LIMITS[1]:,} here",

@@ -11,7 +11,6 @@ curve.png        the learning curve
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +38,7 @@ from jaxpg.experiment.run import arrays, checkpoint, lock, provenance, seal, sta
 from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, RUN, SUMMARY
 from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
+from jaxpg.experiment.text import warn
 
 
 class RunFolder(NamedTuple):
@@ -276,7 +276,7 @@ def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
         draw(this.out / CURVE)
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        warnings.warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
+        warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
 
 
 def _open_rows(this: RunFolder, begun: int) -> Rows:

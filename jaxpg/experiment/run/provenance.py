@@ -2,7 +2,6 @@
 and the way back to the objects."""
 
 import platform
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
-from jaxpg.experiment.text import printable
+from jaxpg.experiment.text import printable, warn
 
 FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
@@ -81,7 +80,7 @@ def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: 
         if (theirs := made_with.get(what)) != ours:
             said = f"{folder} was made with {what} {theirs}, this is {ours}: "
             said += "it may not go on to the byte as it would have"
-            warnings.warn(printable(said), stacklevel=stacklevel)
+            warn(said, stacklevel)
 
 
 def read_record(path: Path, what: str) -> dict[str, Any]:
