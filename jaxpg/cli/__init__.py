@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxpg.cli import catalogue, common, results, sweep, train
-from jaxpg.cli.parse import parse
+from jaxpg.cli.options import parse
 
 
 class Command(NamedTuple):

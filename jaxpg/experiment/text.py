@@ -26,5 +26,5 @@ def printable(text: object, keep: str = "") -> str:
 
 
 def warn(text: str, stacklevel: int = 1) -> None:
-    """Warns in one line; the names in it cannot command a terminal. stacklevel: as of `warnings`."""
+    """Warns in one line, whose names cannot command a terminal. stacklevel: as for `warnings`."""
     warnings.warn(printable(text), stacklevel=stacklevel + 1)
