@@ -111,9 +111,13 @@ CALLS = {
         for by in (jaxpg.run, jaxpg.train)
         for x in (None, 0, -1, 2.5, True, "5", [], [1, [2]], float("inf"), float("nan"), 10**30)
     },
+    "train: total_steps=4*10^11": (
+        partial(go, by=jaxpg.train, total_steps=4 * 10**11),
+        f"total_steps of 4000000000 iterations: {MUCH}",
+    ),
     "train: total_steps=10^15": (
         partial(go, by=jaxpg.train, total_steps=10**15),
-        f"total_steps of 10000000000000 iterations: {MUCH}",
+        "total_steps=1000000000000000: allowed is an integer <= 429496729500",
     ),
     "chunk=0": (partial(go, chunk=0), "chunk=0: allowed is an integer >= 1"),
     "chunk=2.5": (partial(go, chunk=2.5), "chunk=2.5: allowed is an integer >= 1"),
@@ -127,7 +131,7 @@ CALLS = {
     "evaluations=-1": (partial(go, evaluations=-1), "evaluations=-1: allowed is an integer >= 0"),
     "checkpoints=0": (partial(go, checkpoints=0), "checkpoints=0: allowed is an integer >= 1"),
     "keep=True": (partial(go, keep=True), "keep=True: allowed is an integer >= 1"),
-    "target='x'": (partial(go, target="x"), "target='x': allowed is a finite number, and only"),
+    "target='x'": (partial(go, target="x"), "target='x': allowed is a finite number"),
     # memory
     "num_envs=10^9": (partial(of, Q, env=ENV, num_envs=10**9), f"num_envs=1000000000: {MUCH}"),
     "num_envs=10^400": (partial(of, Q, env=ENV, num_envs=10**400), "num_envs=1000.*integers, < 2"),

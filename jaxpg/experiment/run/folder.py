@@ -124,9 +124,17 @@ def resume(
     complete = broadcast_from_main(lambda: standing.is_complete(this.out, this.num_iters))
     if complete and total_steps is None and target is None:
         return _load_result(this, standing.require_last_checkpoint(this.out))
+    _require_as_many(this, total_steps, checkpoint.newest(this.out / CHECKPOINTS))
     with lock.hold(this.out):  # what is there is read again, now that it stays
         this = _open_folder(this.out, agent, env, trust)
         return _resume(this, callbacks, total_steps, target, draw)
+
+
+def _require_as_many(this: RunFolder, total_steps: int | None, done: int | None) -> None:
+    """Raises ValueError for fewer steps than the iterations that are done have taken."""
+    if total_steps is not None and num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
+        least = (done or 0) * this.agent.steps_per_iter(this.cfg)
+        raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
 
 
 def _resume(
@@ -138,9 +146,7 @@ def _resume(
 ) -> Result:
     """Resumes the run of a folder that this process holds."""
     done = broadcast_from_main(lambda: standing.newest_with_rows(this.out, this.key.shape))
-    if total_steps is not None and num_iterations(this.agent, this.cfg, total_steps) < (done or 0):
-        least = done * this.agent.steps_per_iter(this.cfg)
-        raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= {least}, done")
+    _require_as_many(this, total_steps, done)
     changed = total_steps is not None or target is not None
     if changed:
         record = change_record(this.record, this.digest, this.cfg, total_steps, target)

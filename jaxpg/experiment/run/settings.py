@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_number
 from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.types import Agent, Key
@@ -46,10 +45,9 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
         raise ValueError("tensorboard=True: allowed only with a folder `out`")
     if (target := asked.target) is None:
         return
-    if not np.isfinite(target) or (out is None and not has_lanes(cfg)):
-        raise ValueError(
-            f"target={target!r}: allowed is a finite number, and only with lanes or a folder `out`"
-        )
+    require_number("target", target)
+    if out is None and not has_lanes(cfg):
+        raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
     if asked.evaluations == 0:
         raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
 
