@@ -295,6 +295,7 @@ CALLS = {
         "greedy='x': allowed",
     ),
     "Policy.load(5)": (partial(jaxpg.Policy.load, 5), "out=5: allowed is a path"),
+    "Policy.of(a path)": (partial(jaxpg.Policy.of, "run"), "result='run': allowed is a Result"),
     "Policy.from_file(5)": (partial(jaxpg.Policy.from_file, 5), "path=5: allowed is a path"),
     # metrics of an agent of one's own
     "a metric with a comma": (partial(reporting, "loss/a,b", 0.0), "metric 'loss/a,b': allowed is"),

@@ -219,7 +219,7 @@ def parse(words: list[str], monkeypatch) -> None:
         @functools.wraps(command)
         def idle(*_, **__):
             parsed.append(command)
-            return 0
+            return lambda: 0  # the call that is to be made
 
         return real(idle, **options)
 

@@ -59,8 +59,9 @@ def device_memory(devices: int = 1) -> int:
     import psutil
 
     limit = LIMIT.read_text().strip() if LIMIT.is_file() else "max"
-    total = psutil.virtual_memory().total * jax.process_count()
-    return min(total, int(limit)) if limit.isdigit() else total
+    total = psutil.virtual_memory().total
+    total = min(total, int(limit)) if limit.isdigit() else total
+    return total * jax.process_count()  # which are taken to be on machines of their own
 
 
 def require_memory(need: int, what: str, devices: int = 1) -> None:

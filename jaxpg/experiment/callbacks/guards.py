@@ -84,7 +84,7 @@ def _lost_searches(event: Event, streak: Any) -> tuple[Any, np.ndarray | None]:
     for now in np.moveaxis(lost, -1, 0):
         streak = np.where(now, streak + 1, 0)
         longest = np.maximum(longest, streak)
-    return streak, longest >= min(LOST, event.num_iters)
+    return streak, np.asarray(longest >= min(LOST, event.num_iters))
 
 
 @functools.partial(jax.jit, static_argnames="seeded")

@@ -80,8 +80,11 @@ class Policy(NamedTuple):
     @staticmethod
     def of(result: Any, *, seed: int = 0) -> "Policy":
         """Extracts the policy of a Result: what `jaxpg.run` and `jaxpg.load` return."""
+        from jaxpg.core.run import Result
         from jaxpg.experiment.run import checkpoint
 
+        if not isinstance(result, Result):
+            raise ValueError(f"result={show(result)}: allowed is a Result, as `jaxpg.run` gives it")
         agent, cfg, env, state = result[:4]
         seeds = next(iter(result.metrics.values())).shape[:-1]
         require_index("seed", seed, math.prod(seeds))
