@@ -141,7 +141,7 @@ def resume(
         if changed:
             digest = write_json(this.out / RUN, this.record)
         if before and complete and not summary.exists():  # killed at the very end
-            _open_rows(this, done)
+            _open_rows(this, before.iteration)
             _write_summary(this, before, draw)
         return digest
 
