@@ -220,6 +220,12 @@ def test_bad_data_and_weights_are_named(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             pf.Portfolio(data=data)
+    for content in (b"a,b\n0.1,0.2\n0.1\n", b"a,b\n0.1,\xff\n"):
+        (tmp_path / "odd.csv").write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"data='.*odd\.csv': .*; allowed is a CSV file of num"
+        ):
+            make(data=str(tmp_path / "odd.csv"))
     (tmp_path / "gap.csv").write_text("a,b\n0.1,0.2\n0.1,\n")
     with pytest.raises(ValueError, match="row 1"):
         make(data=str(tmp_path / "gap.csv"))

@@ -16,8 +16,15 @@ def read(data: str | Path | Sequence | np.ndarray) -> np.ndarray:
         path = Path(data)
         if not path.is_file():
             raise ValueError(f"{name}={str(data)!r}: allowed is the path of a CSV file")
-        first = path.read_text().split("\n", 1)[0].split(",")
-        data = np.genfromtxt(path, delimiter=",", skip_header=int(not _number(first[0])), ndmin=2)
+        try:
+            first = path.read_text().split("\n", 1)[0].split(",")
+            skip = int(not _number(first[0]))
+            data = np.genfromtxt(path, delimiter=",", skip_header=skip, ndmin=2)
+        except ValueError as error:  # no text, or rows of several lengths
+            why = " ".join(str(error).split())
+            raise ValueError(
+                f"{name}={str(path)!r}: {why}; allowed is a CSV file of numbers"
+            ) from error
     table = np.asarray(data, float)
     table = table[:, None] if table.ndim == 1 else table
     if table.ndim != 2 or not table.size:

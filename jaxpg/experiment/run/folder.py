@@ -171,7 +171,7 @@ def _resume(
             digest = write_json(this.out / RUN, this.record)
         if before and complete:  # it may have been killed at the very end
             if not summary.exists():
-                _open_rows(this, done)
+                _open_rows(this, before.iteration)
                 _write_summary(this, before)
             if not (this.out / CURVE).exists():
                 _draw_curve(this, draw)

@@ -106,8 +106,9 @@ def read_rows(path: Path, ends: Ends | None = None) -> str:
 def check_rows(folder: Path) -> None:
     """Raises CheckpointError if a byte of the rows on record has changed, in any file."""
     ends, final = read_ends(folder)
-    for name in FILES if ends is not None else ():
-        read_head(folder / name, ends.get(name, End()), final)
+    if ends is not None:
+        for name in FILES:
+            read_head(folder / name, ends.get(name, End()), final)
 
 
 def checkpoint_ends(folder: Path, iteration: int) -> Ends | None:
