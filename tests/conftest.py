@@ -11,21 +11,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def quick_xla():
-    """Has XLA leave out what pays only for programs that run for long: most of a test's time is
-    compiling. Its defaults, which users run, are for `JAXPG_TEST_XLA=default`, as for the slow
-    part of the tests."""
+def quick_environment():
+    """The environment in which XLA leaves out what pays only for programs that run for long: most
+    of a test's time is compiling."""
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    quick = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | os.environ
     asked = os.environ.get("XLA_FLAGS", "")
     if flags not in asked:  # a worker has them from the process that started it
-        environment = os.environ | {"XLA_FLAGS": f"{flags} {asked}"}
+        environment = quick | {"XLA_FLAGS": f"{flags} {asked}"}
         code = [sys.executable, "-c", "import jax; jax.devices()"]
         done = subprocess.run(code, env=environment, capture_output=True, text=True)
-        if done.returncode:  # XLA ends a process that names a flag it no longer has
-            print(f"without {flags}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-        else:
-            os.environ.update(environment)
-    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        if not done.returncode:
+            return environment
+        # XLA ends a process that names a flag it no longer has.
+        print(f"without {flags}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    return quick
 
 
 def keep_programs(folder):
@@ -35,9 +35,9 @@ def keep_programs(folder):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
-# Before JAX is imported.
+# Before JAX is imported. XLA's defaults, which users run, are for the slow part of the tests.
 if os.environ.get("JAXPG_TEST_XLA") != "default":
-    quick_xla()
+    os.environ.update(quick_environment())
 keep_programs(ROOT / ".pytest_cache" / f"xla-{version('jaxlib')}")
 
 import jax

@@ -19,6 +19,7 @@ import jax
 import jaxpg
 from jaxpg import agents, presets
 from tests.conftest import INSTALLED
+from tests.faults.scorecard import scorecard_rows
 from tests.pages import ROOT
 from tests.test_architecture import ALLOWED, package, room
 
@@ -145,6 +146,7 @@ TABLES = {
     "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),
     "names": Table("docs/index.md", "By name:", name_lines),
     "face": Table("jaxpg/__init__.py", "    # isort: off", face_lines),
+    "faults": Table("docs/reliability.md", "| kind of fault | tried |", scorecard_rows),
     "rooms": Table("docs/architecture.md", "| room | what is in it |", room_rows),
 }
 

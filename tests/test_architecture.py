@@ -27,7 +27,7 @@ ALLOWED = {
     "figures": "analysis run core text",
     "sweeps": "run callbacks analysis presets agents envs core text files extras",
     "analysis": "envs core text",
-    "run": "callbacks agents envs core files",
+    "run": "callbacks agents envs core text files",
     "callbacks": "core text files extras",
     "diagnostics": "nets ops core",
     "presets": "agents core",
@@ -39,7 +39,7 @@ ALLOWED = {
     "ops": "core",
     "core": "",
     "text": "",
-    "files": "",
+    "files": "text",
     "extras": "",
     "jobs": "extras core",
 }

@@ -222,6 +222,14 @@ def test_another_state_is_named(saved, env):
         restore(saved, wide, describe(jaxpg.ppo, CFG, env))
 
 
+def test_a_state_of_an_older_version_is_named(saved, env):
+    """It lacks a part that states have by now."""
+    newer = like(env)._replace(obs_stats={"lost": jax.ShapeDtypeStruct((), "float32")})
+    says = r"obs_stats\['lost'\]: found None, expected 'float32\[\]'; a state of another version of"
+    with pytest.raises(CheckpointError, match=says):
+        restore(saved, newer, describe(jaxpg.ppo, CFG, env))
+
+
 @pytest.mark.parametrize(("keep", "kept"), [(1, [8]), (2, [6, 8]), (9, [4, 6, 8])])
 def test_only_the_newest_are_kept(env, tmp_path, keep, kept):
     train(env, tmp_path, keep=keep)

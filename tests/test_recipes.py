@@ -1,16 +1,20 @@
 """Whatever `make` takes comes back from JSON; traced parameters are taken, the rest is refused."""
 
+import dataclasses
 import json
+from typing import Any
 
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import jaxpg
 from jaxpg.cli import main
 from jaxpg.core import env as E
+from jaxpg.core.protocol import check_environment
 from jaxpg.envs import registry, tabular
 from jaxpg.envs.finance import portfolio
 from tests.tabular import Constant
@@ -29,8 +33,27 @@ class Given(Constant):
         self.given, self.size, self.array = anything, size, jnp.arange(size) * scale
 
 
-if "Given-test" not in gymnax.registered_envs:
-    gymnax.register("Given-test", Given)
+@struct.dataclass
+class Rich:
+    """Parameters of all kinds."""
+
+    pair: tuple = (1.0, (2.0, 3.0))
+    table: np.ndarray = dataclasses.field(default_factory=lambda: jnp.zeros(2, jnp.uint8))
+    offset: float | None = None
+    furthest: float = np.inf
+    mode: str = struct.field(pytree_node=False, default="easy")
+    cells: tuple = struct.field(pytree_node=False, default=(2, 3))
+    rule: Any = struct.field(pytree_node=False, default=print)
+    max_steps_in_episode: int = 8
+
+
+class OfRich(Constant):
+    default_params = Rich()
+
+
+for name, factory in {"Given-test": Given, "Rich-test": lambda: OfRich(True)}.items():
+    if name not in gymnax.registered_envs:
+        gymnax.register(name, factory)
 
 
 def make(**params):
@@ -102,6 +125,45 @@ def test_environments_with_arrays_are_compared():
     assert other.params.available_torque.dtype == jnp.float32
 
 
+RICH = {
+    "as they are": {},
+    "a tuple": {"pair": [4, np.array([5.0, 6.0])]},
+    "an array": {"table": [7, 8]},
+    "an optional number": {"offset": 0.5},
+    "an optional array": {"offset": (0.5, 1.0)},
+    "text": {"mode": "hard"},
+    "a part of the program": {"cells": [4, 5, 6]},
+}
+
+
+@pytest.mark.parametrize("case", RICH)
+def test_parameters_of_every_kind_come_back(case):
+    """In the structure of their defaults; what JSON cannot say stays the default."""
+    env = jaxpg.make("Rich-test", **RICH[case])
+    again = through_json(env)
+    assert again == env
+    assert [x.dtype for x in map(np.asarray, jax.tree.leaves(again))] == [
+        x.dtype for x in map(np.asarray, jax.tree.leaves(env))
+    ]
+    assert again.params.rule is print
+    assert again.params.table.dtype == jnp.uint8
+    assert registry.with_params(again, furthest=3.0).params.furthest == 3
+    check_environment(env)
+    assert jax.jit(lambda env: env.params.pair[1][1] * len(env.params.cells))(again) > 5
+
+
+def test_parameters_of_another_kind_are_refused():
+    for params, words in {
+        "rule": (max, "rule=<built-in function max>: allowed"),
+        "mode": (3, "mode=3: allowed is a string"),
+        "furthest": (np.inf, "furthest=inf: allowed is a finite number"),
+        "pair": ("ab", "pair='ab': allowed is a finite number"),
+        "table": ([[1, 2], [3]], "table=.*: allowed is rows of one length"),
+    }.items():
+        with pytest.raises(ValueError, match=words[1]):
+            jaxpg.make("Rich-test", **{params: words[0]})
+
+
 GYMNAX = {
     "rewards": ("FrozenLake-misc", {"reward_schedule": (1.0, -1.0, 0.0)}),
     "a map": ("FrozenLake-misc", {"desc": ["SFF", "FHF", "FFG"], "map_name": None}),
@@ -135,7 +197,12 @@ REFUSED = {
     "a number for text": ({"word": 3}, "word=3: allowed is a string"),
     "a list for text": ({"word": ["a"]}, r"word=\['a'\]: allowed is a string"),
     "truths for weights": ({"weights": (True, False)}, "weights=.*allowed is a finite number"),
-    "a tuple of unequal ones": ({"weights": ((1, 2), 3)}, "weights=.*allowed is a finite number"),
+    "an object among weights": (
+        {"weights": (1.0, object())},
+        "weights=.*allowed is a finite number",
+    ),
+    "a truth among weights": ({"weights": (1.0, True)}, "weights=.*allowed is a finite number"),
+    "text among weights": ({"weights": (1.0, "a")}, "weights=.*allowed is a finite number"),
     "what the constructor refuses": ({"size": 1000}, "Given-test .*1000.*OverflowError too much"),
     "half a step": ({"max_steps_in_episode": 1.5}, "episode=1.5: allowed is an integer >= 1"),
     "a truth for steps": ({"max_steps_in_episode": True}, "episode=True: allowed is an integer"),

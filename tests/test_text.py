@@ -63,7 +63,7 @@ def picture(figure, tmp_path, words=()):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_name_is_no_formula(name, settings, tmp_path):
+def test_a_name_is_no_formula(name, tmp_path):
     path = run_folder(tmp_path / name, np.linspace(0, 1e6, 10) * np.ones((2, 1)), greedy=[1, 2])
     learning_curve([path], path / "curve.png")
     figure = curves([path])
@@ -166,6 +166,31 @@ def test_commands_print_no_escapes(tmp_path, monkeypatch, capsys):
         out, err = capsys.readouterr()
         assert not commands(out + err)
         assert (out + err).count("\n") == 1
+        assert "\\x1b" in out + err
+
+
+def test_errors_and_warnings_have_no_escapes(tmp_path):
+    made = {"jax": ESCAPES}
+    path = run_folder(tmp_path / f"x{ESCAPES}\ny", [[1.0, 2, 3]], made_with=made, chunk=ESCAPES)
+    for call in (jaxpg.load, jaxpg.Policy.load, lambda x: jaxpg.load(x / "nowhere")):
+        with pytest.raises(jaxpg.CheckpointError) as caught:
+            call(path)
+        assert not commands(str(caught.value))
+        assert "\n" not in str(caught.value)
+    with (
+        pytest.warns(UserWarning, match="was made with") as warned,
+        pytest.raises(ValueError, match="chunk="),
+    ):
+        jaxpg.resume(path)
+    assert not any(commands(str(w.message)) for w in warned)
+
+
+def test_words_that_a_command_does_not_take(capsys):
+    """As those that `runs/*` becomes."""
+    for words in (["eval", "x", f"y{ESCAPES}"], ["train", "ppo", "CartPole-v1", f"--no{ESCAPES}"]):
+        assert cli.main(words) == 2
+        out, err = capsys.readouterr()
+        assert not commands(out + err)
         assert "\\x1b" in out + err
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import re
 import sys
 from functools import partial
 
@@ -16,6 +17,7 @@ from jaxpg.cli import common
 from jaxpg.core.config import class_fields, from_dict, to_dict
 from jaxpg.core.names import TORSO, TRUST, UntrustedError, resolve_name
 from jaxpg.envs import registry
+from jaxpg.experiment.export import policy
 from jaxpg.experiment.figures import play
 from jaxpg.experiment.report import reproduce
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
@@ -330,6 +332,17 @@ def test_a_policy_file_calls_no_python(tmp_path):
         resealed(path, {"greedy": code, "sampled": code})
         with pytest.raises(ValueError, match=f"{path}: .*{target}"):
             jaxpg.Policy.from_file(path)
+
+
+def test_a_policy_file_may_call_arithmetic():
+    """What JAX promises to keep for exports, but for kernels that somebody else wrote."""
+    own = ["tf.call_tf_function", "tpu_custom_call", "mosaic_gpu_v2", "xla_python_cpu_callback"]
+    own += ["xla_ffi_python_gpu_callback", "xla_ffi_partitioned_python_cpu_callback", ""]
+    arithmetic = ["cu_threefry2x32_ffi", "lapack_sgetrf_ffi", "cusolver_getrf_ffi"]
+    arithmetic += ["shape_assertion", "Qr"]
+    arithmetic += ["stablehlo.dynamic_top_k", "LuDecomposition", "cu_lu_pivots_to_permutation"]
+    assert not [name for name in own if re.fullmatch(policy.CALLS, name)]
+    assert [name for name in arithmetic if re.fullmatch(policy.CALLS, name)] == arithmetic
 
 
 def test_a_damaged_folder_is_still_a_checkpoint_error(tmp_path):

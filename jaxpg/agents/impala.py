@@ -6,11 +6,11 @@ whose value is learnt, truncated traces c how far a surprise reaches back. The p
 
     rho_t grad log pi(a_t | s_t) (r_t + gamma v_{t+1} - V(s_t)),
 
-with v the V-trace targets that the critic regresses on (sec. 4.2). In the original the lag is
-whatever the queue of a distributed system makes it; here it is a number, so that a run is
-deterministic and the correction can be studied. At lag 0 every ratio is 1 and this is the
-on-policy n-step actor-critic with n up to the end of the rollout. `correction="none"` learns from
-the stale rollout as if it were fresh.
+with v the V-trace targets that the critic regresses on (sec. 4.2); at lambda < 1 it is mixed with
+V. In the original the lag is whatever the queue of a distributed system makes it; here it is a
+number, so that a run is deterministic and the correction can be studied. At lag 0 every ratio is 1
+and this is the on-policy n-step actor-critic with n up to the end of the rollout.
+`correction="none"` learns from the stale rollout as if it were fresh.
 
 Deviations from the paper: Adam unless `optimizer="rmsprop"`; actor and critic have their own
 learning rates instead of a weight on the critic's loss, and by default their own torsos.

@@ -11,9 +11,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import tyro
-
 from jaxpg.cli import catalogue, common, results, sweep, train
+from jaxpg.cli.options import parse
 
 
 class Command(NamedTuple):
@@ -71,7 +70,7 @@ programs are kept in ~/.cache/jaxpg; JAX_ENABLE_COMPILATION_CACHE=0 turns that o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 130 if
-    it was interrupted. Raises SystemExit after --help and for what tyro cannot parse (0 and 2).
+    it was interrupted. Raises SystemExit after --help.
     """
     if argv is None:  # the process is ours. To start makes objects by the million, little garbage
         gc.set_threshold(100_000, 20, 20)
@@ -92,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = COMMANDS[name]
             if command.parses:
                 return command.function(rest)
-            return tyro.cli(command.function, prog=f"jaxpg {name}", args=rest)
-    except (ValueError, ImportError, OSError) as error:
-        common.say(f"error: {error}")
+            return parse(command.function, f"jaxpg {name}", rest)()
+    except (ValueError, ImportError, OSError, MemoryError) as error:
+        common.say(f"error: {error or 'there is not enough memory'}")
         return 2

@@ -1,9 +1,14 @@
 """Words of the command line as values: an agent's config, an environment's parameters, sweeps."""
 
+import contextlib
 import dataclasses
+import functools
 import inspect
+import io
 import json
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
@@ -49,9 +54,39 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     bound.__doc__ = function.__doc__
     bound.__signature__ = inspect.Signature(parameters)
     bound.__annotations__ = {p.name: p.annotation for p in parameters}
-    return tyro.cli(
-        bound, prog=printable(" ".join(["jaxpg", name, *names])), args=words[len(names) :]
-    )
+    prog = printable(" ".join(["jaxpg", name, *names]))
+    return parse(bound, prog, words[len(names) :])()
+
+
+def parse(function: Callable[..., int], prog: str, words: Sequence[str]) -> Callable[[], int]:
+    """Parses the words for a function and returns its call, still to be made.
+
+    Raises ValueError for words that do not fit, SystemExit after --help.
+    """
+
+    @functools.wraps(function)  # so tyro sees its signature and its help
+    def bound(*args, **named):
+        return functools.partial(function, *args, **named)
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            call = tyro.cli(bound, prog=prog, args=words)
+    except SystemExit as end:
+        if end.code != 2:
+            raise
+        raise ValueError(_in_one_line(said.getvalue())) from None
+    print(said.getvalue(), end="", file=sys.stderr)
+    return call
+
+
+def _in_one_line(box: str) -> str:
+    """Writes the parts of tyro's box, of lines or of ASCII, behind each other; not its title."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # without colours
+    lines = [re.sub("[│╯╰]", " ", line).strip() for line in plain.strip().splitlines()]
+    text = " ".join(lines[1:] or lines)
+    parts = [" ".join(part.split()) for part in re.split("─+|-{8,}", text)]
+    return "; ".join(part for part in parts if part)
 
 
 def displayable(cfg: Any) -> Any:

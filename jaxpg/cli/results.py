@@ -52,18 +52,20 @@ def evaluate(
 
 
 def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: int = 20) -> int:
-    """Draws the learning curves of runs into one PNG.
+    """Draws the learning curves of runs into one picture.
 
     Args:
         runs: run folders.
-        out: the file; None is curve.png in the run's folder, or curves.png here for several.
+        out: the file, which ends in .png, .svg or .pdf; None is curve.png in the run's folder, or
+            curves.png here for several.
         window: how many of the last episodes the return is a mean of.
     """
     if not runs:
         raise ValueError("`jaxpg plot RUN...`: no RUN is given")
     from jaxpg.experiment.figures.learning_curve import learning_curve
 
-    out = out or (runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png"))
+    if out is None:
+        out = runs[0] / "curve.png" if len(runs) == 1 else Path("curves.png")
     learning_curve(runs, out, window)
     common.tell(out)
     return 0
@@ -147,8 +149,9 @@ def export(
         seed: which policy, of a run of several seeds: 0, 1, ...
         trust: import the module of a network that the folder names, which runs its code.
     """
-    if not out.parent.is_dir():
-        raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
+    from jaxpg.core.checks import require_file
+
+    require_file("out", out)
     common.set_up(math.prod(common.seed_shape(run)))
     import jaxpg
 

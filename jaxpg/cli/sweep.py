@@ -98,7 +98,7 @@ def _run_sweep(
     asked: dict,
 ) -> int:
     """Trains every point and prints the best. asked: options of `jaxpg.sweep.run`, by name."""
-    from jaxpg.core.config import from_dict
+    from jaxpg.core.config import from_dict, require_integer
 
     if not (ways.grid or ways.random or ways.search):
         raise ValueError("no field is swept: give --grid, --random or --search FIELD=VALUES")
@@ -121,8 +121,13 @@ def _run_sweep(
                 agent, cfg, env, key, space, trials=ways.count, batch=ways.batch, **asked
             )
         else:
+            if ways.random:
+                require_integer("count", ways.count, 1, P.MOST)
+                P.require_runs(ways.count, asked["seeds"])
             drawn = P.random(ways.count, random, seed=seed) if ways.random else [{}]
-            points = [a | b for a in P.grid(grid) for b in drawn]
+            table = P.grid(grid)
+            P.require_runs(len(table) * len(drawn), asked["seeds"])
+            points = [a | b for a in table for b in drawn]
             found = sweep.run(agent, cfg, env, key, points, **asked)
     return _sum_up(found)
 

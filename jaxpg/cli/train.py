@@ -69,8 +69,10 @@ def _train(
     job = common.Job(distributed, coordinator, processes, process)
     common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
     import jaxpg
+    from jaxpg.core.plan import require_seeds
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
     with common.new_folder(out, Path("runs", f"{agent.name}-{env_name}")) as folder:
         _announce(agent, env_name, seeds, total_steps)
@@ -150,13 +152,17 @@ def resume(
 def _watch(go: Callable, folder: Path) -> int:
     """Calls go(callbacks) -> Result with a progress bar, and says how it ended."""
     from jaxpg.core.parallel.processes import is_main_process
-    from jaxpg.core.run import Callback
+    from jaxpg.core.run import Callback, Event
     from jaxpg.experiment.callbacks.guards import NonFiniteError
     from jaxpg.experiment.callbacks.progress import progress
     from jaxpg.experiment.run.checkpoint import newest
 
-    clock = []
-    tick = Callback(on_metrics=lambda e: clock.append((time.perf_counter(), e.env_steps)))
+    clock: list[tuple[float, int]] = []  # of the first chunk, and of the newest
+
+    def note(event: Event) -> None:
+        clock[1:] = [(time.perf_counter(), event.env_steps)]
+
+    tick = Callback(on_metrics=note)
     try:
         result = go([progress(), tick] if is_main_process() else [])
     except NonFiniteError as error:

@@ -3,8 +3,10 @@
 types.py          Agent, Transition, Array, Key: the types that every file shares
 config.py         configs as pytrees; fields.py and choices.py, the fields that agents share
 schedules.py      numbers of a config that change over the run
+checks.py         what a caller gives, judged: kinds, paths, keys; memory.py, what a run takes of it
 env.py            environments, vectorised: reset, step, rollout; spaces.py, observations.py and
-                  signals.py, what they say; metrics.py, of the episodes that end; sums.py, exactly
+                  signals.py, what they say; metrics.py, of the episodes that end; sums.py, exactly;
+                  protocol.py, what they owe to agents
 train.py          training as a pure function
 plan.py, run.py   training with a host loop: the plan of a run, and the loop with its callbacks
 episodes.py       whole episodes under a policy that does not learn

@@ -18,6 +18,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.checks import show
 from jaxpg.core.names import Kind, resolve_name
 from jaxpg.core.types import C
 
@@ -131,10 +132,12 @@ def require(cfg, reader: str, *names: str, **absent) -> None:
         raise ValueError(f"{me} has no {name!r}, which {reader} reads: allowed is {allowed}")
 
 
-def require_integer(name: str, value: Any, minimum: int) -> None:
-    """Raises ValueError unless a value is an integer >= minimum; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"{name}={value!r}: allowed is an integer >= {minimum}")
+def require_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> None:
+    """Raises ValueError unless a value is an integer in these limits; True and False are none."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < minimum or (maximum is not None and value > maximum):
+        most = "" if maximum is None else f" and <= {maximum}"
+        raise ValueError(f"{name}={show(value)}: allowed is an integer >= {minimum}{most}")
 
 
 def require_several(
@@ -148,21 +151,10 @@ def require_several(
         )
 
 
-def require_key(key: Any, *, seeds: bool = True) -> None:
-    """Raises ValueError unless `key` is one key, or, with `seeds`, at least one of them [seeds]."""
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        several = ", or an array of them" if seeds else ""
-        shown = " ".join(repr(key).split())  # keys are written in two lines
-        raise ValueError(f"key={shown}: allowed is jax.random.key(seed){several}")
-    if key.ndim > seeds or not key.size:
-        allowed = "one key, or [seeds] of them" if seeds else "one key; `jax.vmap` is for several"
-        raise ValueError(f"key of shape {key.shape}: allowed is {allowed}")
-
-
 def require_index(name: str, value: Any, count: int) -> None:
     """Raises ValueError unless a value is the index of one of `count` things."""
     if type(value) is not int or not 0 <= value < count:
-        raise ValueError(f"{name}={value!r}: allowed is an integer >= 0 and <= {count - 1}")
+        raise ValueError(f"{name}={show(value)}: allowed is an integer >= 0 and <= {count - 1}")
 
 
 def replace(cfg: C, **fields: Any) -> C:
@@ -183,12 +175,31 @@ def validate(cfg) -> None:
     hints = typing.get_type_hints(type(cfg))
     for field in dataclasses.fields(cfg):
         value, hint, limits = getattr(cfg, field.name), hints[field.name], field.metadata
-        if isinstance(value, jax.core.Tracer):
+        static = limits.get("static")
+        if isinstance(value, jax.core.Tracer) and not static:
             continue
-        if not (_fits(value, hint) and _within(value, limits)):
+        usable = _hashable(value) if static else True
+        if not (usable and _fits(value, hint) and _within(value, limits)):
             raise ValueError(
-                f"{label(type(cfg))} {field.name}={value!r}: allowed is {_allowed(hint, limits)}"
+                f"{label(type(cfg))} {field.name}={show(value)}: allowed is "
+                f"{_allowed(hint, limits)}{_too_large(value, static)}"
             )
+
+
+def _hashable(value) -> bool:
+    try:
+        hash(value)
+    except TypeError:  # so are tracers
+        return False
+    return True
+
+
+def _too_large(value, static) -> str:
+    """What to add for an integer that no array is as long as, or that none can hold."""
+    bits = 48 if static else jnp.iinfo(jnp.result_type(int)).bits - 1
+    values = value if isinstance(value, tuple) else (value,)
+    too_large = any(isinstance(x, int) and abs(x) >= 2**bits for x in values)
+    return f" and, of integers, < 2**{bits}" if too_large else ""
 
 
 def _fits(value, hint) -> bool:
@@ -201,7 +212,7 @@ def _fits(value, hint) -> bool:
         dtype = getattr(value, "dtype", None)
         if dtype is None:
             return isinstance(value, (int, float)) and not isinstance(value, bool)
-        return jnp.issubdtype(dtype, np.number)
+        return jnp.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, np.floating)
     if hint is int:
         return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if hint is type:
@@ -216,9 +227,13 @@ def _within(value, limits) -> bool:
         return limits["kind"].fits(value)
     if value is None or isinstance(value, (str, bool, type)):
         return True
+    if _too_large(value, limits.get("static")):
+        return False
     x = np.asarray(value, float)
+    with np.errstate(over="ignore"):  # 1e39 is infinite in the precision that it is used in
+        finite = np.isfinite(x.astype(jnp.result_type(float))).all()
     return bool(
-        np.isfinite(x).all()
+        finite
         and (limits.get("ge") is None or (x >= limits["ge"]).all())
         and (limits.get("gt") is None or (x > limits["gt"]).all())
         and (limits.get("le") is None or (x <= limits["le"]).all())

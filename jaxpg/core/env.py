@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import signals, spaces, sums
+from jaxpg.core.checks import require_env, require_key, show
 from jaxpg.core.config import require_integer
 from jaxpg.core.gymnax_import import has_own_step
+from jaxpg.core.memory import require_memory
 from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics
 from jaxpg.core.observations import Masked, array_leaves, finite_at_end
 from jaxpg.core.parallel.devices import shard_axis
@@ -148,8 +150,11 @@ def first_infinite_bound(env: Env) -> str | None:
 def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     """`num_envs` fresh episodes.
 
-    Raises ValueError for signals that the core names and does not have.
+    Raises ValueError for what is not allowed, and for signals that the core names and lacks.
     """
+    require_env(env)
+    require_key(key)
+    require_integer("num_envs", num_envs, 1)
     shapes = signals.shapes(env.core, env.params)
     zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
@@ -167,6 +172,7 @@ def step(
     action: [N, *action] in the units of the space. reset: if False they may go on beyond their end
     instead, for a caller that looks no further. Returns a Transition [N, ...].
     """
+    require_key(key)
     keys = jax.random.split(key, action.shape[0])
     return _step(env, state, action, keys, None if reset or overrides_step(env) else ())
 
@@ -176,6 +182,7 @@ def step_before_reset(
 ) -> tuple[EnvState, Transition]:
     """The very step that `step` makes, by the same draws, without the reset; an environment whose
     code of `step` is not gymnax's resets all the same."""
+    require_key(key)
     keys = jax.random.split(key, action.shape[0])
     if overrides_step(env):
         return _step(env, state, action, keys, None)
@@ -289,9 +296,14 @@ def rollout(
     >>> t.reward.shape
     (5, 2)
     """
+    require_env(env)
+    require_key(key)
     require_integer("num_steps", num_steps, 0)
+    if not isinstance(state, EnvState):
+        raise ValueError(f"state={show(state)}: allowed is an EnvState, as `core.env.reset` gives")
     use_fast_random()
     num_envs = len(state.episode_return)
+    require_memory(8 * num_steps * num_envs, f"num_steps={num_steps}")  # of keys alone
     k_policy, k_envs = jax.random.split(key)
     k_policy = jax.random.split(k_policy, num_steps)
     k_envs = jax.random.split(k_envs, (num_steps, num_envs))

@@ -14,17 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.config import require_integer, require_key
+from jaxpg.core.checks import require_bool, require_key, show
+from jaxpg.core.config import require_integer
+from jaxpg.core.memory import require_memory, tree_bytes
 from jaxpg.core.metrics import add_step
+from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.train import without_weak_types
+from jaxpg.core.train import initial_state, require_objects, without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
 Loop = TypeVar("Loop")
 MOST_STEPS = 2**31 - 1  # that an int32 counts
-LIMITS = 10_000, 100_000  # of an episode: what every one gets, and the most that one can ask for
+LIMITS = 10_000, 100_000  # of an episode: what every one gets, and the most that one can get
 
 
 def evaluate(
@@ -49,29 +52,55 @@ def evaluate(
     >>> jaxpg.evaluate(jaxpg.q_learning, cfg, env, state, key, episodes=4, max_steps=100).shape
     (4,)
     """
-    require_key(key)
+    require_objects(agent, cfg, env)
+    require_key(key, seeds=True)
+    require_integer("max_steps", max_steps, 1, MOST_STEPS)
+    require_bool("greedy", greedy)
     require_integer("episodes", episodes, 1)
-    require_integer("max_steps", max_steps, 1)
-    if max_steps > MOST_STEPS:
-        raise ValueError(f"max_steps={max_steps!r}: allowed is an integer <= {MOST_STEPS}")
-    if not isinstance(greedy, (bool, np.bool_)):
-        raise ValueError(f"greedy={greedy!r}: allowed is True or False")
     sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
     if key.ndim and sizes != {key.shape}:
         raise ValueError(
             f"key of shape {key.shape}: allowed is one key, or as many as the state has seeds; its "
             f"arrays begin with {sorted(sizes)}"
         )
+    if not (has_lanes(cfg) or isinstance(key, jax.core.Tracer)):  # those are judged before
+        require_episodes(env, "episodes", episodes, key.size)
+        _require_state(agent, cfg, env, state, key)
     return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
 
 
 def step_limit(env: E.Env) -> int:
-    """Steps after which evaluations give up an episode: the environment's `max_steps_in_episode`
-    if it has one, but within LIMITS."""
+    """Steps after which evaluations give up an episode: the lower one of LIMITS, or the upper one
+    if the environment's own limit, `max_steps_in_episode`, lies between them."""
     own = getattr(env.params, "max_steps_in_episode", 0)  # or an array [lanes]
-    if isinstance(own, jax.core.Tracer):
-        return LIMITS[1]
-    return int(np.clip(np.max(own), *LIMITS))
+    longer = isinstance(own, jax.core.Tracer) or LIMITS[0] <= np.max(own) <= LIMITS[1]
+    return LIMITS[bool(longer)]
+
+
+def require_episodes(env: E.Env, name: str, episodes: int, seeds: int = 1) -> None:
+    """Raises ValueError unless so many episodes, of so many seeds, can be played side by side.
+
+    name: of the number, in the error.
+    """
+    require_integer(name, episodes, 1)
+    state = jax.eval_shape(lambda key: E.reset(env, key, episodes), jax.random.key(0))
+    require_memory(tree_bytes(state) * seeds, f"{name}={episodes}")
+
+
+def _require_state(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> None:
+    """Raises ValueError for what is no state of the agent, or one of other seeds than the key."""
+    begin = jax.jit(initial_state, static_argnums=0)  # JAX keeps the trace
+    like = begin.trace(agent, cfg, env, key.reshape(-1)[0]).out_info
+    if type(state) is not type(like):
+        raise ValueError(f"state={show(state)}: allowed is one of {agent.name}, as `train` gives")
+    if jax.tree.structure(state) != jax.tree.structure(like):
+        return  # of another environment: what acts may be the same
+    pairs = zip(*map(jax.tree.leaves, (state, like)), strict=True)
+    if {np.ndim(x) - np.ndim(y) for x, y in pairs} != {key.ndim}:
+        raise ValueError(
+            f"state of other seeds than the key of shape {key.shape}: allowed is one key for the "
+            "state of one seed, or [seeds] of both"
+        )
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
@@ -118,6 +147,7 @@ def actions(
     Summed over T the mask is the episodes' lengths. With `key` [seeds] and a state of as many
     seeds both have a leading [seeds].
     """
+    require_key(key, seeds=True)
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "num_steps": num_steps}
         one = functools.partial(actions, agent, **settings)
@@ -146,6 +176,7 @@ def begin_episodes(
     env: E.Env, policy: Callable, key: Key, episodes: int
 ) -> tuple[E.EnvState, Tree, Key]:
     """Returns freshly reset environments, the zero carry and the next key."""
+    require_key(key)
     use_fast_random()
     k_env, key = jax.random.split(key)
     env_state = without_weak_types(E.reset(env, k_env, episodes))

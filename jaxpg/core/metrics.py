@@ -1,9 +1,45 @@
-"""Metrics of the episodes that end in a rollout: their mean return, length and signals."""
+"""Metrics of the episodes that end in a rollout: their mean return, length and signals; and what
+says "no data" where there is nothing to take the mean of."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxpg.core import sums
+from jaxpg.core.checks import show
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
+
+COLUMNS = ("config", "seed", "iteration", "env_steps")  # that tables have beside the metrics
+
+
+def require_metrics(shapes: Metrics) -> None:
+    """Raises ValueError unless metrics are scalars with names that a table can have: "loss/policy".
+
+    shapes: the metrics of one iteration, as `jax.eval_shape` gives them. Truths are written as 0
+    and 1.
+    """
+    if not isinstance(shapes, dict) or not shapes:
+        raise ValueError(f"metrics={show(shapes)}: allowed is a dict of scalars, at least one")
+    for name, x in shapes.items():
+        if (
+            not isinstance(name, str)
+            or not name.isprintable()
+            or name != name.strip()
+            or set(name) & set(',"')
+            or name in ("", *COLUMNS)
+            or name.startswith("eval/")
+        ):
+            raise ValueError(
+                f"metric {show(name)}: allowed is a name in one line without commas, quotes and "
+                f"blanks around it, and none of {', '.join(COLUMNS)} and eval/..."
+            )
+        if getattr(x, "shape", None) != () or not _is_real(x.dtype):
+            raise ValueError(f"metric {show(name)} is {show(x)}: allowed is a scalar, real or bool")
+
+
+def _is_real(dtype) -> bool:
+    kinds = (np.bool_, np.integer, np.floating)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
 def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -27,12 +63,9 @@ def ended_episodes(state: EnvState, t: Transition) -> dict[str, Array]:
 
 
 def episode_metrics(sums: dict[str, Array]) -> Metrics:
-    """Means an episode, from such sums: `episode/<name>`, and `episode/count`.
-
-    0 / 0 is NaN: before the first episode ends there is no mean.
-    """
+    """Means an episode, from such sums: `episode/<name>`, and `episode/count`."""
     count = sums["count"]
-    means = {f"episode/{name}": x / count for name, x in sums.items() if name != "count"}
+    means = {f"episode/{n}": mean_if_any(x, count) for n, x in sums.items() if n != "count"}
     return means | {"episode/count": count}
 
 
@@ -42,7 +75,34 @@ def merge_metrics(metrics: Metrics) -> Metrics:
     total = count.sum(dtype=jnp.int32)
 
     def mean(x):
-        return jnp.where(count > 0, x * count, 0).sum() / total
+        return mean_if_any(jnp.where(count > 0, x * count, 0).sum(), total)
 
     episodes = {k: mean(x) for k, x in metrics.items() if k.startswith("episode/")}
     return episodes | {"episode/count": total}
+
+
+def mean_if_any(total: Array, count: Array) -> Array:
+    """Mean of `count` [] numbers, given their total; "no data" if there are none."""
+    x = total / jnp.maximum(count, 1)
+    return jnp.where(count > 0, x, no_data(x.dtype))
+
+
+def no_data(dtype) -> float:
+    """What says "no data" in a float metric: NaN.
+
+    Under `jax_debug_nans`, which takes every NaN that a program returns for an error, it is the
+    lowest finite number until `nan_for_no_data` is called on the host.
+    """
+    return float(jnp.finfo(dtype).min) if jax.config.jax_debug_nans else np.nan
+
+
+def nan_for_no_data(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metrics on the host with NaN for "no data", whatever stood for it on the device."""
+    if not jax.config.jax_debug_nans:
+        return metrics
+
+    def mend(x: np.ndarray) -> np.ndarray:
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return np.where(x == no_data(x.dtype), x.dtype.type(np.nan), x) if floating else x
+
+    return {name: mend(x) for name, x in metrics.items()}

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpg.core.config import require_integer, require_key
+from jaxpg.core.checks import require_bool, require_key
+from jaxpg.core.config import require_integer
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.memory import largest_number, program_bytes, require_memory, tree_bytes
 from jaxpg.core.parallel.devices import (
     constrain_to_mesh,
+    mesh_context,
     put_on_mesh,
     run_mesh,
     shardings_of,
@@ -27,8 +30,10 @@ from jaxpg.core.parallel.lanes import (
 from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.train import initial_state, iterate, settle
+from jaxpg.core.train import initial_state, iterate, require_objects, settle
 from jaxpg.core.types import Agent, C, Key
+
+MOST = 2**31 - 1  # that an int32 counts
 
 
 class Plan(NamedTuple):
@@ -55,11 +60,14 @@ def plan_run(
 ) -> Plan:
     """Plans a run, with arguments as `run` has them. Compiles nothing.
 
-    Raises ValueError for a config, environment, key or number that cannot work.
+    Raises ValueError for a config, environment, key or number that cannot work, for a run that
+    would take more memory than there is, and for metrics that no table can hold.
     """
-    require_key(key)
+    require_objects(agent, cfg, env)
+    require_key(key, seeds=True)
+    require_bool("data_parallel", data_parallel)
     if chunk is not None:
-        require_integer("chunk", chunk, 1)
+        require_integer("chunk", chunk, 1, MOST)
     use_fast_random()
     settled, num_iters = settle(agent, cfg, total_steps)
     one_cfg, one_env = cfg, env
@@ -74,11 +82,44 @@ def plan_run(
     mesh = run_mesh(agent, one_cfg, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     with collector_paused():
-        jax.eval_shape(lambda k: agent.init(one_cfg, one_env, k), key.reshape(-1)[0])
-    return Plan(
+        begin = jax.eval_shape(lambda k: agent.init(one_cfg, one_env, k), key.reshape(-1)[0])
+    plan = Plan(
         lanes(agent) if has_lanes(cfg) else agent, settled, env, put_on_mesh(mesh, key),
         num_iters, chunk or max(1, min(100, num_iters // 30)), mesh,
     )  # fmt: skip
+    if one_cfg is cfg:  # lanes are cut into parts that fit
+        _require_room(plan, tree_bytes(begin))
+    return plan
+
+
+def require_seeds(agent: Agent[C], cfg: C, env: Env, seeds: int) -> None:
+    """Raises ValueError for more seeds than there is memory for, before their keys are made."""
+    if seeds > 1:
+        begin = jax.eval_shape(lambda key: agent.init(cfg, env, key), jax.random.key(0))
+        require_memory(tree_bytes(begin) * seeds, f"seeds={seeds}", jax.device_count())
+
+
+def _require_room(plan: Plan, state: int) -> None:
+    """Raises ValueError if a run takes more memory than there is. state: bytes, of one seed.
+
+    It traces the programs as `run` will call them: JAX keeps that, so it costs nothing if they are
+    called, and metrics and shapes of an agent of one's own are judged before a folder is made.
+    """
+    agent, cfg, env, key, _, chunk, mesh = plan
+    devices = 1 if mesh is None else mesh.size
+    what = largest_number(cfg, seeds=(key.size, 1), chunk=(chunk, 100))
+    require_memory(state * key.size, what, devices)
+    with mesh_context(mesh), collector_paused():
+        try:
+            shapes = begin_run.trace(agent, cfg, env, key, mesh).out_info
+            begun = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
+            program = run_chunk.trace(agent, cfg, env, begun, np.int32(chunk), chunk, mesh)
+        except (OverflowError, ValueError) as error:
+            if isinstance(error, ValueError) and "overflow" not in str(error):
+                raise
+            text = f"{what}: arrays longer than {MOST}, which an int32 counts, are not allowed"
+            raise ValueError(text) from error
+    require_memory(program_bytes(program.jaxpr), what, devices)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "mesh"))

@@ -144,8 +144,9 @@ def _check_observation(what: str, space: Any, obs: Tree) -> None:
     elif isinstance(obs, tuple) and inner is not None and len(inner) == len(obs):
         for i, one in enumerate(obs):
             _check_observation(f"{what} {i}", inner[i], one)
-    elif hasattr(obs, "shape"):
-        shape = tuple(getattr(space, "shape", obs.shape))
-        if shape != obs.shape or 0 in obs.shape:
-            raise ValueError(f"{what} of shape {obs.shape}, its space of {shape}: allowed is one "
-                             "shape, without a 0")  # fmt: skip
+    elif (shape := getattr(obs, "shape", None)) is not None:
+        said = tuple(getattr(space, "shape", shape))
+        if shape != said or 0 in shape:
+            raise ValueError(
+                f"{what} of shape {shape}, its space of {said}: allowed is one shape, without a 0"
+            )

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.metrics import nan_for_no_data
 from jaxpg.core.parallel.devices import mesh_context, put_on_mesh
 from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.parallel.processes import any_process, replicate
@@ -162,6 +163,7 @@ def run(
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
+    callbacks = as_callbacks(callbacks)
     plan = plan_run(
         agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
     )
@@ -204,8 +206,7 @@ def run_plan(
         _call_on_metrics(callbacks, late, history)  # of the chunk before the one that failed
         raise
     finally:
-        names = history[0] if history else ()
-        metrics = {name: np.concatenate([h[name] for h in history], -1) for name in names}
+        metrics = _join(history) if history else {}
         agent, cfg, env, _, num_iters, _, _ = plan
         seconds = time.perf_counter() - begun
         result = Result(agent, cfg, env, state, metrics, iteration, num_iters, stopped, seconds)
@@ -249,9 +250,25 @@ def _call_on_metrics(
         return False
     event, names = late
     # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
-    metrics = jax.tree.map(np.array, jax.device_get(event.metrics))
+    metrics = nan_for_no_data(jax.tree.map(np.array, jax.device_get(event.metrics)))
     event = event._replace(metrics=metrics, state=None)
-    history.append({name: metrics[name] for name in names})
+    _append(history, {name: metrics[name] for name in names})
     answers = [c.on_metrics(event) for c in callbacks]
     finished = ACTIVE in names and not metrics[ACTIVE].any()
     return finished or any(answer is True for answer in answers)
+
+
+def _append(history: list[dict], metrics: dict[str, np.ndarray]) -> None:
+    """Appends the metrics of a chunk. An array costs more than the few numbers in it, so blocks of
+    like length are joined: of n chunks there are log2(n) blocks at most."""
+    history.append(metrics)
+    while len(history) > 1 and _length(history[-2]) <= _length(history[-1]):
+        history[-2:] = [_join(history[-2:])]
+
+
+def _length(block: dict[str, np.ndarray]) -> int:
+    return max((x.shape[-1] for x in block.values()), default=0)
+
+
+def _join(blocks: list[dict]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([block[name] for block in blocks], -1) for name in blocks[0]}

@@ -4,12 +4,16 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.config import replace, require_key, validate
+from jaxpg.core.checks import require_env, require_key, show
+from jaxpg.core.config import label, replace, validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.memory import largest_number, require_memory, tree_bytes
+from jaxpg.core.metrics import require_metrics
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
@@ -17,19 +21,31 @@ from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 MOST_ITERATIONS = 2**32 - 1  # of the four bytes in which a state counts them
 
 
+def require_objects(agent: Agent, cfg: Any, env: Env) -> None:
+    """Raises ValueError unless these are an agent, a config of its own, and an environment."""
+    if not isinstance(agent, Agent):
+        raise ValueError(f"agent={show(agent)}: allowed is an Agent, such as jaxpg.ppo")
+    if not isinstance(cfg, agent.Config):
+        given = label(type(cfg)) if dataclasses.is_dataclass(type(cfg)) else show(cfg)
+        raise ValueError(f"cfg={given}: allowed for {agent.name} is {label(agent.Config)}")
+    require_env(env)
+
+
 def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
     """Number of iterations that consume at least `total_steps` environment steps.
 
     Raises ValueError if `total_steps` is not a positive integer, or more than a state counts.
     """
-    x = np.asarray(total_steps)
+    known = (int, float, np.ndarray, np.generic, jax.Array)
+    one = isinstance(total_steps, known) and not isinstance(total_steps, jax.core.Tracer)
+    x = np.asarray(total_steps if one else "no number")
     whole = x.ndim == 0 and x.dtype.kind in "iuf" and np.isfinite(x) and x == np.floor(x)
     if not whole or x < 1:
-        raise ValueError(f"total_steps={total_steps!r}: allowed is an integer >= 1")
+        raise ValueError(f"total_steps={show(total_steps)}: allowed is an integer >= 1")
     steps = agent.steps_per_iter(cfg)
     if int(total_steps) > steps * MOST_ITERATIONS:
         raise ValueError(
-            f"total_steps={total_steps!r}: allowed is an integer <= {steps * MOST_ITERATIONS}, "
+            f"total_steps={show(total_steps)}: allowed is an integer <= {steps * MOST_ITERATIONS}, "
             f"{MOST_ITERATIONS} iterations of {steps} steps"
         )
     return -(-int(total_steps) // steps)
@@ -79,6 +95,9 @@ def iterate(
     """
     step = jax.jit(agent.step, inline=True)  # traced once for the two uses below
     shapes = jax.eval_shape(step, cfg, env, state)[1]
+    require_metrics(shapes)
+    what = f"total_steps of {length} iterations" if count is None else f"chunk={length}"
+    require_memory(length * tree_bytes(shapes), what)
     metrics = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), shapes)
 
     def body(i, loop):
@@ -101,9 +120,12 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
     >>> metrics["episode/return"].shape  # [iterations]
     (9,)
     """
-    if getattr(key, "dtype", None) != jnp.uint32:  # the words of `jax.random.PRNGKey` serve too
-        require_key(key, seeds=False)
+    require_objects(agent, cfg, env)
+    require_key(key)
     use_fast_random()
     cfg, num_iters = settle(agent, cfg, total_steps)
     check_environment(env)
+    if not isinstance(key, jax.core.Tracer):  # else nothing is made yet
+        begin = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), key)
+        require_memory(tree_bytes(begin), largest_number(cfg))
     return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)

@@ -1,9 +1,10 @@
 """Environments: by name, and jaxpg's own.
 
-registry.py  environments by name: `jaxpg.make`
-tabular.py   small discrete ones whose model is known exactly
-partial.py   environments of which an agent sees a part only
-finance      portfolios, and the liquidation of a position
+registry.py     environments by name: `jaxpg.make`; recipes.py, their arguments as JSON
+corrections.py  what gymnax has otherwise than gymnasium
+tabular.py      small discrete ones whose model is known exactly
+partial.py      environments of which an agent sees a part only
+finance         portfolios, and the liquidation of a position
 """
 
 from jaxpg.core import gymnax_import  # noqa: F401  before any other import of gymnax

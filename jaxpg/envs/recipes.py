@@ -68,10 +68,10 @@ def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
     """
     if value is None and type(None) in typing.get_args(hint):
         return None
-    like = _as_array(default)
-    if default is None or default is inspect.Parameter.empty or like is None:
+    like = _in_a_row(default)
+    if default is None or default is inspect.Parameter.empty or like is None or not like.size:
         return None if can_tell(value) else PLAIN
-    x, sort = _as_array(value), like.dtype.kind
+    x, sort = _in_a_row(value), like.dtype.kind
     if sort == "U":
         fits = isinstance(value, str) if isinstance(default, str) else can_tell(value)
         return None if fits else "a string" + "s" * (not isinstance(default, str))
@@ -79,34 +79,47 @@ def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
     if sort == "b":
         return None if kind == "b" else "True or False"
     if x is None or kind not in ("i", "u", "f") or not np.isfinite(x).all():
-        meant = sort in ("i", "u") and like.ndim == 0
-        return "an integer" if kind == "b" and meant else "a finite number"
+        return "an integer" if kind == "b" and sort in ("i", "u") else "a finite number"
+    try:
+        np.shape(value)
+    except ValueError:
+        return None if isinstance(default, (tuple, list)) else "rows of one length"
     return None
 
 
-def _as_array(value: Any) -> np.ndarray | None:
-    """The value in NumPy; None for what is no array of bools, numbers or text."""
+def _in_a_row(value: Any) -> np.ndarray | None:
+    """All that an array, or a tuple or list at any depth, holds, in NumPy; None if that is other
+    than numbers, or bools, or text."""
+    if isinstance(value, (tuple, list)):
+        rows = [x for x in map(_in_a_row, value) if x is not None]
+        sorts = {x.dtype.kind if x.dtype.kind in ("b", "U") else "number" for x in rows if x.size}
+        if len(rows) < len(value) or len(sorts) > 1:
+            return None
+        return np.concatenate(rows) if rows else np.zeros(0)
     try:
         x = np.asarray(read(value) if isinstance(value, dict) else value)
-    except (KeyError, TypeError, ValueError):  # a key, sequences of unequal length, another dict
+    except (KeyError, TypeError, ValueError):  # a random key; another dict
         return None
-    return x if x.dtype.kind in ("b", "i", "u", "f", "U") else None
+    return x.ravel() if x.dtype.kind in ("b", "i", "u", "f", "U") else None
 
 
 def settle(value: Any, default: Any) -> Any:
     """A parameter in the structure of its default: a tuple stays one, other sequences are
     arrays."""
-    if isinstance(default, (tuple, list)) and np.ndim(value):
+    if isinstance(default, (tuple, list)) and (isinstance(value, (tuple, list)) or np.ndim(value)):
         likes = [default[min(i, len(default) - 1)] if default else 0.0 for i in range(len(value))]
         items = [settle(x, like) for x, like in zip(value, likes, strict=True)]
-        return type(default)._make(items) if hasattr(default, "_make") else type(default)(items)
+        kind: Any = type(default)
+        return getattr(kind, "_make", kind)(items)  # of a NamedTuple
     if isinstance(value, dict):
         return read(value)
     if isinstance(value, (tuple, list)):
         value = jnp.asarray(value) if is_traced(value) else np.asarray(value)
-    like, own = (getattr(x, "dtype", None) for x in (default, value))
-    same = like is not None and own is not None and like.kind == own.kind
-    return value.astype(like) if same and like != own and np.ndim(value) else value
+    like = getattr(default, "dtype", None)
+    if like is None or np.ndim(value) == 0 or is_traced(value):
+        return value
+    cast = np.asarray(value).astype(like)  # JSON has no dtypes
+    return cast if like.kind == "f" or np.array_equal(cast, value) else value
 
 
 def plain(value: Any) -> Any:

@@ -71,9 +71,9 @@ def make(name: str, **params: Any) -> Env:
     >>> env.name, env.params.gravity
     ('CartPole-v1', 20.0)
     """
-    if name in _NEEDS_DOWNLOAD:
+    if isinstance(name, str) and name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
-    if name not in names():
+    if not isinstance(name, str) or name not in names():
         raise unknown("environment", name, names())
     _judge(name, params)
     return _build(name, params)

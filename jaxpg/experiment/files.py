@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.experiment.text import printable
+
 DRAFT = ".jaxpg-draft"  # a name that ends so is ours, and may be removed
 
 
@@ -22,6 +24,9 @@ class CheckpointError(ValueError):
     ...     print(error)
     runs/nothing: found no such folder, expected the folder of a run
     """
+
+    def __init__(self, text: str):
+        super().__init__(printable(text))  # names in it are others'
 
 
 def write_atomically(path: str | Path, content: bytes, sync: bool = True) -> None:

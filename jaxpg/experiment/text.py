@@ -1,5 +1,7 @@
 """Numbers, lists and names as text for people."""
 
+import warnings
+
 
 def format_count(number: float) -> str:
     """Formats a count for people: 950, 1.5k, 100k, 1.23M."""
@@ -21,3 +23,8 @@ def printable(text: object, keep: str = "") -> str:
     # Of one character this is \xhh, \uhhhh or \Uhhhhhhhh, half a surrogate pair too.
     escape = lambda x: x.encode("unicode_escape").decode("ascii")  # noqa: E731
     return "".join(x if x.isprintable() or x in keep else escape(x) for x in str(text))
+
+
+def warn(text: str, stacklevel: int = 1) -> None:
+    """Warns in one line, whose names cannot command a terminal. stacklevel: as for `warnings`."""
+    warnings.warn(printable(text), stacklevel=stacklevel + 1)

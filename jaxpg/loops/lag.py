@@ -9,7 +9,7 @@ from jaxpg.core.types import Tree
 def begin(params: Tree, lag: int) -> Tree:
     """History of the last `lag` versions, oldest first, leaves [lag, ...]: at the start all are
     the first one. () without a lag."""
-    return jax.tree.map(lambda p: jnp.stack([p] * lag), params) if lag else ()
+    return jax.tree.map(lambda p: jnp.repeat(p[None], lag, 0), params) if lag else ()
 
 
 def oldest(history: Tree, params: Tree) -> Tree:

@@ -20,9 +20,9 @@ def permutations(key: Key, count: int, size: int) -> Array:
     permutation in `size` has such a pair.
     """
     low = (size - 1).bit_length()
-    rounds = math.ceil(3 * low / (32 - low))
     if low > 16:  # too few bits are left
         return jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key, count))
+    rounds = math.ceil(3 * low / (32 - low))
     mask = np.uint32(2**low - 1)
     order = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), (count, size))
     for bits in jax.random.bits(key, (rounds, count, size)):
@@ -73,7 +73,7 @@ def epochs(
 
     zeros = jax.tree.map(
         lambda m: jnp.zeros(m.shape, m.dtype),
-        jax.eval_shape(epoch, carry, jax.tree.map(lambda x: x[0], drawn))[1],
+        jax.eval_shape(lambda d: epoch(carry, jax.tree.map(lambda x: x[0], d))[1], drawn),
     )
 
     def guarded(loop, drawn):

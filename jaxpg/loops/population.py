@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_key
 from jaxpg.core.config import label, validate
 from jaxpg.core.episodes import play_until_ended
 from jaxpg.core.metrics import add_step, episode_metrics
@@ -48,6 +49,7 @@ def initial_params(cfg, env: E.Env, key: Key) -> Array:
     Raises ValueError for a config that cannot work: `num_steps` below the longest episode, or
     more `devices` than there are.
     """
+    require_key(key)
     validate(cfg)
     longest = getattr(env.params, "max_steps_in_episode", 0)
     if not isinstance(longest, jax.core.Tracer) and np.max(longest) > cfg.num_steps:
@@ -77,16 +79,18 @@ def fitness(
 ) -> tuple[Array, Stats, Metrics]:
     """The fitness [P] of candidates [P, D]: the mean return of their first episodes.
 
-    A fitness or a candidate that is not finite is the worst: -inf. Returns also the statistics
-    with all observations that were met, and the metrics of the population.
+    A fitness or a candidate that is not finite is the worst: -inf, and its episodes are no data.
+    Returns also the statistics with all observations that were met, and the metrics of the
+    population. `nan_guard` ends a run in which none is finite.
     """
     lives = _over_devices(cfg, env, candidates, stats, key)
     value = lives.returns.mean(-1)
     fine = jnp.isfinite(value) & jnp.isfinite(candidates).all(-1)
+    counts = lives.ended & fine[:, None]
     totals = lives.signals | {"return": lives.returns}
-    sums = {name: jnp.where(lives.ended, x, 0).sum() for name, x in totals.items()} | {
-        "length": jnp.where(lives.ended, lives.lengths, 0).sum(dtype=float),
-        "count": lives.ended.sum(dtype=jnp.int32),
+    sums = {name: jnp.where(counts, x, 0).sum() for name, x in totals.items()} | {
+        "length": jnp.where(counts, lives.lengths, 0).sum(dtype=float),
+        "count": counts.sum(dtype=jnp.int32),
     }
     metrics = episode_metrics(sums) | {
         "population/best": jnp.where(fine, value, -jnp.inf).max(),
@@ -156,8 +160,9 @@ def _over_devices(cfg, env: E.Env, candidates: Array, stats, key: Key) -> Lives:
         lives = jax.lax.map(functools.partial(_live, shared), own)
         return jax.tree.map(lambda x: x.reshape(slices * size, *x.shape[2:]), lives)
 
-    missing = devices * slices * size - count  # the last candidate fills up the last slice
-    own = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], missing, 0)]), own)
+    if (whole := devices * slices * size) > count:  # the last candidate fills up the last slice
+        filled = jnp.minimum(jnp.arange(whole), count - 1)
+        own = jax.tree.map(lambda x: x[filled], own)
     if devices > 1:
         mesh = Mesh(np.array(jax.devices()[:devices]), ("candidate",))
         each = PartitionSpec("candidate")

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core import schedules, signals
 from jaxpg.core.config import label, require
+from jaxpg.core.metrics import mean_if_any
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
@@ -120,6 +121,11 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         raise ValueError(
             f"{name} learning_starts={cfg.learning_starts}: allowed is an integer <= "
             f"buffer_size={cfg.buffer_size}"
+        )
+    if cfg.n_step > cfg.buffer_size // cfg.num_envs:
+        raise ValueError(
+            f"{name} n_step={cfg.n_step}: allowed is an integer <= buffer_size // num_envs = "
+            f"{cfg.buffer_size // cfg.num_envs}, what the buffer holds of an environment"
         )
     if _remembers(cfg):
         _check_sequences(cfg, name)
@@ -248,13 +254,14 @@ def _learn(
         return learner, priorities, sums
 
     def info_of(key):
-        return update(learner, draw(priorities, key)[1], key)[2]
+        k_sample, k_update = jax.random.split(key)
+        return update(learner, draw(priorities, k_sample)[1], k_update)[2]
 
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(info_of, key))
     learner, priorities, sums = jax.lax.fori_loop(
         0, updates.most_of_lanes(count), one, (learner, priorities, sums)
     )
-    return learner, priorities, {name: total / count for name, total in sums.items()}
+    return learner, priorities, {name: mean_if_any(x, count) for name, x in sums.items()}
 
 
 def sample(

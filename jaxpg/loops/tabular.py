@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import sums
+from jaxpg.core.checks import require_key
 from jaxpg.core.config import label, validate
 from jaxpg.core.metrics import ended_episodes, episode_metrics, merge_metrics
 from jaxpg.core.observations import action_mask, array_leaves, mask_illegal
@@ -99,6 +100,7 @@ def explore(Q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
 
     legal: [B, A] bool, by default all.
     """
+    require_key(key)
     policy = greedy_policy(Q, epsilon, legal)
     return jax.random.categorical(key, jnp.log(policy)).astype(jnp.int32)
 
@@ -111,9 +113,23 @@ def act(Q: Array, epsilon, obs: Tree, carry: Tree, key: Key, greedy: bool) -> tu
 
 
 def advance(env: E.Env, state: E.EnvState, action: Array, key: Key):
-    """One step of every environment: its new state, a Transition [N, ...], `rollout`'s metrics."""
+    """One step of every environment: its new state, a Transition [N, ...], `rollout`'s metrics.
+
+    Where an observation to learn from is not finite no row of the table stands for it: the reward
+    is NaN, and so is then the entry, which `nan_guard` names.
+    """
     new, t = E.step(env, state, action, key)
-    return new, t, episode_metrics(ended_episodes(state, t))
+    metrics = episode_metrics(ended_episodes(state, t))
+    if not hasattr(env.core.observation_space(env.params), "n"):
+        fine = _is_finite(t.obs) & (_is_finite(t.next_obs) | t.terminated)
+        t = t._replace(reward=jnp.where(fine, t.reward, jnp.nan))
+    return new, t, metrics
+
+
+def _is_finite(obs: Tree) -> Array:
+    """True for each of the observations [N, *obs] without NaN and infinity: [N] bool."""
+    (x,) = array_leaves(obs)
+    return jnp.isfinite(x).reshape(len(x), -1).all(-1)
 
 
 class Change(NamedTuple):

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, overload
 
 from jaxpg import agents
+from jaxpg.core.checks import show
 from jaxpg.core.config import from_dict, replace
 from jaxpg.core.types import Agent, C
 
@@ -41,5 +42,7 @@ def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
     16
     """
     agent = agents.get(agent) if isinstance(agent, str) else agent
+    if not isinstance(agent, Agent):
+        raise ValueError(f"agent={show(agent)}: allowed is an Agent, or its name")
     cfg = from_dict(agent.Config, table(agent).get(env, {}).get("config", {}))
     return replace(cfg, **fields)

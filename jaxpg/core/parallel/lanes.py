@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.metrics import no_data
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree, learnt_leaves
 
 ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
@@ -81,7 +82,8 @@ def freeze_finished_lanes(before: Lanes, after: Lanes, metrics: Metrics) -> tupl
         return jnp.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     def none(x: Array):
-        return jnp.array(jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0, x.dtype)
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return jnp.array(no_data(x.dtype) if floating else 0, x.dtype)
 
     state = jax.tree.map(keep, after.state, before.state)
     return Lanes(state, active), {name: keep(x, none(x)) for name, x in metrics.items()}

@@ -1,7 +1,6 @@
 """Evaluation of whole episodes between chunks, greedy and sampled."""
 
 import functools
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +11,13 @@ import numpy as np
 from jaxpg.core.env import Env
 from jaxpg.core.episodes import LIMITS, evaluate, step_limit
 from jaxpg.core.machine import collector_paused
+from jaxpg.core.metrics import no_data
 from jaxpg.core.parallel.lanes import ACTIVE, Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
 from jaxpg.experiment.callbacks.rows import EVALUATIONS, Rows
+from jaxpg.experiment.text import warn
 
 _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with training
 
@@ -92,10 +93,10 @@ def _lacks_numbers(metrics: dict[str, np.ndarray]) -> bool:
 
 def warn_of_endless_episodes(env: Env, max_steps: int) -> None:
     """Warns that returns are NaN, and says how to mend that."""
-    warnings.warn(
+    warn(
         f"{env.name}: an evaluation has no mean return, its cell is empty, for an episode did not "
-        f"end within {max_steps:,} steps (or its reward is NaN). Let the environment truncate, at "
-        f"`max_steps_in_episode` of its parameters; evaluations wait for that up to {LIMITS[1]:,}",
+        f"end within {max_steps:,} steps (or its reward is NaN). Let the environment truncate at "
+        f"`max_steps_in_episode` of its parameters, allowed is an integer <= {LIMITS[1]:,} here",
         stacklevel=2,
     )
 
@@ -112,5 +113,5 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes, max_steps):
     greedy, sampled = (one(keys[..., i], episodes, greedy=not i) for i in (0, 1))
     values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
     if isinstance(state, Lanes):
-        values = [jnp.where(state.active, x, jnp.nan) for x in values]
+        values = [jnp.where(state.active, x, no_data(x.dtype)) for x in values]
     return dict(zip(MEASURES, values, strict=True))

@@ -1,17 +1,21 @@
 """Guards that end a run: what is learnt is not finite, a target is reached."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.checks import require_number
 from jaxpg.core.config import unknown
 from jaxpg.core.parallel.processes import replicate
 from jaxpg.core.run import Callback, Event
 from jaxpg.core.types import learnt_leaves
 from jaxpg.experiment.callbacks.evaluation import MEASURES
 from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
+
+LOST = 10  # iterations; one of them may be bad luck
 
 
 class NonFiniteError(FloatingPointError):
@@ -23,30 +27,64 @@ def nan_guard() -> Callback:
     parameters, optimisers, statistics. What the agent has met, environments and replay buffers, may
     hold them.
 
-    The error names the first such leaf, its seeds, and the iterations of the chunk. Put it before
-    the callback that writes checkpoints: then the last one on disk is a good one.
+    The error names the first such leaf, its seeds, and the iterations of the chunk. So it does
+    for a black-box search of which for LOST iterations no candidate had a finite return. Put it
+    before the callback that writes checkpoints: then the last one on disk is a good one.
     """
+    streak: Any = 0
 
     def look(event: Event) -> None:
+        nonlocal streak
+        streak, lost = _lost_searches(event, streak)
+        if lost is not None and lost.any():
+            raise NonFiniteError(
+                f"the return of every candidate is not finite{_name_seeds(lost)}; it happened in "
+                f"iterations {_iterations(event)}"
+            )
         seeded = max(m.ndim for m in event.metrics.values()) == 2
         paths = [path for path, _ in learnt_leaves(event.state)]
-        finite = np.asarray(replicate(finite_leaves(event.state, seeded))) if paths else np.ones(1)
+        if not paths:
+            return
+        finite = np.asarray(replicate(finite_leaves(event.state, seeded)))
         if finite.all():
             return
         bad = np.flatnonzero(~finite.reshape(len(paths), -1).all(-1))
         leaf = jax.tree_util.keystr(paths[bad[0]]).lstrip(".")
         others = f" and {len(bad) - 1} other leaves are" if len(bad) > 1 else " is"
-        where = ""
-        if seeded:
-            seeds = np.flatnonzero(~finite[bad[0]])
-            where = f" in seed{'s'[: len(seeds) > 1]} " + ", ".join(map(str, seeds))
-        count = max(m.shape[-1] for m in event.metrics.values())
+        where = _name_seeds(~finite[bad[0]]) if seeded else ""
         raise NonFiniteError(
-            f"{leaf}{others} not finite{where}; "
-            f"it happened in iterations {event.iteration - count + 1}-{event.iteration}"
+            f"{leaf}{others} not finite{where}; it happened in iterations {_iterations(event)}"
         )
 
     return Callback(on_chunk=look)
+
+
+def _name_seeds(lost: np.ndarray) -> str:
+    """Words for the seeds [seeds] bool that are lost, of more than one."""
+    seeds = np.flatnonzero(lost) if lost.ndim else ()
+    return f" in seed{'s'[: len(seeds) > 1]} " + ", ".join(map(str, seeds)) if len(seeds) else ""
+
+
+def _iterations(event: Event) -> str:
+    count = max(m.shape[-1] for m in event.metrics.values())
+    return f"{event.iteration - count + 1}-{event.iteration}"
+
+
+def _lost_searches(event: Event, streak: Any) -> tuple[Any, np.ndarray | None]:
+    """Counts for each seed the iterations at a stretch in which a search knew of no finite return,
+    and says which seeds had LOST of them, or all of a shorter run; None for other agents.
+
+    A search that keeps a score has lost if that is none; the others if the best candidate is.
+    """
+    names = [n for n in ("population/score", "population/best") if n in event.metrics]
+    if not names:
+        return streak, None
+    values = np.asarray(event.metrics[names[0]])
+    lost, longest = values <= np.finfo(values.dtype).min, 0
+    for now in np.moveaxis(lost, -1, 0):
+        streak = np.where(now, streak + 1, 0)
+        longest = np.maximum(longest, streak)
+    return streak, longest >= min(LOST, event.num_iters)
 
 
 @functools.partial(jax.jit, static_argnames="seeded")
@@ -64,8 +102,7 @@ def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) 
     chunk is under way. Raises ValueError for a target that is no finite number and, after the
     first chunk, for an unknown metric.
     """
-    if not np.isfinite(target):
-        raise ValueError(f"target={target!r}: allowed is a finite number")
+    require_number("target", target)
 
     def reached(event: Event) -> bool:
         series, measured = split_metrics(event)

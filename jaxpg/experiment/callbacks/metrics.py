@@ -51,7 +51,7 @@ def mean_metric(series: dict[str, np.ndarray], name: str, axis: int | None = -1)
     values = series[name].astype(float)
     weight = ~np.isnan(values)
     if name.startswith("episode/") and name != "episode/count":
-        weight = series["episode/count"]
+        weight = series.get("episode/count", weight)
     total = np.where(weight > 0, values, 0) * weight
     with np.errstate(invalid="ignore"):  # 0 / 0
         return total.sum(axis) / weight.sum(axis)
@@ -63,16 +63,20 @@ def metric_rows(
     """Formats series [seeds, k], whose last iteration is the event's, as header and rows; of all
     seeds, or `only` these.
 
-    Floats are the shortest text that gives them again in their own precision.
+    Floats are the shortest text that gives them again in their own precision; truths are 0 and 1.
     """
     seeds, k = next(iter(series.values())).shape
     shown = np.arange(seeds) if only is None else np.asarray(only)
     iteration = np.repeat(np.arange(event.iteration - k + 1, event.iteration + 1), len(shown))
     steps = iteration * (event.env_steps // event.iteration)
     columns = {"seed": np.tile(shown, k), "iteration": iteration, "env_steps": steps}
-    columns |= {name: values[shown].T.ravel() for name, values in series.items()}
+    columns |= {name: _plain(values[shown].T.ravel()) for name, values in series.items()}
     texts = [["" if x == "nan" else x for x in map(str, column)] for column in columns.values()]
     return list(columns), list(zip(*texts, strict=True))
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    return values.astype(int) if values.dtype == bool else values
 
 
 def append_table(

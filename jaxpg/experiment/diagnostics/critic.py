@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_key
 from jaxpg.core.config import label, require_integer
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.experiment.diagnostics.episodes import Episodes
@@ -33,6 +34,7 @@ def fit_value(
     Returns the function obs [..., *obs] -> [...]. Adam on `updates` batches of `batch_size` steps;
     inputs and targets are standardised. Its discount `gamma` is by default the config's.
     """
+    require_key(key)
     require_integer("updates", updates, 1)
     require_integer("batch_size", batch_size, 1)
     gamma = cfg.gamma if gamma is None else gamma

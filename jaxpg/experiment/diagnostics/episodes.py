@@ -8,6 +8,7 @@ import jax.core
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_key
 from jaxpg.core.config import require_integer
 from jaxpg.core.episodes import play
 from jaxpg.core.types import Array, Key, Tree
@@ -35,6 +36,7 @@ def collect(
     num_steps: T, by default the environment's `max_steps_in_episode`; an episode that is longer
     counts as truncated there. Raises ValueError if there is no such limit and none is given.
     """
+    require_key(key)
     num_steps = max_episode_length(env) if num_steps is None else num_steps
     for name, value in {"episodes": episodes, "num_steps": num_steps}.items():
         require_integer(name, value, 1)

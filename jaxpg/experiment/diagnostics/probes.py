@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_key
 from jaxpg.core.config import require_integer
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
@@ -85,6 +86,7 @@ def probe(
     """
     for name, value in {"num_envs": num_envs, "num_steps": num_steps, "every": every}.items():
         require_integer(name, value, 1)
+    require_key(key, seeds=True)
     require_integer("episodes", episodes, 0)
     if episodes == 1:
         raise ValueError("episodes=1: allowed is 0, or an integer >= 2: one has no variance")

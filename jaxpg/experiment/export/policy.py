@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from jaxpg.core.checks import require_file, require_key, require_path, show
 from jaxpg.core.config import require_index
 from jaxpg.core.types import Agent, Array, Key, Tree
 from jaxpg.experiment.extras import require_extra
@@ -36,7 +37,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 GENERATOR = "threefry2x32"  # of the keys that sample, as two words
 WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
 # What an exported program may call: arithmetic of XLA and jaxlib, checks of its shapes.
-CALLS = r"(lapack|cu|hip)\w*_ffi|(stablehlo|mhlo|chlo)\.[\w.]+|shape_assertion|Sharding|SPMD\w+"
+CALLS = (
+    r"(lapack|cublas|cusolver|cusparse|hipblas|hipsolver|hipsparse)_\w+_ffi"
+    r"|(cu|hip)_(threefry2x32_ffi|lu_pivots_to_permutation)|(stablehlo|mhlo|chlo)\.[\w.]+"
+    r"|shape_assertion|Sharding|SPMD\w+|annotate_device_placement|AllocateBuffer"
+    r"|Eigh|Qr|ProductOfElementaryHouseholderReflectors|LuDecomposition|ApproxTopK"
+)
 
 
 class Policy(NamedTuple):
@@ -92,9 +98,10 @@ class Policy(NamedTuple):
             "carry": [_type_to_dict(x, 1) for x in carry],
             "versions": checkpoint.package_versions(),
         }
-        return Policy(
-            about, *_prune_weights(act, jax.tree.leaves(state), jax.tree.leaves(obs), carry)
-        )
+        leaves, obs = jax.tree.leaves(state), jax.tree.leaves(obs)
+        weights, act = _prune_weights(act, leaves, obs, carry)
+        _require_finite(weights, f"the policy of {agent.name}, seed {seed}")
+        return Policy(about, weights, act)
 
     def __call__(self, obs: Tree, carry: Tree = None, *, key: Key | None = None) -> Any:
         """Returns the action for one observation [*obs], or actions [B, *action] for a batch [B,
@@ -103,7 +110,8 @@ class Policy(NamedTuple):
         With a key a sample, else the mode of the policy. A policy with memory returns also its
         carry, to be passed with the next observation; None begins an episode. Observations are as
         the agent saw them in training; discrete ones may be integers too. Each new size of a batch
-        compiles once. Raises ValueError for another shape, integer, carry or key.
+        compiles once. Raises ValueError for another shape, integer, carry or key, and where an
+        observation or the answer is not finite.
         """
         leaves, single = _to_batch(self.about, obs)
         size = len(leaves[0])
@@ -117,6 +125,7 @@ class Policy(NamedTuple):
             )
         words = None if key is None else _key_words(key)
         action, carry = self.act(self.weights, leaves, list(carry), words)
+        _require_finite([action, *carry], "the policy's answer")
         action = np.asarray(action)[0] if single else np.asarray(action)
         return (action, carry) if kinds else action
 
@@ -126,6 +135,7 @@ class Policy(NamedTuple):
         platforms: that it shall run on, among "cpu", "cuda", "rocm", "tpu". Raises what JAX raises
         for a policy that cannot be traced with a batch of unknown size.
         """
+        path = require_file("path", path)
         (size,) = jax_export.symbolic_shape("batch")
         rest = (
             _types_from_dicts(self.about["observation"].values(), size),
@@ -156,7 +166,7 @@ class Policy(NamedTuple):
         require_extra("onnx", "onnx", "ONNX")
         from jaxpg.experiment.export import onnx
 
-        onnx.write(self, Path(path))
+        onnx.write(self, require_file("path", path))
 
     @staticmethod
     def from_file(path: str | Path) -> "Policy":
@@ -166,6 +176,7 @@ class Policy(NamedTuple):
         another kind of file, a byte of it has changed, its programs call what is no arithmetic, or
         it needs `jax_enable_x64`.
         """
+        require_path("path", path)
         head, _, body = Path(path).read_bytes().partition(b"\n")
         magic, *words = head.split(b" ")
         if magic != MAGIC:
@@ -188,6 +199,7 @@ class Policy(NamedTuple):
             length = math.prod(x.shape) * x.dtype.itemsize
             weights.append(jnp.asarray(np.frombuffer(raw[:length], x.dtype).reshape(x.shape)))
             raw = raw[length:]
+        _require_finite(weights, str(path))
         greedy, sampled = (_read_program(path, parts[name]) for name in ("greedy", "sampled"))
 
         def act(weights, obs, carry, words):
@@ -273,6 +285,7 @@ def _to_batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
         if not single and (x.shape[1:] != shape or not x.size or x.ndim != len(shape) + 1):
             what = f"{shape}, or {('B', *shape)} of a batch".replace("'", "")
             raise ValueError(f"obs{path} of shape {x.shape}: allowed is {what}")
+        _require_finite([x], f"obs{path}")
         leaves.append(x[None] if single else x)
         sizes.add((len(leaves[-1]), single))
     if len(sizes) > 1:
@@ -280,12 +293,18 @@ def _to_batch(about: dict, obs: Tree) -> tuple[list[np.ndarray], bool]:
     return leaves, single
 
 
+def _require_finite(arrays: Sequence, what: str) -> None:
+    """Raises ValueError if an array has a NaN or an infinity: an action would say nothing of it."""
+    for x in arrays:
+        if jnp.issubdtype(x.dtype, jnp.floating) and not np.isfinite(np.asarray(x, float)).all():
+            raise ValueError(f"{what}={show(np.asarray(x))}: allowed are finite numbers")
+
+
 def _key_words(key: Key) -> np.ndarray:
     """Words of a random key. Raises ValueError for another kind of key."""
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise ValueError(f"key={key!r}: allowed is jax.random.key(seed)")
-    if key.ndim or str(jax.random.key_impl(key)) != GENERATOR:
-        raise ValueError(f"key {key.dtype}{list(key.shape)}: allowed is one key of {GENERATOR}")
+    require_key(key)
+    if str(jax.random.key_impl(key)) != GENERATOR:
+        raise ValueError(f"key={show(key)}: allowed is one of {GENERATOR}")
     return np.asarray(jax.random.key_data(key))
 
 

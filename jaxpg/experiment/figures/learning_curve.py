@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.checks import require_file
 from jaxpg.core.config import require_integer
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
@@ -15,17 +16,19 @@ from jaxpg.experiment.run import measured
 from jaxpg.experiment.text import printable
 
 POINTS = 400  # of a drawn curve; more would be narrower than a pixel
+ENDINGS = (".png", ".svg", ".pdf")
 
 
 def learning_curve(runs: Sequence[str | Path | Result], path: str | Path, window: int = 20) -> None:
-    """Draws the return against environment steps into a PNG, for run folders or Results.
+    """Draws the return against environment steps into a PNG, SVG or PDF, of run folders or Results.
 
     A line is the mean over seeds, each smoothed over its last `window` episodes, and begins when
     every seed has ended one; its band is the 95 % bootstrap interval of that mean. Up to 10 seeds
     are drawn singly too. Points are greedy evaluations, which only folders have. Raises ValueError
-    for a folder without metrics or a window below 1.
+    for a folder without metrics, a window below 1, and a path that ends in none of the three.
     """
-    curves(runs, window).savefig(path)
+    figure = curves(runs, window)
+    figure.savefig(require_file("out", path, *ENDINGS))
 
 
 def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float = style.WIDE):

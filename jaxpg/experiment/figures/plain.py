@@ -4,6 +4,8 @@ matplotlib reads what stands between two dollar signs as a formula, all text as 
 settings say so, and puts control characters into an SVG, where they are not allowed.
 """
 
+from typing import Any
+
 import matplotlib
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -12,7 +14,11 @@ from matplotlib.ticker import ScalarFormatter
 
 from jaxpg.experiment.text import printable
 
-SETTINGS = {"text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False}
+SETTINGS: Any = {
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
+}
 
 
 class PlainFigure(Figure):

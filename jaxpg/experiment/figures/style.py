@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core.checks import require_file
 from jaxpg.experiment.text import format_count
 
 # Okabe and Ito's palette, which the colour-blind can tell apart too; without its pale yellow.
@@ -116,13 +117,10 @@ def legend_below(figure, handles: Sequence, columns: int = 2) -> None:
 def save(figure, path: str | Path) -> None:
     """Writes a figure as PNG or SVG, by the name's ending; the same figure gives the same bytes.
 
-    Raises ValueError for another ending.
+    Raises ValueError for another ending, or a folder that is not there.
     """
-    path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in (".png", ".svg"):
-        raise ValueError(f"path={str(path)!r}: allowed is a name that ends in .png or .svg")
-    if kind == ".svg":
+    path = require_file("path", path, ".png", ".svg")
+    if path.suffix.lower() == ".svg":
         write_svg(figure, path)
     else:
         figure.savefig(path)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_bool, require_path
 from jaxpg.core.config import require_index, require_integer
 from jaxpg.core.run import Result
 from jaxpg.core.types import Agent, Tree
@@ -20,6 +21,7 @@ ENDINGS = (".gif", ".mp4")
 HOLD = 1.0  # seconds for which an episode's last picture stays
 GIF_RATE, MP4_RATE = 25, 60  # pictures a second at most; viewers slow down faster GIFs
 PICTURES = 350  # in a GIF, about: so that it stays below a megabyte
+MOST_EPISODES, MOST_STEPS = 1000, 1_000_000
 _RENDER = 0xF11  # folded into the seed's key: no episode shares a key with training
 
 
@@ -61,8 +63,10 @@ def render(
     >>> jaxpg.render("runs/cliff", "cliff.gif", max_steps=20).returns.shape
     (1,)
     """
+    require_path("out", out)
     out = Path(out)
     _check_settings(out, episodes, seed, max_steps, fps)
+    require_bool("greedy", greedy)
     agent, cfg, env, state = _load_policy(run, policy, trust)
 
     from jaxpg.experiment.render.frames import draw_frame  # Pillow takes a while
@@ -99,11 +103,11 @@ def _check_settings(out: Path, episodes: int, seed: int, max_steps: int, fps: fl
         raise ValueError(f"out={str(out)!r}: allowed are the endings {' and '.join(ENDINGS)}")
     if not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
-    require_integer("episodes", episodes, 1)
-    require_integer("max_steps", max_steps, 1)
+    require_integer("episodes", episodes, 1, MOST_EPISODES)
+    require_integer("max_steps", max_steps, 1, MOST_STEPS)
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r}: allowed is an integer >= 0 and < 2**32")
-    if fps is not None and not 0.1 <= fps <= 1000:
+    if fps is not None and not (isinstance(fps, (int, float)) and 0.1 <= fps <= 1000):
         raise ValueError(f"fps={fps!r}: allowed is a number >= 0.1 and <= 1000")
     if out.suffix.lower() == ".mp4":
         require_extra("video", "imageio_ffmpeg", "MP4")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.checks import require_path, show
 from jaxpg.core.names import UntrustedError
 from jaxpg.core.run import Result
 from jaxpg.experiment import figures
@@ -50,11 +51,15 @@ def report(
     >>> jaxpg.report(["runs/cliff"], "report.html").name
     'report.html'
     """
+    require_path("out", out)
     out = Path(out)
-    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir():
+    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"out={str(out)!r}: allowed is an .html file in a folder that is there")
-    if not runs:
-        raise ValueError("runs=[]: allowed are folders of runs, sweeps and comparisons")
+    alone = isinstance(runs, (str, Path)) or hasattr(runs, "_fields") or not np.iterable(runs)
+    if alone or not (runs := [*runs]):
+        raise ValueError(
+            f"runs={show(runs)}: allowed are folders of runs, sweeps and comparisons, in a list"
+        )
     opened = [_read_source(run, trust) for run in runs]
     sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
@@ -87,6 +92,7 @@ def _read_source(run, trust: bool):
         return run
     if isinstance(run, Result):
         return measured.read_run(run)
+    require_path("runs", run)
     folder = Path(run)
     if is_sweep(folder):
         from jaxpg.experiment.sweeps import tables

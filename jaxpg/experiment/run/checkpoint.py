@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +34,7 @@ from jaxpg.experiment.files import (
     write_json,
 )
 from jaxpg.experiment.run import arrays
+from jaxpg.experiment.text import warn
 
 MANIFEST = "manifest.json"
 MARK = "made-by-jaxpg"  # a file in every step
@@ -213,6 +213,8 @@ def restore(
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
         if differs := first_difference(manifest.get(part), value, part):
+            if part == "leaves":
+                differs += "; a state of another version of jaxpg, or of the agent, does not load"
             raise CheckpointError(f"{step}: {differs}")
 
     found = arrays.read(step)
@@ -265,7 +267,7 @@ def checkpoints(
         for name, x in snap.arrays.items():
             if name in learnt and not np.isfinite(x).all():
                 where = f"{folder}: iteration {iteration} is not saved"
-                warnings.warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
+                warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
                 return
         save(folder, snap, iteration, about | bind(), keep)
 

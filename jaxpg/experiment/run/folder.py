@@ -11,7 +11,6 @@ curve.png        the learning curve
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,8 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
+from jaxpg.core.checks import require_path
+from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
@@ -37,6 +38,7 @@ from jaxpg.experiment.run import arrays, checkpoint, lock, provenance, seal, sta
 from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, RUN, SUMMARY
 from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
+from jaxpg.experiment.text import warn
 
 
 class RunFolder(NamedTuple):
@@ -75,6 +77,8 @@ def run(
 
     draw: draws the learning curve into a file when the run has ended.
     """
+    if out is not None:
+        require_path("out", out)
     check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
     if out is None:
@@ -86,6 +90,8 @@ def run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
+    if asked.evaluations and not has_lanes(cfg):
+        require_episodes(env, "episodes", asked.episodes, key.size)
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
     _asked_callbacks(this)  # an extra may be missing
@@ -180,6 +186,7 @@ def load(
     out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
 ) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
+    require_path("out", out)
     this = _open_folder(Path(out), agent, env, trust)
     return _load_result(this, standing.require_last_checkpoint(this.out))
 
@@ -269,7 +276,7 @@ def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
         draw(this.out / CURVE)
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        warnings.warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
+        warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
 
 
 def _open_rows(this: RunFolder, begun: int) -> Rows:

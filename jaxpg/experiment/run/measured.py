@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpg.core.checks import require_path
 from jaxpg.core.run import Result
 from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS
 from jaxpg.experiment.run import checkpoint
@@ -56,6 +57,8 @@ def read_run(run: "str | Path | Result | MeasuredRun", trust: bool = False) -> M
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
     if isinstance(run, MeasuredRun):
         return run
+    if not isinstance(run, Result):
+        require_path("run", run)
     found = _from_result(run) if isinstance(run, Result) else _from_folder(Path(run))
     return found._replace(trust=trust)
 

@@ -2,7 +2,6 @@
 and the way back to the objects."""
 
 import platform
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,14 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_path
 from jaxpg.core.config import from_dict
 from jaxpg.core.names import UntrustedError
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
+from jaxpg.experiment.text import printable, warn
 
 FORMAT = 1  # of both files and of their folders
 RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
@@ -28,6 +29,7 @@ CURVE = "curve.png"
 
 def is_sweep(folder: str | Path) -> bool:
     """True if the folder is that of a sweep or a comparison."""
+    require_path("folder", folder)
     return Path(folder, SWEEP).is_file()
 
 
@@ -76,11 +78,9 @@ def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: 
     """Warns of every version, platform and device that differs from those of a run or sweep."""
     for what, ours in environment_versions().items():
         if (theirs := made_with.get(what)) != ours:
-            warnings.warn(
-                f"{folder} was made with {what} {theirs}, this is {ours}: "
-                "it may not go on to the byte as it would have",
-                stacklevel=stacklevel,
-            )
+            said = f"{folder} was made with {what} {theirs}, this is {ours}: "
+            said += "it may not go on to the byte as it would have"
+            warn(said, stacklevel)
 
 
 def read_record(path: Path, what: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def restore_objects(
         cfg = from_dict(agent.Config, record["config"], trust)
     except ValueError as error:
         kind = UntrustedError if isinstance(error, UntrustedError) else CheckpointError
-        raise kind(f"{path}: {error}") from error
+        raise kind(printable(f"{path}: {error}")) from error
     for part, value in checkpoint.describe(agent, cfg, env).items():
         if differs := checkpoint.first_difference(record[part], value, part):
             raise CheckpointError(f"{path}: {differs}")

@@ -2,13 +2,13 @@
 
 import csv
 import math
-import warnings
 from pathlib import Path
 
 from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
 from jaxpg.experiment.run.checkpoint import CheckpointError
 from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, SUMMARY
+from jaxpg.experiment.text import warn
 
 
 def require_last_checkpoint(folder: Path) -> int:
@@ -59,7 +59,7 @@ def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
     newest = max([*steps[:1], ended or 0])
     if newest > (found or 0):
         why = problems[0] if problems else f"the checkpoint of iteration {newest} is not there"
-        warnings.warn(f"{folder}: goes on from iteration {found or 0}: {why}", stacklevel=7)
+        warn(f"{folder}: goes on from iteration {found or 0}: {why}", stacklevel=7)
     return found
 
 

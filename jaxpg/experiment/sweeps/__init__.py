@@ -10,6 +10,7 @@ progress.py  the bar on stderr
 
 from pathlib import Path
 
+from jaxpg.core.checks import require_path
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks
 from jaxpg.core.types import Agent
@@ -38,6 +39,7 @@ def resume(
     agent, env, trust: as of `jaxpg.load`. Raises CheckpointError for a damaged, missing or foreign
     folder, ValueError for a network that is not trusted.
     """
+    require_path("out", out)
     this = open_folder(Path(out), agent, env, trust)
     if "digests" in this.record:
         return load(out)

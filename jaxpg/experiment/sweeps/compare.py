@@ -7,13 +7,17 @@ folder, and for what happens to a seed that diverges.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxpg import agents, presets
+from jaxpg.core.checks import require_key, show
 from jaxpg.core.config import to_dict
+from jaxpg.core.episodes import require_episodes
 from jaxpg.core.plan import plan_run
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.sweeps.points import grid
+from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     hold_new_folder,
     new_record,
@@ -48,7 +52,12 @@ def compare(
     >>> len(found.scores)  # a row per agent and seed
     4
     """
+    for name, value in {"names": names, "envs": envs}.items():
+        if isinstance(value, str) or not np.iterable(value):
+            raise ValueError(f"{name}={show(value)}: allowed is a list of names")
+    require_key(key)
     points = grid(agent=list(names), env=list(envs))
+    require_runs(len(points), seeds)
     tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
     if total_steps is None:
         total_steps = int(max((t["total_steps"] for t in tuned if t), default=500_000))
@@ -57,6 +66,7 @@ def compare(
         agent, env = agents.get(point["agent"]), registry.make(point["env"])
         cfg = presets.preset(agent, point["env"])
         plan_run(agent, cfg, env, key, total_steps=total_steps)
+        require_episodes(env, "episodes", episodes)
         configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
     about = {
         "kind": "comparison",

@@ -21,6 +21,7 @@ from jaxpg.core.types import C
 from jaxpg.envs import registry
 
 ENV = "env."
+MOST = 1_000_000  # points, and runs, of a sweep
 Point = dict[str, Any]
 
 
@@ -45,7 +46,8 @@ class Range(NamedTuple):
 
 def uniform(low: float, high: float) -> Range:
     """Range of numbers. Raises ValueError unless low < high, both finite."""
-    if not (np.isfinite([low, high]).all() and low < high):
+    numbers = all(isinstance(x, (int, float, np.number)) for x in (low, high))
+    if not (numbers and np.isfinite([low, high]).all() and low < high):
         raise ValueError(
             f"range {low} .. {high}: allowed are two finite numbers, the lower one first"
         )
@@ -54,18 +56,22 @@ def uniform(low: float, high: float) -> Range:
 
 def loguniform(low: float, high: float) -> Range:
     """Range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
+    found = uniform(low, high)
     if not low > 0:
         raise ValueError(f"loguniform {low} .. {high}: allowed are numbers > 0")
-    return uniform(low, high)._replace(log=True)
+    return found._replace(log=True)
 
 
 def grid(fields: Mapping[str, Sequence] | None = None, /, **more: Sequence) -> list[Point]:
     """Combines the values of all fields, each with each; the last field changes fastest.
 
     Parameters of the environment have a dot in their names: grid({"env.gravity": [5, 10]}).
-    Raises ValueError for a field without values or with one of them twice.
+    Raises ValueError for a field without values or with one of them twice, and for more points than
+    a sweep can have.
     """
     lists = {name: _list_values(name, x) for name, x in {**(fields or {}), **more}.items()}
+    if (count := math.prod(map(len, lists.values()))) > MOST:
+        raise ValueError(f"a grid of {count} points: allowed are at most {MOST}")
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
@@ -75,9 +81,11 @@ def random(
 ) -> list[Point]:  # fmt: skip
     """Draws `count` points, each field from its Range or its list, independently.
 
-    Raises ValueError for a count below 1 and for a field without values.
+    Raises ValueError for a count below 1 or above what a sweep can have, a seed that is none, and a
+    field without values.
     """
-    config.require_integer("count", count, 1)
+    config.require_integer("count", count, 1, MOST)
+    config.require_integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
     drawn = {
         name: [x.quantile(u) for u in rng.random(count)]
@@ -86,6 +94,13 @@ def random(
         for name, x in {**(fields or {}), **more}.items()
     }
     return [dict(zip(drawn, values, strict=True)) for values in zip(*drawn.values(), strict=True)]
+
+
+def require_runs(points: int, seeds: int) -> None:
+    """Raises ValueError unless so many points can have so many seeds each."""
+    config.require_integer("seeds", seeds, 1)
+    if points * seeds > MOST:
+        raise ValueError(f"seeds={seeds} of {points} points: allowed are {MOST} runs in all")
 
 
 def _list_values(name: str, values: Sequence) -> list:

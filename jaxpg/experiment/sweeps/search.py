@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import show
 from jaxpg.core.config import label, require_integer, static_fields
-from jaxpg.core.run import Callbacks
+from jaxpg.core.episodes import require_episodes
+from jaxpg.core.run import Callbacks, as_callbacks
+from jaxpg.core.train import require_objects
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.sweeps.points import Point, Range, grid
+from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
     hold_new_folder,
@@ -63,8 +66,14 @@ def search(
     4
     """
     _import_optuna()
-    require_integer("trials", trials, 1)
-    require_integer("batch", batch, 1)
+    require_objects(agent, cfg, env)
+    require_integer("trials", trials, 1, MOST)
+    require_integer("batch", batch, 1, MOST)
+    require_runs(batch, settings.get("seeds", 1))
+    require_episodes(env, "episodes", settings.get("episodes", 1))
+    if not (isinstance(space, Mapping) and space):
+        raise ValueError(f"space={show(space)}: allowed is a dict of fields, at least one")
+    callbacks = as_callbacks(callbacks)
     statics = static_fields(type(cfg))
     for name, values in space.items():
         if isinstance(values, Range) and name in statics:
@@ -76,7 +85,7 @@ def search(
     ends = {name: _end_values(name, values) for name, values in space.items()}
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
-    check_points(agent, cfg, env, key, [*corners, *each], total_steps)
+    check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}

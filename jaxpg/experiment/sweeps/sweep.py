@@ -23,7 +23,7 @@ import hashlib
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_key, require_number, require_path, show
 from jaxpg.core.config import plain, require_integer
+from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
-from jaxpg.core.run import Callbacks
-from jaxpg.core.train import initial_state, num_iterations
+from jaxpg.core.run import Callbacks, as_callbacks
+from jaxpg.core.train import initial_state, num_iterations, require_objects
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.files import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
@@ -43,7 +45,7 @@ from jaxpg.experiment.run import lock, provenance
 from jaxpg.experiment.run.arrays import plain_path
 from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import RUN, SWEEP
-from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program
+from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
     TABLES,
@@ -91,7 +93,9 @@ def run(
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
     """
-    check_points(agent, cfg, env, key, points, total_steps)
+    callbacks = as_callbacks(callbacks)
+    check_points(agent, cfg, env, key, points, total_steps, seeds)
+    require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = new_record(
@@ -122,8 +126,8 @@ def new_record(
         require_integer(name, value, 1)
     asked = {name: int(value) for name, value in asked.items()}  # as JSON has them
     limits = {name: value if value is None else int(value) for name, value in limits.items()}
-    if target is not None and not np.isfinite(target):
-        raise ValueError(f"target={target!r}: allowed is a finite number")
+    if target is not None:
+        require_number("target", target)
     return {
         **about,
         "fields": fields,
@@ -142,6 +146,8 @@ def new_record(
 def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
     """Holds a new folder, or a temporary one for None. Raises ValueError for one that holds
     something, or that another process holds."""
+    if out is not None:
+        require_path("out", out)
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
         held.enter_context(lock.hold(folder, new=True))
@@ -150,13 +156,21 @@ def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
 
 
 def check_points(
-    agent: Agent, cfg, env: E.Env, key: Key, points: Sequence[Point], total_steps: int
-):
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    key: Key,
+    points: Sequence[Point],
+    total_steps: int,
+    seeds: int,
+) -> None:
     """Raises ValueError for what cannot work in any point."""
-    if not len(points):
-        raise ValueError("points=[]: allowed is a list of at least one")
-    if getattr(key, "ndim", 0):
-        raise ValueError(f"key of shape {key.shape}: allowed is one key, seeds are split off it")
+    require_objects(agent, cfg, env)
+    require_key(key)  # seeds are split off it
+    known = isinstance(points, Sequence) and all(isinstance(p, Mapping) for p in points)
+    if not known or not points:
+        raise ValueError(f"points={show(points)}: allowed is a list of dicts, at least one")
+    require_runs(len(points), seeds)
     pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
     for group in group_by_program(pairs):
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.

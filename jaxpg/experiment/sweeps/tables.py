@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_path
 from jaxpg.core.config import from_dict, require_index
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
@@ -127,6 +128,7 @@ def result(
     there is no such config or a network is not trusted, CheckpointError if it has not been trained,
     or for a damaged, missing or foreign folder.
     """
+    require_path("out", out)
     this = open_folder(Path(out), agent, env, trust)
     require_index("config", config, len(this.record["points"]))
     found = []
@@ -159,6 +161,7 @@ def load(out: str | Path) -> Sweep:
 
     Raises CheckpointError for a damaged, missing or foreign folder.
     """
+    require_path("out", out)
     out = Path(out)
     record = provenance.read_record(out / SWEEP, "sweep")
     if "digests" not in record:

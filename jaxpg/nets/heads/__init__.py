@@ -13,8 +13,11 @@ mixture.py     several Gaussians
 flow.py        a normalising flow
 """
 
+from collections.abc import Callable
+
 from jaxpg.core import env as E
 from jaxpg.core import spaces
+from jaxpg.core.checks import require_key
 from jaxpg.core.choices import HEADS_OF
 from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead
 from jaxpg.nets.heads.continuous import beta, deterministic, gaussian
@@ -25,6 +28,7 @@ from jaxpg.nets.heads.mixture import mixture
 __all__ = ["LOG_STD_RANGE", "ActionHead", "make"]
 
 COMPONENTS, BINS = 3, 8  # of a mixture, of a flow
+DRAWS = ("sample", "entropy", "kl", "expect")  # what a head does with a key
 
 
 def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) -> ActionHead:
@@ -58,7 +62,18 @@ def make(head: str, env: E.Env, temperature=1.0, components: int | None = None) 
     else:
         pi = _discrete(kind, space, temperature)
         pi = deterministic(pi, pi.outputs) if head == "deterministic" else pi
-    return pi._replace(action=lambda draw: E.to_space(env, pi.squash(draw)))
+    judged = {name: _judge_key(f) for name in DRAWS if (f := getattr(pi, name)) is not None}
+    return pi._replace(action=lambda draw: E.to_space(env, pi.squash(draw)), **judged)
+
+
+def _judge_key(f: Callable) -> Callable:
+    """A function of a head whose last argument, its key, is judged before anything is drawn."""
+
+    def judged(*args, **named):
+        require_key(named["key"] if "key" in named else args[-1])
+        return f(*args, **named)
+
+    return judged
 
 
 def _discrete(kind: str, space, temperature) -> ActionHead:

@@ -6,10 +6,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.scipy.special import betaln, digamma
+from jax.scipy.special import betaln, digamma, erf
+from jax.scipy.stats import norm
 
 from jaxpg.core.types import Array, Key
 from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead, import_distrax, tanh_log_det
+
+WIDE = 1.1  # deviation above which tanh's kink is too narrow for nodes that spread with it
+
+
+def wide_log_det(mean: Array, std: Array) -> Array:
+    """Mean of log |d tanh(x) / dx| under N(mean, std^2), of each entry, for deviations above WIDE.
+
+    The logarithm is 2 log 2 - 2 |x| - 2 log(1 + e^(-2 |x|)). The mean of |x| has a closed form, and
+    the rest falls off like e^(-2 |x|), which is the weight of Gauss-Laguerre quadrature.
+    """
+    y, weight = np.polynomial.laguerre.laggauss(12)
+    weight = jnp.asarray(weight * np.exp(y) * np.log1p(np.exp(-y)) / 2, mean.dtype)
+    x = (y / 2).reshape(-1, *[1] * mean.ndim).astype(mean.dtype)
+    size = std * (2 / np.pi) ** 0.5 * jnp.exp(-jnp.square(mean / std) / 2)
+    size = size + mean * erf(mean / std / 2**0.5)
+    rest = jnp.tensordot(weight, norm.pdf(x, mean, std) + norm.pdf(-x, mean, std), 1)
+    return 2 * (jnp.log(2.0) - size - rest)
 
 
 def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
@@ -37,12 +55,16 @@ def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
         base = dist(out)
         if not squash:
             return base.entropy()
-        # No closed form: E[log_det] by Gauss-Hermite quadrature, dimension by dimension.
+        # No closed form: E[log_det] by Gauss-Hermite quadrature, dimension by dimension; a wide one
+        # is left to nodes of its own, and log_det(0) is 0.
         z, weight = np.polynomial.hermite_e.hermegauss(24)
-        normal = base.distribution
-        draws = normal.loc + normal.scale * z.reshape(-1, *[1] * out.ndim).astype(out.dtype)
+        loc, scale = base.distribution.loc, base.distribution.scale
+        wide = scale > WIDE
+        own = jnp.where(wide, wide_log_det(loc, scale), 0).sum(-1)
+        loc, scale = jnp.where(wide, 0, loc), jnp.where(wide, 0, scale)
+        draws = loc + scale * z.reshape(-1, *[1] * out.ndim).astype(out.dtype)
         mean = jnp.tensordot(jnp.asarray(weight / weight.sum(), out.dtype), log_det(draws), 1)
-        return base.entropy() + mean
+        return base.entropy() + (mean + own)
 
     return ActionHead(
         outputs=2 * size if state_std else size,

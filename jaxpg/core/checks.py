@@ -1,0 +1,86 @@
+"""Checks of what a caller gives: a ValueError in one line, before anything compiles."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def show(value: Any) -> str:
+    """A value in one line, for an error; the middle of a long one is left out."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else f"{text[:120]} ... {text[-60:]}"
+
+
+def require_bool(name: str, value: Any) -> None:
+    """Raises ValueError unless a value is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}={show(value)}: allowed is True or False")
+
+
+def require_number(name: str, value: Any) -> None:
+    """Raises ValueError unless a value is one finite number; True and False are none."""
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not real or not abs(value) < np.inf:
+        raise ValueError(f"{name}={show(value)}: allowed is a finite number")
+
+
+def require_path(name: str, value: Any) -> None:
+    """Raises ValueError unless a value can be the path of a file or folder."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{name}={show(value)}: allowed is a path, as text or as a Path")
+
+
+def require_file(name: str, value: Any, *endings: str) -> Path:
+    """The path of a file that is to be written. Raises ValueError unless its folder is there, it is
+    no folder itself, and its name has one of the endings, if there are any."""
+    require_path(name, value)
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{name}={str(path)!r}: allowed is a file in a folder that is there")
+    if endings and path.suffix.lower() not in endings:
+        raise ValueError(f"{name}={str(path)!r}: allowed are the endings {', '.join(endings)}")
+    return path
+
+
+def require_key(key: Any, *, seeds: bool = False) -> None:
+    """Raises ValueError unless `key` is one key, or, with `seeds`, at least one of them [seeds].
+
+    The words of `jax.random.PRNGKey` are none: code that takes keys apart by their axes would cut
+    them in half. A tracer has a dtype too, so keys are judged inside `jit` as well.
+    """
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        several = ", or an array of them" if seeds else ""
+        raise ValueError(f"key={show(key)}: allowed is jax.random.key(seed){several}")
+    if key.ndim > seeds or not key.size:
+        allowed = "one key, or [seeds] of them" if seeds else "one key; `jax.vmap` is for several"
+        raise ValueError(f"key of shape {key.shape}: allowed is {allowed}")
+
+
+def require_env(env: Any) -> None:
+    """Raises ValueError unless a value is an `Env` whose parameters JAX can count with. It is known
+    by what no environment of other suites has: `Env` is built on this file."""
+    if not hasattr(type(env), "example_obs"):
+        raise ValueError(
+            f"env={show(env)}: allowed is what jaxpg.make gives, or jaxpg.Env(params, core) of an "
+            "environment of your own"
+        )
+    for path, value in jax.tree_util.tree_leaves_with_path(env.params):
+        if not isinstance(value, (int, float, np.ndarray, np.generic)):
+            continue  # JAX has it already
+        x, own = np.asarray(value), jnp.result_type(int)
+        allowed = ""
+        if x.dtype.kind in "iuO" and np.any(abs(x) > np.iinfo(own).max):
+            allowed = f"an integer <= {np.iinfo(own).max}, what an {own} counts"
+        elif x.dtype.kind == "f" and np.any(np.isfinite(x) & (abs(x) > _largest_float())):
+            allowed = f"a finite number <= {_largest_float():g}"
+        if allowed:
+            name = jax.tree_util.keystr(path).lstrip(".")
+            raise ValueError(f"{env.name} {name}={show(value)}: allowed is {allowed}")
+
+
+def _largest_float() -> float:
+    return float(jnp.finfo(jnp.result_type(float)).max)
