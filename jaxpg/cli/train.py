@@ -133,7 +133,7 @@ def resume(
 
     job = common.Job(distributed, coordinator, processes, process)
     if is_sweep(run):
-        for name, value in {"total-steps": total_steps, "target": target}.items():
+        for name, value in {"total_steps": total_steps, "target": target}.items():
             if value is not None:
                 raise ValueError(f"{name}={value}: allowed is None for a sweep")
         if common.several(job):
