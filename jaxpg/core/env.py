@@ -159,9 +159,8 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
     obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
-    nothing, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
-    lost = {"return": nothing, **zeros}
-    return EnvState(inner, _observe(env, obs), nothing, length, zeros, lost)
+    total, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
+    return EnvState(inner, _observe(env, obs), total, length, zeros, {"return": total, **zeros})
 
 
 def step(
@@ -205,8 +204,8 @@ def _step(
     if fresh:
         obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
     next_obs = finite_at_end(_observe(env, info["final_observation"], info), terminated)
-    reward = reward.astype(float)
     values = {name: info[name].astype(float) for name in getattr(env.core, "signals", ())}
+    reward = reward.astype(float)
     t = Transition(state.obs, action, reward, terminated, truncated, next_obs, values)
     if "action_mask" in info:  # of an episode's first state nothing is known
         info = {"action_mask": info["action_mask"].astype(bool) | ~going[:, None]}
