@@ -74,7 +74,7 @@ def prepare(pool: Pool, folder: Path, subjects: list[str], images: bool = True) 
 
     makes = [(subject, which) for subject in subjects for which in ("0", "1")]
     makes += [(subject, "half") for subject in subjects if subject in RUNS]
-    makes += [("q_learning", "rate")] if "q_learning" in subjects else []
+    makes += [("q_learning", "rate")] if len(subjects) > 1 else []
     pool.map(make, makes)
 
     def export(worker: Worker, which: str) -> None:

@@ -40,11 +40,11 @@ def every_trial(ground: Ground) -> Iterator[Trial]:
 
 def few_trials(ground: Ground) -> Iterator[Trial]:
     """A few trials of the cheap kinds, of the run of one agent."""
-    yield from kinds.images(ground, 5)
-    yield from kinds.failures(ground, 3)
+    yield from kinds.images(ground, 4)
+    yield from kinds.failures(ground, 2)
     yield from itertools.islice(kinds.damages(ground, ["q_learning"], 1, 4), 0, None, 3)
     yield from itertools.islice(kinds.swaps(ground, ["q_learning"], 3), 0, None, 2)
-    yield from itertools.islice(hostile.names(ground, "q_learning"), 0, 5)
+    yield from itertools.islice(hostile.names(ground, "q_learning"), 0, 4)
     yield from hostile.read_only(ground, "q_learning")
 
 
