@@ -14,7 +14,7 @@ from tests.faults.subjects import HALF, POLICY, RUNS
 
 HELD, REFUSED, SILENT, BROKEN = OUTCOMES
 # What an error is of that says what is wrong: ours, or the system's.
-CLEAR = ("CheckpointError", "NonFiniteError", "ValueError", "OSError")
+CLEAR = ("ours", "ValueError", "OSError")
 ERRORS = {"ENOSPC": ("rest", errno.ENOSPC), "EIO": ("one", errno.EIO)}
 
 
