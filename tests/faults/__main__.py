@@ -1,5 +1,5 @@
-"""`python -m tests.faults [KIND ...] [--quick]`: tries all, or those kinds, prints the scorecard, and
-writes it."""
+"""Tries all faults, or those of the kinds that are given, prints the scorecard and writes it:
+`python -m tests.faults [KIND ...] [--quick]`."""
 
 import sys
 import tempfile
