@@ -23,7 +23,14 @@ CONTRACT, ALLOWED = "test_contract", 20.0
 # Files whose tests share nothing but what is of one agent, and those whose tests share nothing.
 BY_AGENT, ALONE = (CONTRACT, "test_learning"), ("test_pages",)
 # Begin first where nothing is known of them yet: few tests, long ones.
-LONG = ("test_distributed", "test_sweep", "test_heads", "test_memory", "test_devices")
+LONG = (
+    "test_faults",
+    "test_distributed",
+    "test_sweep",
+    "test_heads",
+    "test_memory",
+    "test_devices",
+)
 
 
 def group(nodeid: str) -> str:

@@ -8,6 +8,6 @@ hostile.py    hostile folders
 processes.py  several processes on one folder
 suite.py      all trials; scorecard.py: what came of them
 
-`python -m tests.faults` tries all, prints the scorecard and writes it to scorecard.json, of which
-`python -m tests.tables` makes the table of docs/reliability.md.
+`python -m tests.faults` tries all (or the kinds that it is given), prints the scorecard and writes
+it to scorecard.json, of which `python -m tests.tables` makes the table of docs/reliability.md.
 """
