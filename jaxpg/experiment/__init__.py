@@ -11,5 +11,5 @@ report       one HTML page of results: `jaxpg.report`
 render       videos of episodes: `jaxpg.render`
 export       policies as files: `jaxpg.Policy`, ONNX
 jobs.py      experiments as jobs, on a cluster or here: `jaxpg.fan_out`
-files.py, extras.py, text.py  atomic writes, optional packages, numbers as text
+extras.py, text.py  optional packages, numbers as text
 """

@@ -30,7 +30,7 @@ from jaxpg.core.checks import require_file, require_key, require_path, show
 from jaxpg.core.config import require_index
 from jaxpg.core.types import Agent, Array, Key, Tree
 from jaxpg.experiment.extras import require_extra
-from jaxpg.experiment.files import write_atomically
+from jaxpg.experiment.files.atomic import write_atomically
 
 MAGIC, FORMAT = b"jaxpolicy", b"1"
 PLATFORMS = ("cpu", "cuda", "tpu")

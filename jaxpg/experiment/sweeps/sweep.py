@@ -39,12 +39,12 @@ from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import initial_state, num_iterations, require_objects
 from jaxpg.core.types import Agent, C, Key
-from jaxpg.experiment.files import json_digest, to_json_values
+from jaxpg.experiment.files import RUN, SWEEP, lock
+from jaxpg.experiment.files.arrays import plain_path
+from jaxpg.experiment.files.atomic import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
-from jaxpg.experiment.run import lock, provenance
-from jaxpg.experiment.run.arrays import plain_path
+from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (

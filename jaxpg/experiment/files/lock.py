@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxpg.core.parallel.processes import broadcast_from_main
-from jaxpg.experiment.files import DRAFT
-from jaxpg.experiment.run.provenance import RUN, SWEEP
+from jaxpg.experiment.files import RUN, SWEEP
+from jaxpg.experiment.files.atomic import DRAFT
 
 LOCK = ".jaxpg-lock"
 _FAR = 2**30  # Windows locks bytes, and those can then not be read: none of the holder's name
