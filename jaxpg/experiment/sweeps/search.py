@@ -21,11 +21,10 @@ from jaxpg.core.train import require_objects
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
-from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run import lock, provenance
 from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
-    hold_new_folder,
     new_record,
     plan_parts,
     train_parts,
@@ -90,7 +89,7 @@ def search(
     record = new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
-    with hold_new_folder(out) as folder:
+    with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 

@@ -21,9 +21,8 @@ configs are differences of pairs.
 import contextlib
 import hashlib
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_key, require_number, require_path, show
+from jaxpg.core.checks import require_key, require_number, show
 from jaxpg.core.config import plain, require_integer
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import stack
@@ -42,7 +41,6 @@ from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.files import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import lock, provenance
-from jaxpg.experiment.run.arrays import plain_path
 from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
@@ -103,7 +101,7 @@ def run(
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory,
     )  # fmt: skip
-    with hold_new_folder(out) as folder:
+    with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
@@ -140,19 +138,6 @@ def new_record(
         "compilations": 0,
         "seconds": 0.0,
     }
-
-
-@contextlib.contextmanager
-def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
-    """Holds a new folder, or a temporary one for None. Raises ValueError for one that holds
-    something, or that another process holds."""
-    if out is not None:
-        require_path("out", out)
-    with contextlib.ExitStack() as held:
-        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        held.enter_context(lock.hold(folder, new=True))
-        held.enter_context(plain_path(folder))  # or it could not have checkpoints
-        yield folder
 
 
 def check_points(
