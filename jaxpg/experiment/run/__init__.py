@@ -3,7 +3,7 @@
 folder.py      writes, resumes and loads it
 record.py      run.json: what is asked of a run, and a folder opened
 checkpoint.py  whole training states, checked byte by byte
-provenance.py  what results come from: agent, config, environment, key and versions, and the way back to objects
+provenance.py  agent, config, environment, key and versions of results, and the way back to objects
 seal.py        what holds the files of a folder together, and reads their rows
 standing.py    how far a run has come, by its folder
 measured.py    metrics and evaluations as they stand, for figures and reports

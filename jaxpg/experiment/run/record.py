@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_number
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key

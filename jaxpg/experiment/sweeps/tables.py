@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_path
-from jaxpg.core.config import from_dict, require_index
+from jaxpg.core.checks import require_index, require_path
+from jaxpg.core.config import from_dict
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import settle
