@@ -81,7 +81,7 @@ def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
     if x is None or kind not in ("i", "u", "f") or not np.isfinite(x).all():
         return "an integer" if kind == "b" and sort in ("i", "u") else "a finite number"
     try:
-        np.shape(value)
+        np.asarray(value)
     except ValueError:
         return None if isinstance(default, (tuple, list)) else "rows of one length"
     return None
