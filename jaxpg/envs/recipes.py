@@ -84,7 +84,7 @@ def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
     if whole and (x % 1).any():
         return "an integer"
     try:
-        np.shape(x if value is None else value)
+        np.asarray(value)
     except ValueError:
         return None if isinstance(default, (tuple, list)) else "rows of one length"
     return None

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_integer
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.types import C
 from jaxpg.envs import registry
