@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1] / "jaxpg"
 # The rooms, and which others each may import; the last are those that import nothing of ours.
 ALLOWED = {
     "cli": "face runs report render export figures sweeps run callbacks analysis diagnostics "
-    "presets agents envs core text jobs",
+    "presets agents envs core text files jobs",
     "runs": "figures sweeps run core",  # the face of run folders and sweep folders
     "report": "figures sweeps run analysis presets agents envs core text files",
     "render": "figures run envs core text extras",
@@ -39,7 +39,7 @@ ALLOWED = {
     "ops": "core",
     "core": "",
     "text": "",
-    "files": "text",
+    "files": "core text",
     "extras": "",
     "jobs": "extras core",
 }

@@ -16,7 +16,7 @@ import jaxpg
 from jaxpg.core.config import replace
 from jaxpg.core.run import run
 from jaxpg.core.train import initial_state, with_horizon
-from jaxpg.experiment.run import arrays
+from jaxpg.experiment.files import arrays
 from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,

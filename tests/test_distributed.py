@@ -28,7 +28,7 @@ jaxpg.use_all_cores(2 // processes)
 if processes > 1:
     jaxpg.distributed(address, processes, process)
 from jaxpg.core.parallel.processes import broadcast_from_main, replicate
-from jaxpg.experiment.run.lock import claim, hold
+from jaxpg.experiment.files.lock import claim, hold
 
 env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
 cfg = jaxpg.ppo.Config(num_envs=4, num_steps=16, hidden=(8,), normalize_obs=True,

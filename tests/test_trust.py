@@ -17,7 +17,7 @@ from jaxpg.cli import common
 from jaxpg.core.config import class_fields, from_dict, to_dict
 from jaxpg.core.names import TORSO, TRUST, UntrustedError, resolve_name
 from jaxpg.envs import registry
-from jaxpg.experiment.export import policy
+from jaxpg.experiment.export import program
 from jaxpg.experiment.figures import play
 from jaxpg.experiment.report import reproduce
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
@@ -341,8 +341,8 @@ def test_a_policy_file_may_call_arithmetic():
     arithmetic = ["cu_threefry2x32_ffi", "lapack_sgetrf_ffi", "cusolver_getrf_ffi"]
     arithmetic += ["shape_assertion", "Qr"]
     arithmetic += ["stablehlo.dynamic_top_k", "LuDecomposition", "cu_lu_pivots_to_permutation"]
-    assert not [name for name in own if re.fullmatch(policy.CALLS, name)]
-    assert [name for name in arithmetic if re.fullmatch(policy.CALLS, name)] == arithmetic
+    assert not [name for name in own if re.fullmatch(program.CALLS, name)]
+    assert [name for name in arithmetic if re.fullmatch(program.CALLS, name)] == arithmetic
 
 
 def test_a_damaged_folder_is_still_a_checkpoint_error(tmp_path):

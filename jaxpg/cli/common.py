@@ -68,7 +68,7 @@ def print_table(columns: dict[str, Sequence[float | None]]) -> None:
 def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
     """The folder that is given or, if none is, a new one of that name or name-2, name-3, ..., which
     is made, and is taken away again if nothing is written."""
-    from jaxpg.experiment.run.lock import claim
+    from jaxpg.experiment.files.lock import claim
 
     with contextlib.nullcontext(given) if given else claim(name) as folder:
         yield folder

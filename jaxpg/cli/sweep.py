@@ -98,7 +98,8 @@ def _run_sweep(
     asked: dict,
 ) -> int:
     """Trains every point and prints the best. asked: options of `jaxpg.sweep.run`, by name."""
-    from jaxpg.core.config import from_dict, require_integer
+    from jaxpg.core.checks import require_integer
+    from jaxpg.core.config import from_dict
 
     if not (ways.grid or ways.random or ways.search):
         raise ValueError("no field is swept: give --grid, --random or --search FIELD=VALUES")

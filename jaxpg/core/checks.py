@@ -21,6 +21,20 @@ def require_bool(name: str, value: Any) -> None:
         raise ValueError(f"{name}={show(value)}: allowed is True or False")
 
 
+def require_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> None:
+    """Raises ValueError unless a value is an integer in these limits; True and False are none."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < minimum or (maximum is not None and value > maximum):
+        most = "" if maximum is None else f" and <= {maximum}"
+        raise ValueError(f"{name}={show(value)}: allowed is an integer >= {minimum}{most}")
+
+
+def require_index(name: str, value: Any, count: int) -> None:
+    """Raises ValueError unless a value is the index of one of `count` things."""
+    if type(value) is not int or not 0 <= value < count:
+        raise ValueError(f"{name}={show(value)}: allowed is an integer >= 0 and <= {count - 1}")
+
+
 def require_number(name: str, value: Any) -> None:
     """Raises ValueError unless a value is one finite number; True and False are none."""
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

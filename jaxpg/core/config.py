@@ -132,14 +132,6 @@ def require(cfg, reader: str, *names: str, **absent) -> None:
         raise ValueError(f"{me} has no {name!r}, which {reader} reads: allowed is {allowed}")
 
 
-def require_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> None:
-    """Raises ValueError unless a value is an integer in these limits; True and False are none."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < minimum or (maximum is not None and value > maximum):
-        most = "" if maximum is None else f" and <= {maximum}"
-        raise ValueError(f"{name}={show(value)}: allowed is an integer >= {minimum}{most}")
-
-
 def require_several(
     cfg: Any, field: str, entries: int, batch: str, on: Any = True, off: Any = False
 ) -> None:
@@ -149,12 +141,6 @@ def require_several(
             f"{label(type(cfg))} {field}={on!r}: allowed is {off!r}, or a larger batch; of {batch} "
             "nothing is left without its mean, and nothing would be learnt"
         )
-
-
-def require_index(name: str, value: Any, count: int) -> None:
-    """Raises ValueError unless a value is the index of one of `count` things."""
-    if type(value) is not int or not 0 <= value < count:
-        raise ValueError(f"{name}={show(value)}: allowed is an integer >= 0 and <= {count - 1}")
 
 
 def replace(cfg: C, **fields: Any) -> C:

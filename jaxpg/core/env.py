@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import signals, spaces, sums
-from jaxpg.core.checks import require_env, require_key, show
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_env, require_integer, require_key, show
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.memory import require_memory
 from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics
@@ -173,7 +172,7 @@ def step(
     """
     require_key(key)
     keys = jax.random.split(key, action.shape[0])
-    return _step(env, state, action, keys, None if reset or overrides_step(env) else ())
+    return _step(env, state, action, keys, None if reset or has_own_step(env.core) else ())
 
 
 def step_before_reset(
@@ -183,7 +182,7 @@ def step_before_reset(
     code of `step` is not gymnax's resets all the same."""
     require_key(key)
     keys = jax.random.split(key, action.shape[0])
-    if overrides_step(env):
+    if has_own_step(env.core):
         return _step(env, state, action, keys, None)
     # gymnax's `step` splits its key: the other half is for the reset.
     return _step(env, state, action, jax.vmap(jax.random.split)(keys)[:, 0], ())
@@ -213,11 +212,6 @@ def _step(
     totals, lost, length = jax.tree.map(lambda x: jnp.where(going, x, 0), new)
     obs, total = _observe(env, obs, info), totals.pop("return")
     return EnvState(inner, obs, total, length, totals, lost), t
-
-
-def overrides_step(env: Env) -> bool:
-    """True if an environment has a `step` of its own and not gymnax's."""
-    return has_own_step(env.core)
 
 
 # As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.
@@ -250,7 +244,7 @@ def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | Non
     Where the code of `step` is not gymnax's own, or where all the fresh states together are large,
     every step resets for itself.
     """
-    if overrides_step(env):
+    if has_own_step(env.core):
         return keys, None
     reset = jax.vmap(jax.vmap(lambda key: _fresh(env.core, key, env.params)))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_bool, require_key, show
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_bool, require_integer, require_key, show
 from jaxpg.core.memory import require_memory, tree_bytes
 from jaxpg.core.metrics import add_step
 from jaxpg.core.parallel.lanes import has_lanes

@@ -64,6 +64,16 @@ def device_memory(devices: int = 1) -> int:
     return total * jax.process_count()  # which are taken to be on machines of their own
 
 
+def free_memory() -> int:
+    """Bytes that are free on each device."""
+    stats = jax.devices()[0].memory_stats()
+    if stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    import psutil
+
+    return psutil.virtual_memory().available // jax.local_device_count()
+
+
 def require_memory(need: int, what: str, devices: int = 1) -> None:
     """Raises ValueError if `what`, a field and its value, takes more bytes than there are."""
     if need > (there := device_memory(devices)):

@@ -93,12 +93,12 @@ def no_data(dtype) -> float:
     Under `jax_debug_nans`, which takes every NaN that a program returns for an error, it is the
     lowest finite number until `nan_for_no_data` is called on the host.
     """
-    return float(jnp.finfo(dtype).min) if jax.config.jax_debug_nans else np.nan
+    return float(jnp.finfo(dtype).min) if jax.config.values["jax_debug_nans"] else np.nan
 
 
 def nan_for_no_data(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Metrics on the host with NaN for "no data", whatever stood for it on the device."""
-    if not jax.config.jax_debug_nans:
+    if not jax.config.values["jax_debug_nans"]:
         return metrics
 
     def mend(x: np.ndarray) -> np.ndarray:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpg.core.checks import require_bool, require_key
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_bool, require_integer, require_key
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.memory import largest_number, program_bytes, require_memory, tree_bytes

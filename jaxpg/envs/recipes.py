@@ -78,10 +78,13 @@ def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
     kind = None if x is None else x.dtype.kind
     if sort == "b":
         return None if kind == "b" else "True or False"
+    whole = sort in ("i", "u") and "float" not in str(hint)
     if x is None or kind not in ("i", "u", "f") or not np.isfinite(x).all():
-        return "an integer" if kind == "b" and sort in ("i", "u") else "a finite number"
+        return "an integer" if whole else "a finite number"
+    if whole and (x % 1).any():
+        return "an integer"
     try:
-        np.shape(value)
+        np.asarray(value)
     except ValueError:
         return None if isinstance(default, (tuple, list)) else "rows of one length"
     return None

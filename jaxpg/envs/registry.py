@@ -94,13 +94,13 @@ def _judge(name: str, params: dict[str, Any]) -> None:
             if leaf:
                 continue
             raise ValueError(f"{name} {key} is traced: allowed is a value that is known before")
+        least = " >= 1" if key == "max_steps_in_episode" else ""
         if allowed := recipes.not_allowed(value, default, hint):
+            allowed += least if allowed == "an integer" else ""
             shown = " ".join(repr(value).split())  # arrays and keys are written in lines
             raise ValueError(f"{name} {key}={shown}: allowed is {allowed}")
-        if key == "max_steps_in_episode":
-            x = np.asarray(recipes.read(recipes.tell(value)))
-            if np.any((x < 1) | (x % 1 > 0)):
-                raise ValueError(f"{name} {key}={value!r}: allowed is an integer >= 1")
+        if least and np.any(np.asarray(recipes.read(recipes.tell(value))) < 1):
+            raise ValueError(f"{name} {key}={value!r}: allowed is an integer >= 1")
 
 
 def _is_leaf(field: dataclasses.Field) -> bool:

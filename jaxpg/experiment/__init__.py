@@ -9,7 +9,8 @@ diagnostics  gradient estimators and probes of a learner: `jaxpg.diagnostics`
 figures      pictures of results: `jaxpg.pictures`
 report       one HTML page of results: `jaxpg.report`
 render       videos of episodes: `jaxpg.render`
+files        files that are what was written, or an error: digests, locks
 export       policies as files: `jaxpg.Policy`, ONNX
 jobs.py      experiments as jobs, on a cluster or here: `jaxpg.fan_out`
-files.py, extras.py, text.py  atomic writes, optional packages, numbers as text
+extras.py, text.py  optional packages, numbers as text
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_integer
 from jaxpg.experiment.extras import require_extra
 
 CLUSTERS = (None, "slurm", "local")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from jaxpg.core.config import require_integer, unknown
+from jaxpg.core.checks import require_integer
+from jaxpg.core.config import unknown
 
 METHODS = ("expanded", "percentile", "t")
 SLICE = 1000  # resamples that a statistic sees at once, which bounds its memory

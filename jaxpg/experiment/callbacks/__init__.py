@@ -1,7 +1,6 @@
 """Callbacks: host code between the chunks of a run, see `jaxpg.Callback`.
 
 metrics.py      metrics in files
-rows.py         these files, and the record that vouches for them
 evaluation.py   returns of whole episodes, greedy and sampled
 guards.py       ends of a run: a NaN, a target that is reached
 progress.py     a bar on stderr

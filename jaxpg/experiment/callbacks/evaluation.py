@@ -16,7 +16,7 @@ from jaxpg.core.parallel.lanes import ACTIVE, Lanes
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
-from jaxpg.experiment.callbacks.rows import EVALUATIONS, Rows
+from jaxpg.experiment.files.rows import EVALUATIONS, Rows
 from jaxpg.experiment.text import warn
 
 _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with training

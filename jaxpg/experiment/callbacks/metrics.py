@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxpg.core.run import Callback, Event
-from jaxpg.experiment.callbacks.rows import LINES, METRICS, Rows
+from jaxpg.experiment.files.rows import LINES, METRICS, Rows
 
 
 def metrics_files(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_key
-from jaxpg.core.config import label, require_integer
+from jaxpg.core.checks import require_integer, require_key
+from jaxpg.core.config import label
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.experiment.diagnostics.episodes import Episodes
 from jaxpg.experiment.diagnostics.learner import parts

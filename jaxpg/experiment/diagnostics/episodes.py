@@ -8,8 +8,7 @@ import jax.core
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_key
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_integer, require_key
 from jaxpg.core.episodes import play
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.experiment.diagnostics.learner import learnt_params, parts

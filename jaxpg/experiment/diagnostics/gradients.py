@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
-from jaxpg.core.config import require_integer, unknown
+from jaxpg.core.checks import require_integer
+from jaxpg.core.config import unknown
 from jaxpg.core.types import Array, Tree
 from jaxpg.experiment.diagnostics.episodes import Episodes
 from jaxpg.experiment.diagnostics.learner import learnt_params, parts

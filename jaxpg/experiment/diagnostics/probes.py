@@ -10,8 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_key
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_integer, require_key
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
 from jaxpg.core.run import Callback, Event
 from jaxpg.core.train import initial_state

@@ -16,7 +16,6 @@ This module imports neither gymnax, flax, distrax nor optax, unless it loads a r
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,23 +25,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from jaxpg.core.checks import require_file, require_key, require_path, show
-from jaxpg.core.config import require_index
+from jaxpg.core.checks import require_file, require_index, require_key, require_path, show
 from jaxpg.core.types import Agent, Array, Key, Tree
+from jaxpg.experiment.export.program import read_program
 from jaxpg.experiment.extras import require_extra
-from jaxpg.experiment.files import write_atomically
+from jaxpg.experiment.files.atomic import write_atomically
 
 MAGIC, FORMAT = b"jaxpolicy", b"1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 GENERATOR = "threefry2x32"  # of the keys that sample, as two words
 WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
-# What an exported program may call: arithmetic of XLA and jaxlib, checks of its shapes.
-CALLS = (
-    r"(lapack|cublas|cusolver|cusparse|hipblas|hipsolver|hipsparse)_\w+_ffi"
-    r"|(cu|hip)_(threefry2x32_ffi|lu_pivots_to_permutation)|(stablehlo|mhlo|chlo)\.[\w.]+"
-    r"|shape_assertion|Sharding|SPMD\w+|annotate_device_placement|AllocateBuffer"
-    r"|Eigh|Qr|ProductOfElementaryHouseholderReflectors|LuDecomposition|ApproxTopK"
-)
 
 
 class Policy(NamedTuple):
@@ -203,23 +195,12 @@ class Policy(NamedTuple):
             weights.append(jnp.asarray(np.frombuffer(raw[:length], x.dtype).reshape(x.shape)))
             raw = raw[length:]
         _require_finite(weights, str(path))
-        greedy, sampled = (_read_program(path, parts[name]) for name in ("greedy", "sampled"))
+        greedy, sampled = (read_program(path, parts[name]) for name in ("greedy", "sampled"))
 
         def act(weights, obs, carry, words):
             return (greedy if words is None else sampled).call(weights, obs, carry, words)
 
         return Policy(about, weights, jax.jit(act))
-
-
-def _read_program(path: str | Path, code: bytes) -> jax_export.Exported:
-    """Reads a program. Raises ValueError for one that calls Python, or what else is not XLA's."""
-    program = jax_export.deserialize(bytearray(code))
-    text = program.mlir_module()
-    called = re.findall(r"custom_call(?:\s+@\"?([^\s\"(]+))?", text)
-    for name in called:
-        if not re.fullmatch(CALLS, name):
-            raise ValueError(f"{path}: found a program that calls {name!r}, expected arithmetic")
-    return program
 
 
 def _flatten_act(agent, cfg, env, state: Tree):

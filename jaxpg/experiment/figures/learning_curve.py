@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxpg.core.checks import require_file
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_file, require_integer
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.figures import style

@@ -9,8 +9,7 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_bool, require_path
-from jaxpg.core.config import require_index, require_integer
+from jaxpg.core.checks import require_bool, require_index, require_integer, require_path
 from jaxpg.core.run import Result
 from jaxpg.core.types import Agent, Tree
 from jaxpg.experiment.extras import require_extra

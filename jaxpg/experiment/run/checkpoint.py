@@ -26,14 +26,14 @@ from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, 
 from jaxpg.core.run import Callback, Event, Result
 from jaxpg.core.types import Agent, Tree, learnt_leaves
 from jaxpg.envs import registry
-from jaxpg.experiment.files import (
+from jaxpg.experiment.files import arrays
+from jaxpg.experiment.files.atomic import (
     DRAFT,
     CheckpointError,
     read_json,
     to_json_values,
     write_json,
 )
-from jaxpg.experiment.run import arrays
 from jaxpg.experiment.text import warn
 
 MANIFEST = "manifest.json"

@@ -13,7 +13,6 @@ curve.png        the learning curve
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,34 +31,20 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.callbacks.rows import FILES, LINES, METRICS, Rows
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
-from jaxpg.experiment.run import arrays, checkpoint, lock, provenance, seal, standing
+from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
+from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
+from jaxpg.experiment.run import checkpoint, provenance, seal, standing
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, RUN, SUMMARY
-from jaxpg.experiment.run.settings import Settings, change_record, check_settings, new_record
+from jaxpg.experiment.run.record import (
+    RunFolder,
+    Settings,
+    change_record,
+    check_settings,
+    new_record,
+    open_folder,
+)
 from jaxpg.experiment.text import warn
-
-
-class RunFolder(NamedTuple):
-    """Open run folder: what its record says, as objects."""
-
-    out: Path
-    agent: Agent
-    cfg: Any  # as it was given: without the horizon, which follows from total_steps
-    env: E.Env
-    key: Key
-    record: dict  # run.json
-    digest: str  # of run.json
-
-    @property
-    def num_iters(self) -> int:
-        return num_iterations(self.agent, self.cfg, self.record["total_steps"])
-
-    @property
-    def target(self) -> float | None:
-        """Return at which the run ends; None for lanes, which end one by one."""
-        return None if has_lanes(self.cfg) else self.record.get("target")
 
 
 def run(
@@ -119,14 +104,14 @@ def resume(
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
-    this = _open_folder(Path(out), agent, env, trust)
+    this = open_folder(Path(out), agent, env, trust)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     complete = broadcast_from_main(lambda: standing.is_complete(this.out, this.num_iters))
     if complete and total_steps is None and target is None:
         return _load_result(this, standing.require_last_checkpoint(this.out))
     _require_as_many(this, total_steps, checkpoint.newest(this.out / CHECKPOINTS))
     with lock.hold(this.out):  # what is there is read again, now that it stays
-        this = _open_folder(this.out, agent, env, trust)
+        this = open_folder(this.out, agent, env, trust)
         return _resume(this, callbacks, total_steps, target, draw)
 
 
@@ -193,14 +178,8 @@ def load(
 ) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
     require_path("out", out)
-    this = _open_folder(Path(out), agent, env, trust)
+    this = open_folder(Path(out), agent, env, trust)
     return _load_result(this, standing.require_last_checkpoint(this.out))
-
-
-def _open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:
-    record = provenance.read_record(out / RUN, "run")
-    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env, trust)
-    return RunFolder(out, agent, cfg, env, key, record, seal.read_seal(out).digests[0])
 
 
 def _load_result(this: RunFolder, iteration: int) -> Result:

@@ -16,15 +16,12 @@ from jaxpg.core.config import from_dict
 from jaxpg.core.names import UntrustedError
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
+from jaxpg.experiment.files import SWEEP
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 from jaxpg.experiment.text import printable, warn
 
 FORMAT = 1  # of both files and of their folders
-RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
-CHECKPOINTS = "checkpoints"  # the folder of a run's
-SUMMARY = "summary.json"  # how a run ended; not there while it goes on
-CURVE = "curve.png"
 
 
 def is_sweep(folder: str | Path) -> bool:

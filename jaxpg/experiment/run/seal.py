@@ -14,10 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpg.experiment.callbacks.rows import FILES, RECORD, End, RowsError, read_head
-from jaxpg.experiment.files import CheckpointError, read_json, read_last_line, read_with_digest
+from jaxpg.experiment.files import CHECKPOINTS, RUN, SUMMARY
+from jaxpg.experiment.files.atomic import (
+    CheckpointError,
+    read_json,
+    read_last_line,
+    read_with_digest,
+)
+from jaxpg.experiment.files.rows import FILES, RECORD, End, RowsError, read_head
 from jaxpg.experiment.run import checkpoint
-from jaxpg.experiment.run.provenance import CHECKPOINTS, RUN, SUMMARY
 
 Ends = dict[str, End]  # of files of rows, by name
 

@@ -4,10 +4,10 @@ import csv
 import math
 from pathlib import Path
 
-from jaxpg.experiment.callbacks.rows import EVALUATIONS, METRICS, RowsError
+from jaxpg.experiment.files import CHECKPOINTS, CURVE, SUMMARY
+from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
 from jaxpg.experiment.run.checkpoint import CheckpointError
-from jaxpg.experiment.run.provenance import CHECKPOINTS, CURVE, SUMMARY
 from jaxpg.experiment.text import warn
 
 

@@ -14,7 +14,8 @@ from jaxpg.core.checks import require_path
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks
 from jaxpg.core.types import Agent
-from jaxpg.experiment.run import lock, provenance
+from jaxpg.experiment.files import lock
+from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps import search, sweep
 from jaxpg.experiment.sweeps.points import batch, grid, loguniform, random, uniform
 from jaxpg.experiment.sweeps.sweep import run

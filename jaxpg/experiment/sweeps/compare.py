@@ -16,10 +16,10 @@ from jaxpg.core.episodes import require_episodes
 from jaxpg.core.plan import plan_run
 from jaxpg.core.types import Key
 from jaxpg.envs import registry
+from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
-    hold_new_folder,
     new_record,
     plan_parts,
     train_parts,
@@ -79,6 +79,6 @@ def compare(
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
     settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
     record = new_record(about, fields, total_steps, **settings)
-    with hold_new_folder(out) as folder:
+    with lock.hold_new_folder(out) as folder:
         this = plan_parts(open_comparison(folder, key, record), points, log)
         return write_tables(train_parts(this, (), progress))

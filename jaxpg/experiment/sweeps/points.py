@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_integer
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.types import C
 from jaxpg.envs import registry
@@ -84,8 +85,8 @@ def random(
     Raises ValueError for a count below 1 or above what a sweep can have, a seed that is none, and a
     field without values.
     """
-    config.require_integer("count", count, 1, MOST)
-    config.require_integer("seed", seed, 0)
+    require_integer("count", count, 1, MOST)
+    require_integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
     drawn = {
         name: [x.quantile(u) for u in rng.random(count)]
@@ -98,7 +99,7 @@ def random(
 
 def require_runs(points: int, seeds: int) -> None:
     """Raises ValueError unless so many points can have so many seeds each."""
-    config.require_integer("seeds", seeds, 1)
+    require_integer("seeds", seeds, 1)
     if points * seeds > MOST:
         raise ValueError(f"seeds={seeds} of {points} points: allowed are {MOST} runs in all")
 

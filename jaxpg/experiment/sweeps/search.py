@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import show
-from jaxpg.core.config import label, require_integer, static_fields
+from jaxpg.core.checks import require_integer, show
+from jaxpg.core.config import label, static_fields
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import require_objects
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
+from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
-    hold_new_folder,
     new_record,
     plan_parts,
     train_parts,
@@ -90,7 +90,7 @@ def search(
     record = new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
-    with hold_new_folder(out) as folder:
+    with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 

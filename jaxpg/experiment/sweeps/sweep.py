@@ -21,9 +21,8 @@ configs are differences of pairs.
 import contextlib
 import hashlib
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,20 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_key, require_number, require_path, show
-from jaxpg.core.config import plain, require_integer
+from jaxpg.core.checks import require_integer, require_key, require_number, show
+from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import initial_state, num_iterations, require_objects
 from jaxpg.core.types import Agent, C, Key
-from jaxpg.experiment.files import json_digest, to_json_values
+from jaxpg.experiment.files import RUN, SWEEP, lock
+from jaxpg.experiment.files.atomic import json_digest, to_json_values
 from jaxpg.experiment.run import folder as run_folder
-from jaxpg.experiment.run import lock, provenance
-from jaxpg.experiment.run.arrays import plain_path
+from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import write_json
-from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
@@ -103,7 +102,7 @@ def run(
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory,
     )  # fmt: skip
-    with hold_new_folder(out) as folder:
+    with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
@@ -140,19 +139,6 @@ def new_record(
         "compilations": 0,
         "seconds": 0.0,
     }
-
-
-@contextlib.contextmanager
-def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
-    """Holds a new folder, or a temporary one for None. Raises ValueError for one that holds
-    something, or that another process holds."""
-    if out is not None:
-        require_path("out", out)
-    with contextlib.ExitStack() as held:
-        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
-        held.enter_context(lock.hold(folder, new=True))
-        held.enter_context(plain_path(folder))  # or it could not have checkpoints
-        yield folder
 
 
 def check_points(
@@ -216,7 +202,7 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
     seeds, count = record["seeds"], configs * record["seeds"]
     early = record["target"] is not None and devices[0].platform == "cpu"
     most = record["lanes"] or (max(seeds, NARROW) if early else count)
-    limit = record["memory"] or _free_memory()
+    limit = record["memory"] or int(FREE * free_memory())
     cfg, env = pairs[0]
     state = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), this.keys[0])
     lane = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
@@ -240,16 +226,6 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
         f"{format_count(need)}B of {format_count(limit)}B"
     )
     return size, width
-
-
-def _free_memory() -> int:
-    """Bytes that a sweep may take of each device."""
-    stats = jax.devices()[0].memory_stats()
-    if stats:
-        return int(FREE * (stats["bytes_limit"] - stats["bytes_in_use"]))
-    import psutil
-
-    return int(FREE * psutil.virtual_memory().available / jax.local_device_count())
 
 
 def train_parts(

@@ -19,17 +19,17 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_path
-from jaxpg.core.config import from_dict, require_index
+from jaxpg.core.checks import require_index, require_path
+from jaxpg.core.config import from_dict
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
+from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.checkpoint import CheckpointError
-from jaxpg.experiment.run.provenance import RUN, SWEEP
 from jaxpg.experiment.run.seal import read_rows, read_seal
 from jaxpg.experiment.sweeps.points import Point, apply_point
 

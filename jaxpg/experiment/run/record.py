@@ -1,15 +1,16 @@
-"""What is asked of a run, and the record of it: run.json."""
+"""Record of a run, run.json: what is asked of it, and the way back to objects."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_number
-from jaxpg.core.config import require_integer
+from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
+from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.rows import RECORD
-from jaxpg.experiment.run import provenance
+from jaxpg.experiment.files import RUN
+from jaxpg.experiment.files.rows import RECORD
+from jaxpg.experiment.run import provenance, seal
 
 
 class Settings(NamedTuple):
@@ -23,6 +24,27 @@ class Settings(NamedTuple):
     target: float | None = None
     data_parallel: bool = False
     tensorboard: bool = False
+
+
+class RunFolder(NamedTuple):
+    """Open run folder: what its record says, as objects."""
+
+    out: Path
+    agent: Agent
+    cfg: Any  # as it was given: without the horizon, which follows from total_steps
+    env: E.Env
+    key: Key
+    record: dict  # run.json
+    digest: str  # of run.json
+
+    @property
+    def num_iters(self) -> int:
+        return num_iterations(self.agent, self.cfg, self.record["total_steps"])
+
+    @property
+    def target(self) -> float | None:
+        """Return at which the run ends; None for lanes, which end one by one."""
+        return None if has_lanes(self.cfg) else self.record.get("target")
 
 
 def new_record(
@@ -65,3 +87,10 @@ def change_record(
         check_settings(asked, cfg, Path())
         changed["target"] = float(target)
     return changed
+
+
+def open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:
+    """Opens the folder of a run. Raises CheckpointError for a damaged, missing or foreign one."""
+    record = provenance.read_record(out / RUN, "run")
+    agent, cfg, env, key = provenance.restore_objects(out / RUN, agent, env, trust)
+    return RunFolder(out, agent, cfg, env, key, record, seal.read_seal(out).digests[0])

@@ -10,14 +10,17 @@ import itertools
 import os
 import socket
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxpg.core.checks import require_path
 from jaxpg.core.parallel.processes import broadcast_from_main
-from jaxpg.experiment.files import DRAFT
-from jaxpg.experiment.run.provenance import RUN, SWEEP
+from jaxpg.experiment.files import RUN, SWEEP
+from jaxpg.experiment.files.arrays import plain_path
+from jaxpg.experiment.files.atomic import DRAFT
 
 LOCK = ".jaxpg-lock"
 _FAR = 2**30  # Windows locks bytes, and those can then not be read: none of the holder's name
@@ -35,6 +38,19 @@ def hold(folder: Path, new: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         broadcast_from_main(lambda: _acquire(folder, new, held))
         yield
+
+
+@contextlib.contextmanager
+def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
+    """Holds a new folder, or a temporary one for None. Raises ValueError for one that holds
+    something, or that another process holds."""
+    if out is not None:
+        require_path("out", out)
+    with contextlib.ExitStack() as held:
+        folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
+        held.enter_context(hold(folder, new=True))
+        held.enter_context(plain_path(folder))  # or it could not have checkpoints
+        yield folder
 
 
 @contextlib.contextmanager

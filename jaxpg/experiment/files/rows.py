@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxpg.experiment.files import CheckpointError, seal_line, write_atomically
+from jaxpg.experiment.files.atomic import CheckpointError, seal_line, write_atomically
 
 RECORD = "rows.jsonl"
 METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"

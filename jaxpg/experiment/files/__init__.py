@@ -1,0 +1,12 @@
+"""Files that are what was written, or an error.
+
+atomic.py  files that are written whole or not at all, and JSON that carries its own digest
+rows.py    tables that grow row by row, and the record of their digests
+arrays.py  arrays by name, by Orbax, below a path with any letters
+lock.py    folders that one process at a time writes
+"""
+
+RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
+CHECKPOINTS = "checkpoints"  # the folder of a run's
+SUMMARY = "summary.json"  # how a run ended; not there while it goes on
+CURVE = "curve.png"
