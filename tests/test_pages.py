@@ -51,13 +51,20 @@ def test_names_and_arguments_of_examples_are_true(name):
     assert name.removesuffix(".py") in pages.EXAMPLES
 
 
+def file_of(words):
+    """The file that Python runs."""
+    if words[0] != "-m":
+        return words[0]
+    module = words[1].replace(".", "/")
+    return f"{module}/__main__.py" if (pages.ROOT / module).is_dir() else f"{module}.py"
+
+
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_commands_are_understood(page, monkeypatch):
     """By the parser of the command itself, without doing anything."""
     for words in commands_of(page):
         if words[0] == "python":
-            file = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
-            source = (pages.ROOT / file).read_text()
+            source = (pages.ROOT / file_of(words[1:])).read_text()
             assert all(f'"{word}"' in source for word in words if word.startswith("--")), words
             continue
         pages.parse(words, monkeypatch)
