@@ -156,7 +156,8 @@ def in_the_way(ground: Ground, subject: str) -> Iterator[Trial]:
             copy(ground.path(subject, "half"), path)
             way(path, outside)
             found = worker.ask("resume", str(path))
-            kept = [p.read_text() for p in path.parent.rglob("precious.txt") if path.name in str(p)]
+            places = [*path.rglob("precious.txt"), *outside.rglob("precious.txt")]
+            kept = [place.read_text() for place in places]
             if not kept or set(kept) != {"precious\n"} or len(kept) < count_precious(way):
                 return Outcome(SILENT, f"what is precious is {kept}")
             if found.error or found.ended:
