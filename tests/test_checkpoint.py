@@ -17,6 +17,7 @@ from jaxpg.core.config import replace
 from jaxpg.core.run import run
 from jaxpg.core.train import initial_state, with_horizon
 from jaxpg.experiment.files import arrays
+from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,
@@ -395,3 +396,20 @@ def test_the_folder_for_temporary_files_may_have_any_letters(tmp_path, monkeypat
     save_small(tmp_path / "a[b]", 1)
     assert restore(tmp_path / "a[b]", jax.eval_shape(lambda: SMALL), ABOUT)[1] == 1
     assert list((tmp_path / "[1]").iterdir()) == []
+
+
+def test_a_save_that_failed_and_still_writes_is_in_nobodys_way(tmp_path, monkeypatch):
+    """A thread of Orbax's goes on after the error: what it holds cannot be removed, nor shared."""
+    tree = {"x": jnp.ones(3)}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.arrays, "write", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+        with pytest.raises(OSError, match="disk"):
+            save(tmp_path, take_snapshot(tree), 5, ABOUT)
+    (left,) = tmp_path.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", lambda path, ignore_errors=False: None)
+        save(tmp_path, take_snapshot(tree), 5, ABOUT)
+    assert sorted(tmp_path.iterdir()) == sorted([left, tmp_path / "5"])
+    same_bytes(restore(tmp_path, jax.eval_shape(lambda: tree), ABOUT)[0], tree)
+    save(tmp_path, take_snapshot(tree), 6, ABOUT)
+    assert steps(tmp_path) == [5, 6]

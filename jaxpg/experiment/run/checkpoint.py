@@ -8,6 +8,7 @@ atomic move: one without a manifest does not exist. Only what carries our mark i
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -101,6 +102,9 @@ def _file_digests(step: Path) -> dict[str, str]:
     return found
 
 
+_attempts = itertools.count()  # to save, of this process
+
+
 def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3) -> None:
     """Saves a checkpoint, and removes what a kill left behind and all but the newest `keep`.
 
@@ -110,9 +114,11 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if _is_leftover(path):
-            shutil.rmtree(path)
-    step, draft = folder / str(iteration), folder / f"{iteration}{DRAFT}"
+        if _is_leftover(path):  # a save that failed may still write there, in a thread of Orbax's
+            shutil.rmtree(path, ignore_errors=True)
+    # So no two attempts share a draft.
+    name = f"{iteration}.{os.getpid()}-{next(_attempts)}{DRAFT}"
+    step, draft = folder / str(iteration), folder / name
     if os.path.lexists(step):
         raise CheckpointError(f"{step}: found something there, expected a name that is free")
     draft.mkdir()
@@ -139,7 +145,7 @@ def _is_leftover(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
     if path.name.endswith(DRAFT):
-        return _is_iteration(path.name.removesuffix(DRAFT))
+        return _is_iteration(path.name.removesuffix(DRAFT).partition(".")[0])
     marked = os.path.isfile(path / MARK) and not os.path.lexists(path / MANIFEST)
     return marked and _is_iteration(path.name)
 
