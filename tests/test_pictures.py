@@ -384,7 +384,7 @@ def test_saving(tmp_path):
     first = (tmp_path / "a.svg").read_bytes()
     figures.save(figure, tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_bytes() == first
-    with pytest.raises(ValueError, match=r"allowed is a name that ends in \.png or \.svg"):
+    with pytest.raises(ValueError, match=r"allowed are the endings \.png, \.svg"):
         figures.save(figure, tmp_path / "a.pdf")
 
 

@@ -145,9 +145,9 @@ BROKEN = {
     "parameters that are no numbers": (
         jaxpg.make("CartPole-v1", gravity=[9.8, 20.0]), r"reward|cannot be traced"
     ),
-    "a name": ("CartPole-v1", "env='CartPole-v1': allowed is an Env"),
-    "nothing": (None, "env=None: allowed is an Env"),
-    "a bare core": (Endless(), "env=<.*allowed is an Env, of jaxpg.make or jaxpg.Env"),
+    "a name": ("CartPole-v1", "env='CartPole-v1': allowed is what jaxpg.make gives"),
+    "nothing": (None, "env=None: allowed is what jaxpg.make gives"),
+    "a bare core": (Endless(), "env=<.*allowed is what jaxpg.make gives, or jaxpg.Env"),
     "no core": (jaxpg.Env(Params(), Params()), "Params has no reset: allowed is a core with"),
 }  # fmt: skip
 
@@ -257,7 +257,7 @@ class Learner(NamedTuple):
 
 def learner(params=0.0, inner=0.0, stored=0.0, seeds=3):
     row = jnp.zeros(seeds)
-    env = EnvState({"x": row + inner}, row + inner, row, row.astype(int), {})
+    env = EnvState({"x": row + inner}, row + inner, row, row.astype(int), {}, {})
     return Learner({"w": row + params}, env, uniform.Buffer(row + stored, row, row))
 
 

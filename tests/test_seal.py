@@ -12,7 +12,7 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback
-from jaxpg.experiment.callbacks import rows
+from jaxpg.experiment.files import rows
 from jaxpg.experiment.run import checkpoint, measured
 from jaxpg.experiment.run.checkpoint import CheckpointError, newest, read_json, write_json
 from jaxpg.experiment.run.seal import read_rows
@@ -491,7 +491,7 @@ def test_tensorboard_is_asked_for_again(tmp_path):
         ({"target": math.nan}, "target=nan: allowed is a finite number"),
         ({"target": 1.0, "evaluations": 0}, "evaluations=0: with a target allowed is an integer"),
         ({"tensorboard": True, "out": None}, "tensorboard=True: allowed only with a folder `out`"),
-        ({"target": 1.0, "out": None}, "target=1.0: allowed is a finite number, and only with"),
+        ({"target": 1.0, "out": None}, "target=1.0: allowed only with lanes or a folder"),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(tmp_path, asked, match):

@@ -63,6 +63,7 @@ def evaluate(
             f"arrays begin with {sorted(sizes)}"
         )
     if not (has_lanes(cfg) or isinstance(key, jax.core.Tracer)):  # those are judged before
+        check_environment(env)
         require_episodes(env, "episodes", episodes, key.size)
         _require_state(agent, cfg, env, state, key)
     return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
@@ -95,7 +96,7 @@ def _require_state(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> None
     if jax.tree.structure(state) != jax.tree.structure(like):
         return  # of another environment: what acts may be the same
     pairs = zip(*map(jax.tree.leaves, (state, like)), strict=True)
-    if {np.ndim(x) - np.ndim(y) for x, y in pairs} != {key.ndim}:
+    if {np.ndim(x) - np.ndim(y) for x, y in pairs} - {key.ndim}:
         raise ValueError(
             f"state of other seeds than the key of shape {key.shape}: allowed is one key for the "
             "state of one seed, or [seeds] of both"

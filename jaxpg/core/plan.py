@@ -12,6 +12,7 @@ from jaxpg.core.checks import require_bool, require_integer, require_key
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.memory import largest_number, program_bytes, require_memory, tree_bytes
+from jaxpg.core.metrics import require_metrics
 from jaxpg.core.parallel.devices import (
     constrain_to_mesh,
     mesh_context,
@@ -132,7 +133,9 @@ def begin_run(agent, cfg, env, key, mesh):
 @functools.partial(jax.jit, static_argnames=("agent", "length", "mesh"), donate_argnames=("state",))
 def run_chunk(agent, cfg, env, state, count, length, mesh):
     def one(count, cfg, env, state):
-        return iterate(agent, cfg, env, state, length, count)
+        state, metrics = iterate(agent, cfg, env, state, length, count)
+        require_metrics(jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape[1:], m.dtype), metrics))
+        return state, metrics
 
     if mesh is None or "env" in mesh.axis_names:
         state, metrics = one(count, cfg, env, state)

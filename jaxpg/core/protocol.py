@@ -21,10 +21,6 @@ STEP = ("obs", "state", "reward", "terminated", "truncated", "info")
 def check_environment(env: Env) -> None:
     """Raises ValueError for spaces, observations, rewards or ends of episodes that agents cannot
     take. Parameters may be traced. An action space without a head is for agents to refuse."""
-    if not isinstance(env, Env):
-        raise ValueError(
-            f"env={env!r}: allowed is an Env, of jaxpg.make or jaxpg.Env(core.default_params, core)"
-        )
     name = getattr(env.core, "name", type(env.core).__name__)
     if missing := [method for method in METHODS if not hasattr(env.core, method)]:
         raise ValueError(f"{name} has no {missing[0]}: allowed is a core with {', '.join(METHODS)}")

@@ -13,7 +13,6 @@ from jaxpg.core.config import label, replace, validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.memory import largest_number, require_memory, tree_bytes
-from jaxpg.core.metrics import require_metrics
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
@@ -95,7 +94,6 @@ def iterate(
     """
     step = jax.jit(agent.step, inline=True)  # traced once for the two uses below
     shapes = jax.eval_shape(step, cfg, env, state)[1]
-    require_metrics(shapes)
     what = f"total_steps of {length} iterations" if count is None else f"chunk={length}"
     require_memory(length * tree_bytes(shapes), what)
     metrics = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), shapes)

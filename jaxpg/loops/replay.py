@@ -175,8 +175,7 @@ def progress(cfg, iteration: Array) -> Array:
     """
     if cfg.total_steps is None:
         raise ValueError(
-            f"{label(type(cfg))} total_steps=None: allowed is a number > 0, the run's length in "
-            f"environment steps"
+            f"{label(type(cfg))} total_steps=None: allowed is a number > 0, steps of the run"
         )
     return schedules.progress(iteration, cfg.num_envs * cfg.num_steps, cfg.total_steps)
 
