@@ -54,6 +54,12 @@ from tests.groups import (  # noqa: F401 - hooks
     pytest_xdist_make_scheduler,
 )
 
+
+def slow_of(values, *names):
+    """Parameters of a test, of which these are for the slow part; the others are its quick twin."""
+    return [pytest.param(x, marks=pytest.mark.slow) if x in names else x for x in values]
+
+
 REPLAY = {
     "num_envs": 2,
     "num_steps": 2,

@@ -122,6 +122,7 @@ def test_a_random_sweep_goes_with_a_grid(jaxpg):  # noqa: F811
     assert len(rows) == 1 + 2 * 3 * 2
 
 
+@pytest.mark.slow
 def test_report_and_render_of_a_sweep(jaxpg, swept):  # noqa: F811
     code, out, _ = jaxpg(f"report {swept} --out page.html")
     assert code == 0

@@ -15,6 +15,7 @@ from jaxpg.loops import lag
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import importance, losses
 from jaxpg.ops.returns import gae, n_step_return
+from tests.conftest import slow_of
 
 NET = {"hidden": (4,), "num_envs": 3, "num_steps": 6}
 ENVS = ("CartPole-v1", "Pendulum-v1")
@@ -93,7 +94,7 @@ def train(agent, env, iterations=3, **fields):
     return jax.jit(go)(cfg, env, jax.random.key(3))
 
 
-@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize("name", slow_of(ENVS, "Pendulum-v1"))
 def test_a3c_and_impala_without_a_lag_are_a2c(name):
     """Three whole iterations: the same keys, episodes, gradients and parameters."""
     env = short(name)
@@ -194,6 +195,7 @@ def test_dual_ascent_finds_the_multiplier_of_the_constrained_bandit():
     assert float(multiplier) == pytest.approx(1 - tau * np.log(0.3 / 0.7), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_ppo_s_multiplier_brings_the_divergence_to_its_target():
     """In the mean of four seeds. Without a constraint updates go about four times as far."""
     env, keys = jaxpg.make("CartPole-v1"), jax.random.split(jax.random.key(0), 4)

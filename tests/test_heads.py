@@ -19,7 +19,7 @@ from jaxpg.core import env as E
 from jaxpg.core.spaces import MultiBinary, MultiDiscrete
 from jaxpg.envs import registry
 from jaxpg.nets import heads
-from tests.conftest import ACTOR_CRITIC, TINY
+from tests.conftest import ACTOR_CRITIC, TINY, slow_of
 from tests.tabular import make
 
 KEY = jax.random.key(0)
@@ -238,7 +238,7 @@ def test_entropy_and_divergence_match_samples(name, size):
             assert 3 * noise < 0.02 * samples
 
 
-@pytest.mark.parametrize("name", [*BOXES, *SPACES])
+@pytest.mark.parametrize("name", slow_of([*BOXES, *SPACES], "flow"))
 def test_everything_is_finite_up_to_50(name):
     """Values and slopes, of everything that a loss could hold."""
     pi = head(name, 2) if name in BOXES else head("auto", 2)
@@ -278,7 +278,9 @@ def test_everything_is_finite_up_to_50(name):
         assert np.isfinite(x).all()
 
 
-@pytest.mark.parametrize(("name", "size"), [("mixture", 1), ("flow", 1), ("flow", 3)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("mixture", 1), ("flow", 1), pytest.param("flow", 3, marks=pytest.mark.slow)]
+)
 def test_divergence_has_fisher_s_curvature(name, size):
     """KL(p, p + t d) is t^2 d' F d / 2, F = E[grad log p grad log p'], as natural steps need:
     value and slope at 0 with every key, the curvature in the mean."""
@@ -443,7 +445,7 @@ def test_boxes_of_any_shape(name, shape):
 # Agents and heads.
 
 
-@pytest.mark.parametrize("name", ACTOR_CRITIC)
+@pytest.mark.parametrize("name", slow_of(ACTOR_CRITIC, "trpo"))
 def test_every_actor_critic_agent_takes_every_new_head(name):
     """Traced, not compiled: these share what turns outputs into actions."""
     agent, kinds = getattr(jaxpg, name), (*NEW, *SPACES)
@@ -496,6 +498,7 @@ def test_what_does_not_fit_is_refused_by_name():
         head("deterministic", 2).log_prob(jnp.zeros(2), jnp.zeros(2))
 
 
+@pytest.mark.slow
 def test_two_passages_stay_open():
     """A short run of examples/two_passages.py."""
     path = Path(__file__).parents[1] / "examples" / "two_passages.py"

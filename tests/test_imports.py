@@ -53,6 +53,7 @@ assert len(seaborn.color_palette()) == len(color_palette())
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_one_call_keeps_compiled_programs(tmp_path):
     code = f"""
 import jaxpg, jax

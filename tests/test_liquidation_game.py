@@ -89,6 +89,7 @@ def schedules(learner, cfg, env, state) -> np.ndarray:
     return np.concatenate([np.ones_like(left[:1]), left])
 
 
+@pytest.mark.slow
 def test_independent_learners_find_the_equilibrium():
     env, learner = make(sellers=2, **CROWDED), independent(jaxpg.cem)
     cfg = jaxpg.cem.Config(population=32, elites=6, episodes=1, num_steps=5, hidden=(8,))
@@ -117,7 +118,7 @@ def test_any_agent_can_be_a_seller():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"sellers=0.5: allowed is an integer >= 1"):
+    with pytest.raises(ValueError, match=r"sellers=0.5: allowed is an integer"):
         make(sellers=0.5)
     with pytest.raises(ValueError, match=r"vol_of_vol=0.5: allowed"):
         make(vol_of_vol=0.5)

@@ -90,7 +90,8 @@ def test_nothing_rests_on_linux_or_on_asserts():
     assert len(SOURCES) > 100
     for path in SOURCES:
         tree = ast.parse(path.read_text())
-        assert not set(modules(tree)) & LINUX, path
+        if path.name != "lock.py":  # which asks for fcntl where it is not Windows
+            assert not set(modules(tree)) & LINUX, path
         assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)], path
         asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         if path.name != "machine.py":
@@ -103,6 +104,7 @@ def without_docstrings(*words, **options):
     )
 
 
+@pytest.mark.slow
 def test_help_without_docstrings():
     done = without_docstrings("-m", "jaxpg.cli", "train", "ppo", "CartPole-v1", "--help")
     assert done.returncode == 0, done.stderr

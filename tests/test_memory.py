@@ -20,6 +20,7 @@ from jaxpg.nets import memories
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops.returns import starts
 from jaxpg.replay import uniform
+from tests.conftest import slow_of
 
 KINDS = ("gru", "lstm", "attention")
 T, B, F = 12, 3, 5
@@ -287,7 +288,7 @@ def test_sequences_are_drawn_uniformly_of_those_that_are_whole():
     np.testing.assert_allclose(counts / 40_000, 1 / 8, atol=0.01)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_of(KINDS, "attention"))
 def test_recurrent_q_learning_against_single_steps(kind):
     """The errors are those of a loop over steps, each with a carry that is zero at a start."""
     cfg, env, state, _, b = stored(kind)
@@ -420,7 +421,7 @@ def test_minibatches_of_sequences_have_to_divide_the_environments():
     ("memory", "length", "total"),
     [
         pytest.param("gru", 20, 300_000, marks=pytest.mark.slow),
-        ("gru", 3, 40_000),
+        pytest.param("gru", 3, 40_000, marks=pytest.mark.slow),
         ("none", 20, 40_000),
     ],
 )

@@ -266,6 +266,7 @@ def learnt(env, points, iterations):
     return [(own[1], watch(*own)) for own in ours]
 
 
+@pytest.mark.slow
 def test_cem_finds_merton_s_weights():
     for env, t in learnt(make(price_noise=0.0, horizon=0.25), SETS, 40):
         np.testing.assert_allclose(t.action.mean(), pf.merton(env)[0], rtol=0.05)

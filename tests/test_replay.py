@@ -34,13 +34,14 @@ def draw(buffer, tree, key):
     return uniform.sample(buffer, key, 8), index, uniform.take(buffer, index), probability
 
 
-def test_ten_thousand_operations_against_a_deque():
+@pytest.mark.parametrize("operations", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_operations_against_a_deque(operations):
     """Rows are dicts of different types. A row's priority goes with it; sums match to 1e-6."""
     rng, count = np.random.default_rng(0), 0
     rows, priorities = collections.deque(maxlen=CAPACITY), collections.deque(maxlen=CAPACITY)
     buffer = uniform.init({"x": jnp.zeros((), jnp.int32), "y": jnp.zeros((2,))}, CAPACITY)
     tree, largest, written = prioritized.init(CAPACITY), 1.0, 0
-    for operation in range(10_000):
+    for operation in range(operations):
         what = rng.choice(("add", "update", "sample"), p=(0.4, 0.3, 0.3)) if rows else "add"
         if what == "add":
             x = np.arange(count, count + rng.choice((1, 3, 50)))

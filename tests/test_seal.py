@@ -550,6 +550,7 @@ def sweep_folder(swept, tmp_path):
     return shutil.copytree(swept, tmp_path / "sweep")
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_before_its_tables_writes_the_same(sweep_folder):
     assert len(jaxpg.load(sweep_folder).table) == 40
     jaxpg.resume(sweep_folder)

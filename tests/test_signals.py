@@ -14,6 +14,7 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.metrics import merge_metrics
 from jaxpg.loops import replay
+from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
 
@@ -152,7 +153,7 @@ AGENTS = {  # every way that metrics of episodes take
 }
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", slow_of(AGENTS, "sac"))
 @pytest.mark.parametrize("end", ENDS)
 def test_every_agent_tells_what_an_episode_costs(name, end):
     """Of every seed of a `vmap`."""

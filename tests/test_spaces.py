@@ -13,6 +13,7 @@ from jaxpg.core import spaces
 from jaxpg.core.choices import HEADS_OF
 from jaxpg.loops import replay
 from jaxpg.nets import heads
+from tests.conftest import slow_of
 from tests.tabular import Odd, make
 
 INF, KEY = np.inf, jax.random.key(0)
@@ -106,7 +107,9 @@ def test_integers_without_a_bound_are_as_wide_as_each_other():
     np.testing.assert_array_equal(most, np.minimum(3 + np.floor(x), 3))
 
 
-@pytest.mark.parametrize("name", [*HEADS_OF["continuous"], "deterministic"])
+@pytest.mark.parametrize(
+    "name", slow_of([*HEADS_OF["continuous"], "deterministic"], "flow", "beta")
+)
 def test_actions_of_every_head_are_in_the_space(name):
     for space in (BOXES["one bound each"], BOXES["far from zero"], INTEGERS["of their own"]):
         env = make(Odd(actions=space))

@@ -96,7 +96,9 @@ def test_entropy_is_that_of_a_fine_integral(name):
     """With its slopes, over the range of deviations: few nodes miss the kink of a wide one."""
     mean, log_std = np.meshgrid([0.0, 0.3, -1.0, 2.0, 5.0, -12.0], LOG_STDS)
     out = np.stack([mean, log_std], -1).reshape(-1, 2).astype(np.float32)
-    entropy = jax.jit(jax.vmap(jax.value_and_grad(lambda out: head(name).entropy(out, None))))
+    entropy = jax.jit(
+        jax.vmap(jax.value_and_grad(lambda out: head(name).entropy(out, jax.random.key(0))))
+    )
     value, slope = entropy(out)
     expected = np.array([fine_entropy(*x) for x in out.astype(float)])
     np.testing.assert_allclose(value, expected[:, 0], atol=1e-4)
@@ -108,11 +110,11 @@ def test_entropy_of_a_vector_is_the_sum_over_dimensions():
     """Wide ones and narrow ones side by side; and it is finite far out."""
     mean, log_std = [0.5, -2.0, 1.0], [-1.0, 1.5, 0.5]
     pi = heads.make(HEAD, jaxpg.make("Pendulum-v1"))
-    found = pi.entropy(jnp.array(mean + log_std), None)
+    found = pi.entropy(jnp.array(mean + log_std), jax.random.key(0))
     expected = sum(fine_entropy(*x)[0] for x in zip(mean, log_std, strict=True))
     assert float(found) == pytest.approx(expected, abs=1e-4)
     far = jnp.array([[m, s] for m in (-1e6, 0.0, 1e6) for s in (-30.0, LOW, 0.0, HIGH, 30.0)])
-    for x in jax.vmap(jax.value_and_grad(lambda out: pi.entropy(out, None)))(far):
+    for x in jax.vmap(jax.value_and_grad(lambda out: pi.entropy(out, jax.random.key(0))))(far):
         assert np.isfinite(x).all()
 
 

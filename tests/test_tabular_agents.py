@@ -13,6 +13,7 @@ from jaxpg.core.run import run
 from jaxpg.envs import tabular as T
 from jaxpg.loops import tabular
 from jaxpg.ops import dynamic_programming as dp
+from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
 NAMES = ("q_learning", "sarsa", "expected_sarsa")
@@ -214,7 +215,7 @@ LEARNERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_of(NAMES, "sarsa"))
 def test_the_exact_optimum_is_found(name):
     """In example 4.1, without slips and with them, all seeds. Off the policy that it follows
     (Q-learning), with epsilon falling to 0 (Sarsa), and for a fixed one (Expected Sarsa)."""
@@ -277,6 +278,7 @@ def path(Q, P, s):
     return states
 
 
+@pytest.mark.slow
 def test_q_learning_walks_along_the_edge_and_pays_for_it(cliff):
     edge = [*range(24, 36), 47]
     for q, way in zip(cliff["q_learning"]["Q"], cliff["q_learning"]["path"], strict=True):

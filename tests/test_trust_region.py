@@ -13,6 +13,7 @@ import jaxpg
 from jaxpg.agents import npg, trpo
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import trust_region as tr
+from tests.conftest import slow_of
 from tests.tabular import Chain, make
 from tests.test_gradient import trajectories
 
@@ -41,7 +42,7 @@ def double():
         yield
 
 
-@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize("name", slow_of(ENVS, "Pendulum-v1"))
 def test_fisher_vector_products_are_the_dense_hessian_s_and_cg_inverts_it(name, double):
     _, kl, params, _ = policy(jaxpg.make(name))
     params = jax.tree.map(lambda x: x.astype(float), params)

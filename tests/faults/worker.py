@@ -57,6 +57,7 @@ def answer(asked: dict) -> dict:
 
 
 def main() -> None:
+    subjects.draw_no_curves()
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line)), default=str), file=ANSWERS, flush=True)
 
