@@ -64,8 +64,7 @@ def render(
     """
     require_path("out", out)
     out = Path(out)
-    _check_settings(out, episodes, seed, max_steps, fps)
-    require_bool("greedy", greedy)
+    _check_settings(out, episodes, seed, max_steps, fps, greedy)
     agent, cfg, env, state = _load_policy(run, policy, trust)
 
     from jaxpg.experiment.render.frames import draw_frame  # Pillow takes a while
@@ -96,12 +95,15 @@ def render(
     return Rendered(returns, np.array(lengths), endings, len(shown))
 
 
-def _check_settings(out: Path, episodes: int, seed: int, max_steps: int, fps: float | None) -> None:
+def _check_settings(
+    out: Path, episodes: int, seed: int, max_steps: int, fps: float | None, greedy: bool
+) -> None:
     """Raises ValueError or ImportError for a file or a number that cannot be."""
     if out.suffix.lower() not in ENDINGS:
         raise ValueError(f"out={str(out)!r}: allowed are the endings {' and '.join(ENDINGS)}")
     if not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"out={str(out)!r}: allowed is a file in a folder that is there")
+    require_bool("greedy", greedy)
     require_integer("episodes", episodes, 1, MOST_EPISODES)
     require_integer("max_steps", max_steps, 1, MOST_STEPS)
     if type(seed) is not int or not 0 <= seed < 2**32:
