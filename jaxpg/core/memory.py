@@ -37,7 +37,10 @@ def _largest_step(jaxpr: core.Jaxpr) -> int:
             inner *= eqn.params["mesh"].size
         own = 0
         if eqn.primitive.name == "scan":
-            own = _bytes(eqn.invars) + _bytes(eqn.outvars[eqn.params["num_carry"] :])
+            [body] = core.jaxprs_in_params(eqn.params)
+            both = zip(eqn.outvars, body.outvars, strict=True)
+            # The carry may lie where it came from; what is stacked up is new.
+            own = _bytes(eqn.invars) + _bytes([x for x, y in both if x.aval.shape != y.aval.shape])
         elif eqn.primitive.name in WHOLE:
             own = max(_bytes(eqn.invars), _bytes(eqn.outvars))
         most = max(most, inner, own)
