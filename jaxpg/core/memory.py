@@ -39,12 +39,16 @@ def _largest_step(jaxpr: core.Jaxpr) -> int:
         if eqn.primitive.name == "scan":
             [body] = core.jaxprs_in_params(eqn.params)
             both = zip(eqn.outvars, body.outvars, strict=True)
-            # The carry may lie where it came from; what is stacked up is new.
-            own = _bytes(eqn.invars) + _bytes([x for x, y in both if x.aval.shape != y.aval.shape])
+            # The carry may lie where it came from; what is stacked up, and has an axis more, is new.
+            own = _bytes(eqn.invars) + _bytes([x for x, y in both if _shape(x) != _shape(y)])
         elif eqn.primitive.name in WHOLE:
             own = max(_bytes(eqn.invars), _bytes(eqn.outvars))
         most = max(most, inner, own)
     return most
+
+
+def _shape(variable) -> tuple[int, ...] | None:
+    return getattr(variable.aval, "shape", None)
 
 
 def _bytes(variables) -> int:
