@@ -39,7 +39,7 @@ def _largest_step(jaxpr: core.Jaxpr) -> int:
         if eqn.primitive.name == "scan":
             [body] = core.jaxprs_in_params(eqn.params)
             both = zip(eqn.outvars, body.outvars, strict=True)
-            # The carry may lie where it came from; what is stacked up, and has an axis more, is new.
+            # The carry may lie where it came from; what is stacked up has an axis more.
             own = _bytes(eqn.invars) + _bytes([x for x, y in both if _shape(x) != _shape(y)])
         elif eqn.primitive.name in WHOLE:
             own = max(_bytes(eqn.invars), _bytes(eqn.outvars))
