@@ -88,7 +88,7 @@ def mean_if_any(total: Array, count: Array) -> Array:
 
 
 def no_data(dtype) -> float:
-    """What says "no data" in a float metric: NaN.
+    """Number that stands for "no data" in a float metric: NaN.
 
     Under `jax_debug_nans`, which takes every NaN that a program returns for an error, it is the
     lowest finite number until `nan_for_no_data` is called on the host.

@@ -1,4 +1,4 @@
-"""What an environment owes to agents, judged by its shapes before anything compiles."""
+"""Checks of an environment's spaces, observations, rewards and ends, by shapes alone."""
 
 import functools
 from collections.abc import Mapping

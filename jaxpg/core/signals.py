@@ -45,7 +45,7 @@ def trace_step(core: Any, params: Tree) -> tuple[Any, Any]:
 
 
 def count(given: Any) -> str:
-    """How many values a function gives, in words."""
+    """Number of values that a function gives, in words."""
     return f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
 
 

@@ -1,4 +1,4 @@
-"""What gymnax has otherwise than gymnasium, put right: `registry.make` gives these instead.
+"""Corrections of gymnax's environments to gymnasium's dynamics, which `registry.make` applies.
 
 Beside them stand the parameters that gymnax keeps next to those they follow from.
 """

@@ -61,7 +61,7 @@ def can_tell(value: Any) -> bool:
 
 
 def not_allowed(value: Any, default: Any, hint: Any) -> str | None:
-    """What is allowed where a value is not of the kind of its default; None if it is.
+    """Words on what is allowed, for a value of another kind than its default; None if it fits.
 
     hint: the annotation. A value without a default, or whose default is None, is anything that JSON
     can say. True and False are no numbers.

@@ -1,4 +1,4 @@
-"""What holds the files of a run folder together.
+"""Seals of a run folder: digests by which its files name their run and vouch for its rows.
 
 Each file that is written while a run goes on names the run.json under which it was: the digest that
 run.json has, or had before the run was made longer. And each vouches for the rows: rows.jsonl for
