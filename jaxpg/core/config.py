@@ -181,7 +181,7 @@ def _hashable(value) -> bool:
 
 
 def _too_large(value, static) -> str:
-    """Words on the limit that an integer is beyond: the length of an array, or int64; "" if none."""
+    """Words on the limit that an integer is beyond, of arrays or of its type; "" if it is not."""
     bits = 48 if static else jnp.iinfo(jnp.result_type(int)).bits - 1
     values = value if isinstance(value, tuple) else (value,)
     too_large = any(isinstance(x, int) and abs(x) >= 2**bits for x in values)
