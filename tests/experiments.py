@@ -9,8 +9,8 @@ import pandas as pd
 import jaxpg
 from jaxpg.core.config import to_dict
 from jaxpg.envs import registry
+from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.run.checkpoint import write_json
 
 NAN = np.nan
 

@@ -15,7 +15,7 @@ import pytest
 from jaxpg import cli
 from jaxpg.cli import common
 from jaxpg.core.machine import count_cores
-from jaxpg.experiment.run.checkpoint import read_json
+from jaxpg.experiment.files.atomic import read_json
 
 TINY = (
     "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 1 "

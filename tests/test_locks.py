@@ -15,10 +15,9 @@ import pytest
 import jaxpg
 from jaxpg import cli
 from jaxpg.cli import common
-from jaxpg.experiment.files.atomic import write_atomically
+from jaxpg.experiment.files.atomic import write_atomically, write_json
 from jaxpg.experiment.files.lock import LOCK, claim, hold
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.sweeps.sweep import new_record
 from tests.experiments import run_folder
 

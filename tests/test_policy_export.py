@@ -17,7 +17,7 @@ from jaxpg import agents, cli
 from jaxpg.cli import common
 from jaxpg.core.run import Result
 from jaxpg.core.train import initial_state
-from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
+from jaxpg.experiment.files.atomic import CheckpointError, write_json
 from tests.conftest import INSTALLED, TINY, short_env
 
 # Agent and environment: one of every kind of action, state and normalisation.

@@ -12,10 +12,10 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.run import Result
 from jaxpg.core.spaces import MultiDiscrete
+from jaxpg.experiment.files.atomic import CheckpointError, write_json
 from jaxpg.experiment.render import frames, scenes, video
 from jaxpg.experiment.render.episode import Episode, play_episode
 from jaxpg.experiment.render.files import write_gif
-from jaxpg.experiment.run.checkpoint import CheckpointError, write_json
 from tests.conftest import TINY
 from tests.tabular import Odd, Picky, make
 

@@ -20,7 +20,8 @@ import jaxpg
 from jaxpg.core.run import Callback
 from jaxpg.core.run import run as core_run
 from jaxpg.experiment.callbacks.guards import NonFiniteError
-from jaxpg.experiment.run.checkpoint import CheckpointError, newest
+from jaxpg.experiment.files.atomic import CheckpointError
+from jaxpg.experiment.run.checkpoint import newest
 
 ITERATIONS = 12
 ASKED = {

@@ -13,8 +13,9 @@ import pytest
 import jaxpg
 from jaxpg.core.run import Callback
 from jaxpg.experiment.files import rows
+from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
 from jaxpg.experiment.run import checkpoint, measured
-from jaxpg.experiment.run.checkpoint import CheckpointError, newest, read_json, write_json
+from jaxpg.experiment.run.checkpoint import newest
 from jaxpg.experiment.run.seal import read_rows
 
 TABLES = ("metrics.csv", "metrics.jsonl", "evaluations.csv")

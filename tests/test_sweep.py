@@ -21,8 +21,8 @@ from jaxpg.core.config import to_dict
 from jaxpg.core.parallel.lanes import ACTIVE, lanes, stack
 from jaxpg.core.plan import device_bytes, plan_run
 from jaxpg.envs import registry
+from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
 from jaxpg.experiment.run import checkpoint
-from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
 from jaxpg.experiment.sweeps import points, tables
 from jaxpg.nets.networks import MLP
 from tests.conftest import short_env

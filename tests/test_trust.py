@@ -19,8 +19,8 @@ from jaxpg.core.names import TORSO, TRUST, UntrustedError, resolve_name
 from jaxpg.envs import registry
 from jaxpg.experiment.export import program
 from jaxpg.experiment.figures import play
+from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
 from jaxpg.experiment.report import reproduce
-from jaxpg.experiment.run.checkpoint import CheckpointError, read_json, write_json
 from jaxpg.nets.networks import CNN, MLP
 from tests.experiments import run_folder, sweep
 

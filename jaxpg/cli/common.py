@@ -87,7 +87,7 @@ def seed_shape(run: Path) -> tuple[int, ...]:
     """The shape of a run's key: () or (seeds,)."""
     import numpy as np
 
-    from jaxpg.experiment.run.checkpoint import read_json
+    from jaxpg.experiment.files.atomic import read_json
 
     return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 

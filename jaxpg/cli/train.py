@@ -128,7 +128,7 @@ def resume(
         processes: how many there are.
         process: which of them this is: 0, 1, ...
     """
-    from jaxpg.experiment.run.checkpoint import read_json
+    from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.run.provenance import is_sweep
 
     job = common.Job(distributed, coordinator, processes, process)
@@ -185,7 +185,7 @@ def _watch(go: Callable, folder: Path) -> int:
 
 def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> None:
     """Prints how a run ended. clock: times, and environment steps by then."""
-    from jaxpg.experiment.run.checkpoint import read_json
+    from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.text import format_count
 
     if result.stopped == "callback":

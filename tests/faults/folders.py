@@ -6,8 +6,8 @@ from pathlib import Path
 import jaxpg
 from jaxpg.core.config import to_dict
 from jaxpg.experiment.files import RUN, SWEEP
+from jaxpg.experiment.files.atomic import read_json, write_json
 from jaxpg.experiment.report.build import report
-from jaxpg.experiment.run.checkpoint import read_json, write_json
 from tests.conftest import TINY
 
 NAMES = [

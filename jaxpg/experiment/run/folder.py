@@ -33,9 +33,9 @@ from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
+from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
 from jaxpg.experiment.run import checkpoint, provenance, seal, standing
-from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.run.record import (
     RunFolder,
     Settings,

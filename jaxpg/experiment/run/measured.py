@@ -12,9 +12,9 @@ import numpy as np
 from jaxpg.core.checks import require_path
 from jaxpg.core.run import Result
 from jaxpg.experiment.files import RUN
+from jaxpg.experiment.files.atomic import CheckpointError, read_json
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS
 from jaxpg.experiment.run import checkpoint
-from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 from jaxpg.experiment.run.seal import read_rows, read_summary
 
 AXES = ("seed", "iteration", "env_steps")

@@ -17,8 +17,8 @@ from jaxpg.core.names import UntrustedError
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import SWEEP
+from jaxpg.experiment.files.atomic import CheckpointError, read_json
 from jaxpg.experiment.run import checkpoint
-from jaxpg.experiment.run.checkpoint import CheckpointError, read_json
 from jaxpg.experiment.text import printable, warn
 
 FORMAT = 1  # of both files and of their folders

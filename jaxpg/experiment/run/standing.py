@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, SUMMARY
+from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
-from jaxpg.experiment.run.checkpoint import CheckpointError
 from jaxpg.experiment.text import warn
 
 

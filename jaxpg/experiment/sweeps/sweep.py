@@ -40,10 +40,9 @@ from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import initial_state, num_iterations, require_objects
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.files import RUN, SWEEP, lock
-from jaxpg.experiment.files.atomic import json_digest, to_json_values
+from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.run.checkpoint import write_json
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (

@@ -27,9 +27,9 @@ from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import RUN, SWEEP
+from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.run.checkpoint import CheckpointError
 from jaxpg.experiment.run.seal import read_rows, read_seal
 from jaxpg.experiment.sweeps.points import Point, apply_point
 
