@@ -115,6 +115,10 @@ CALLS = {
         partial(go, by=jaxpg.train, total_steps=4 * 10**11),
         f"total_steps of 4000000000 iterations: {MUCH}",
     ),
+    "train: total_steps=10^30": (
+        partial(go, by=jaxpg.train, total_steps=10**30),
+        "total_steps=1000000000000000000000000000000: allowed is an integer <= 429496729500",
+    ),
     "train: total_steps=10^15": (
         partial(go, by=jaxpg.train, total_steps=10**15),
         "total_steps=1000000000000000: allowed is an integer <= 429496729500",

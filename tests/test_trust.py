@@ -53,6 +53,38 @@ def a_run(path, net):
     return run_folder(path, [[1.0, 2, 3]], config=to_dict(CONFIG) | {"net": net})
 
 
+@pytest.mark.parametrize("trust", ["no", "false", 1])
+def test_trust_is_true_or_false(tmp_path, module, trust):
+    """What is only taken for true allows nothing."""
+    name, imported = module
+    path = a_run(tmp_path / "run", f"{name}:Net")
+    for call in (
+        lambda: jaxpg.load(path, trust=trust),
+        lambda: jaxpg.resume(path, trust=trust),
+        lambda: jaxpg.Policy.load(path, trust=trust),
+        lambda: jaxpg.render(path, tmp_path / "x.gif", trust=trust),
+        lambda: jaxpg.report([path], tmp_path / "x.html", trust=trust),
+    ):
+        with pytest.raises(ValueError, match=r"trust=.*allowed is True or False"):
+            call()
+    assert not imported()
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ({"agent": "ppo"}, "agent='ppo': allowed is an Agent"),
+        ({"env": "CartPole-v1"}, "env='CartPole-v1': allowed is what jaxpg.make gives"),
+        ({"agent": jaxpg.a2c}, "agent: found 'ppo', expected 'a2c'"),
+    ],
+)
+def test_objects_of_one_s_own_are_judged(tmp_path, objects, words):
+    path = a_run(tmp_path / "run", "jaxpg.nets.networks:MLP")
+    for call in (jaxpg.load, jaxpg.resume):
+        with pytest.raises(ValueError, match=words):
+            call(path, **objects)
+
+
 def a_sweep(path, points, net="jaxpg.nets.networks:MLP", **more):
     """The folder of a sweep whose only part has not begun."""
     about = sweep(points or [{}], [[1.0]] * max(1, len(points)), **more).about

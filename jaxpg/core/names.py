@@ -51,7 +51,7 @@ def resolve_name(text: str, kind: Kind, trust: bool = False) -> Any:
     module, _, name = text.partition(":")
     if not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
         raise ValueError("allowed is module:Name")
-    if trust or _is_listed(module):
+    if trust is True or _is_listed(module):
         found = _import_object(module, name)
     else:
         if module not in sys.modules and not f"{module}.".startswith("jaxpg."):

@@ -20,10 +20,15 @@ from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 MOST_ITERATIONS = 2**32 - 1  # of the four bytes in which a state counts them
 
 
-def require_objects(agent: Agent, cfg: Any, env: Env) -> None:
-    """Raises ValueError unless these are an agent, a config of its own, and an environment."""
+def require_agent(agent: Any) -> None:
+    """Raises ValueError unless a value is an Agent."""
     if not isinstance(agent, Agent):
         raise ValueError(f"agent={show(agent)}: allowed is an Agent, such as jaxpg.ppo")
+
+
+def require_objects(agent: Agent, cfg: Any, env: Env) -> None:
+    """Raises ValueError unless these are an agent, a config of its own, and an environment."""
+    require_agent(agent)
     if not isinstance(cfg, agent.Config):
         given = label(type(cfg)) if dataclasses.is_dataclass(type(cfg)) else show(cfg)
         raise ValueError(f"cfg={given}: allowed for {agent.name} is {label(agent.Config)}")
@@ -38,6 +43,8 @@ def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
     known = (int, float, np.ndarray, np.generic, jax.Array)
     one = isinstance(total_steps, known) and not isinstance(total_steps, jax.core.Tracer)
     x = np.asarray(total_steps if one else "no number")
+    if x.dtype.kind == "O":  # an integer that no array holds
+        x = np.asarray(float(min(max(total_steps, -(2**63)), 2**63)))
     whole = x.ndim == 0 and x.dtype.kind in "iuf" and np.isfinite(x) and x == np.floor(x)
     if not whole or x < 1:
         raise ValueError(f"total_steps={show(total_steps)}: allowed is an integer >= 1")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpg.core.checks import require_path
+from jaxpg.core.checks import require_bool, require_path
 from jaxpg.core.run import Result
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import CheckpointError, read_json
@@ -55,6 +55,7 @@ def read_run(run: "str | Path | Result | MeasuredRun", trust: bool = False) -> M
     """Reads what there is of a run; a MeasuredRun is returned as it is. trust: as of `jaxpg.load`.
 
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
+    require_bool("trust", trust)
     if isinstance(run, MeasuredRun):
         return run
     if not isinstance(run, Result):

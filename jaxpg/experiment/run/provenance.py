@@ -11,9 +11,10 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_path
+from jaxpg.core.checks import require_bool, require_env, require_path
 from jaxpg.core.config import from_dict
 from jaxpg.core.names import UntrustedError
+from jaxpg.core.train import require_agent
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import SWEEP
@@ -102,14 +103,21 @@ def restore_objects(
 
     agent, env: the objects, if they are the user's own. trust: as of `core.config.updated`. Raises
     CheckpointError if they are and are not given, or if what is there now is not what the record
-    says, UntrustedError for a class that is not trusted.
+    says, UntrustedError for a class that is not trusted, ValueError for an object of another kind.
     """
+    require_bool("trust", trust)
+    if agent is not None:
+        require_agent(agent)
+    if env is not None:
+        require_env(env)
     record = read_json(path, ("agent", "config", "environment", "own", "key"))
     for name, given in {"agent": agent, "env": env}.items():
         if name in record["own"] and given is None:
             raise CheckpointError(
                 f"{path.parent}: was made with an {name} of your own: pass {name}=..."
             )
+    if agent is not None and agent.name != record["agent"]:
+        raise CheckpointError(f"{path}: agent: found {record['agent']!r}, expected {agent.name!r}")
     try:
         agent = agent or agents.get(record["agent"])
         env = env or registry.from_dict(record["environment"])
