@@ -4,6 +4,7 @@ To import a module runs its code. A file that someone else may have written name
 already: jaxpg's own, and what is imported. Anything else waits for the user's word.
 """
 
+import functools
 import importlib
 import inspect
 import os
@@ -25,12 +26,24 @@ class Kind(NamedTuple):
 def _is_torso(x: Any) -> bool:
     from flax import linen as nn  # which agents that have networks have imported
 
-    if not (isinstance(x, type) and issubclass(x, nn.Module)):
+    cls = x.func if isinstance(x, functools.partial) else x
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         return False
-    return list(inspect.signature(x).parameters)[:3] == ["hidden", "activation", "kernel_init"]
+    try:
+        first, rest = TORSO_TAKES, list(inspect.signature(x).parameters.values())
+    except ValueError:  # a partial with what the class does not take
+        return False
+    given, rest = rest[: len(first)], rest[len(first) :]
+    in_turn = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in given)
+    return in_turn and [p.name for p in given] == first and all(p.default != p.empty for p in rest)
 
 
-TORSO = Kind("a flax module class that takes (hidden, activation, kernel_init)", _is_torso)
+TORSO_TAKES = ["hidden", "activation", "kernel_init"]
+TORSO = Kind(
+    "a flax module class that takes (hidden, activation, kernel_init), or a functools.partial of "
+    "one with what else it needs",
+    _is_torso,
+)
 
 
 class UntrustedError(ValueError):
