@@ -56,10 +56,13 @@ class Config:
     max_grad_norm: float = fields.max_grad_norm(0.5)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     batch_norm: bool = fields.batch_norm(
         False, help="Batch norm, with a shared torso and no memory."

@@ -45,10 +45,10 @@ class Config:
     devices: int = fields.devices(1)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden(())
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
 
     shared: ClassVar[bool] = False  # one network

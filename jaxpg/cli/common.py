@@ -112,8 +112,10 @@ def set_up(seeds: int, config: dict | None = None) -> None:
 
 def _narrow(config: dict) -> bool:
     """True if an agent's networks are small enough for one thread, see `core.machine`."""
-    plain = config.get("net", "").endswith(":MLP") or "net" not in config
-    return plain and max(config.get("hidden", [0]), default=0) <= 128
+    nets = [config[name] for name in ("net", "critic_net") if config.get(name) is not None]
+    units = [*config.get("hidden", []), *(config.get("critic_hidden") or [])]
+    plain = all(isinstance(net, str) and net.endswith(":MLP") for net in nets)
+    return plain and max(units, default=0) <= 128
 
 
 def set_up_run(config: dict, seeds: int, data_parallel: bool, job: Job) -> None:

@@ -50,8 +50,8 @@ def _sweep(
 
     FIELD is one of the agent's config (learning_rate), or env.NAME, a parameter of the
     environment (env.gravity). A list of numbers, names or lists: learning_rate=1e-4,1e-3
-    activation=tanh,relu hidden=[64],[64,64]. A range, for --random and --search: LOW:HIGH, or
-    LOW:HIGH:log for numbers whose logarithms are uniform.
+    activation=tanh,flax.linen:gelu hidden=[64],[64,64]. A range, for --random and --search:
+    LOW:HIGH, or LOW:HIGH:log for numbers whose logarithms are uniform.
 
     Args:
         grid: FIELD=VALUE,VALUE ...: every combination of these.

@@ -5,12 +5,13 @@ A class or a function is written "module:Name", and a partial of one with what i
 """
 
 import functools
+import json
 import sys
-from typing import Any
+from typing import Any, cast
 
 from jaxpg.core.names import Kind, resolve_name
 
-_ANY = Kind("a class or a function", callable)
+_ANY = Kind("a class or a function", callable, any=True)
 
 
 class Partial(functools.partial):
@@ -78,10 +79,13 @@ def _plain(value: Any) -> Any:
 
 
 def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False) -> Any:
-    """The inverse of `describe_callable`. Raises as `core.names.resolve_name`, which says what may
-    be imported, and ValueError for what is not of the kind."""
+    """The inverse of `describe_callable`; a partial may be JSON's text, as on a command. Raises as
+    `core.names.resolve_name`, which says what may be imported, and ValueError for what is not of
+    the kind."""
     if isinstance(told, str):
-        return resolve_name(told, kind, trust)
+        if not told.startswith("{"):
+            return resolve_name(told, kind, trust)
+        told = cast(dict[str, Any], json.loads(told))
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
         form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
         raise ValueError(f"allowed is module:Name or {form} of {kind.words}")

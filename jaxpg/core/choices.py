@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from jaxpg.core.names import Kind
 
@@ -74,7 +75,7 @@ def is_initializer(x: Callable) -> bool:
 
 def _primitives(jaxpr: Any) -> set[str]:
     """Names of the primitives of a program, those of the programs in it too."""
-    inner = (_primitives(x) for eqn in jaxpr.eqns for x in jax.core.jaxprs_in_params(eqn.params))
+    inner = (_primitives(x) for eqn in jaxpr.eqns for x in core.jaxprs_in_params(eqn.params))
     return {eqn.primitive.name for eqn in jaxpr.eqns}.union(*inner)
 
 

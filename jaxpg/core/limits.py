@@ -83,14 +83,14 @@ def describe_allowed(hint, limits) -> str:
     ways = [", ".join(map(repr, limits["choices"]))] if limits.get("choices") is not None else []
     if limits.get("kind") is not None:
         ways.append(limits["kind"].words)
+        ways += ["None"] if len(ways) == 1 and type(None) in typing.get_args(hint) else []
     if ways:
         return "one of " * (limits.get("choices") is not None) + ", or ".join(ways)
     names = {float: "a finite number", int: "an integer", bool: "True or False"}
     names |= {str: "a string", type: "a class", type(None): "None"}
-    if typing.get_origin(hint) is tuple:
-        kind = "a tuple of integers" if typing.get_args(hint)[0] is int else "a tuple of numbers"
-    else:
-        kind = " or ".join(names.get(h, str(h)) for h in typing.get_args(hint) or (hint,))
+    names |= {tuple[int, ...]: "a tuple of integers", tuple[float, ...]: "a tuple of numbers"}
+    several = typing.get_args(hint) if hint not in names else ()
+    kind = " or ".join(names.get(h, str(h)) for h in several or (hint,))
     signs = {"ge": ">=", "gt": ">", "le": "<="}
     bounds = [f"{s} {limits[k]}" for k, s in signs.items() if limits.get(k) is not None]
     return " ".join([kind, " and ".join(bounds)]).strip()

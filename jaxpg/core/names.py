@@ -1,7 +1,8 @@
 """Names of objects, "module:Name", as files and command lines have them, and what they may import.
 
 To import a module runs its code. A file that someone else may have written names only what is here
-already: jaxpg's own, and what is imported. Anything else waits for the user's word.
+already: jaxpg's own, and what is imported. Anything else waits for the user's word. So does a
+function, which would be run with what the file gives it, unless it is one that only counts.
 """
 
 import functools
@@ -10,7 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 TRUST = "JAXPG_TRUST"  # the environment variable with the modules that the user trusts
@@ -21,6 +22,7 @@ class Kind(NamedTuple):
 
     words: str  # as errors call it
     fits: Callable[[Any], bool]
+    any: bool = False  # whether also a class of it may do anything
 
 
 def _is_torso(x: Any) -> bool:
@@ -55,8 +57,9 @@ def resolve_name(text: str, kind: Kind, trust: bool = False) -> Any:
 
     Allowed is jaxpg's own, with `trust` every module, and without it those in the environment
     variable JAXPG_TRUST (with commas between, a package for all that is in it). Other objects are
-    found where their module is imported already. Raises ValueError for a name that cannot be found
-    or stands for another kind of object, UntrustedError for one that is not allowed.
+    found where their module is imported already; of functions only those that do nothing but count.
+    Raises ValueError for a name that cannot be found or stands for another kind of object,
+    UntrustedError for one that is not allowed.
 
     >>> resolve_name("jaxpg.core.names:Kind", Kind("a class", lambda x: isinstance(x, type)))
     <class 'jaxpg.core.names.Kind'>
@@ -73,9 +76,33 @@ def resolve_name(text: str, kind: Kind, trust: bool = False) -> Any:
                 f"{TRUST}={module} in the environment, or once the program has imported it"
             )
         found = _look_up(_import(module), name)
+        if (kind.any or not isinstance(found, type)) and not _only_counts(module, found):
+            raise UntrustedError(
+                f"{text!r} would be run with what the file gives it: allowed with trust=True "
+                f"(--trust), or with {TRUST}={module} in the environment"
+            )
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
     return found
+
+
+# Packages whose functions only count; of jax.numpy those that JAX compiles, for others read files.
+COUNTING = ("jax.nn", "jax.numpy", "flax.linen", "optax", "jaxpg.nets")
+
+
+def _only_counts(module: str, found: Any) -> bool:
+    """True for a function or class that does no harm, whatever it is given: a network, or one of
+    the packages above."""
+    from flax import linen as nn
+
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return True
+    if module == "jax.numpy" and isinstance(found, FunctionType):
+        return False
+    owner = str(getattr(found, "__module__", ""))
+    return any(f"{module}.".startswith(f"{part}.") for part in COUNTING) and any(
+        f"{owner}.".startswith(f"{part}.") for part in (*COUNTING, "jax._src.nn")
+    )
 
 
 def _is_listed(module: str) -> bool:

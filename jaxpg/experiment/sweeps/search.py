@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, show
-from jaxpg.core.config import label, static_fields
+from jaxpg.core.config import label, plain, static_fields
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import require_objects
@@ -88,8 +88,10 @@ def search(
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = new_record(about, list(space), total_steps, **settings)
-    plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
-    record["search"] = {"space": plain, "trials": trials, "batch": batch}
+    told = {
+        n: x._asdict() if isinstance(x, Range) else list(map(plain, x)) for n, x in space.items()
+    }
+    record["search"] = {"space": told, "trials": trials, "batch": batch}
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)

@@ -9,6 +9,7 @@ scores        env_steps, score (the last greedy evaluation), ended: done, target
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,7 +223,9 @@ def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]
 
 
 def _format_cell(value):
-    """Formats a value for a table: hidden sizes as "[64, 64]"."""
+    """Formats a value for a table: hidden sizes as "[64, 64]", a partial as JSON."""
+    if isinstance(value, dict):
+        return json.dumps(value)
     return str(list(value)) if isinstance(value, (list, tuple)) else value
 
 
