@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from jaxpg.core.names import Kind, resolve_name
 
-_ANY = Kind("a class or a function", callable, any=True)
+_ANY = Kind("a class or a function", callable, runs=True)
 
 
 class Partial(functools.partial):
@@ -62,8 +62,14 @@ def is_named(value: Any) -> bool:
 
 
 def describe_callable(value: Any) -> str | dict[str, Any]:
-    """Describes a class, a function or a partial as plain JSON values."""
+    """Describes a class, a function or a partial as plain JSON values. Raises ValueError for one
+    that nothing could find again: a lambda, what a function has made, an object as an argument."""
     if not isinstance(value, functools.partial):
+        if "<" in value.__qualname__ and not isinstance(value, type):  # <lambda>, <locals>
+            raise ValueError(
+                "no file can name it, allowed is a function of a module (that which makes an "
+                "initialiser, say, not the one it made), or a functools.partial of one"
+            )
         return name_of(value)
     keywords = {name: _plain(x) for name, x in value.keywords.items()}
     args = list(map(_plain, value.args))
@@ -75,7 +81,12 @@ def _plain(value: Any) -> Any:
     if is_named(value):
         told = describe_callable(value)
         return {"name": told} if isinstance(told, str) else told
-    return list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
+    if isinstance(value, (tuple, list)):
+        return list(map(_plain, value))
+    if not isinstance(value, (str, int, float, bool, type(None))):
+        allowed = "allowed are numbers, texts, classes and functions"
+        raise ValueError(f"no file can hold {value!r} in a partial, {allowed}")
+    return value
 
 
 def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False) -> Any:

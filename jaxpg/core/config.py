@@ -187,8 +187,18 @@ def validate(cfg) -> None:
 
 
 def to_dict(cfg) -> dict[str, Any]:
-    """A config as plain JSON values; see core/callables.py for classes, functions and partials."""
-    return {f.name: plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg)}
+    """A config as plain JSON values; see core/callables.py for classes, functions and partials.
+
+    Raises ValueError for a function that no file can name."""
+    return {f.name: _plain_field(cfg, f.name) for f in dataclasses.fields(cfg)}
+
+
+def _plain_field(cfg, name: str):
+    value = getattr(cfg, name)
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise ValueError(f"{label(type(cfg))} {name}={show(value)}: {error}") from error
 
 
 def plain(value):

@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
     words: str  # as errors call it
     fits: Callable[[Any], bool]
-    any: bool = False  # whether also a class of it may do anything
+    runs: bool = False  # whether what is named is run with what a file gives it
 
 
 def _is_torso(x: Any) -> bool:
@@ -76,7 +76,7 @@ def resolve_name(text: str, kind: Kind, trust: bool = False) -> Any:
                 f"{TRUST}={module} in the environment, or once the program has imported it"
             )
         found = _look_up(_import(module), name)
-        if (kind.any or not isinstance(found, type)) and not _only_counts(module, found):
+        if kind.runs and not _only_counts(module, found):
             raise UntrustedError(
                 f"{text!r} would be run with what the file gives it: allowed with trust=True "
                 f"(--trust), or with {TRUST}={module} in the environment"
