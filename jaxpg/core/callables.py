@@ -6,12 +6,15 @@ A class or a function is written "module:Name", and a partial of one with what i
 
 import functools
 import json
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any, cast
 
-from jaxpg.core.names import Kind, resolve_name
+from jaxpg.core.calls import judge_call
+from jaxpg.core.names import Kind, Trust, resolve_name
 
-_ANY = Kind("a class or a function", callable, runs=True)
+_ANY = Kind("a class or a function", callable)
 
 
 class Partial(functools.partial):
@@ -89,14 +92,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False) -> Any:
-    """The inverse of `describe_callable`; a partial may be JSON's text, as on a command. Raises as
-    `core.names.resolve_name`, which says what may be imported, and ValueError for what is not of
-    the kind."""
-    if isinstance(told, str):
-        if not told.startswith("{"):
-            return resolve_name(told, kind, trust)
+def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = False) -> Any:
+    """The inverse of `describe_callable`; a partial may also be the text of its JSON, as on a
+    command. Raises as `core.names.resolve_name`, which says what may be imported, and
+    `core.calls.judge_call`, which says what may be called; ValueError for what is not of the kind,
+    of which a function is judged by a call, so last."""
+    if isinstance(told, str) and told.startswith("{"):
         told = cast(dict[str, Any], json.loads(told))
+    if isinstance(told, str):
+        found = resolve_name(told, Kind(kind.words, callable), trust)
+        judge_call(told, found, (), trust)
+        if not kind.fits(found):
+            raise ValueError(f"allowed is {kind.words}")
+        return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
         form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
         raise ValueError(f"allowed is module:Name or {form} of {kind.words}")
@@ -106,15 +114,27 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False
     function = resolve_name(told["partial"], _ANY, trust)
     given = {name: _restore(x, trust) for name, x in keywords.items()}
     found = Partial(function, *(_restore(x, trust) for x in args), **given)
+    judge_call(told["partial"], function, (*found.args, *given.values()), trust)
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
     return found
 
 
-def _restore(told: Any, trust: bool) -> Any:
+def _restore(told: Any, trust: Trust) -> Any:
     """An argument of a partial from JSON."""
     if isinstance(told, list):
         return tuple(_restore(x, trust) for x in told)
     if isinstance(told, dict):
         return restore_callable(told["name"] if set(told) == {"name"} else told, _ANY, trust)
     return told
+
+
+def names_in(told: Any) -> Iterator[str]:
+    """The names "module:Name" in plain JSON values, at any depth."""
+    if isinstance(told, dict):
+        told = list(told.values())
+    if isinstance(told, list):
+        for value in told:
+            yield from names_in(value)
+    elif isinstance(told, str) and re.fullmatch(r"[\w.]+:[\w.<>]+", told):
+        yield told

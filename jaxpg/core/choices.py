@@ -89,12 +89,9 @@ def _makes_initializer(x: Any) -> bool:
     return callable(made) and is_initializer(made)
 
 
-ACTIVATION = Kind(
-    "a function of one array that gives one of the same shape", _is_activation, runs=True
-)
+ACTIVATION = Kind("a function of one array that gives one of the same shape", _is_activation)
 INITIALIZER = Kind(
     "an initialiser init(key, shape, dtype) without a QR decomposition, or a function without "
     "arguments that makes one, such as jax.nn.initializers.xavier_uniform",
     _makes_initializer,
-    runs=True,
 )
