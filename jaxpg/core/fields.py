@@ -8,9 +8,65 @@ The default is the agent's own, and so are the fields that it alone has: `static
     memory: ClassVar[str] = "none"
 """
 
+from typing import Any
+
 from jaxpg.core.choices import HEADS, POINT_HEADS
 from jaxpg.core.config import number, static
-from jaxpg.core.network_fields import *  # noqa: F403  so that all are `fields.NAME`
+from jaxpg.core.network_fields import (
+    Activation as Activation,
+)
+from jaxpg.core.network_fields import (
+    Initializer as Initializer,
+)
+from jaxpg.core.network_fields import (
+    Net as Net,
+)
+from jaxpg.core.network_fields import (
+    activation as activation,
+)
+from jaxpg.core.network_fields import (
+    batch_norm as batch_norm,
+)
+from jaxpg.core.network_fields import (
+    critic_activation as critic_activation,
+)
+from jaxpg.core.network_fields import (
+    critic_gradient as critic_gradient,
+)
+from jaxpg.core.network_fields import (
+    critic_hidden as critic_hidden,
+)
+from jaxpg.core.network_fields import (
+    critic_net as critic_net,
+)
+from jaxpg.core.network_fields import (
+    dropout as dropout,
+)
+from jaxpg.core.network_fields import (
+    hidden as hidden,
+)
+from jaxpg.core.network_fields import (
+    kernel_init as kernel_init,
+)
+from jaxpg.core.network_fields import (
+    layer_norm as layer_norm,
+)
+from jaxpg.core.network_fields import (
+    memory as memory,
+)
+from jaxpg.core.network_fields import (
+    memory_length as memory_length,
+)
+from jaxpg.core.network_fields import (
+    memory_size as memory_size,
+)
+from jaxpg.core.network_fields import (
+    net as net,
+)
+from jaxpg.core.network_fields import (
+    shared as shared,
+)
+from jaxpg.core.optimizers import OPTIMIZER, OPTIMIZERS
 
 # Collecting.
 
@@ -58,9 +114,9 @@ def learning_rate(default: float, of: str = "network") -> float:
     return number(default, ge=0, help=f"Learning rate of the {of}.")
 
 
-def optimizer(default: str) -> str:
-    """Update rule of actor and critic."""
-    return static(default, choices=("adam", "rmsprop"), help=optimizer.__doc__)
+def optimizer(default: str, of: str = "actor and critic") -> Any:
+    """Optimiser, by optax's name or as a callable; `of` says of which part."""
+    return static(default, choices=OPTIMIZERS, kind=OPTIMIZER, help=f"Optimiser of the {of}.")
 
 
 def max_grad_norm(default: float) -> float:
