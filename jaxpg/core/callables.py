@@ -129,12 +129,17 @@ def _restore(told: Any, trust: Trust) -> Any:
     return told
 
 
-def names_in(told: Any) -> Iterator[str]:
-    """The names "module:Name" in plain JSON values, at any depth."""
+def texts_in(told: Any) -> Iterator[str]:
+    """The texts in plain JSON values, at any depth."""
     if isinstance(told, dict):
         told = list(told.values())
-    if isinstance(told, list):
+    if isinstance(told, (list, tuple)):
         for value in told:
-            yield from names_in(value)
-    elif isinstance(told, str) and re.fullmatch(r"[\w.]+:[\w.<>]+", told):
+            yield from texts_in(value)
+    elif isinstance(told, str):
         yield told
+
+
+def names_in(told: Any) -> list[str]:
+    """The names "module:Name" in plain JSON values, at any depth."""
+    return [text for text in texts_in(told) if re.fullmatch(r"[\w.]+:[\w.<>]+", text)]

@@ -12,60 +12,7 @@ from typing import Any
 
 from jaxpg.core.choices import HEADS, POINT_HEADS
 from jaxpg.core.config import number, static
-from jaxpg.core.network_fields import (
-    Activation as Activation,
-)
-from jaxpg.core.network_fields import (
-    Initializer as Initializer,
-)
-from jaxpg.core.network_fields import (
-    Net as Net,
-)
-from jaxpg.core.network_fields import (
-    activation as activation,
-)
-from jaxpg.core.network_fields import (
-    batch_norm as batch_norm,
-)
-from jaxpg.core.network_fields import (
-    critic_activation as critic_activation,
-)
-from jaxpg.core.network_fields import (
-    critic_gradient as critic_gradient,
-)
-from jaxpg.core.network_fields import (
-    critic_hidden as critic_hidden,
-)
-from jaxpg.core.network_fields import (
-    critic_net as critic_net,
-)
-from jaxpg.core.network_fields import (
-    dropout as dropout,
-)
-from jaxpg.core.network_fields import (
-    hidden as hidden,
-)
-from jaxpg.core.network_fields import (
-    kernel_init as kernel_init,
-)
-from jaxpg.core.network_fields import (
-    layer_norm as layer_norm,
-)
-from jaxpg.core.network_fields import (
-    memory as memory,
-)
-from jaxpg.core.network_fields import (
-    memory_length as memory_length,
-)
-from jaxpg.core.network_fields import (
-    memory_size as memory_size,
-)
-from jaxpg.core.network_fields import (
-    net as net,
-)
-from jaxpg.core.network_fields import (
-    shared as shared,
-)
+from jaxpg.core.network_fields import *  # noqa: F403  so that all are `fields.NAME`
 from jaxpg.core.optimizers import OPTIMIZER, OPTIMIZERS
 
 # Collecting.

@@ -12,6 +12,12 @@ from jaxpg.core.config import static
 from jaxpg.core.names import TORSO
 from jaxpg.core.types import Array
 
+__all__ = [
+    "Activation", "Initializer", "Net", "activation", "batch_norm", "critic_activation",
+    "critic_gradient", "critic_hidden", "critic_net", "dropout", "hidden", "kernel_init",
+    "layer_norm", "memory", "memory_length", "memory_size", "net", "shared",
+]  # fmt: skip
+
 Net: TypeAlias = type | functools.partial
 Activation: TypeAlias = str | Callable[[Array], Array]
 Initializer: TypeAlias = str | Callable
