@@ -37,6 +37,7 @@ def _train(
     evaluations: int = 10,
     target: float | None = None,
     tensorboard: bool = False,
+    log_every: int | None = None,
     data_parallel: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -54,6 +55,8 @@ def _train(
         evaluations: how many times to evaluate, spread evenly over the run.
         target: stop when the greedy evaluation of every seed reaches this return.
         tensorboard: write TensorBoard files too.
+        log_every: iterations of a row of metrics.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
         data_parallel: lay the environments of one seed over all devices.
         distributed: one of several processes that train together, as a scheduler says (SLURM);
             without one give the next three.
@@ -81,7 +84,7 @@ def _train(
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
                 callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-                tensorboard=tensorboard,
+                tensorboard=tensorboard, log_every=log_every,
             )  # fmt: skip
 
         return _watch(go, folder)

@@ -32,6 +32,7 @@ def run(
     target: float | None = None,
     data_parallel: bool = False,
     tensorboard: bool = False,
+    log_every: int | None = None,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -41,7 +42,9 @@ def run(
     in which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that
     was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
     stands still instead, and so does one that reaches `target`. tensorboard: whether to write
-    TensorBoard files too, which needs tensorboardX.
+    TensorBoard files too, which needs tensorboardX. log_every: iterations of a row of the metrics,
+    in the folder and in the result, which are means over a block of them and sums of what counts;
+    None is 1 or, for more than 10,000 iterations, as few as give no more rows a seed.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -56,8 +59,9 @@ def run(
     (10,)
     """
     asked = Settings(
-        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard
-    )
+        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard,
+        log_every,
+    )  # fmt: skip
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core import env as E
+from jaxpg.core.blocks import block_length
 from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.train import num_iterations
@@ -24,6 +25,7 @@ class Settings(NamedTuple):
     target: float | None = None
     data_parallel: bool = False
     tensorboard: bool = False
+    log_every: int | None = None  # `core.blocks` chooses
 
 
 class RunFolder(NamedTuple):
@@ -42,6 +44,17 @@ class RunFolder(NamedTuple):
         return num_iterations(self.agent, self.cfg, self.record["total_steps"])
 
     @property
+    def log_every(self) -> int:
+        """Iterations of a row of the metrics: those that were settled when the run began."""
+        return self.record.get("log_every", 1)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats of the metrics' rows. A run of before rows could be blocks has both."""
+        asked = self.record.get("log") or () if "log_every" in self.record else ("jsonl",)
+        return ("csv", *(["jsonl"] if "jsonl" in asked else []))
+
+    @property
     def target(self) -> float | None:
         """Return at which the run ends; None for lanes, which end one by one."""
         return None if has_lanes(self.cfg) else self.record.get("target")
@@ -52,6 +65,8 @@ def new_record(
 ) -> dict[str, Any]:
     """Makes the record of a run."""
     about = provenance.describe_run(agent, cfg, env, key)
+    every = block_length(num_iterations(agent, cfg, total_steps), asked.log_every)
+    asked = asked._replace(log_every=every)
     return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
 
 
@@ -63,6 +78,7 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
         if name == "chunk" and value is None:
             continue
         require_integer(name, value, minimum)
+    block_length(1, asked.log_every)
     if asked.tensorboard and out is None:
         raise ValueError("tensorboard=True: allowed only with a folder `out`")
     if (target := asked.target) is None:
