@@ -25,7 +25,7 @@ ITERATIONS = 12  # in chunks of 2; evaluations at 4, 8 and 12, checkpoints at 4,
 def train(out, seed=0, *callbacks, **asked):
     asked = {
         "total_steps": ITERATIONS * 100, "chunk": 2, "evaluations": 3, "episodes": 2,
-        "checkpoints": 4, "keep": 3,
+        "checkpoints": 4, "keep": 3, "log": ["jsonl"],
     } | asked  # fmt: skip
     env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(seed)
     return jaxpg.run(jaxpg.q_learning, cfg, env, key, out=out, callbacks=callbacks, **asked)

@@ -4,6 +4,7 @@ A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither
 other's folders, this module looks which it is.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def run(
     data_parallel: bool = False,
     tensorboard: bool = False,
     log_every: int | None = None,
+    log: Sequence[str] = (),
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -44,7 +46,8 @@ def run(
     stands still instead, and so does one that reaches `target`. tensorboard: whether to write
     TensorBoard files too, which needs tensorboardX. log_every: iterations of a row of the metrics,
     in the folder and in the result, which are means over a block of them and sums of what counts;
-    None is 1 or, for more than 10,000 iterations, as few as give no more rows a seed.
+    None is 1 or, for more than 10,000 iterations, as few as give no more rows a seed. log: what to
+    write beside metrics.csv: "jsonl", the same rows as JSON lines.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -60,7 +63,7 @@ def run(
     """
     asked = Settings(
         chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard,
-        log_every,
+        log_every, log,
     )  # fmt: skip
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 

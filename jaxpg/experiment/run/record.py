@@ -1,5 +1,6 @@
 """Record of a run, run.json: what is asked of it, and the way back to objects."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key
+from jaxpg.experiment.callbacks.metrics import FORMATS
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.rows import RECORD
 from jaxpg.experiment.run import provenance, seal
@@ -26,6 +28,7 @@ class Settings(NamedTuple):
     data_parallel: bool = False
     tensorboard: bool = False
     log_every: int | None = None  # `core.blocks` chooses
+    log: Sequence[str] = ()
 
 
 class RunFolder(NamedTuple):
@@ -79,6 +82,8 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
             continue
         require_integer(name, value, minimum)
     block_length(1, asked.log_every)
+    if isinstance(asked.log, str) or not {*asked.log} <= {*FORMATS}:
+        raise ValueError(f"log={asked.log!r}: allowed is a list of names: {', '.join(FORMATS)}")
     if asked.tensorboard and out is None:
         raise ValueError("tensorboard=True: allowed only with a folder `out`")
     if (target := asked.target) is None:
