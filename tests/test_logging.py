@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,6 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback, Event, run
-from jaxpg.experiment.callbacks import progress as progress_bar
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import NonFiniteError, finite_leaves, nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
@@ -285,7 +285,7 @@ def test_stop_at_ends_a_run():
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(progress_bar.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "80")
     return now
 

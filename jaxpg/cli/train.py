@@ -36,6 +36,7 @@ def _train(
     out: Path | None = None,
     evaluations: int = 10,
     target: float | None = None,
+    log: tuple[str, ...] = (),
     tensorboard: bool = False,
     data_parallel: bool = False,
     distributed: bool = False,
@@ -53,7 +54,9 @@ def _train(
         out: the run folder; None is a new one in runs/.
         evaluations: how many times to evaluate, spread evenly over the run.
         target: stop when the greedy evaluation of every seed reaches this return.
-        tensorboard: write TensorBoard files too.
+        log: loggers to write to as well, of tensorboard, wandb and mlflow, each an extra of jaxpg;
+            a series for each seed.
+        tensorboard: the same as --log tensorboard.
         data_parallel: lay the environments of one seed over all devices.
         distributed: one of several processes that train together, as a scheduler says (SLURM);
             without one give the next three.
@@ -70,6 +73,10 @@ def _train(
     common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
     import jaxpg
     from jaxpg.core.plan import require_seeds
+    from jaxpg.experiment.callbacks import make_loggers
+
+    log = (*log, *["tensorboard"] * tensorboard)
+    make_loggers(log, Path())  # refused before anything is printed
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     require_seeds(agent, cfg, env, seeds)
@@ -81,7 +88,7 @@ def _train(
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
                 callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-                tensorboard=tensorboard,
+                log=log,
             )  # fmt: skip
 
         return _watch(go, folder)
