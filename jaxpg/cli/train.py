@@ -38,6 +38,7 @@ def _train(
     target: float | None = None,
     log: tuple[str, ...] = (),
     tensorboard: bool = False,
+    log_every: int | None = None,
     data_parallel: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -54,9 +55,11 @@ def _train(
         out: the run folder; None is a new one in runs/.
         evaluations: how many times to evaluate, spread evenly over the run.
         target: stop when the greedy evaluation of every seed reaches this return.
-        log: loggers to write to as well, of tensorboard, wandb and mlflow, each an extra of jaxpg;
-            a series for each seed.
+        log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
+            with a series for each seed; jsonl, the rows of metrics.csv as JSON lines.
         tensorboard: the same as --log tensorboard.
+        log_every: iterations of a row of metrics.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
         data_parallel: lay the environments of one seed over all devices.
         distributed: one of several processes that train together, as a scheduler says (SLURM);
             without one give the next three.
@@ -88,7 +91,7 @@ def _train(
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
                 callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-                log=log,
+                log=log, log_every=log_every,
             )  # fmt: skip
 
         return _watch(go, folder)

@@ -27,7 +27,7 @@ from jaxpg.experiment.callbacks.trackers import mlflow, wandb
 __all__ = ["NonFiniteError", "Series", "early_stop", "evaluation", "log_series", "metrics_files"]
 __all__ += ["mlflow", "nan_guard", "progress", "stop_at", "tensorboard", "wandb"]
 
-LOGGERS = ("tensorboard", "wandb", "mlflow")  # that a run may be asked for by name
+LOGGERS = ("jsonl", "tensorboard", "wandb", "mlflow")  # that a run may be asked for by name
 
 
 def make_loggers(
@@ -37,8 +37,9 @@ def make_loggers(
     config: Mapping[str, Any] | None = None,
     series: Sequence[Series] | None = None,
 ) -> list[Callback]:
-    """Makes loggers by name, which write into a run's folder; nothing is written before the first
-    chunk. id: of the run, by which its series go on when it does.
+    """Makes loggers by name, which write into a run's folder, but for "jsonl", which is among the
+    files of its rows. Nothing is written before the first chunk. id: of the run, by which its
+    series go on when it does.
 
     Raises ValueError for an unknown name, ImportError, with the command that installs it, for one
     whose package is missing.
@@ -56,4 +57,4 @@ def make_loggers(
         "wandb": lambda: wandb(folder, **named, **about),
         "mlflow": lambda: mlflow(folder, **named, **about),
     }
-    return [makers[name]() for name in dict.fromkeys(names)]
+    return [makers[name]() for name in dict.fromkeys(names) if name in makers]

@@ -1,10 +1,12 @@
 """Record of a run, run.json: what is asked of it, and the way back to objects."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core import env as E
+from jaxpg.core.blocks import block_length
 from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.run import Callback
@@ -26,7 +28,8 @@ class Settings(NamedTuple):
     keep: int = 3
     target: float | None = None
     data_parallel: bool = False
-    log: tuple[str, ...] = ()
+    log_every: int | None = None  # `core.blocks` chooses
+    log: Sequence[str] = ()
 
 
 # What loggers show of a record.
@@ -49,6 +52,17 @@ class RunFolder(NamedTuple):
         return num_iterations(self.agent, self.cfg, self.record["total_steps"])
 
     @property
+    def log_every(self) -> int:
+        """Iterations of a row of the metrics: those that were settled when the run began."""
+        return self.record.get("log_every", 1)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats of the metrics' rows. A run of before rows could be blocks has both."""
+        asked = self.record.get("log") or () if "log_every" in self.record else ("jsonl",)
+        return ("csv", *(["jsonl"] if "jsonl" in asked else []))
+
+    @property
     def target(self) -> float | None:
         """Return at which the run ends; None for lanes, which end one by one."""
         return None if has_lanes(self.cfg) else self.record.get("target")
@@ -67,7 +81,10 @@ def new_record(
 ) -> dict[str, Any]:
     """Makes the record of a run."""
     about = provenance.describe_run(agent, cfg, env, key)
-    known = {"log_id": secrets.token_hex(8)} if asked.log else {}  # by which its series go on
+    every = block_length(num_iterations(agent, cfg, total_steps), asked.log_every)
+    asked = asked._replace(log_every=every)
+    tracked = {"wandb", "mlflow"} & {*asked.log}
+    known = {"log_id": secrets.token_hex(8)} if tracked else {}  # by which its series go on
     return {**about, "total_steps": int(total_steps), **asked._asdict(), **known, "rows": RECORD}
 
 
@@ -80,6 +97,7 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
         if name == "chunk" and value is None:
             continue
         require_integer(name, value, minimum)
+    block_length(1, asked.log_every)
     make_loggers(asked.log, Path())
     if asked.log and out is None:
         raise ValueError(f"log={asked.log!r}: allowed only with a folder `out`")
