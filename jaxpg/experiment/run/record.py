@@ -98,16 +98,15 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
             continue
         require_integer(name, value, minimum)
     block_length(1, asked.log_every)
+    if (target := asked.target) is not None:
+        require_number("target", target)
+        if out is None and not has_lanes(cfg):
+            raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
+        if asked.evaluations == 0:
+            raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
     make_loggers(asked.log, Path())
     if asked.log and out is None:
         raise ValueError(f"log={asked.log!r}: allowed only with a folder `out`")
-    if (target := asked.target) is None:
-        return
-    require_number("target", target)
-    if out is None and not has_lanes(cfg):
-        raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
-    if asked.evaluations == 0:
-        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
 
 
 def change_record(
