@@ -31,7 +31,6 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
-from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
@@ -79,7 +78,6 @@ def run(
         require_episodes(env, "episodes", asked.episodes, key.size)
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
-    _asked_callbacks(this)  # an extra may be missing
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
         return _train(this, plan, callbacks, None, draw)
@@ -294,9 +292,7 @@ def _finish_rows(this: RunFolder, result: Result) -> None:
 
 
 def _asked_callbacks(this: RunFolder) -> list[Callback]:
-    """Makes the callbacks that the record of a run asks for. Raises ImportError for TensorBoard
-    files without tensorboardX."""
+    """Makes the callbacks that the record of a run asks for. Raises what `RunFolder.loggers`
+    does."""
     found = [] if this.target is None else [stop_at(this.target)]
-    if this.record.get("tensorboard") and is_main_process():
-        found.append(tensorboard(this.out / "tensorboard"))
-    return found
+    return [*found, *(this.loggers() if is_main_process() else [])]

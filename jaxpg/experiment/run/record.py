@@ -1,5 +1,6 @@
 """Record of a run, run.json: what is asked of it, and the way back to objects."""
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,9 +9,10 @@ from jaxpg.core import env as E
 from jaxpg.core.blocks import block_length
 from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
+from jaxpg.core.run import Callback
 from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.metrics import FORMATS
+from jaxpg.experiment.callbacks import make_loggers
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.rows import RECORD
 from jaxpg.experiment.run import provenance, seal
@@ -26,9 +28,12 @@ class Settings(NamedTuple):
     keep: int = 3
     target: float | None = None
     data_parallel: bool = False
-    tensorboard: bool = False
     log_every: int | None = None  # `core.blocks` chooses
     log: Sequence[str] = ()
+
+
+# What loggers show of a record.
+LOGGED = ("agent", "config", "environment", "total_steps", "made_with")
 
 
 class RunFolder(NamedTuple):
@@ -62,6 +67,14 @@ class RunFolder(NamedTuple):
         """Return at which the run ends; None for lanes, which end one by one."""
         return None if has_lanes(self.cfg) else self.record.get("target")
 
+    def loggers(self) -> list[Callback]:
+        """Loggers that the record asks for. Raises ValueError for an unknown one, ImportError for
+        one whose package is missing."""
+        before = ["tensorboard"] if self.record.get("tensorboard") else []  # of an older record
+        about = {name: self.record[name] for name in LOGGED if name in self.record}
+        names = self.record.get("log", before)
+        return make_loggers(names, self.out, self.record.get("log_id"), about)
+
 
 def new_record(
     agent: Agent, cfg, env: E.Env, key: Key, total_steps: int, asked: Settings
@@ -70,11 +83,14 @@ def new_record(
     about = provenance.describe_run(agent, cfg, env, key)
     every = block_length(num_iterations(agent, cfg, total_steps), asked.log_every)
     asked = asked._replace(log_every=every)
-    return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
+    tracked = {"wandb", "mlflow"} & {*asked.log}
+    known = {"log_id": secrets.token_hex(8)} if tracked else {}  # by which its series go on
+    return {**about, "total_steps": int(total_steps), **asked._asdict(), **known, "rows": RECORD}
 
 
 def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
-    """Raises ValueError for settings that are not allowed."""
+    """Raises ValueError for settings that are not allowed, ImportError for a logger whose package
+    is missing."""
     least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
     for name, minimum in least.items():
         value = getattr(asked, name)
@@ -82,17 +98,15 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
             continue
         require_integer(name, value, minimum)
     block_length(1, asked.log_every)
-    if isinstance(asked.log, str) or not {*asked.log} <= {*FORMATS}:
-        raise ValueError(f"log={asked.log!r}: allowed is a list of names: {', '.join(FORMATS)}")
-    if asked.tensorboard and out is None:
-        raise ValueError("tensorboard=True: allowed only with a folder `out`")
-    if (target := asked.target) is None:
-        return
-    require_number("target", target)
-    if out is None and not has_lanes(cfg):
-        raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
-    if asked.evaluations == 0:
-        raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
+    if (target := asked.target) is not None:
+        require_number("target", target)
+        if out is None and not has_lanes(cfg):
+            raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
+        if asked.evaluations == 0:
+            raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
+    make_loggers(asked.log, Path())
+    if asked.log and out is None:
+        raise ValueError(f"log={asked.log!r}: allowed only with a folder `out`")
 
 
 def change_record(
