@@ -45,6 +45,7 @@ def _sweep(
     episodes: int = 128,
     target: float | None = None,
     lanes: int | None = None,
+    log_every: int | None = None,
 ) -> int:
     """Trains an agent with every combination of settings and every seed, side by side.
 
@@ -69,11 +70,13 @@ def _sweep(
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
         lanes: how many seeds are trained at once, at most; None is as memory allows.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
     """
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
-        "evaluations": evaluations, "target": target, "lanes": lanes,
+        "evaluations": evaluations, "target": target, "lanes": lanes, "log_every": log_every,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -144,6 +147,7 @@ def compare(
     out: Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
 ) -> int:
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
@@ -156,6 +160,8 @@ def compare(
         out: the folder; None is a new one in comparisons/.
         evaluations: of each seed, spread evenly over the run.
         episodes: of an evaluation.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
     """
     if not agents:
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
@@ -168,7 +174,7 @@ def compare(
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, progress=True, log=common.tell,
+            episodes=episodes, log_every=log_every, progress=True, log=common.tell,
         )  # fmt: skip
     return _sum_up(found)
 
