@@ -492,7 +492,7 @@ def test_tensorboard_is_asked_for_again(tmp_path):
         ({"target": math.nan}, "target=nan: allowed is a finite number"),
         ({"target": 1.0, "evaluations": 0}, "evaluations=0: with a target allowed is an integer"),
         ({"tensorboard": True, "out": None}, "tensorboard=True: allowed only with a folder `out`"),
-        ({"target": 1.0, "out": None}, "target=1.0: allowed only with lanes or a folder"),
+        ({"target": 1.0, "out": None, "evaluations": 0}, "evaluations=0: with a target allowed"),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(tmp_path, asked, match):

@@ -4,7 +4,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -88,6 +89,7 @@ class Result(NamedTuple, Generic[C]):
     num_iters: int
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
+    evaluations: Mapping[str, np.ndarray] = MappingProxyType({})  # of `jaxpg.run`: see there
 
     @property
     def env_steps(self) -> int:

@@ -13,6 +13,7 @@ curve.png        the learning curve
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.evaluation import evaluation
+from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
@@ -41,6 +42,7 @@ from jaxpg.experiment.run.record import (
     Settings,
     change_record,
     check_settings,
+    count_evaluations,
     new_record,
     open_folder,
 )
@@ -64,25 +66,35 @@ def run(
     """
     if out is not None:
         require_path("out", out)
-    check_settings(asked, cfg, out)
+    asked = count_evaluations(asked, out)
+    check_settings(asked, out)
     callbacks = loop.as_callbacks(callbacks)
-    if out is None:
-        return loop.run(
-            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
-            data_parallel=asked.data_parallel,
-        )  # fmt: skip
     plan = plan_run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
     if asked.evaluations and not has_lanes(cfg):
         require_episodes(env, "episodes", asked.episodes, key.size)
+    if out is None:
+        return _train_in_memory(plan, cfg, key, asked, callbacks)
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
     _asked_callbacks(this)  # an extra may be missing
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
         return _train(this, plan, callbacks, None, draw)
+
+
+def _train_in_memory(
+    plan: Plan, cfg: Any, key: Key, asked: Settings, callbacks: list[Callback]
+) -> Result:
+    """Trains without a folder. cfg, key: as they were given, see `Plan`."""
+    kept = EvaluationHistory()
+    watch = evaluations(plan, cfg, key, asked._asdict(), kept)
+    if asked.target is not None and not has_lanes(cfg):
+        watch += [stop_at(asked.target)]
+    result = loop.run_plan(plan, [*watch, *callbacks])
+    return result._replace(evaluations=kept.found)
 
 
 def _begin(out: Path, record: dict) -> str:
@@ -134,7 +146,7 @@ def _resume(
     _require_as_many(this, total_steps, done)
     changed = total_steps is not None or target is not None
     if changed:
-        record = change_record(this.record, this.digest, this.cfg, total_steps, target)
+        record = change_record(this.record, this.digest, total_steps, target)
         this = this._replace(record=record)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
@@ -196,11 +208,13 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
     ends = seal.checkpoint_ends(out, iteration)
     metrics = seal.read_metrics(out / METRICS, kinds, iteration, key.shape, ends)
+    measured = standing.read_evaluations(out, key.shape, iteration, ends)
     summary = {"stopped": "error", "seconds": np.nan} | seal.read_summary(out)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
-        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
-    )
+        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
+        measured,
+    )  # fmt: skip
 
 
 def _train(
@@ -215,6 +229,7 @@ def _train(
     begun = before.iteration if before else 0
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
+    kept = EvaluationHistory(before.evaluations if before else {})
     rows = _open_rows(this, begun) if is_main_process() else None
     if rows:
         watch += [metrics_files(rows)]
@@ -224,13 +239,7 @@ def _train(
         seal.check_rows(own)
         mine = Rows(own, (METRICS, LINES), begun, this.digest)
         watch += [metrics_files(mine, only=seeds_here(len(key)))]
-    if times := asked["evaluations"]:
-        watch += [
-            evaluation(
-                plan.agent, cfg, env, key, every(times), asked["episodes"], rows, begun,
-                asked.get("target") if has_lanes(cfg) else None,
-            )
-        ]  # fmt: skip
+    watch += evaluations(plan, cfg, key, asked, kept, rows, begun)
     save = checkpoint.checkpoints(
         out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
         lambda: {"run": this.digest, "rows": rows.ends() if rows else {}},
@@ -238,6 +247,7 @@ def _train(
     # The checkpoint comes when all of its rows are written.
     watch += [*_asked_callbacks(this), *callbacks, save]
     result = loop.run_plan(plan, watch, before and before.state, begun)
+    result = result._replace(evaluations=kept.found)
     if rows:
         rows.save(anew=True)
     if before:

@@ -17,13 +17,21 @@ class Settings(NamedTuple):
     """Settings of a run folder, see `jaxpg.run`; run.json keeps them under these names."""
 
     chunk: int | None = None  # `core.run` chooses
-    evaluations: int = 10
+    evaluations: int | None = None  # see `count_evaluations`
     episodes: int = 128
     checkpoints: int = 5
     keep: int = 3
     target: float | None = None
     data_parallel: bool = False
     tensorboard: bool = False
+
+
+def count_evaluations(asked: Settings, out: str | Path | None) -> Settings:
+    """Settles how many evaluations there are where none are asked for: 10 of a run with a folder or
+    a target, none of another, which may be there to be fast."""
+    if asked.evaluations is not None:
+        return asked
+    return asked._replace(evaluations=0 if out is None and asked.target is None else 10)
 
 
 class RunFolder(NamedTuple):
@@ -55,7 +63,7 @@ def new_record(
     return {**about, "total_steps": int(total_steps), **asked._asdict(), "rows": RECORD}
 
 
-def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
+def check_settings(asked: Settings, out: str | Path | None) -> None:
     """Raises ValueError for settings that are not allowed."""
     least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
     for name, minimum in least.items():
@@ -68,14 +76,12 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
     if (target := asked.target) is None:
         return
     require_number("target", target)
-    if out is None and not has_lanes(cfg):
-        raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
     if asked.evaluations == 0:
         raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
 
 
 def change_record(
-    record: dict[str, Any], digest: str, cfg, total_steps: int | None, target: float | None
+    record: dict[str, Any], digest: str, total_steps: int | None, target: float | None
 ) -> dict[str, Any]:
     """Changes what is asked of a run that goes on, in its record, whose digest is kept in the new
     one. Raises ValueError for what is not allowed."""
@@ -84,7 +90,7 @@ def change_record(
         changed["total_steps"] = int(total_steps)
     if target is not None:
         asked = Settings(evaluations=record["evaluations"], target=target)
-        check_settings(asked, cfg, Path())
+        check_settings(asked, Path())
         changed["target"] = float(target)
     return changed
 
