@@ -1,17 +1,21 @@
 """The `jaxpg` command: the table of its commands, and `main`, which runs one of them.
 
-An error that the user can mend is one line on stderr and exit code 2. JAX, gymnax and others take
-seconds to import, so commands import them where they are needed.
+An error that the user can mend is one line on stderr and exit code 2. Where nobody reads what is
+printed any more (`jaxpg list | head`) the command ends as others do, by SIGPIPE's number. JAX,
+gymnax and others take seconds to import, so commands import them where they are needed.
 """
 
 import gc
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from jaxpg import __version__
 from jaxpg.cli import catalogue, common, results, sweep, train
+from jaxpg.cli.about import completion, one, table
 from jaxpg.cli.options import parse
 
 
@@ -55,31 +59,53 @@ COMMANDS = {
     ),
     "export": Command(results.export, "RUN", "write the policy that was learnt into one file"),
     "list": Command(catalogue.overview, "", "agents, environments, and which go together"),
+    "runs": Command(table.runs, "[FOLDER]", "runs and sweeps in a folder, and what they reached"),
+    "show": Command(one.show, "RUN", "what a run was asked for, and what came of it"),
+    "status": Command(one.status, "RUN", "how far a run is that is going on"),
+    "completion": Command(completion.completion, "SHELL", "a script: bash, zsh or fish completes"),
 }
 
 ROWS = "".join(f"  {f'{k} {c.arguments}':<18}{c.summary}\n" for k, c in COMMANDS.items())
+GONE = 128 + 13  # as a shell reports a process that SIGPIPE ended
 USAGE = f"""\
 usage: jaxpg COMMAND ...
 
 {ROWS}
-`jaxpg COMMAND --help` says more. `jaxpg train AGENT ENV --help` has every setting
-of the agent, with the values that it is tuned to for the environment. Compiled
-programs are kept in ~/.cache/jaxpg; JAX_ENABLE_COMPILATION_CACHE=0 turns that off.
+`jaxpg COMMAND --help` says more, `jaxpg train AGENT ENV --help` has every setting
+of the agent, with the values that it is tuned to for the environment, `jaxpg
+--version` says the version. Compiled programs are kept in ~/.cache/jaxpg;
+JAX_ENABLE_COMPILATION_CACHE=0 turns that off.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 130 if
-    it was interrupted. Raises SystemExit after --help.
+    it was interrupted, 141 if nobody reads its output. Raises SystemExit after --help.
     """
-    if argv is None:  # the process is ours. To start makes objects by the million, little garbage
-        gc.set_threshold(100_000, 20, 20)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it lacks is no error
-            sys.stdout.reconfigure(errors="backslashreplace")
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is not None:
+        return _run(list(argv))
+    # The process is ours. To start makes objects by the million, little garbage.
+    gc.set_threshold(100_000, 20, 20)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # or what is left fails when Python ends
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GONE
+
+
+def _run(argv: list[str]) -> int:
+    """Runs a command; see `main`."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"jaxpg {__version__}")
+        return 0
     name, *rest = argv
     try:
         with warnings.catch_warnings():
@@ -93,5 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return command.function(rest)
             return parse(command.function, f"jaxpg {name}", rest)()
     except (ValueError, ImportError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and not _can_print():
+            raise
         common.say(f"error: {error or 'there is not enough memory'}")
         return 2
+
+
+def _can_print() -> bool:
+    """True if somebody reads stdout: a broken pipe was another one then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True

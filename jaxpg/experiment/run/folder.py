@@ -6,10 +6,12 @@ evaluations.csv  returns of whole episodes, greedy and sampled
 rows.jsonl       how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
+failure.json     why it failed, if it did; not there when it has gone on
 curve.png        the learning curve
 .jaxpg-lock      who writes here, while it is going on
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +47,7 @@ from jaxpg.experiment.run.record import (
     count_evaluations,
     new_record,
     open_folder,
+    record_failure,
 )
 from jaxpg.experiment.text import warn
 
@@ -246,7 +249,8 @@ def _train(
     )  # fmt: skip
     # The checkpoint comes when all of its rows are written.
     watch += [*_asked_callbacks(this), *callbacks, save]
-    result = loop.run_plan(plan, watch, before and before.state, begun)
+    with record_failure(out) if is_main_process() else contextlib.nullcontext():
+        result = loop.run_plan(plan, watch, before and before.state, begun)
     result = result._replace(evaluations=kept.found)
     if rows:
         rows.save(anew=True)

@@ -1,5 +1,7 @@
 """Record of a run, run.json: what is asked of it, and the way back to objects."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +10,8 @@ from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.files import RUN
+from jaxpg.experiment.files import FAILURE, RUN
+from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import RECORD
 from jaxpg.experiment.run import provenance, seal
 
@@ -78,6 +81,19 @@ def check_settings(asked: Settings, out: str | Path | None) -> None:
     require_number("target", target)
     if asked.evaluations == 0:
         raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
+
+
+@contextlib.contextmanager
+def record_failure(folder: Path) -> Iterator[None]:
+    """Writes into the folder of a run why it failed, if it does: a kill leaves no such file."""
+    path = folder / FAILURE
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):  # of a full disk too: the error itself is raised
+            write_json(path, {"error": " ".join(f"{type(error).__name__}: {error}".split())})
+        raise
 
 
 def change_record(
