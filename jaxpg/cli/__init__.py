@@ -8,6 +8,7 @@ gymnax and others take seconds to import, so commands import them where they are
 import gc
 import io
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -119,16 +120,17 @@ def _run(argv: list[str]) -> int:
                 return command.function(rest)
             return parse(command.function, f"jaxpg {name}", rest)()
     except (ValueError, ImportError, OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError) and not _can_print():
+        if isinstance(error, BrokenPipeError) and not _is_read():
             raise
         common.say(f"error: {error or 'there is not enough memory'}")
         return 2
 
 
-def _can_print() -> bool:
+def _is_read() -> bool:
     """True if somebody reads stdout: a broken pipe was another one then."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        poll = select.poll()  # which Windows lacks
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (AttributeError, OSError):
         return False
-    return True

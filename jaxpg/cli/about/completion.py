@@ -49,8 +49,9 @@ def collect() -> Tables:
     from jaxpg.cli import sweep, train
     from jaxpg.envs import registry
 
-    inner = {"train": train._train, "sweep": sweep._sweep}  # whose options follow AGENT ENV
-    options = {name: _options(inner.get(name, c.function)) for name, c in cli.COMMANDS.items()}
+    inner = {"train": train._train, "sweep": sweep._sweep}  # after agent, environment and config
+    options = {name: _options(c.function) for name, c in cli.COMMANDS.items()}
+    options |= {name: _options(function)[3:] for name, function in inner.items()}
     config, choices = {}, {}
     for name in agents.NAMES:
         config[name] = []
@@ -71,10 +72,9 @@ def collect() -> Tables:
 
 
 def _options(function: Callable) -> list[str]:
-    positional = {n for n, x in inspect.signature(function).parameters.items() if _is_word(x)}
-    known = options_of(function)
-    skip = {f"--{name}" for name in positional} | {"--agent", "--env-name", "--config", "--words"}
-    return [*(x for x in known if x not in skip), "--help"]
+    parameters = inspect.signature(function).parameters.values()
+    words = {f"--{x.name.replace('_', '-')}" for x in parameters if _is_word(x)}
+    return [*(x for x in options_of(function) if x not in words), "--help"]
 
 
 def _is_word(parameter: inspect.Parameter) -> bool:

@@ -77,7 +77,7 @@ def status(run: Positional[Path]) -> int:
     share = pace.env_steps / pace.total_steps
     count = f"{pace.iteration:,} of {pace.num_iters:,}" if pace.num_iters else "0"
     _tell("iteration", count)
-    _tell("steps", f"{pace.env_steps:,} of {pace.total_steps:,} of each seed, {share:.0%}")
+    _tell("steps", f"{pace.env_steps:,} of {pace.total_steps:,} of each seed, {share:.1%}")
     going = entry.state == "going on"
     if going:
         known = not math.isnan(pace.rate)

@@ -17,7 +17,8 @@ from jaxpg.experiment.text import format_count, printable
 if TYPE_CHECKING:
     from jaxpg.experiment.listing.entries import Entry
 
-LEAST, WORD = 18, 16  # columns of the name, at least, and of every other cell, at most
+NUMBERS = ("steps", "seeds", "result", "when", "size")
+LEAST, WORD = 12, 16  # columns of the name, at least, and of agent and environment, at most
 Column = Literal["when", "name", "agent", "environment", "steps", "result", "size", "state"]
 State = Literal["done", "interrupted", "failed", "going-on", "damaged"]
 
@@ -87,22 +88,35 @@ def _as_json(entry: "Entry") -> dict[str, Any]:
 def _table(entries: "list[Entry]") -> Any:
     from rich.table import Table
 
-    heads = ("name", "agent", "environment", "steps", "seeds", "result", "when", "size", "state")
-    rows = [heads]
+    rows = []
     for x in entries:
-        labels = "".join(f" #{tag}" for tag in x.tags)
-        cells = [x.name + labels, x.agent, x.environment, _steps(x), str(x.seeds or ""),
-                 number(x.result), moment(x.when), f"{format_count(x.size)}B", x.state]  # fmt: skip
-        rows.append(tuple(map(printable, cells)))
-    most = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = max(LEAST, width() - sum(min(x, WORD) for x in most[1:]) - len(most))
+        name = x.name + "".join(f" #{tag}" for tag in x.tags)
+        steps = format_count(x.env_steps) if x.total_steps else ""
+        size = f"{format_count(x.size)}B"
+        cells = (name, x.agent, x.environment, steps, str(x.seeds or ""), number(x.result))
+        rows.append([*map(printable, (*cells, moment(x.when), size, _state(x)))])
+    heads = ["name", "agent", "env", *NUMBERS, "state"]
+    room = width() - _width([heads, *rows], 1)
+    if room < max(len(row[0]) for row in rows):  # agent above environment, long names in lines
+        both = lambda row: "\n".join(break_name(x, WORD) for x in row[1:3])  # noqa: E731
+        rows = [[row[0], both(row), *row[3:]] for row in rows]
+        heads[1:3] = ["agent, env"]
+        room = max(LEAST, width() - _width([heads, *rows], 1))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for head in heads:
-        right = head in ("steps", "seeds", "result", "when", "size")
-        table.add_column(head, justify="right" if right else "left")
-    for name, agent, env, *rest in rows[1:]:
-        table.add_row(break_name(name, room), break_name(agent, WORD), break_name(env, WORD), *rest)
+        table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
+    for name, *rest in rows:
+        table.add_row(break_name(name, room), *rest)
     return table
+
+
+def _width(rows: list[list[str]], first: int) -> int:
+    """Columns of the terminal that a table takes, from its column `first` on."""
+    wide = [
+        max(len(line) for x in column for line in x.split("\n"))
+        for column in zip(*rows, strict=True)
+    ]
+    return sum(wide[first:]) + len(wide)
 
 
 def break_name(name: str, room: int) -> str:
@@ -116,12 +130,10 @@ def break_name(name: str, room: int) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
-def _steps(entry: "Entry") -> str:
-    """Steps that are done, and the share of them if not all are."""
-    if not entry.total_steps:
-        return ""
-    share = entry.env_steps / entry.total_steps
-    return format_count(entry.env_steps) + (f" {share:.0%}" if entry.state != "done" else "")
+def _state(entry: "Entry") -> str:
+    """The state; of one that is going on, how much is done."""
+    share = entry.env_steps / max(entry.total_steps, 1)
+    return entry.state + (f" {share:.0%}" if entry.state == "going on" else "")
 
 
 def number(x: float) -> str:
