@@ -59,6 +59,8 @@ def package() -> dict[str, str]:
 def room(module: str) -> str:
     """The room of a module: core, agents, ...; of `experiment` that within it."""
     parts = module.split(".")[1:]
+    if parts == ["__main__"]:  # `python -m jaxpg`
+        parts = ["cli"]
     if parts[:1] == ["experiment"]:
         parts = parts[1:] or ["runs"]
     return parts[0] if parts else "face"

@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,6 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback, Event, run
-from jaxpg.experiment.callbacks import progress as progress_bar
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import NonFiniteError, finite_leaves, nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
@@ -43,7 +43,7 @@ def read(folder):
 
 
 def test_a_row_per_iteration_and_seed(tmp_path):
-    write = metrics_files(tmp_path).on_metrics
+    write = metrics_files(tmp_path, formats=("csv", "jsonl")).on_metrics
     write(episodes(2, [[NAN, 0.1], [1e-5, 1e20]], [[0, 3], [1, 2]]))
     write(episodes(3, [[7], [np.inf]], [[1], [1]], measured={"eval/greedy": np.ones(2)}))
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -81,7 +81,7 @@ def test_files_do_not_depend_on_the_chunk(tmp_path):
     for chunks in ([4], [1, 3], [2, 1, 1]):
         folder, end = tmp_path / str(chunks), 0
         folder.mkdir()
-        write = metrics_files(folder).on_metrics
+        write = metrics_files(folder, formats=("csv", "jsonl")).on_metrics
         for chunk in chunks:
             end += chunk
             write(episodes(end, returns[:, end - chunk : end], counts[:, end - chunk : end]))
@@ -97,7 +97,7 @@ def test_a_run_goes_on_where_its_files_are_cut_off(tmp_path, torn):
     parts = [part._replace(metrics=part.metrics | measured) for part in parts]
 
     def write(parts, iteration):
-        files = metrics_files(tmp_path, iteration)
+        files = metrics_files(tmp_path, iteration, formats=("csv", "jsonl"))
         rows = evaluation(None, None, None, None, 2, folder=tmp_path, iteration=iteration)
         for part in parts:
             files.on_metrics(part)
@@ -123,7 +123,7 @@ def test_writing_is_cheap(tmp_path):
     import time
 
     wide = {f"loss_{i}": np.ones((16, 1000), np.float32) / 3 for i in range(10)}
-    write = metrics_files(tmp_path).on_metrics
+    write = metrics_files(tmp_path, formats=("csv", "jsonl")).on_metrics
     begun = time.process_time()
     write(event(1000, num_iters=1000, **wide))
     assert time.process_time() - begun < 2  # measured: 0.25 s
@@ -285,7 +285,7 @@ def test_stop_at_ends_a_run():
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(progress_bar.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "80")
     return now
 

@@ -12,12 +12,33 @@ import select
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from tyro.conf import Positional
 
 from jaxpg import __version__
 from jaxpg.cli import catalogue, common, results, sweep, train
-from jaxpg.cli.about import completion, one, table
+from jaxpg.cli.about import one, table
 from jaxpg.cli.options import parse
+
+
+def completion(shell: Positional[Literal["bash", "zsh", "fish"]]) -> int:
+    """Prints a script by which a shell completes `jaxpg`.
+
+    bash: `source <(jaxpg completion bash)` in ~/.bashrc, or the output in a file of
+    ~/.local/share/bash-completion/completions/ that is called jaxpg. zsh: in a file _jaxpg of a
+    folder in $fpath. fish: in ~/.config/fish/completions/jaxpg.fish. Print it anew when packages
+    bring agents or environments.
+
+    Args:
+        shell: which.
+    """
+    from jaxpg.cli.about.completion import write_script
+
+    inner = {"train": train._train, "sweep": sweep._sweep}  # their options follow AGENT ENV
+    functions = {name: inner.get(name, c.function) for name, c in COMMANDS.items()}
+    print(write_script(shell, functions), end="")
+    return 0
 
 
 class Command(NamedTuple):
@@ -63,7 +84,7 @@ COMMANDS = {
     "runs": Command(table.runs, "[FOLDER]", "runs and sweeps in a folder, and what they reached"),
     "show": Command(one.show, "RUN", "what a run was asked for, and what came of it"),
     "status": Command(one.status, "RUN", "how far a run is that is going on"),
-    "completion": Command(completion.completion, "SHELL", "a script: bash, zsh or fish completes"),
+    "completion": Command(completion, "SHELL", "a script: bash, zsh or fish completes"),
 }
 
 ROWS = "".join(f"  {f'{k} {c.arguments}':<18}{c.summary}\n" for k, c in COMMANDS.items())

@@ -36,7 +36,9 @@ def _train(
     out: Path | None = None,
     evaluations: int = 10,
     target: float | None = None,
+    log: tuple[str, ...] = (),
     tensorboard: bool = False,
+    log_every: int | None = None,
     data_parallel: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -53,7 +55,11 @@ def _train(
         out: the run folder; None is a new one in runs/.
         evaluations: how many times to evaluate, spread evenly over the run.
         target: stop when the greedy evaluation of every seed reaches this return.
-        tensorboard: write TensorBoard files too.
+        log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
+            with a series for each seed; jsonl, the rows of metrics.csv as JSON lines.
+        tensorboard: the same as --log tensorboard.
+        log_every: iterations of a row of metrics.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
         data_parallel: lay the environments of one seed over all devices.
         distributed: one of several processes that train together, as a scheduler says (SLURM);
             without one give the next three.
@@ -71,6 +77,10 @@ def _train(
     import jaxpg
     from jaxpg.core.plan import require_seeds
     from jaxpg.core.run import Callback
+    from jaxpg.experiment.callbacks import make_loggers
+
+    log = (*log, *["tensorboard"] * tensorboard)
+    make_loggers(log, Path())  # refused before anything is printed
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     require_seeds(agent, cfg, env, seeds)
@@ -82,7 +92,7 @@ def _train(
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
                 callbacks=[announce, *watching], out=folder, data_parallel=data_parallel,
-                target=target, tensorboard=tensorboard,
+                target=target, log=log, log_every=log_every,
             )  # fmt: skip
 
         return _watch(go, folder)

@@ -12,6 +12,7 @@ from jaxpg.core.checks import require_integer, show
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
 
 MOST = 10**6  # episodes of a mean: more are not "recent", and their sums might overflow
+ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
 COLUMNS = ("config", "seed", "iteration", "env_steps")  # that tables have beside the metrics
 
 
@@ -43,6 +44,23 @@ def require_metrics(shapes: Metrics) -> None:
 def _is_real(dtype) -> bool:
     kinds = (np.bool_, np.integer, np.floating)
     return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def is_count(name: str) -> bool:
+    """True for a metric that counts, `episode/count` or any other "group/count": of several
+    iterations it is the sum, of others a mean."""
+    return name.endswith("/count") or name in (ACTIVE, "population/env_steps")
+
+
+def weigh(series: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Terms and weights of the mean of a series over iterations, float64 and on the host: in a
+    metric of episodes each episode counts once, in others each iteration; NaN ("no data") does not
+    count."""
+    values = series[name].astype(float)
+    weight = ~np.isnan(values)
+    if name.startswith("episode/") and not is_count(name):
+        weight = series.get("episode/count", weight)
+    return np.where(weight > 0, values, 0) * weight, weight
 
 
 def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -123,7 +141,7 @@ class Recent(NamedTuple):
 
     mean: Any  # [], or [seeds]; NaN if no episode has ended at all
     episodes: Any  # int, how many they are
-    age: Any  # int, iterations since the newest of them ended: 0 if that was in the last one
+    age: Any  # int, rows of the metrics since the newest of them ended: 0 is the last one
 
 
 def recent_mean(metrics: Metrics, name: str = "episode/return", episodes: int = 100) -> Recent:
@@ -134,9 +152,10 @@ def recent_mean(metrics: Metrics, name: str = "episode/return", episodes: int = 
     from the end of the run over whole iterations until they hold `episodes` episodes, or over all
     of them if there are not as many, and counts every episode once.
 
-    metrics: of `jaxpg.train` or `jaxpg.run`, each [iterations] or [..., iterations]; the answer is
-    [] or [...]. Pure: under `jit` and `vmap` it gives what they give; of NumPy arrays, NumPy.
-    Raises ValueError for a name that is no mean over episodes, and for `episodes` < 1.
+    metrics: of `jaxpg.train` or `jaxpg.run`, each [rows] or [..., rows], a row for each iteration
+    or, of a long run, for a block of them; the answer is [] or [...]. Pure, so it works under `jit`
+    and `vmap`; of NumPy arrays it is NumPy. Raises ValueError for a name that is no mean over
+    episodes, and for `episodes` < 1.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> _, metrics = jaxpg.train(jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=1000)

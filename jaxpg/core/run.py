@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple
 import jax
 import numpy as np
 
+from jaxpg.core.blocks import Blocks, block_ends, block_length
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.metrics import nan_for_no_data
@@ -87,17 +88,26 @@ class Result(NamedTuple, Generic[C]):
     cfg: C
     env: Env
     state: Tree  # with a leading [seeds] if the key had one
-    metrics: dict[str, np.ndarray]  # [iterations], or [seeds, iterations]
+    metrics: dict[str, np.ndarray]  # [rows], or [seeds, rows]: see `iterations`
     iteration: int
     num_iters: int
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
+    log_every: int = 1  # iterations of a row
     evaluations: Mapping[str, np.ndarray] = MappingProxyType({})  # of `jaxpg.run`: see there
 
     @property
     def env_steps(self) -> int:
         """Environment steps done, of each seed."""
         return self.iteration * self.agent.steps_per_iter(self.cfg)
+
+    @property
+    def iterations(self) -> np.ndarray:
+        """Iterations at which the rows of the metrics end [rows]: all or, of a long run, those at
+        the ends of blocks of `log_every`."""
+        rows = max((x.shape[-1] for x in self.metrics.values()), default=0)
+        begin = max(0, -(-self.iteration // self.log_every) - rows) * self.log_every
+        return block_ends(begin, self.iteration, self.log_every)
 
 
 def as_callbacks(callbacks: Callbacks) -> list[Callback]:
@@ -153,6 +163,7 @@ def run(
     state: Tree | None = None,
     iteration: int = 0,
     data_parallel: bool = False,
+    log_every: int | None = None,
 ) -> Result[C]:
     """Trains with host callbacks between jitted chunks of iterations.
 
@@ -161,7 +172,9 @@ def run(
     between callbacks; the result does not depend on it, to the byte. state, iteration: go on
     from there (the state is donated). A config of lanes (see core/parallel/lanes.py) has one of its
     own, and one environment, for every key; the run ends when none of them is going. data_parallel:
-    lay the environments of one key over all devices, which have to divide `num_envs`.
+    lay the environments of one key over all devices, which have to divide `num_envs`. log_every:
+    iterations of a row of the result's metrics (see core/blocks.py); None is 1 or, for more than
+    10,000 iterations, as few as give no more rows.
 
     Of several processes (see core/parallel/processes.py) each calls this with the same arguments.
     All callbacks run on each, and see the same metrics; if one stops the run, on any, all stop.
@@ -169,16 +182,23 @@ def run(
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
     callbacks = as_callbacks(callbacks)
+    block_length(1, log_every)
     plan = plan_run(
         agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
     )
-    return run_plan(plan, callbacks, state, iteration)
+    blocks = Blocks(block_length(plan.num_iters, log_every), iteration)
+    return run_plan(plan, callbacks, state, iteration, blocks)
 
 
 def run_plan(
-    plan: Plan, callbacks: Callbacks = (), state: Tree | None = None, iteration: int = 0
+    plan: Plan,
+    callbacks: Callbacks = (),
+    state: Tree | None = None,
+    iteration: int = 0,
+    blocks: Blocks | None = None,
 ) -> Result:
-    """Trains by a plan; callbacks, state and iteration are those of `run`."""
+    """Trains by a plan; callbacks, state and iteration are those of `run`. blocks: make the rows of
+    the result's metrics; without them it has none."""
     callbacks = as_callbacks(callbacks)
     state = put_on_mesh(plan.mesh, state)
     begun, ending, stopped, history = time.perf_counter(), "done", "error", []
@@ -200,24 +220,28 @@ def run_plan(
                 state = event.state
                 # If a callback fails here nothing newer may be written: late is None meanwhile.
                 waiting, late = late, None
-                stop |= _call_on_metrics(callbacks, waiting, history)
+                stop |= _call_on_metrics(callbacks, waiting, blocks, history)
                 late = event, list(metrics)
                 asked, stop = any_process(interrupt.asked, stop)
                 if asked or stop:
                     ending = "interrupt" if asked else "callback"
                     break
             waiting, late = late, None
-            _call_on_metrics(callbacks, waiting, history)
+            _call_on_metrics(callbacks, waiting, blocks, history)
             jax.block_until_ready(state)
             stopped = ending
     except Exception:
-        _call_on_metrics(callbacks, late, history)  # of the chunk before the one that failed
+        _call_on_metrics(callbacks, late, blocks, history)  # of the chunk before it
         raise
     finally:
+        if blocks and blocks.every > 1 and history:
+            _append(history, blocks.last()[1])
         metrics = _join(history) if history else {}
         agent, cfg, env, _, num_iters, _, _ = plan
-        seconds = time.perf_counter() - begun
-        result = Result(agent, cfg, env, state, metrics, iteration, num_iters, stopped, seconds)
+        seconds, every = time.perf_counter() - begun, blocks.every if blocks else 1
+        result = Result(
+            agent, cfg, env, state, metrics, iteration, num_iters, stopped, seconds, every
+        )
         for c in callbacks:
             c.on_end(result)
     return result
@@ -250,17 +274,19 @@ def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool
 
 
 def _call_on_metrics(
-    callbacks: list[Callback], late: tuple[Event, list[str]] | None, history: list[dict]
-) -> bool:
-    """Brings a chunk's metrics to the host, into the history and to the callbacks that wait for
-    them there; returns whether the run is to stop."""
+    callbacks: list[Callback], late: tuple[Event, list[str]] | None, blocks: Blocks | None,
+    history: list[dict],
+) -> bool:  # fmt: skip
+    """Brings a chunk's metrics to the host, as blocks into the history and as they are to the
+    callbacks that wait for them there; returns whether the run is to stop."""
     if late is None:
         return False
     event, names = late
     # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
     metrics = nan_for_no_data(jax.tree.map(np.array, jax.device_get(event.metrics)))
     event = event._replace(metrics=metrics, state=None)
-    _append(history, {name: metrics[name] for name in names})
+    if blocks:
+        _append(history, blocks.add({name: metrics[name] for name in names})[1])
     answers = [c.on_metrics(event) for c in callbacks]
     finished = ACTIVE in names and not metrics[ACTIVE].any()
     return finished or any(answer is True for answer in answers)

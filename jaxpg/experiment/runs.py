@@ -4,6 +4,7 @@ A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither
 other's folders, this module looks which it is.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def run(
     keep: int = 3,
     target: float | None = None,
     data_parallel: bool = False,
+    log: Sequence[str] = (),
     tensorboard: bool = False,
+    log_every: int | None = None,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -45,7 +48,12 @@ def run(
     stay, spread evenly over the run; a NaN or infinity in what is learnt ends it with
     NonFiniteError. `resume` goes on with a run that was stopped, in whatever way. Of lanes (see
     core/parallel/lanes.py) one that is not finite stands still instead, and so does one that
-    reaches `target`. tensorboard: whether to write TensorBoard files too, which needs tensorboardX.
+    reaches `target`. log: loggers to write to as well: "tensorboard", "wandb" and "mlflow", each an
+    extra, with a series for each seed, which goes on when the run is resumed; "jsonl", the rows of
+    metrics.csv as JSON lines. tensorboard: the same as "tensorboard" in `log`. log_every:
+    iterations of a row of the metrics, in the folder and in the result, which are means over a
+    block of them and sums of what counts; None is 1 or, for more than 10,000 iterations, as few as
+    give no more rows a seed.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -61,8 +69,9 @@ def run(
     >>> result.evaluations["greedy"].shape  # [evaluations]
     (10,)
     """
+    log = (*log, "tensorboard") if tensorboard else log
     asked = Settings(
-        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard
+        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log
     )
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from tyro.conf import Positional
 
@@ -28,30 +28,17 @@ class Tables(typing.NamedTuple):
     choices: WORDS  # of an option
 
 
-def completion(shell: Positional[Literal["bash", "zsh", "fish"]]) -> int:
-    """Prints a script by which a shell completes `jaxpg`.
-
-    bash: `source <(jaxpg completion bash)` in ~/.bashrc, or the output in a file of
-    ~/.local/share/bash-completion/completions/ that is called jaxpg. zsh: in a file _jaxpg of a
-    folder in $fpath. fish: in ~/.config/fish/completions/jaxpg.fish. Print it anew when packages
-    bring agents or environments.
-
-    Args:
-        shell: which.
-    """
-    print({"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](collect()), end="")
-    return 0
+def write_script(shell: str, functions: dict[str, Callable]) -> str:
+    """The script for a shell. functions: of the commands, by name, whose options they have."""
+    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](collect(functions))
 
 
-def collect() -> Tables:
+def collect(functions: dict[str, Callable]) -> Tables:
     """Collects what the command knows."""
-    from jaxpg import agents, cli
-    from jaxpg.cli import sweep, train
+    from jaxpg import agents
     from jaxpg.envs import registry
 
-    inner = {"train": train._train, "sweep": sweep._sweep}  # after agent, environment and config
-    options = {name: _options(c.function) for name, c in cli.COMMANDS.items()}
-    options |= {name: _options(function)[3:] for name, function in inner.items()}
+    options = {name: _options(function) for name, function in functions.items()}
     config, choices = {}, {}
     for name in agents.NAMES:
         config[name] = []
@@ -66,14 +53,16 @@ def collect() -> Tables:
     choices["--env"] = registry.names()
     join = lambda table: {name: " ".join(words) for name, words in table.items()}  # noqa: E731
     return Tables(
-        " ".join([*cli.COMMANDS, "--help", "--version"]), " ".join(agents.NAMES),
+        " ".join([*functions, "--help", "--version"]), " ".join(agents.NAMES),
         " ".join(registry.names()), join(options), join(config), join(choices),
     )  # fmt: skip
 
 
 def _options(function: Callable) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    words = {f"--{x.name.replace('_', '-')}" for x in parameters if _is_word(x)}
+    parameters = inspect.signature(function).parameters
+    words = {f"--{n.replace('_', '-')}" for n, x in parameters.items() if _is_word(x)}
+    if "env_name" in parameters:
+        words |= {"--agent", "--env-name", "--config"}
     return [*(x for x in options_of(function) if x not in words), "--help"]
 
 

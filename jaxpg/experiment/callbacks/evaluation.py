@@ -78,7 +78,8 @@ def evaluation(
             warn_of_endless_episodes(env, step_limit(env))
         if isinstance(files, Rows):
             measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if n in MEASURES}
-            header, rows = metric_rows(event, measured)
+            end, steps = np.array([event.iteration]), event.env_steps // event.iteration
+            header, rows = metric_rows(end, measured, steps)
             header = [name.removeprefix("eval/") for name in header]
             append_table(files, EVALUATIONS, header, rows)
             files.save()

@@ -6,11 +6,14 @@ left there: readers leave it out, and a run that goes on cuts it off.
 """
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from jaxpg.experiment.files.atomic import CheckpointError, seal_line, write_atomically
 
@@ -117,6 +120,16 @@ def read_head(path: Path, end: End, whole: bool = False) -> bytes:
         where = f"sha256 of its first {end.bytes:,} bytes"
         raise RowsError(f"{path}: found {found}, expected {end.sha256} ({where})")
     return head
+
+
+def parse_cells(
+    lines: str, columns: Sequence[int] | None = None, most: int | None = None
+) -> np.ndarray:
+    """Parses the lines of a CSV table without its header as numbers [lines, columns]; an empty cell
+    is NaN. columns: these, of all. most: lines. Raises ValueError for what is no number."""
+    # A second time for the empty cells between two others; a converter would be called for each.
+    filled = (lines + "\n").replace(",,", ",nan,").replace(",,", ",nan,").replace(",\n", ",nan\n")
+    return np.loadtxt(io.StringIO(filled), delimiter=",", usecols=columns, max_rows=most, ndmin=2)
 
 
 def _rows_until(path: Path, iteration: int) -> bytes:

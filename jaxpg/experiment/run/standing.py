@@ -7,10 +7,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.experiment.files import CHECKPOINTS, CURVE, SUMMARY
-from jaxpg.experiment.files.atomic import CheckpointError
+from jaxpg.core.blocks import Blocks
+from jaxpg.core.run import Result
+from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY
+from jaxpg.experiment.files.atomic import CheckpointError, write_json
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
+from jaxpg.experiment.run.record import RunFolder
 from jaxpg.experiment.text import warn
 
 
@@ -49,7 +52,7 @@ def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
     for found in steps:
         try:
             if seal.checkpoint_ends(folder, found) is None:  # nothing vouches for them
-                seal.read_metrics(folder / METRICS, {}, found, seeds)
+                seal.read_metrics(folder / METRICS, Blocks(1, found), seeds)
             break
         except RowsError as error:
             if ended is not None:
@@ -93,6 +96,25 @@ def read_evaluations(
             column = np.array([float(x[name] or "nan") for x in rows], jnp.result_type(float))
             found[name] = column.reshape(-1, *seeds).T
     return found
+
+
+def write_summary(this: RunFolder, result: Result) -> None:
+    """Writes how a run ended. Raises CheckpointError if run.json or rows are no longer what this
+    run wrote."""
+    seal.read_seal(this.out).check(this.out / RUN, this.digest)
+    seal.check_rows(this.out)
+    summary = {
+        "stopped": result.stopped,
+        "seconds": result.seconds,
+        "iteration": result.iteration,
+        "env_steps": result.env_steps,
+        "run": this.digest,
+        "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
+    }
+    if rows := last_evaluation(this.out, this.key.shape):
+        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
+        summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
+    write_json(this.out / SUMMARY, summary)
 
 
 def reached_at(folder: Path, seeds: tuple[int, ...], target: float, iteration: int) -> int | None:
