@@ -22,6 +22,7 @@ _HOME = {
     "static": "core.config",
     "train": "core.train",
     "evaluate": "core.episodes",
+    "recent_mean": "core.metrics",
     "use_all_cores": "core.machine",
     "use_cache": "core.machine",
     "use_one_thread": "core.machine",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
         use_cache as use_cache,
         use_one_thread as use_one_thread,
     )
+    from jaxpg.core.metrics import recent_mean as recent_mean
     from jaxpg.core.parallel.processes import distributed as distributed
     from jaxpg.core.random_cpu import use_fast_random as use_fast_random
     from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result

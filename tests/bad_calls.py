@@ -195,7 +195,10 @@ CALLS = {
         partial(evaluate, learnt="x"),
         "state='x': allowed is one of q_",
     ),
-    "evaluate: a state of seeds": (partial(evaluate, learnt=state(2)), "state of other seeds"),
+    "evaluate: a state of other seeds": (
+        partial(evaluate, learnt=state(2), key=jax.random.split(KEY, 3)),
+        r"key of shape \(3,\): allowed is one key, or as many as the state has seeds",
+    ),
     "evaluate: episodes=0": (partial(evaluate, episodes=0), "episodes=0: allowed is an integer"),
     "evaluate: episodes=10^12": (
         partial(evaluate, episodes=10**12),

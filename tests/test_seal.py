@@ -498,7 +498,7 @@ def test_tensorboard_is_asked_for_again(tmp_path):
         ({"log": ("wand",)}, "unknown logger 'wand': did you mean 'wandb'"),
         ({"log": "wandb"}, "log='wandb': allowed is a list of names: jsonl, tensorboard"),
         ({"log": [3]}, "log=.3.: allowed is a list of names"),
-        ({"target": 1.0, "out": None}, "target=1.0: allowed only with lanes or a folder"),
+        ({"target": 1.0, "out": None, "evaluations": 0}, "evaluations=0: with a target allowed"),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(tmp_path, asked, match):

@@ -4,49 +4,65 @@ import sys
 from typing import TYPE_CHECKING
 
 from jaxpg.cli import common
-from jaxpg.experiment.text import printable
+from jaxpg.cli.about.usage import wrap
 
 if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
 PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environment of each kind
+NAME, KIND = 21, 12  # columns of a name, and of the kinds of actions beside it
 
 
 def overview() -> int:
     """Lists the agents and environments, which go together, and which have presets."""
-    from rich.table import Table
-
-    from jaxpg import agents, presets
+    from jaxpg import presets
     from jaxpg.envs import registry
 
-    table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
-    lost = []
-    for name in agents.names():
-        try:
-            agent = agents.get(name)
-        except ValueError as error:  # of an installed package that does not work
-            lost.append(f"{name}: {error}")
-            continue
-        about = sys.modules[agent.step.__module__].__doc__ or agent.name
-        actions = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
-        table.add_row(
-            agent.name, about.splitlines()[0], "\n".join(actions), "\n".join(presets.table(agent))
-        )
-    envs = Table("actions", "environments", show_lines=True)
-    kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
+    found, lost = _installed()
+    common.tell("AGENTS  what they are, and the actions that they choose", "")
+    tuned: dict[str, list[str]] = {}
+    for agent in found:
+        about = (sys.modules[agent.step.__module__].__doc__ or agent.name).splitlines()[0]
+        kinds = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
+        for env_name in presets.table(agent) if not kinds else ():  # a table fits few environments
+            kinds = ["discrete" if registry.make(env_name).discrete else "continuous"]
+        kind = "both" if len(kinds) == len(PROBES) else ", ".join(kinds)
+        _tell(wrap(about, NAME + KIND, f"{agent.name:<{NAME}}{kind}"))
+        for env_name in presets.table(agent):
+            tuned.setdefault(env_name, []).append(agent.name)
+    common.tell("", "PRESETS  environments for which agents are tuned", "")
+    for env_name, names in tuned.items():
+        _tell(wrap(", ".join(names), NAME + KIND, env_name))
+    envs: dict[str, list[str]] = {kind: [] for kind in PROBES}
     for name in registry.names():
         try:
-            kind = "discrete" if registry.make(name).discrete else "continuous"
+            envs["discrete" if registry.make(name).discrete else "continuous"].append(name)
         except ValueError as error:
             lost.append(f"{name}: {error}")
-            continue
-        kinds[kind].append(name)
-    for kind, names in kinds.items():
-        envs.add_row(kind, printable(", ".join(names)))
-    common.console().print(table, envs)
+    for kind, names in envs.items():
+        common.tell("", f"ENVIRONMENTS  {kind} actions ({len(names)})", "")
+        _tell(wrap(", ".join(names)))
     for line in lost:
         common.say(f"warning: {line}")
     return 0
+
+
+def _tell(text: str) -> None:
+    common.tell(*text.splitlines())
+
+
+def _installed() -> tuple[list["Agent"], list[str]]:
+    """The agents that there are, and what is wrong with those of installed packages that cannot be
+    imported."""
+    from jaxpg import agents
+
+    found, lost = [], []
+    for name in agents.names():
+        try:
+            found.append(agents.get(name))
+        except ValueError as error:
+            lost.append(f"{name}: {error}")
+    return found, lost
 
 
 def _fits(agent: "Agent", env_name: str) -> bool:

@@ -1,6 +1,8 @@
 """The commands that train many runs: `jaxpg sweep` and `jaxpg compare`."""
 
+import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,14 +19,15 @@ if TYPE_CHECKING:
     from jaxpg.experiment.sweeps import Sweep
 
 BEST = 12  # configs in the table; results.csv has them all
-USAGE = """\
-usage: jaxpg sweep AGENT ENV --grid FIELD=VALUE,VALUE ... [OPTIONS]
-`jaxpg sweep AGENT ENV --help` shows the options and the fields."""
+EXAMPLES = (
+    "jaxpg sweep ppo CartPole-v1 --grid learning_rate=1e-4,1e-3 gae_lambda=0.9,0.95",
+    "jaxpg sweep ppo CartPole-v1 --random learning_rate=1e-5:1e-2:log --count 16",
+)
 
 
 def sweep(words: list[str]) -> int:
     """Sweeps the agent that the first word names in the environment of the second."""
-    return options.call_with_agent("sweep", _sweep, USAGE, words)
+    return options.call_with_agent("sweep", _sweep, EXAMPLES, words)
 
 
 def _sweep(
@@ -116,11 +119,10 @@ def _run_sweep(
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    with common.new_folder(
-        asked["out"], Path("sweeps", f"{agent.name}-{common.short_name(env_name)}")
-    ) as folder:
-        asked |= {"out": folder, "progress": True, "log": common.tell}
-        common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
+    name = f"{agent.name}-{common.short_name(env_name)}"
+    with common.new_folder(asked["out"], Path("sweeps", name)) as folder:
+        told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
+        asked |= {"out": folder, "progress": True, "log": told}
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
         if ways.search:
             found = search.search(
@@ -170,13 +172,20 @@ def compare(
 
     name = "-".join(map(common.short_name, env))[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
-        common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, log_every=log_every, progress=True, log=common.tell,
+            episodes=episodes, log_every=log_every, progress=True,
+            log=_tell_after(f"{', '.join(agents)} on {', '.join(env)}; "),
         )  # fmt: skip
     return _sum_up(found)
+
+
+def _tell_after(headline: str) -> Callable[[str], None]:
+    """Prints what a sweep logs, the first line of it behind a headline: nothing is printed before
+    all has been judged."""
+    before = itertools.chain([headline], itertools.repeat(""))
+    return lambda text: common.tell(next(before) + text)
 
 
 def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) -> int:

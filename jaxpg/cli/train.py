@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional, UseAppendAction
 
-from jaxpg import agents
 from jaxpg.cli import common, options, sweep
 
 if TYPE_CHECKING:
     from jaxpg.core.run import Result
     from jaxpg.core.types import Agent, Key
 
-USAGE = f"""\
-usage: jaxpg train AGENT ENV [OPTIONS]   the agents: {", ".join(agents.NAMES)}
-`jaxpg train AGENT ENV --help` shows the options, `jaxpg list` the environments."""
+EXAMPLES = (
+    "jaxpg train ppo CartPole-v1",
+    "jaxpg train sac Pendulum-v1 --seeds 8 --config.learning-rate 1e-3",
+)
 
 
 def train(words: list[str]) -> int:
     """Trains the agent that the first word names in the environment of the second."""
-    return options.call_with_agent("train", _train, USAGE, words)
+    return options.call_with_agent("train", _train, EXAMPLES, words)
 
 
 def _train(
@@ -76,6 +76,7 @@ def _train(
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     import jaxpg
     from jaxpg.core.plan import require_seeds
+    from jaxpg.core.run import Callback
     from jaxpg.experiment.callbacks import make_loggers
 
     log = (*log, *["tensorboard"] * tensorboard)
@@ -84,16 +85,15 @@ def _train(
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
-    with common.new_folder(
-        out, Path("runs", f"{agent.name}-{common.short_name(env_name)}")
-    ) as folder:
-        _announce(agent, env_name, seeds, total_steps)
+    name = f"{agent.name}-{common.short_name(env_name)}"
+    with common.new_folder(out, Path("runs", name)) as folder:
 
         def go(watching):
+            announce = Callback(on_begin=lambda _: _announce(agent, env_name, seeds, total_steps))
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-                callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-                log=log, log_every=log_every,
+                callbacks=[announce, *watching], out=folder, data_parallel=data_parallel,
+                target=target, log=log, log_every=log_every,
             )  # fmt: skip
 
         return _watch(go, folder)
@@ -159,11 +159,12 @@ def resume(
     seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
     common.set_up_run(record["config"], seeds, data_parallel, job)
     import jaxpg
+    from jaxpg.core.run import Callback
 
     objects = common.own_objects(run, agent, env)
-    common.tell(f"going on with {run} ...")
+    announce = Callback(on_begin=lambda _: common.tell(f"going on with {run} ..."))
     asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
-    return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
+    return _watch(lambda w: jaxpg.resume(run, callbacks=[announce, *w], **asked), run)
 
 
 def _watch(go: Callable, folder: Path) -> int:
@@ -202,6 +203,9 @@ def _watch(go: Callable, folder: Path) -> int:
 
 def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> None:
     """Prints how a run ended. clock: times, and environment steps by then."""
+    import numpy as np
+
+    from jaxpg.core.metrics import recent_mean
     from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.text import format_count
 
@@ -214,6 +218,11 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
         common.tell(f"mean return of whole episodes at {steps:,} env steps")
         common.print_table({kind: evaluation[kind] for kind in ("greedy", "sampled")})
+    elif result.metrics["episode/count"].any():
+        common.tell("mean return of the last episodes in training, and the iterations since then")
+        recent = recent_mean(result.metrics)
+        columns = {"return": recent.mean, "episodes": recent.episodes, "age": recent.age}
+        common.print_table({name: np.atleast_1d(x) for name, x in columns.items()})
     took = f"{seeds} x " * (seeds > 1)
     took += f"{result.env_steps:,} env steps in {result.seconds:.1f} s"
     if len(clock) > 1:  # from the end of the first chunk

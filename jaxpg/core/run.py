@@ -4,7 +4,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -44,6 +45,8 @@ class Event(NamedTuple):
 class Callback(NamedTuple):
     """Host code around the chunks; every part is optional.
 
+    on_begin(event) runs once, when the run is judged and nothing is compiled yet: no metrics, no
+    state, and the iteration that it goes on from.
     on_chunk(event) runs while the state is in hand, metrics still on the device. It may return a
     dict of measurements to add to the metrics; FINISH among them, [lanes] bool, says which lanes
     end here. Reading an array waits for the device.
@@ -51,7 +54,7 @@ class Callback(NamedTuple):
     NumPy arrays, the state is None.
     on_end(result) runs once, also when the run was interrupted or failed.
 
-    If one of the first two returns True the run stops after the chunk in hand. A plain function
+    If on_chunk or on_metrics returns True the run stops after the chunk in hand. A plain function
     given as a callback is an on_chunk.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
@@ -66,6 +69,7 @@ class Callback(NamedTuple):
     on_chunk: Callable[[Event], Any] = lambda event: None
     on_metrics: Callable[[Event], Any] = lambda event: None
     on_end: Callable[["Result"], Any] = lambda result: None
+    on_begin: Callable[[Event], Any] = lambda event: None
 
 
 Callbacks = Iterable[Callback | Callable[[Event], Any]]  # what `run` takes
@@ -90,6 +94,7 @@ class Result(NamedTuple, Generic[C]):
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
     log_every: int = 1  # iterations of a row
+    evaluations: Mapping[str, np.ndarray] = MappingProxyType({})  # of `jaxpg.run`: see there
 
     @property
     def env_steps(self) -> int:
@@ -201,6 +206,9 @@ def run_plan(
 
     try:
         with _Interrupt() as interrupt:
+            done = iteration * plan.agent.steps_per_iter(plan.cfg)
+            for c in callbacks:
+                c.on_begin(Event(iteration, plan.num_iters, done, {}, None, 0.0))
             while iteration < plan.num_iters:
                 state, metrics = _next_chunk(plan, state, iteration)
                 iteration = min(iteration + plan.chunk, plan.num_iters)

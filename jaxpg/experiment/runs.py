@@ -26,7 +26,7 @@ def run(
     callbacks: Callbacks = (),
     out: str | Path | None = None,
     chunk: int | None = None,
-    evaluations: int = 10,
+    evaluations: int | None = None,
     episodes: int = 128,
     checkpoints: int = 5,
     keep: int = 3,
@@ -38,17 +38,22 @@ def run(
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
-    The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
-    `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
-    or infinity in what is learnt ends it with NonFiniteError. It ends with the chunk after the one
-    in which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that
-    was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
-    stands still instead, and so does one that reaches `target`. log: loggers to write to as well:
-    "tensorboard", "wandb" and "mlflow", each an extra, with a series for each seed, which goes on
-    when the run is resumed; "jsonl", the rows of metrics.csv as JSON lines. tensorboard: the same
-    as "tensorboard" in `log`. log_every: iterations of a row of the metrics, in the folder and in
-    the result, which are means over a block of them and sums of what counts; None is 1 or, for more
-    than 10,000 iterations, as few as give no more rows a seed.
+    evaluations: how many, spread evenly over the run, of `episodes` episodes each, greedy and
+    sampled; None is 10 with `out` or a `target`, and none of a run that is only to be fast.
+    `result.evaluations` has them by name: `iteration` and `env_steps` [k]; `greedy`, `greedy_std`
+    (over episodes), `sampled` and `sampled_std`, [k] or [seeds, k]. target: the run ends with the
+    chunk after the one in which the greedy evaluation of every seed reaches it.
+
+    The folder gets metrics, evaluations and `checkpoints` checkpoints, of which the newest `keep`
+    stay, spread evenly over the run; a NaN or infinity in what is learnt ends it with
+    NonFiniteError. `resume` goes on with a run that was stopped, in whatever way. Of lanes (see
+    core/parallel/lanes.py) one that is not finite stands still instead, and so does one that
+    reaches `target`. log: loggers to write to as well: "tensorboard", "wandb" and "mlflow", each an
+    extra, with a series for each seed, which goes on when the run is resumed; "jsonl", the rows of
+    metrics.csv as JSON lines. tensorboard: the same as "tensorboard" in `log`. log_every:
+    iterations of a row of the metrics, in the folder and in the result, which are means over a
+    block of them and sums of what counts; None is 1 or, for more than 10,000 iterations, as few as
+    give no more rows a seed.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -60,6 +65,8 @@ def run(
     >>> key = jax.random.key(0)
     >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, out="runs/cliff")
     >>> result.metrics["episode/return"].shape  # [iterations]
+    (10,)
+    >>> result.evaluations["greedy"].shape  # [evaluations]
     (10,)
     """
     log = (*log, "tensorboard") if tensorboard else log

@@ -1,8 +1,11 @@
 """Evaluation of whole episodes between chunks, greedy and sampled."""
 
 import functools
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,8 @@ from jaxpg.core.env import Env
 from jaxpg.core.episodes import LIMITS, evaluate, step_limit
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.metrics import no_data
-from jaxpg.core.parallel.lanes import ACTIVE, Lanes
+from jaxpg.core.parallel.lanes import ACTIVE, Lanes, has_lanes
+from jaxpg.core.plan import Plan
 from jaxpg.core.run import FINISH, Callback, Event
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
@@ -92,6 +96,40 @@ def evaluation(
 
 
 MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std")
+
+
+class EvaluationHistory:
+    """Evaluations of a run so far, by name, as evaluations.csv has them: `iteration` and
+    `env_steps` [k], and `greedy`, `greedy_std`, `sampled`, `sampled_std`, [k] or [seeds, k]."""
+
+    def __init__(self, before: Mapping[str, np.ndarray] = MappingProxyType({})):
+        self.found = dict(before)
+
+    def add(self, event: Event) -> None:
+        """Adds what was measured in an event, if anything was; an `on_metrics` of a callback."""
+        if "eval/greedy" not in event.metrics:
+            return
+        new = {"iteration": event.iteration, "env_steps": event.env_steps}
+        new |= {name.removeprefix("eval/"): event.metrics[name] for name in MEASURES}
+        for name, x in new.items():
+            x = np.asarray(x)[..., None]
+            self.found[name] = np.append(self.found[name], x, -1) if name in self.found else x
+
+
+def evaluations(
+    plan: Plan, cfg: Any, key: Key, asked: Mapping[str, Any], kept: EvaluationHistory,
+    files: Rows | None = None, iteration: int = 0,
+) -> list[Callback]:  # fmt: skip
+    """Callbacks that evaluate a run as often as is asked for, and keep what they measure.
+
+    cfg, key: as the plan was made of them. asked: `evaluations`, `episodes` and `target` of it.
+    """
+    if not (times := asked["evaluations"]):
+        return []
+    every, episodes = -(-plan.num_iters // times), asked["episodes"]
+    target = asked.get("target") if has_lanes(cfg) else None
+    measure = evaluation(plan.agent, cfg, plan.env, key, every, episodes, files, iteration, target)
+    return [measure, Callback(on_metrics=kept.add)]
 
 
 def _lacks_numbers(metrics: dict[str, np.ndarray]) -> bool:

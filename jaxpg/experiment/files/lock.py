@@ -84,6 +84,44 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+def read_holder(folder: Path) -> str | None:
+    """Who writes a folder: "process 12 on host since ..."; None if nobody does. It asks the system,
+    for a process that was killed leaves its name behind, and holds nothing itself."""
+    try:
+        file = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return None
+    try:
+        said = os.read(file, 200).decode(errors="replace")
+        return (said or "another process") if _is_locked(file) else None
+    finally:
+        os.close(file)
+
+
+def _is_locked(file: int) -> bool:
+    """True if another holds the lock of an open file; where none can be had, that is not known."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            os.lseek(file, _FAR, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            os.lseek(file, _FAR, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+        except OSError:
+            return True
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not meet
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _acquire(folder: Path, new: bool, held: contextlib.ExitStack) -> None:
     """Locks a folder; `held` gets what has to be done in the end."""
     path = folder / LOCK

@@ -6,19 +6,23 @@ evaluations.csv  returns of whole episodes, greedy and sampled
 rows.jsonl       how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
+failure.json     why it failed, if it did; not there when it has gone on
 curve.png        the learning curve
 .jaxpg-lock      who writes here, while it is going on
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
+from jaxpg.core.blocks import Blocks, block_length
 from jaxpg.core.checks import require_path
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
@@ -28,7 +32,7 @@ from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.evaluation import evaluation
+from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
@@ -40,8 +44,10 @@ from jaxpg.experiment.run.record import (
     Settings,
     change_record,
     check_settings,
+    count_evaluations,
     new_record,
     open_folder,
+    record_failure,
 )
 from jaxpg.experiment.text import warn
 
@@ -63,24 +69,35 @@ def run(
     """
     if out is not None:
         require_path("out", out)
-    check_settings(asked, cfg, out)
+    asked = count_evaluations(asked, out)
+    check_settings(asked, out)
     callbacks = loop.as_callbacks(callbacks)
-    if out is None:
-        return loop.run(
-            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
-            data_parallel=asked.data_parallel, log_every=asked.log_every,
-        )  # fmt: skip
     plan = plan_run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
     if asked.evaluations and not has_lanes(cfg):
         require_episodes(env, "episodes", asked.episodes, key.size)
+    if out is None:
+        return _train_in_memory(plan, cfg, key, asked, callbacks)
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
         return _train(this, plan, callbacks, None, draw)
+
+
+def _train_in_memory(
+    plan: Plan, cfg: Any, key: Key, asked: Settings, callbacks: list[Callback]
+) -> Result:
+    """Trains without a folder. cfg, key: as they were given, see `Plan`."""
+    kept = EvaluationHistory()
+    watch = evaluations(plan, cfg, key, asked._asdict(), kept)
+    if asked.target is not None and not has_lanes(cfg):
+        watch += [stop_at(asked.target)]
+    blocks = Blocks(block_length(plan.num_iters, asked.log_every))
+    result = loop.run_plan(plan, [*watch, *callbacks], blocks=blocks)
+    return result._replace(evaluations=kept.found)
 
 
 def _begin(out: Path, record: dict) -> str:
@@ -132,7 +149,7 @@ def _resume(
     _require_as_many(this, total_steps, done)
     changed = total_steps is not None or target is not None
     if changed:
-        record = change_record(this.record, this.digest, this.cfg, total_steps, target)
+        record = change_record(this.record, this.digest, total_steps, target)
         this = this._replace(record=record)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
@@ -196,11 +213,12 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     dtypes = {name: x.dtype for name, x in kinds.items()}
     blocks = seal.read_blocks(out, iteration, this.log_every, dtypes)
     metrics = seal.read_metrics(out / METRICS, blocks, key.shape, ends)
+    measured = standing.read_evaluations(out, key.shape, iteration, ends)
     summary = {"stopped": "error", "seconds": np.nan} | seal.read_summary(out)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
-        this.log_every,
+        this.log_every, measured,
     )  # fmt: skip
 
 
@@ -216,6 +234,7 @@ def _train(
     begun, log_every = before.iteration if before else 0, this.log_every
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
+    kept = EvaluationHistory(before.evaluations if before else {})
     rows = _open_rows(this, begun) if is_main_process() else None
     begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every)
     blocks, tables = begin_blocks(), []
@@ -229,13 +248,7 @@ def _train(
         seeds, formats = seeds_here(len(key)), this.formats
         tables += [metrics_files(mine, only=seeds, blocks=begin_blocks(), formats=formats)]
     watch += [table._replace(on_end=lambda result: None) for table in tables]
-    if times := asked["evaluations"]:
-        watch += [
-            evaluation(
-                plan.agent, cfg, env, key, every(times), asked["episodes"], rows, begun,
-                asked.get("target") if has_lanes(cfg) else None,
-            )
-        ]  # fmt: skip
+    watch += evaluations(plan, cfg, key, asked, kept, rows, begun)
     save = checkpoint.checkpoints(
         out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
         lambda: {"run": this.digest, "rows": rows.ends() if rows else {}}
@@ -245,7 +258,10 @@ def _train(
     # ends in, comes after it: a run that goes on has that block's sums, and finishes it.
     watch += [*_asked_callbacks(this), *callbacks, save]
     watch += [Callback(on_end=table.on_end) for table in tables]
-    result = loop.run_plan(plan, watch, before and before.state, begun, None if rows else blocks)
+    with record_failure(out) if is_main_process() else contextlib.nullcontext():
+        seen = None if rows else blocks
+        result = loop.run_plan(plan, watch, before and before.state, begun, seen)
+    result = result._replace(evaluations=kept.found)
     if rows:
         rows.save(anew=True)
         metrics = seal.read_metrics(out / METRICS, blocks, key.shape)

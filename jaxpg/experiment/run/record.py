@@ -1,7 +1,8 @@
 """Record of a run, run.json: what is asked of it, and the way back to objects."""
 
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from jaxpg.core.run import Callback
 from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks import make_loggers
-from jaxpg.experiment.files import RUN
+from jaxpg.experiment.files import FAILURE, RUN
+from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import RECORD
 from jaxpg.experiment.run import provenance, seal
 
@@ -22,7 +24,7 @@ class Settings(NamedTuple):
     """Settings of a run folder, see `jaxpg.run`; run.json keeps them under these names."""
 
     chunk: int | None = None  # `core.run` chooses
-    evaluations: int = 10
+    evaluations: int | None = None  # see `count_evaluations`
     episodes: int = 128
     checkpoints: int = 5
     keep: int = 3
@@ -34,6 +36,14 @@ class Settings(NamedTuple):
 
 # What loggers show of a record.
 LOGGED = ("agent", "config", "environment", "total_steps", "made_with")
+
+
+def count_evaluations(asked: Settings, out: str | Path | None) -> Settings:
+    """Settles how many evaluations there are where none are asked for: 10 of a run with a folder or
+    a target, none of another, which may be there to be fast."""
+    if asked.evaluations is not None:
+        return asked
+    return asked._replace(evaluations=0 if out is None and asked.target is None else 10)
 
 
 class RunFolder(NamedTuple):
@@ -88,7 +98,7 @@ def new_record(
     return {**about, "total_steps": int(total_steps), **asked._asdict(), **known, "rows": RECORD}
 
 
-def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
+def check_settings(asked: Settings, out: str | Path | None) -> None:
     """Raises ValueError for settings that are not allowed, ImportError for a logger whose package
     is missing."""
     least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
@@ -100,8 +110,6 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
     block_length(1, asked.log_every)
     if (target := asked.target) is not None:
         require_number("target", target)
-        if out is None and not has_lanes(cfg):
-            raise ValueError(f"target={target!r}: allowed only with lanes or a folder `out`")
         if asked.evaluations == 0:
             raise ValueError("evaluations=0: with a target allowed is an integer >= 1")
     make_loggers(asked.log, Path())
@@ -109,8 +117,21 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
         raise ValueError(f"log={asked.log!r}: allowed only with a folder `out`")
 
 
+@contextlib.contextmanager
+def record_failure(folder: Path) -> Iterator[None]:
+    """Writes into the folder of a run why it failed, if it does: a kill leaves no such file."""
+    path = folder / FAILURE
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):  # of a full disk too: the error itself is raised
+            write_json(path, {"error": " ".join(f"{type(error).__name__}: {error}".split())})
+        raise
+
+
 def change_record(
-    record: dict[str, Any], digest: str, cfg, total_steps: int | None, target: float | None
+    record: dict[str, Any], digest: str, total_steps: int | None, target: float | None
 ) -> dict[str, Any]:
     """Changes what is asked of a run that goes on, in its record, whose digest is kept in the new
     one. Raises ValueError for what is not allowed."""
@@ -119,7 +140,7 @@ def change_record(
         changed["total_steps"] = int(total_steps)
     if target is not None:
         asked = Settings(evaluations=record["evaluations"], target=target)
-        check_settings(asked, cfg, Path())
+        check_settings(asked, Path())
         changed["target"] = float(target)
     return changed
 

@@ -4,6 +4,9 @@ import csv
 import math
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
+
 from jaxpg.core.blocks import Blocks
 from jaxpg.core.run import Result
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY
@@ -73,6 +76,26 @@ def last_evaluation(
     checkpoint, if only these count."""
     text = seal.read_rows(folder / EVALUATIONS, ends)
     return list(csv.DictReader(text.splitlines()))[-math.prod(seeds) :]
+
+
+def read_evaluations(
+    folder: Path, seeds: tuple[int, ...], iteration: int, ends: seal.Ends | None
+) -> dict[str, np.ndarray]:
+    """Reads the evaluations of a run up to a checkpoint, with shapes as `EvaluationHistory` has
+    them; {} if there are none. ends: of the rows up to there, if they are on record."""
+    text = seal.read_rows(folder / EVALUATIONS, ends)
+    rows = [x for x in csv.DictReader(text.splitlines()) if int(x["iteration"]) <= iteration]
+    rows = rows[: len(rows) // math.prod(seeds) * math.prod(seeds)]
+    if not rows:
+        return {}
+    found = {}
+    for name in rows[0]:
+        if name in ("iteration", "env_steps"):
+            found[name] = np.array([int(x[name]) for x in rows[:: math.prod(seeds)]])
+        elif name != "seed":
+            column = np.array([float(x[name] or "nan") for x in rows], jnp.result_type(float))
+            found[name] = column.reshape(-1, *seeds).T
+    return found
 
 
 def write_summary(this: RunFolder, result: Result) -> None:

@@ -86,8 +86,9 @@ def run(
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
     bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
-    each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep
-    is laid out: parts, their lanes, the bytes that a device needs and has.
+    each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when
+    compiling begins, and how the sweep is laid out: parts, their lanes, the bytes that a device
+    needs and has.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -174,6 +175,8 @@ def plan_parts(
     """Adds points, and the parts that train them, to the record, and writes it."""
     record, begun = dict(this.record), time.perf_counter()
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
+    if not first:
+        log("compiling ...")
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
     record = provenance.add_sources(record, points, record.get("configs"))

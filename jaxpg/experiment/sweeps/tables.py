@@ -10,7 +10,7 @@ scores        env_steps, score (the last greedy evaluation), ended: done, target
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,7 +133,7 @@ def result(
     require_path("out", out)
     this = open_folder(Path(out), agent, env, trust)
     require_index("config", config, len(this.record["points"]))
-    found = []
+    found, measured = [], []
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
         if len(rows):
@@ -142,9 +142,28 @@ def result(
             whole = run_folder.load(folder, agent, envs, trust)
             cfg, env = take_lane((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
+            measured.append((whole.evaluations, rows))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     metrics = {name: np.asarray(x) for name, x in metrics.items() if name != ACTIVE}
-    return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
+    return whole._replace(
+        agent=agent, cfg=cfg, env=env, state=state, metrics=metrics,
+        evaluations=_join_evaluations(measured),
+    )  # fmt: skip
+
+
+def _join_evaluations(parts: list[tuple[Mapping[str, np.ndarray], np.ndarray]]) -> dict:
+    """Evaluations of the seeds of one config, from the lanes of its parts: those of a part that was
+    over sooner end with NaN."""
+    longest = max((x for x, _ in parts), key=lambda x: len(x.get("iteration", ())))
+    joined = {name: longest[name] for name in ("iteration", "env_steps") if name in longest}
+    for name in longest.keys() - joined.keys():
+        count, dtype = longest[name].shape[-1], longest[name].dtype
+        rows = []
+        for measured, lanes in parts:
+            own = measured.get(name, np.zeros((lanes.max() + 1, 0)))[lanes]
+            rows.append(np.pad(own, ((0, 0), (0, count - own.shape[-1])), constant_values=np.nan))
+        joined[name] = np.concatenate(rows).astype(dtype)
+    return joined
 
 
 def check_part(out: str | Path, part: dict[str, Any], i: int) -> Path:
