@@ -77,8 +77,8 @@ def origin_section(about: dict[str, Any], name: str) -> list[str]:
         text = "On the same versions and devices the numbers are the same to the last digit."
         parts.append(html.paragraph(text, "faint"))
     else:
-        text = "Its agent or environment has no name, or is not here as it was, or a preset has "
-        text += "changed since: "
+        text = "Its agent or environment is not one of jaxpg's, and no name gives it as it was, or "
+        text += "a preset has changed since: "
         parts.append(html.paragraph(text + "the program that made it is needed."))
     if made := about.get("made_with"):
         said = ", ".join(f"{part} {version}" for part, version in made.items())
