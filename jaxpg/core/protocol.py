@@ -1,5 +1,5 @@
-"""Faults of an environment that shapes alone show: its methods, parameters, spaces, and what `reset`
-and `step` give. `jaxpg.check_env` looks further, and runs it."""
+"""Faults of an environment that shapes alone show: methods, parameters, spaces, and what
+`reset` and `step` give. `jaxpg.check_env` looks further, and runs it."""
 
 import functools
 import inspect
@@ -32,7 +32,7 @@ PARTS = {  # of gymnax's `step`
 }
 REAL = (jnp.floating, jnp.integer, jnp.bool_)
 HINTS = {  # what helps where a trace fails
-    "TracerBoolConversionError": "`if` and `while` cannot look at an array: jnp.where, jax.lax.cond",
+    "TracerBoolConversionError": "`if` cannot look at a traced array: jnp.where can, jax.lax.cond",
     "TracerArrayConversionError": "NumPy cannot compute with traced arrays: jax.numpy can",
     "TracerIntegerConversionError": "Python cannot count with traced arrays: jax.numpy can",
     "ConcretizationTypeError": "Python cannot compute with traced arrays: jax.numpy can",
@@ -69,7 +69,7 @@ def find_faults(env: Env) -> list[Fault]:
 def _find_in_core(name: str, env: Env) -> Iterator[Fault]:
     """Faults of the object itself: methods that are missing or take something else; no hash."""
     core = env.core
-    for method, arguments in METHODS.items():
+    for method in METHODS:
         if not callable(getattr(core, method, None)):
             allowed = ", ".join([*METHODS, "default_params"])
             yield Fault("methods", f"{name} has no {method}: allowed is a core with {allowed}")
@@ -121,8 +121,8 @@ def _say(error: Exception, core: Any) -> str:
         file = ""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
-    where = f" ({os.path.basename(file)}:{lines[-1]})" if lines else ""
-    return f"{kind}{where}: {said}"
+    where = f" (line {lines[-1]} of {os.path.basename(file)})" if lines else ""
+    return f"{kind}: {said}{where}"
 
 
 def _find_in_params(name: str, env: Env) -> Iterator[Fault]:
@@ -161,7 +161,7 @@ def _find_in_spaces(name: str, env: Env) -> Iterator[Fault]:
             yield Fault(f"{what} space", text)
     if "action" in found:
         what = f"{name} action space"
-        for text in [*_find_shape(what, found["action"]), *_find_bounds(what, found["action"])]:
+        for text in list(_find_shape(what, found["action"])) or find_bounds(what, found["action"]):
             yield Fault("action space", text)
     if "observation" in found:
         for text in _find_inner_shape(f"{name} observation space", found["observation"]):
@@ -173,13 +173,14 @@ def _find_shape(what: str, space: Any) -> Iterator[str]:
     shape = getattr(space, "shape", ())
     sides = shape if isinstance(shape, (tuple, list)) else [None]
     if not all(isinstance(n, (int, np.integer)) and n >= 1 for n in sides):
-        yield f"{what} {type(space).__name__} of shape {shape!r}: allowed is a tuple of integers >= 1"
+        kind = type(space).__name__
+        yield f"{what} {kind} of shape {shape!r}: allowed is a tuple of integers >= 1"
 
 
-def _find_bounds(what: str, space: Any) -> Iterator[str]:
+def find_bounds(what: str, space: Any) -> Iterator[str]:
     """Looks whether bounds of a Box fit its shape, and have something between them; those that are
     traced have shapes alone."""
-    if not hasattr(space, "low") or not isinstance(space.shape, (tuple, list)):
+    if not hasattr(space, "low"):
         return
     bounds, shape = (space.low, space.high), tuple(space.shape)
     try:
@@ -235,7 +236,9 @@ def _say_untraceable(name: str, core: Any, error: Exception) -> str:
     if isinstance(error, AttributeError) and inherits(core, "is_truncated"):
         asked = ("'time'", "'max_steps_in_episode'")
         if str(error).endswith(tuple(f"attribute {x}" for x in asked)):
-            return f"{text}; gymnax's is_truncated asks for state.time >= params.max_steps_in_episode"
+            return (
+                f"{text}; gymnax's is_truncated asks for state.time >= params.max_steps_in_episode"
+            )
     hint = next((HINTS[kind] for kind in kinds if kind in HINTS), "")
     return f"{text}; {hint}" if hint else text
 
@@ -250,11 +253,11 @@ def _find_in_values(name: str, core: Any, first: Any, after: dict[str, Any]) -> 
         yield Fault("final observation", text)
         info = {"final_observation": obs}
     what = f"{name}: observations of reset and"
-    for text in _find_difference(f"{what} step", obs, after["obs"]):
+    for text in find_difference(f"{what} step", obs, after["obs"]):
         yield Fault("observation", text)
-    for text in _find_difference(f"{what} info", obs, info["final_observation"]):
+    for text in find_difference(f"{what} info", obs, info["final_observation"]):
         yield Fault("final observation", text)
-    for text in _find_difference(f"{name}: states of reset and step", state, after["state"], True):
+    for text in find_difference(f"{name}: states of reset and step", state, after["state"], True):
         yield Fault("state", text)
     if not jax.tree.leaves(obs):
         text = f"{name} observation {obs!r}: allowed is at least one array"
@@ -264,7 +267,7 @@ def _find_in_values(name: str, core: Any, first: Any, after: dict[str, Any]) -> 
         yield Fault("observation", text)
 
 
-def _find_difference(what: str, one: Tree, other: Tree, kinds: bool = False) -> Iterator[str]:
+def find_difference(what: str, one: Tree, other: Tree, kinds: bool = False) -> Iterator[str]:
     """Looks whether two trees have one structure, and leaves of the same shapes, and dtypes if they
     shall be of the same kinds."""
     (a, tree_a), (b, tree_b) = map(jax.tree.flatten, (one, other))
@@ -274,18 +277,21 @@ def _find_difference(what: str, one: Tree, other: Tree, kinds: bool = False) -> 
     elif kinds and [x.dtype for x in a] != [x.dtype for x in b]:
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(one)]
         of = zip(paths, a, b, strict=True)
-        told = [f"{p.lstrip('.')} of {x.dtype} and {y.dtype}" for p, x, y in of if x.dtype != y.dtype]
-        yield f"{what} have {', '.join(told)}: allowed is one dtype, {_CAST}"
-
-
-_CAST = "as of jnp.zeros((), float) or jnp.zeros((), jnp.int32)"
+        told = [
+            f"{p.lstrip('.')} of {x.dtype} and {y.dtype}" for p, x, y in of if x.dtype != y.dtype
+        ]
+        yield (
+            f"{what} have {', '.join(told)}: allowed is one dtype, as jnp.zeros((), float) has it, "
+            "or jnp.zeros((), jnp.int32)"
+        )
 
 
 def _find_scalar(name: str, what: str, x: Any) -> Iterator[str]:
     """Looks whether a reward is one real number, the end of an episode one bool."""
     kinds, allowed = (REAL, "a real number") if what == "reward" else ((jnp.bool_,), "a bool")
     if x.shape != () or not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
-        yield f"{name}: {what} is of {x.dtype} and shape {x.shape}, allowed is {allowed} of shape ()"
+        found = f"{what} is of {x.dtype} and shape {x.shape}"
+        yield f"{name}: {found}, allowed is {allowed} of shape ()"
 
 
 def _find_observation(what: str, space: Any, obs: Tree) -> Iterator[str]:

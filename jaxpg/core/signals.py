@@ -30,11 +30,9 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
     for what is no real number.
     """
     names = getattr(core, "signals", ())
+    said = f"{name_of(core)} signals={names!r}"
     if not (isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)):
-        raise ValueError(
-            f"{name_of(core)} signals={names!r}: allowed is a tuple of names, of what the info of a "
-            "step has"
-        )
+        raise ValueError(f"{said}: allowed is a tuple of names, of what the info of a step has")
     if not names:
         return {}
     info = info_of_step(core, params)
@@ -42,18 +40,17 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
     for name in names:
         if name in RESERVED:
             raise ValueError(
-                f"{name_of(core)} signals={names!r}: {name!r} is taken by the metric episode/{name}, "
+                f"{said}: {name!r} is taken by the metric episode/{name}, "
                 f"allowed are names other than {RESERVED}"
             )
         if name not in arrays:
             raise ValueError(
-                f"{name_of(core)} signals={names!r}: the info of a step has no {name!r}, allowed are "
-                f"its arrays {sorted(arrays)}"
+                f"{said}: the info of a step has no {name!r}, allowed are its arrays "
+                f"{sorted(arrays)}"
             )
         dtype = info[name].dtype
         if not any(jnp.issubdtype(dtype, kind) for kind in REAL):
             raise ValueError(
-                f"{name_of(core)} signals={names!r}: {name!r} is of {dtype}, allowed are floats, "
-                "integers and booleans"
+                f"{said}: {name!r} is of {dtype}, allowed are floats, integers and booleans"
             )
     return {name: jax.ShapeDtypeStruct(info[name].shape, jnp.result_type(float)) for name in names}

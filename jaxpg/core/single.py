@@ -1,4 +1,4 @@
-"""Single environments: what one `reset` and one `step` of a core give, before anything is vmapped."""
+"""Single environments: what one `reset` and one `step` of a core give."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ from jaxpg.envs import registry
 from jaxpg.envs.contract import episodes, strict, traces
 
 RULES = {  # as docs/environments.md states them
-    "methods": "reset, step, action_space, observation_space and default_params, with gymnax's arguments",
+    "methods": "reset, step, the two spaces and default_params, with gymnax's arguments",
     "hash": "a core has a hash, which stays the same",
     "parameters": "a pytree of numbers",
     "action space": "Discrete, MultiDiscrete, MultiBinary or Box, with bounds that fit",
@@ -90,11 +90,13 @@ def _find_faults(env: Env) -> list[Fault]:
     if found := protocol.find_faults(env):
         return found
     found = strict.find_faults(env)
+    if spaces.kind(env.action_space) not in spaces.KINDS:
+        return found  # nobody can act
     try:
         signals.shapes(env.core, env.params)
     except ValueError as error:
         found.append(Fault("signals", str(error)))
     found += traces.find_faults(env)
-    if spaces.kind(env.action_space) in spaces.KINDS and not any(x.rule == "pure" for x in found):
+    if not {"pure", "mask", "observation space"} & {rule for rule, _ in found}:
         found += episodes.find_faults(env)
     return found

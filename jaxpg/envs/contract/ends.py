@@ -80,7 +80,9 @@ def _ends_of(plays: list[Play], how: str) -> Ends:
 def find_faults(name: str, plays: list[Play]) -> Iterator[Fault]:
     """Looks at what follows an end, at each kind of ends apart: a reset may be missing in one."""
     if any(_changes_on_the_way(played.steps) for played in plays):
-        text = f"{name}: final_observation is another one than the observation while an episode goes "
+        text = (
+            f"{name}: final_observation is another one than the observation while an episode goes "
+        )
         text += "on: allowed is what the step led to, before any reset"
         yield Fault("final observation", text)
     obs, state = Fresh(numbers(plays[0].first_obs, 1)), Fresh(numbers(plays[0].first_state, 1))
@@ -101,21 +103,23 @@ def _find_in_observations(name: str, how: str, fresh: Fresh, ends: Ends) -> Iter
     by_chance = not stays or fresh.chance_of_one(ends.count) >= SURE
     if not like.any() or not (by_chance or like.all()):
         said = "is still that of the episode" if stays else "is none that reset gives"
-        text = f"{name}: the observation after an episode has {how} {said}: allowed is the first one "
-        text += "of a new episode, which step gives at an end"
+        text = f"{name}: the observation after an episode has {how} {said}: allowed is the first "
+        text += "one of a new episode, which step gives at an end"
         yield Fault("auto-reset", text)
     elif not by_chance:
-        text = f"{name}: final_observation where an episode has {how} is the first one of the next: "
+        text = (
+            f"{name}: final_observation where an episode has {how} is the first one of the next: "
+        )
         yield Fault("final observation", f"{text}allowed is the last one of the old")
 
 
 def _find_in_states(name: str, how: str, fresh: Fresh, ends: Ends) -> Iterator[Fault]:
-    """What one counts over all episodes may stay as it is: something has to be as reset makes it."""
+    """What is counted over all episodes may stay: something has to be as reset makes it."""
     if not fresh.is_like(ends.state).any() and not fresh.has_returned(ends.before, ends.state):
         text = f"{name}: the state after an episode has {how} is none that reset gives: allowed is "
         yield Fault("auto-reset", f"{text}the state of a new episode, which step gives at an end")
-    elif not not_equal(ends.state, ends.state[:1]).any():
-        if fresh.chance_of_one(ends.count) < SURE:
-            text = f"{name}: every episode after the first begins in one state, and those of reset "
-            text += "differ: allowed is to give reset, within step, a part of the key of step"
-            yield Fault("keys", text)
+    alike = not not_equal(ends.state, ends.state[:1]).any()
+    if alike and fresh.chance_of_one(ends.count) < SURE:
+        text = f"{name}: every episode after one has {how} begins in one state, and those of reset "
+        text += "differ: allowed is to give reset, within step, a part of the key of step"
+        yield Fault("keys", text)

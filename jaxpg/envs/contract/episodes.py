@@ -1,4 +1,4 @@
-"""Faults that random episodes show in their numbers: NaN, bounds, masks, and other numbers a second time."""
+"""Faults that random episodes show: in their numbers, in what follows an end, at time limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,7 +23,9 @@ def find_faults(env: Env) -> list[Fault]:
     found = [*_find_infinite(name, played), *_find_no_legal_action(name, played)]
     found += _find_outside(name, env, played)
     if not _all_equal(played, play(env)):
-        text = f"{name}: the same keys give other episodes the second time: allowed is to draw from "
+        text = (
+            f"{name}: the same keys give other episodes the second time: allowed is to draw from "
+        )
         found.append(Fault("pure", f"{text}the key alone, and no callback that changes anything"))
         return found
     plays = [played]
@@ -41,7 +43,7 @@ def _all_equal(one: Tree, other: Tree) -> bool:
 
 
 def _find_infinite(name: str, played: Play) -> Iterator[Fault]:
-    """Looks for NaN and infinity in observations and rewards; what nothing follows may have them."""
+    """Looks for NaN and infinity in observations and rewards; where nothing follows may be some."""
     steps = played.steps
     going = {"reset": played.first_obs, "step": steps.obs}
     for method, obs in going.items():
@@ -115,5 +117,3 @@ def _outside(what: str, where: str, space: Any, obs: Tree) -> Iterator[Fault]:
         text += f" goes from {values.min():.4g} to {values.max():.4g}, its space from "
         text += f"{low[at]:.4g} to {high[at]:.4g}: allowed is what lies in the space"
         yield Fault("bounds", text)
-
-

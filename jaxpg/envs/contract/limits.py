@@ -1,5 +1,5 @@
-"""Faults of time limits. The same episodes are played with a shorter limit: where one ends earlier, the
-limit has ended it, and nothing else has."""
+"""Faults of time limits. The same episodes are played with a shorter limit: where one ends earlier,
+the limit has ended it, and nothing else has."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -23,7 +23,9 @@ def with_limit(env: Env) -> tuple[int, Env] | None:
         return None
     short = min(SHORT, limit - 1)
     value = take(env.params, NAME)
-    value = type(value)(short) if isinstance(value, (int, float)) else np.asarray(short, value.dtype)
+    value = (
+        type(value)(short) if isinstance(value, (int, float)) else np.asarray(short, value.dtype)
+    )
     return short, dataclasses.replace(env, params=put(env.params, {NAME: value}))
 
 
@@ -39,7 +41,9 @@ def find_faults(name: str, limit: int, long: Steps, short: Steps) -> Iterator[Fa
     """Compares first episodes with and without a short limit."""
     ends, usual = _first_ends(short), _first_ends(long)
     if (ends > limit).any():
-        text = f"{name}: with {NAME}={limit} an episode goes on beyond it: allowed is to set truncated"
+        text = (
+            f"{name}: with {NAME}={limit} an episode goes on beyond it: allowed is to set truncated"
+        )
         yield Fault("time limit", f"{text} there, or to have no parameter of that name")
     cut = np.flatnonzero(ends < np.minimum(usual, len(short.reward)))
     if not len(cut):
@@ -47,11 +51,15 @@ def find_faults(name: str, limit: int, long: Steps, short: Steps) -> Iterator[Fa
     at = ends[cut], cut
     if short.terminated[at].any():
         text = f"{name}: terminated is set where {NAME}={limit} alone ends an episode: allowed is "
-        text += "truncated and not terminated there (if the task itself ends then, give the parameter "
+        text += (
+            "truncated and not terminated there (if the task itself ends then, give the parameter "
+        )
         yield Fault("time limit", f"{text}another name)")
     final, true = (numbers(x.final, 2)[at] for x in (short, long))
     if not_equal(final, true).any() and not _alike_before(long, short, ends, cut):
-        text = f"{name}: final_observation where {NAME} ends an episode is not what the step led to: "
+        text = (
+            f"{name}: final_observation where {NAME} ends an episode is not what the step led to: "
+        )
         text += "allowed is the last observation of that episode, as if it had gone on"
         yield Fault("final observation", text)
 
@@ -81,4 +89,6 @@ def find_both_flags(name: str, env: Env, steps: Steps) -> Iterator[Fault]:
         wrong = (steps.terminated[at] & steps.truncated[at] & (ends[lanes] + 1 < limit)).any()
     if wrong:
         text = f"{name}: terminated and truncated are both set at an end that is no time limit: "
-        yield Fault("time limit", f"{text}allowed is terminated where the task ends, truncated if not")
+        yield Fault(
+            "time limit", f"{text}allowed is terminated where the task ends, truncated if not"
+        )

@@ -1,4 +1,4 @@
-"""Random episodes of an environment, as it gives them: before jaxpg makes floats of observations."""
+"""Random episodes of an environment, as it gives them: observations are no floats yet."""
 
 import functools
 import math
@@ -11,6 +11,7 @@ import numpy as np
 from jaxpg.core import single, spaces
 from jaxpg.core.env import Env
 from jaxpg.core.observations import random_discrete
+from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Array, Key, Tree
 
 RESETS, NUM_ENVS, NUM_STEPS = 64, 8, 100
@@ -45,6 +46,7 @@ class Play(NamedTuple):
 def play(env: Env, seed: int = 0) -> Play:
     """Plays with random actions, among those that are legal. The same seed gives the same episodes
     under other parameters, as long as these make no difference."""
+    use_fast_random()
     first, after = single.trace_step(env.core, env.params)
     kept = (first, after[:5], after[-1]["final_observation"])
     size = NUM_ENVS * sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept))
@@ -109,7 +111,7 @@ def _legal_next(mask: Array, obs: Tree, told: Array | None, ended: Array) -> Arr
 
 
 def _random_action(space: Any, key: Key, mask: Array) -> Array:
-    """A random action of one environment, in the units of the space; on the bounds of a Box, too."""
+    """A random action of one environment, in units of the space; on the bounds of a Box, too."""
     kind = spaces.kind(space)
     if kind == "discrete":
         return random_discrete(key, (), space.n, mask).astype(space.dtype)

@@ -1,4 +1,4 @@
-"""Faults that training forgives: dtypes that change, spaces of an unknown kind, a limit by oversight."""
+"""Faults that training forgives: dtypes that change, spaces of no kind, a limit by oversight."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,14 +19,16 @@ def find_faults(env: Env) -> list[Fault]:
     name, core = single.name_of(env.core), env.core
     found, space = [], env.action_space
     if spaces.kind(space) not in spaces.KINDS or (hasattr(space, "n") and space.shape != ()):
-        text = f"{name} action space {space}: allowed is Discrete, MultiDiscrete, MultiBinary or Box"
+        text = (
+            f"{name} action space {space}: allowed is Discrete, MultiDiscrete, MultiBinary or Box"
+        )
         return [Fault("action space", f"{text} (jaxpg.core.spaces, gymnax.environments.spaces)")]
     of_observations = core.observation_space(core.default_params)
     for what, one in leaf_spaces(f"{name} observation space", of_observations):
         if not any(hasattr(one, kind) for kind in ("n", "nvec", "low")) and not is_binary(one):
             text = f"{what} is a {type(one).__name__}: allowed is a Box, Discrete, Dict or Tuple"
             found.append(Fault("observation space", text))
-        for text in protocol._find_bounds(what, one):
+        for text in protocol.find_bounds(what, one):
             found.append(Fault("observation space", text))
     first, after = single.trace_step(core, env.params)
     obs, final = first[0], after[-1]["final_observation"]
@@ -35,7 +37,7 @@ def find_faults(env: Env) -> list[Fault]:
     for where, other in {"step": after[0], "info": final}.items():
         what = f"{name}: observations of reset and {where}"
         rule = "observation" if where == "step" else "final observation"
-        found += [Fault(rule, text) for text in protocol._find_difference(what, obs, other, True)]
+        found += [Fault(rule, text) for text in protocol.find_difference(what, obs, other, True)]
     count = spaces.num_choices(space)
     for where, told in {"observation": obs, "info": after[-1]}.items():
         mask = told.get("action_mask") if isinstance(told, dict) else None
@@ -60,7 +62,7 @@ def leaf_spaces(what: str, space: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _find_dtypes(what: str, space: Any, obs: Tree) -> Iterator[str]:
-    """Looks whether observations are real numbers, and integers where their space is of integers."""
+    """Looks whether observations are real numbers, and integers where their space says so."""
     inner = getattr(space, "spaces", None)
     if inner is not None:
         names = inner if isinstance(inner, Mapping) else range(len(inner))
@@ -81,8 +83,8 @@ def _find_inherited_limit(name: str, env: Env) -> Iterator[Fault]:
 
     params = env.params
     own = [kind for kind in type(params).__mro__ if "max_steps_in_episode" in vars(kind)]
-    if isinstance(params, EnvParams) and own == [EnvParams] and params.max_steps_in_episode == 1:
-        if inherits(env.core, "is_truncated"):
-            text = "max_steps_in_episode is 1, as gymnax's EnvParams has it, so that every episode "
-            text = f"{name}: {text}ends after one step: give it in the parameters"
-            yield Fault("time limit", text)
+    if own != [EnvParams] or not inherits(env.core, "is_truncated"):
+        return
+    if params.max_steps_in_episode == 1:
+        text = f"{name}: max_steps_in_episode is 1, as gymnax's EnvParams has it, so that every "
+        yield Fault("time limit", f"{text}episode ends after one step: give it in the parameters")

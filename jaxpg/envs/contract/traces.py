@@ -1,5 +1,5 @@
-"""Faults that two traces of `reset` and `step` show: what is kept in the object, and what is drawn from
-elsewhere than the key. Nothing is compiled."""
+"""Faults that two traces of `reset` and `step` show: what is kept in the object, and what is drawn
+from elsewhere than the key. Nothing is compiled."""
 
 import functools
 import re
@@ -29,18 +29,24 @@ def find_faults(env: Env) -> list[Fault]:
             one, two = (_trace_methods(env) for _ in range(2))
     except Exception as error:  # JAX has no class of its own for a leak
         said = str(error).strip().partition("\n")[0]
-        text = f"{name}: a trace of reset or step cannot be repeated, {type(error).__name__}: {said}"
+        text = (
+            f"{name}: a trace of reset or step cannot be repeated, {type(error).__name__}: {said}"
+        )
         text += "; allowed is to keep nothing that is traced in the object or a global"
         return list(_find_kept(name, env.core, before)) or [Fault("pure", text)]
     if found := list(_find_kept(name, env.core, before)):
         return found
     for method, first in one.items():
         if not _same(first, two[method]):
-            text = f"{name}: {method} is traced to another program the second time: it reads a clock,"
+            text = (
+                f"{name}: {method} is traced to another program the second time: it reads a clock,"
+            )
             text += " NumPy's or Python's random numbers, or a global that changes; allowed are its"
             found.append(Fault("pure", f"{text} arguments, and draws from its key"))
-        elif _draws(first.jaxpr) and not _uses_key(first.jaxpr):
-            text = f"{name}: {method} draws random numbers and not from its key: they are the same in"
+        elif _draws_elsewhere(first.jaxpr):
+            text = (
+                f"{name}: {method} draws random numbers and not from its key: they are the same in"
+            )
             text += " every episode; draw from `key`, or in the constructor if that is meant"
             found.append(Fault("keys", text))
     return found
@@ -96,16 +102,18 @@ def _inner(eqn: Any) -> Iterator[Any]:
                 yield one.jaxpr
 
 
+def _draws_elsewhere(jaxpr: Any) -> bool:
+    """True if what a program gives depends on random numbers, and not on the key that it is given,
+    its first argument."""
+    needed, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return not used[0] and _draws(needed)
+
+
 def _draws(jaxpr: Any) -> bool:
     """True if a program has an operation that draws random numbers, or makes a key."""
     return any(
         str(eqn.primitive).startswith(RANDOM) or any(map(_draws, _inner(eqn))) for eqn in jaxpr.eqns
     )
-
-
-def _uses_key(jaxpr: Any) -> bool:
-    """True if what a program gives depends on its first argument."""
-    return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1][0]
 
 
 def _look_at(core: Any) -> dict[str, Any]:
