@@ -90,6 +90,8 @@ def _import_known(module: str, recorded: Recorded) -> ModuleType:
             for name, source in found.items():
                 sources.judge(name, source, recorded)
             return _import(module, lambda name: sources.import_sources(name, found))
+    except sources.MissingError as error:
+        raise ValueError(f"{error}; it was {recorded[module].get('file')}") from error
     except UntrustedError as error:
         why += f", and {error}"
     raise UntrustedError(

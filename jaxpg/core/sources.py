@@ -29,6 +29,10 @@ class UntrustedError(ValueError):
     """Error of a name whose module would have to be imported, which nobody has allowed."""
 
 
+class MissingError(ValueError):
+    """Error of a module that is not there."""
+
+
 class Source(NamedTuple):
     """Source of a module, as it was read."""
 
@@ -44,7 +48,7 @@ def find_sources(module: str) -> dict[str, Source]:
     """Finds the sources that an import of a module would run: its own, and before it those of the
     packages that it is in.
 
-    Raises ValueError for one that is not there, UntrustedError for one without a Python source: a
+    Raises MissingError for one that is not there, UntrustedError for one without a Python source: a
     folder without `__init__.py`, compiled code, a part of Python itself.
     """
     importlib.invalidate_caches()  # a file may be new
@@ -53,7 +57,7 @@ def find_sources(module: str) -> dict[str, Source]:
         name = ".".join(parts[: i + 1])
         spec = None if i and path is None else _find_spec(name, path)
         if spec is None:
-            raise ValueError(f"there is no module {name!r} on Python's path")
+            raise MissingError(f"there is no module {name!r} on Python's path")
         path = spec.submodule_search_locations
         if loaded := sys.modules.get(name):
             path = getattr(loaded, "__path__", path)

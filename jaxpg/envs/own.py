@@ -5,15 +5,14 @@ What a folder of someone else names is called only if that can do no more than m
 
 import inspect
 import sys
-import types
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core import sources
+from jaxpg.core.calls import judge_call
 from jaxpg.core.checks import show
 from jaxpg.core.env import Env
-from jaxpg.core.names import Kind, Trust, UntrustedError, is_listed, resolve_name, split_name
+from jaxpg.core.names import Kind, Trust, UntrustedError, resolve_name
 
 METHODS = ("reset", "step", "action_space", "observation_space")
 WORDS = (
@@ -38,11 +37,13 @@ def find_factory(name: str, trust: Trust, params: Mapping[str, Any]) -> Callable
     UntrustedError for what may not be imported, or called with these.
     """
     found = resolve_name(name, Kind(WORDS, _makes_one), trust)
-    module = split_name(name)[0]
     if isinstance(found, Env) or _is_core(type(found)):
         return Given(found)
-    if trust is not True and not is_listed(module):
-        _judge_call(name, module, found, params)
+    if not _may_be_called(name, found):
+        try:
+            judge_call(name, found, params.values(), trust)
+        except UntrustedError as error:
+            raise UntrustedError(f"{error}, or where it is annotated `-> jaxpg.Env`") from error
     return found
 
 
@@ -56,40 +57,18 @@ def _makes_one(found: Any) -> bool:
     return isinstance(found, Env) or _is_core(type(found)) or callable(found)
 
 
-def _judge_call(name: str, module: str, found: Any, params: Mapping[str, Any]) -> None:
-    """Raises UntrustedError for what a folder may not have called with these arguments.
-
-    A class with gymnax's attributes makes an environment. A function might do anything: it has to
-    be announced, or say that it returns an Env, or be one of the user's own and get numbers alone.
-    """
+def _may_be_called(name: str, found: Any) -> bool:
+    """True for what makes an environment and can do nothing else: a class with gymnax's attributes,
+    what an installed package announces, and a function that says that it returns an Env (of jaxpg's
+    own some do, and import what they are told to)."""
     if isinstance(found, type) and hasattr(found, "default_params"):
-        return
+        return True
     if name in sources.announced(sources.ENVS).values():
-        return
-    top = module.partition(".")[0]
-    own = isinstance(found, (type, types.FunctionType)) and top != "jaxpg"
-    if own and found.__module__.partition(".")[0] == top:
-        if _returns_env(found):
-            return
-        file = Path(getattr(sys.modules[found.__module__], "__file__", None) or "")
-        strange = sources.is_of_python(file) or sources.is_installed(file)
-        if not (strange or sources.run_folder_of(file) or _has_text(list(params.values()))):
-            return
-    raise UntrustedError(
-        f"to call it with {show(dict(params))} could do anything: allowed with trust=True "
-        "(--trust), or where it is annotated `-> jaxpg.Env`"
-    )
-
-
-def _returns_env(found: Any) -> bool:
+        return True
+    top, home = name.partition(":")[0].partition(".")[0], getattr(found, "__module__", None) or ""
     said = getattr(found, "__annotations__", {}).get("return")
-    return said is Env or (isinstance(said, str) and said.strip("'\"").split(".")[-1] == "Env")
-
-
-def _has_text(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(map(_has_text, value))
-    return isinstance(value, str)
+    returns_env = said is Env or (isinstance(said, str) and said.strip("'\"").endswith("Env"))
+    return returns_env and "jaxpg" != top == home.partition(".")[0]
 
 
 def take_apart(name: str, made: Any) -> tuple[Any, Any, str]:
