@@ -16,6 +16,7 @@ _HOME = {
     "Transition": "core.types",
     "Env": "core.env",
     "make": "envs.registry",
+    "check_env": "envs.contract",
     "rollout": "core.env",
     "config": "core.config",
     "number": "core.config",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result
     from jaxpg.core.train import train as train
     from jaxpg.core.types import Agent as Agent, Transition as Transition
+    from jaxpg.envs.contract import check_env as check_env
     from jaxpg.envs.registry import make as make
     from jaxpg.experiment import callbacks as callbacks, diagnostics as diagnostics, figures, sweeps
     from jaxpg.experiment.analysis import statistics as statistics
