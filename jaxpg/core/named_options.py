@@ -5,6 +5,7 @@ else's may hold them; what needs more, a function among its options, is given fr
 """
 
 import ast
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -46,9 +47,10 @@ def _is_constant(value: Any) -> bool:
 def require_options(function: Callable, given: int, options: dict[str, Any]) -> None:
     """Raises ValueError for an option that a function does not take beside the `given` arguments
     before, with those that it does."""
-    known = list(inspect.signature(function).parameters)[given:]
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters][given:]
     for name in options:
-        if name not in known:
+        if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             words = f"allowed are its options {', '.join(known)}" if known else "it has no options"
             raise ValueError(f"unknown option {name!r}: {words}")
 
@@ -68,6 +70,9 @@ def free_parameter(function: Any) -> str | None:
 def takes_argument(function: Any, names: Sequence[str]) -> bool:
     """True for a callable of one argument, with one of these names.
 
-    The name tells it from other functions that a file could ask for, before it is called.
+    The name tells it from other functions that a file could ask for, before it is called. Raises
+    ValueError for an option of a partial that its function does not take.
     """
+    if isinstance(function, functools.partial):
+        require_options(function.func, 1, function.keywords)
     return callable(function) and free_parameter(function) in names

@@ -53,15 +53,23 @@ def is_optimizer(value: Any) -> bool:
     """
     import optax
 
-    if isinstance(value, str):
-        value = find_optimizer(value)
-    elif not takes_argument(value, RATE):
+    named = isinstance(value, str)
+    if not named and not takes_argument(value, RATE):
         return False
-    found, rate = [], jax.ShapeDtypeStruct((), jnp.result_type(float))
+    build, found = find_optimizer(value), []
+
+    def use(rate):
+        """Builds it, and uses it if it has a name: others may want parameters of their own."""
+        found.append(build(rate))
+        if named:
+            params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}
+            found[0].update(params, found[0].init(params), params)
+
     try:
-        jax.eval_shape(lambda rate: found.append(value(rate)), rate)
+        jax.eval_shape(use, jax.ShapeDtypeStruct((), jnp.result_type(float)))
     except Exception as error:
-        raise ValueError(f"called with a rate it gave {type(error).__name__}: {error}") from error
+        told = str(error).partition("\n")[0]
+        raise ValueError(f"with a traced rate it gave {type(error).__name__}: {told}") from error
     return isinstance(found[0], optax.GradientTransformation)
 
 
