@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if argv else 2
     name, *rest = argv
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), common.working_directory():
             warnings.showwarning = lambda text, *_, **__: common.say(f"warning: {text}")
             if name not in COMMANDS:
                 from jaxpg.core.config import unknown

@@ -20,21 +20,32 @@ def overview() -> int:
     from jaxpg.envs import registry
 
     table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
-    for agent in map(agents.get, agents.NAMES):
+    lost = []
+    for name in agents.names():
+        try:
+            agent = agents.get(name)
+        except ValueError as error:  # of an installed package that does not work
+            lost.append(f"{name}: {error}")
+            continue
         about = sys.modules[agent.step.__module__].__doc__ or agent.name
         actions = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
         table.add_row(
             agent.name, about.splitlines()[0], "\n".join(actions), "\n".join(presets.table(agent))
         )
     envs = Table("actions", "environments", show_lines=True)
-    for kind in PROBES:
-        names = [
-            name
-            for name in registry.names()
-            if registry.make(name).discrete == (kind == "discrete")
-        ]
+    kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
+    for name in registry.names():
+        try:
+            kind = "discrete" if registry.make(name).discrete else "continuous"
+        except ValueError as error:
+            lost.append(f"{name}: {error}")
+            continue
+        kinds[kind].append(name)
+    for kind, names in kinds.items():
         envs.add_row(kind, printable(", ".join(names)))
     common.console().print(table, envs)
+    for line in lost:
+        common.say(f"warning: {line}")
     return 0
 
 

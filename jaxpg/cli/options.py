@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from jaxpg.cli import common
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
         return 0 if words else 2
     from jaxpg import agents, presets
 
-    agent, env_name = agents.get(names[0]), (names[1:] or [None])[0]
+    if names[0] not in agents.NAMES:  # its module may make JAX's devices: they are chosen before
+        common.set_up_ahead(name, words)
+    agent, env_name = agents.find(names[0], True), (names[1:] or [None])[0]
     preset = presets.table(agent).get(env_name or "", {})
     config = displayable(presets.preset(agent, env_name or ""))
     tuned = {"config": config, "total_steps": preset.get("total_steps", STEPS)}

@@ -105,15 +105,17 @@ def _run_sweep(
         raise ValueError("no field is swept: give --grid, --random or --search FIELD=VALUES")
     if ways.search and (ways.grid or ways.random):
         raise ValueError("--search stands alone: it cannot go with --grid or --random")
+    common.set_up(common.cores())  # before what is named is imported
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
-    common.set_up(common.cores())
     import jaxpg
     from jaxpg.experiment.sweeps import points as P
     from jaxpg.experiment.sweeps import search, sweep
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    with common.new_folder(asked["out"], Path("sweeps", f"{agent.name}-{env_name}")) as folder:
+    with common.new_folder(
+        asked["out"], Path("sweeps", f"{agent.name}-{common.short_name(env_name)}")
+    ) as folder:
         asked |= {"out": folder, "progress": True, "log": common.tell}
         common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
@@ -146,8 +148,8 @@ def compare(
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
     Args:
-        agents: their names, see `jaxpg list`.
-        env: environments, one or more.
+        agents: their names, see `jaxpg list`, or module:name of your own.
+        env: environments, one or more, by name or module:Object.
         total_steps: of each seed; None is the most that any of the presets asks for.
         seeds: of every agent; the same for all.
         seed: of all random numbers.
@@ -160,7 +162,7 @@ def compare(
     common.set_up(common.cores())
     from jaxpg.experiment.sweeps.compare import compare as go
 
-    name = "-".join(env).replace("/", "-")[:100]
+    name = "-".join(map(common.short_name, env))[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
         common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
         found = go(
@@ -171,13 +173,15 @@ def compare(
     return _sum_up(found)
 
 
-def resume_sweep(folder: Path, trust: bool) -> int:
+def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) -> int:
     """Goes on with a sweep or a comparison, for `jaxpg resume`."""
     common.set_up(common.cores())
     import jaxpg
 
+    objects = common.own_objects(folder, agent, env)
+
     common.tell(f"going on with {folder} ...")
-    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust))
+    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))
 
 
 def _sum_up(found: "Sweep") -> int:

@@ -95,14 +95,15 @@ def _plain(value: Any) -> Any:
 def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = False) -> Any:
     """The inverse of `describe_callable`; a partial may also be the text of its JSON, as on a
     command. Raises as `core.names.resolve_name`, which says what may be imported, and
-    `core.calls.judge_call`, which says what may be called; ValueError for what is not of the kind,
-    of which a function is judged by a call, so last."""
+    `core.calls.judge_call`, which says what may be called; ValueError for another kind."""
     if isinstance(told, str) and told.startswith("{"):
         told = cast(dict[str, Any], json.loads(told))
     if isinstance(told, str):
-        found = resolve_name(told, Kind(kind.words, callable), trust)
+        # Whether a function is of a kind is known by a call of it.
+        as_class = Kind(kind.words, lambda x: callable(x) and (not _is_class(x) or kind.fits(x)))
+        found = resolve_name(told, as_class, trust)
         judge_call(told, found, (), trust)
-        if not kind.fits(found):
+        if not (_is_class(found) or kind.fits(found)):
             raise ValueError(f"allowed is {kind.words}")
         return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
@@ -120,6 +121,10 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
     return found
 
 
+def _is_class(value: Any) -> bool:
+    return isinstance(value, type)
+
+
 def _restore(told: Any, trust: Trust) -> Any:
     """An argument of a partial from JSON."""
     if isinstance(told, list):
@@ -129,12 +134,17 @@ def _restore(told: Any, trust: Trust) -> Any:
     return told
 
 
-def names_in(told: Any) -> Iterator[str]:
-    """The names "module:Name" in plain JSON values, at any depth."""
+def texts_in(told: Any) -> Iterator[str]:
+    """The texts in plain JSON values, at any depth."""
     if isinstance(told, dict):
         told = list(told.values())
-    if isinstance(told, list):
+    if isinstance(told, (list, tuple)):
         for value in told:
-            yield from names_in(value)
-    elif isinstance(told, str) and re.fullmatch(r"[\w.]+:[\w.<>]+", told):
+            yield from texts_in(value)
+    elif isinstance(told, str):
         yield told
+
+
+def names_in(told: Any) -> list[str]:
+    """The names "module:Name" in plain JSON values, at any depth."""
+    return [text for text in texts_in(told) if re.fullmatch(r"[\w.]+:[\w.<>]+", text)]

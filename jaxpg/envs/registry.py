@@ -171,11 +171,11 @@ def _build(name: str, params: dict[str, Any], factory: Callable) -> Env:
         ):
             raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
     derived = {k: f(made) for k, f in _derived(base).items() if k not in params}
-    recipe = (name, told) if _is_registered(name) else (name, told, factory)
+    recipe = (name, told) if is_registered(name) else (name, told, factory)
     return Env(recipes.put(made, derived), core, recipe)
 
 
-def _is_registered(name: str) -> bool:
+def is_registered(name: str) -> bool:
     """True for a name of gymnax's registry."""
     return name in _gymnax().registration._registry
 
@@ -198,7 +198,7 @@ def _factory(env: Env) -> Callable:
 
 def _arguments(name: str, factory: Callable) -> Mapping[str, inspect.Parameter]:
     """Arguments of an environment's constructor: parameters that are static."""
-    if _is_registered(name):
+    if is_registered(name):
         return inspect.signature(_gymnax().registration._registry[name]).parameters
     return own.arguments(factory)
 
@@ -229,6 +229,19 @@ def with_params(env: Env, **params: Any) -> Env:
         if key not in now:
             raise unknown(f"{env.name} parameter", key, now)
     return dataclasses.replace(env, params=recipes.put(env.params, params))
+
+
+def renamed(env: Env, values: Mapping[str, Any]) -> Env:
+    """The environment under the name of `values`, as of `to_dict`, where that is no name of
+    gymnax's registry: for a record whose environment is called otherwise now."""
+    name = values["name"]
+    if is_registered(name):
+        return env
+    if env.made_of:
+        return Env(env.params, env.core, (name, env.made_of[1], _factory(env)))
+    known = recipes.fields_of(env.params)
+    given = {k: x for k, x in values.items() if k not in known and k != "name"}
+    return Env(env.params, env.core, (name, json.dumps(given, sort_keys=True), type(env.core)))
 
 
 def to_dict(env: Env) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core.checks import require_bool, require_path
+from jaxpg.core.env import Env
 from jaxpg.core.run import Result
+from jaxpg.core.types import Agent
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import CheckpointError, read_json
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS
@@ -31,7 +33,8 @@ class MeasuredRun(NamedTuple):
     evaluations: dict[str, np.ndarray]  # [seeds, evaluations]; greedy, sampled and their _std
     summary: dict[str, Any]  # summary.json; {} while the run goes on, or if it was killed
     source: Path | Result
-    trust: bool = False  # whether `result` may import a network that the folder names
+    trust: bool = False  # whether `result` may import any module that the folder names
+    objects: tuple[Agent | None, Env | None] = (None, None)  # in the place of those it names
 
     @property
     def seeds(self) -> int:
@@ -48,11 +51,15 @@ class MeasuredRun(NamedTuple):
             return self.source
         from jaxpg.experiment.run import folder as run_folder
 
-        return run_folder.load(self.source, trust=self.trust)
+        return run_folder.load(self.source, *self.objects, trust=self.trust)
 
 
-def read_run(run: "str | Path | Result | MeasuredRun", trust: bool = False) -> MeasuredRun:
-    """Reads what there is of a run; a MeasuredRun is returned as it is. trust: as of `jaxpg.load`.
+def read_run(
+    run: "str | Path | Result | MeasuredRun", trust: bool = False,
+    agent: Agent | None = None, env: Env | None = None,
+) -> MeasuredRun:  # fmt: skip
+    """Reads what there is of a run; a MeasuredRun is returned as it is. agent, env, trust: as of
+    `jaxpg.load`.
 
     Raises ValueError for a folder without metrics, CheckpointError for one that is damaged."""
     require_bool("trust", trust)
@@ -61,7 +68,7 @@ def read_run(run: "str | Path | Result | MeasuredRun", trust: bool = False) -> M
     if not isinstance(run, Result):
         require_path("run", run)
     found = _from_result(run) if isinstance(run, Result) else _from_folder(Path(run))
-    return found._replace(trust=trust)
+    return found._replace(trust=trust, objects=(agent, env))
 
 
 def _from_result(result: Result) -> MeasuredRun:

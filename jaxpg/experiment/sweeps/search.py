@@ -92,6 +92,7 @@ def search(
         n: x._asdict() if isinstance(x, Range) else list(map(plain, x)) for n, x in space.items()
     }
     record["search"] = {"space": told, "trials": trials, "batch": batch}
+    record = provenance.add_sources(record, told)
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)

@@ -174,6 +174,7 @@ def plan_parts(
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
+    record = provenance.add_sources(record, points, record.get("configs"))
     pairs = [(cfg, env) for _, cfg, env in found]
     record["points"] = [*record["points"], *points]
     with count_compilations() as compiled:
