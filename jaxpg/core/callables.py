@@ -65,14 +65,9 @@ def is_named(value: Any) -> bool:
 
 
 def describe_callable(value: Any) -> str | dict[str, Any]:
-    """Describes a class, a function or a partial as plain JSON values. Raises ValueError for one
-    that nothing could find again: a lambda, what a function has made, an object as an argument."""
+    """Describes a class, a function or a partial as plain JSON values. Raises ValueError for a
+    partial with an object that JSON cannot hold."""
     if not isinstance(value, functools.partial):
-        if "<" in value.__qualname__ and not isinstance(value, type):  # <lambda>, <locals>
-            raise ValueError(
-                "no file can name it, allowed is a function of a module (that which makes an "
-                "initialiser, say, not the one it made), or a functools.partial of one"
-            )
         return name_of(value)
     keywords = {name: _plain(x) for name, x in value.keywords.items()}
     args = list(map(_plain, value.args))
