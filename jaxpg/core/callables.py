@@ -65,14 +65,9 @@ def is_named(value: Any) -> bool:
 
 
 def describe_callable(value: Any) -> str | dict[str, Any]:
-    """Describes a class, a function or a partial as plain JSON values. Raises ValueError for one
-    that nothing could find again: a lambda, what a function has made, an object as an argument."""
+    """Describes a class, a function or a partial as plain JSON values. Raises ValueError for a
+    partial with an object that JSON cannot hold."""
     if not isinstance(value, functools.partial):
-        if "<" in value.__qualname__ and not isinstance(value, type):  # <lambda>, <locals>
-            raise ValueError(
-                "no file can name it, allowed is a function of a module (that which makes an "
-                "initialiser, say, not the one it made), or a functools.partial of one"
-            )
         return name_of(value)
     keywords = {name: _plain(x) for name, x in value.keywords.items()}
     args = list(map(_plain, value.args))
@@ -95,14 +90,15 @@ def _plain(value: Any) -> Any:
 def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = False) -> Any:
     """The inverse of `describe_callable`; a partial may also be the text of its JSON, as on a
     command. Raises as `core.names.resolve_name`, which says what may be imported, and
-    `core.calls.judge_call`, which says what may be called; ValueError for what is not of the kind,
-    of which a function is judged by a call, so last."""
+    `core.calls.judge_call`, which says what may be called; ValueError for another kind."""
     if isinstance(told, str) and told.startswith("{"):
         told = cast(dict[str, Any], json.loads(told))
     if isinstance(told, str):
-        found = resolve_name(told, Kind(kind.words, callable), trust)
+        # Whether a function is of a kind is known by a call of it.
+        as_class = Kind(kind.words, lambda x: callable(x) and (not _is_class(x) or kind.fits(x)))
+        found = resolve_name(told, as_class, trust)
         judge_call(told, found, (), trust)
-        if not kind.fits(found):
+        if not (_is_class(found) or kind.fits(found)):
             raise ValueError(f"allowed is {kind.words}")
         return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
@@ -118,6 +114,10 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
     return found
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, type)
 
 
 def _restore(told: Any, trust: Trust) -> Any:

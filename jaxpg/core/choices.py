@@ -42,6 +42,8 @@ POINT_HEADS = (*HEADS, "deterministic")  # of agents that need no density
 
 
 def _is_activation(x: Any) -> bool:
+    if isinstance(x, type):  # whatever it does when it is called
+        return False
     given = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     try:
         found = jax.eval_shape(x, given)
@@ -80,6 +82,8 @@ def _primitives(jaxpr: Any) -> set[str]:
 
 
 def _makes_initializer(x: Any) -> bool:
+    if isinstance(x, type):
+        return False
     if is_initializer(x):
         return True
     try:

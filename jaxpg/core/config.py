@@ -212,7 +212,7 @@ def validate(cfg) -> None:
 def to_dict(cfg) -> dict[str, Any]:
     """A config as plain JSON values; see core/callables.py for classes, functions and partials.
 
-    Raises ValueError for a function that no file can name."""
+    Raises ValueError for a partial with an object that JSON cannot hold."""
     return {f.name: _plain_field(cfg, f.name) for f in dataclasses.fields(cfg)}
 
 

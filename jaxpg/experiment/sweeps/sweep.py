@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, require_key, require_number, show
-from jaxpg.core.config import plain, to_dict
+from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
@@ -43,7 +43,13 @@ from jaxpg.experiment.files import RUN, SWEEP, lock
 from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
+from jaxpg.experiment.sweeps.points import (
+    Point,
+    apply_point,
+    group_by_program,
+    require_names,
+    require_runs,
+)
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
     TABLES,
@@ -159,9 +165,9 @@ def check_points(
     if not known or not points:
         raise ValueError(f"points={show(points)}: allowed is a list of dicts, at least one")
     require_runs(len(points), seeds)
+    require_names(cfg, points)
     pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
     for group in group_by_program(pairs):
-        to_dict(pairs[group[0]][0])  # that a file can name what is static
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
         ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
