@@ -353,6 +353,65 @@ def test_an_interrupted_run_is_one_there_too(tmp_path, monkeypatch):
     assert exits == [130]
 
 
+@pytest.mark.slow
+def test_a_sweep_shows_a_series_for_every_config_and_seed(tmp_path, monkeypatch):
+    """In two parts, the second of which is stopped and goes on."""
+    pytest.importorskip("wandb")
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out, calls = tmp_path / "sweep", []
+
+    def stop(event):
+        calls.append(event.iteration)
+        if calls.count(6) == 2:
+            raise RuntimeError("planted")
+
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points = jaxpg.sweep.grid(learning_rate=[0.1, 0.5])
+    with pytest.raises(RuntimeError, match="planted"):
+        jaxpg.sweep.run(
+            jaxpg.q_learning, cfg, env, jax.random.key(0), points, total_steps=ITERATIONS * STEPS,
+            seeds=2, lanes=2, episodes=2, out=out, loggers=tuple(LOGGERS), callbacks=[stop],
+        )  # fmt: skip
+    found = jaxpg.sweep.resume(out)
+    names = [f"config-{c}-seed-{s}" for c in range(2) for s in range(2)]
+    assert sorted(path.name for path in (out / "tensorboard").iterdir()) == names
+    runs = children(out)
+    assert [run.info.run_name for run in runs] == names
+    rates = [float(run.data.params["config.learning_rate"]) for run in runs]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.5, 0.5], rtol=1e-6)
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    for i, name in enumerate(names):
+        table = found.table.query(f"config == {i // 2} and seed == {i % 2}")
+        counts = dict(zip(table["env_steps"], table["episode/count"], strict=True))
+        history = store(out).get_metric_history(runs[i].info.run_id, "episode/count")
+        assert [point.step for point in history] == [*counts]  # once, and all of them
+        assert [point.value for point in history] == [*counts.values()]
+        steps, rate = [], None
+        for path in offline_files(out, name):
+            for record in wandb_records(path):
+                if record.WhichOneof("record_type") == "history":
+                    steps.append(record.history.step.num)
+                elif record.WhichOneof("record_type") == "run":
+                    assert record.run.run_group == "sweep"
+                    named = {x.key: json.loads(x.value_json) for x in record.run.config.update}
+                    rate = named["config"]["learning_rate"]
+        assert steps == [*counts]
+        assert rate == pytest.approx(rates[i])
+
+
+def test_loggers_of_a_sweep_need_a_folder_and_have_names():
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points, key = jaxpg.sweep.grid(learning_rate=[0.1]), jax.random.key(0)
+    asked = {"total_steps": 100, "seeds": 1}
+    with pytest.raises(ValueError, match=r"loggers=.*: allowed only with a folder"):
+        jaxpg.sweep.run(
+            jaxpg.q_learning, cfg, env, key, points, loggers=["tensorboard"], **asked
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="unknown logger 'wb'"):
+        jaxpg.sweep.run(jaxpg.q_learning, cfg, env, key, points, loggers=["wb"], **asked)
+
+
 # MLflow makes a store for it, which takes seconds.
 SLOW = {"mlflow": pytest.mark.slow}
 FACE = [pytest.param(x, marks=SLOW.get(x, ())) for x in jaxpg.callbacks.__all__]
