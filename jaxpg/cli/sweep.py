@@ -44,6 +44,8 @@ def _sweep(
     seeds: int = 8,
     seed: int = 0,
     out: Path | None = None,
+    name: str | None = None,
+    tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int | None = None,
     episodes: int = 128,
     target: float | None = None,
@@ -68,6 +70,9 @@ def _sweep(
         seeds: of every point; the same for all.
         seed: of all random numbers.
         out: the folder; None is a new one in sweeps/.
+        name: of the folder in sweeps/, if that shall not be called after agent and environment;
+            `jaxpg runs` shows it.
+        tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: of each seed; None is 1, at its end, or 10 with a target.
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
@@ -76,7 +81,7 @@ def _sweep(
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
-        "evaluations": evaluations, "target": target, "lanes": lanes,
+        "evaluations": evaluations, "target": target, "lanes": lanes, "name": name, "tags": tag,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -111,12 +116,15 @@ def _run_sweep(
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     common.set_up(common.cores())
     import jaxpg
+    from jaxpg.experiment.run.record import check_labels
     from jaxpg.experiment.sweeps import points as P
     from jaxpg.experiment.sweeps import search, sweep
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    with common.new_folder(asked["out"], Path("sweeps", f"{agent.name}-{env_name}")) as folder:
+    check_labels(asked["name"], asked["tags"])  # it becomes the name of a folder
+    name = asked["name"] or f"{agent.name}-{env_name}"
+    with common.new_folder(asked["out"], Path("sweeps", name)) as folder:
         told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
         asked |= {"out": folder, "progress": True, "log": told}
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])

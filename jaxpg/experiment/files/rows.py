@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.experiment.files.atomic import CheckpointError, seal_line, write_atomically
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, seal_line, write_atomically
 
 RECORD = "rows.jsonl"
 METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"
@@ -117,8 +117,8 @@ def read_head(path: Path, end: End, whole: bool = False) -> bytes:
         raise RowsError(f"{path}: found {len(data):,} bytes, expected {end.bytes:,}{more}")
     head = data[: end.bytes]
     if (found := hashlib.sha256(head).hexdigest()) != end.sha256:
-        where = f"sha256 of its first {end.bytes:,} bytes"
-        raise RowsError(f"{path}: found {found}, expected {end.sha256} ({where})")
+        mend = f"its first {end.bytes:,} bytes have changed; put the file back as it was"
+        raise RowsError(changed_file(path, found, end.sha256, mend))
     return head
 
 

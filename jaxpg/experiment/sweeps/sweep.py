@@ -43,6 +43,7 @@ from jaxpg.experiment.files import RUN, SWEEP, lock
 from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run.record import check_labels
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
@@ -77,6 +78,8 @@ def run(
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Sweep:
     """Trains every point with every seed.
 
@@ -87,7 +90,7 @@ def run(
     bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
     part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when compiling
     begins, and how the sweep is laid out: parts, their lanes, the bytes that a device needs and
-    has.
+    has. name, tags: labels by which `jaxpg runs` finds it.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -100,7 +103,7 @@ def run(
     record = new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory,
+        memory=memory, name=name, tags=tags,
     )  # fmt: skip
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
@@ -111,6 +114,7 @@ def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
+    name: str | None = None, tags: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
@@ -134,6 +138,7 @@ def new_record(
         **asked,
         **limits,
         "target": None if target is None else float(target),
+        **check_labels(name, tags),
         "points": [],
         "parts": [],
         "compilations": 0,
