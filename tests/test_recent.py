@@ -7,6 +7,8 @@ import pytest
 
 import jaxpg
 from jaxpg.core.metrics import Recent
+from jaxpg.experiment.files.atomic import read_json
+from jaxpg.experiment.listing.entries import find_entries
 from tests.conftest import slow_of
 
 NAN = np.nan
@@ -139,3 +141,40 @@ def test_one_key_is_split_for_a_state_of_several_seeds():
     same = jaxpg.evaluate(jaxpg.q_learning, CFG, ENV, result.state, own, **asked)
     np.testing.assert_array_equal(found, same)
     assert found.shape == (2, 3)
+
+
+# What a run says before it begins, and when it fails.
+
+
+def test_a_run_begins_before_anything_compiles(tmp_path):
+    seen = []
+    keep = jaxpg.Callback(
+        on_chunk=lambda event: seen.append(event), on_begin=lambda event: seen.append(event)
+    )
+    train(2, callbacks=[keep])
+    begin = seen[0]
+    assert (begin.iteration, begin.num_iters, begin.env_steps) == (0, 6, 0)
+    assert (begin.metrics, begin.state) == ({}, None)
+    assert [event.iteration for event in seen] == [0, 1, 2, 3, 4, 5, 6]
+    with pytest.raises(ValueError, match="total_steps=0"):
+        train(2, callbacks=[keep], total_steps=0)
+    assert len(seen) == 7
+
+
+def test_why_a_run_failed_is_on_record(tmp_path):
+    def fail(event):
+        if event.iteration == 3:
+            raise OSError("the printer\nis on fire")
+
+    folder = tmp_path / "run"
+    with pytest.raises(OSError, match="the printer"):
+        train(2, callbacks=[fail], out=folder, name="mine", tags=["long"])
+    assert read_json(folder / "failure.json") == {"error": "OSError: the printer is on fire"}
+    (entry,) = find_entries(folder)
+    assert (entry.state, entry.problem) == ("failed", "OSError: the printer is on fire")
+    assert (entry.given, entry.tags) == ("mine", ("long",))
+    assert entry.env_steps < 60
+    assert jaxpg.resume(folder).stopped == "done"
+    assert not (folder / "failure.json").exists()
+    (entry,) = find_entries(folder)
+    assert (entry.state, entry.env_steps) == ("done", 60)

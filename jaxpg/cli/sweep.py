@@ -44,6 +44,8 @@ def _sweep(
     seeds: int = 8,
     seed: int = 0,
     out: Path | None = None,
+    name: str | None = None,
+    tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int | None = None,
     episodes: int = 128,
     target: float | None = None,
@@ -70,6 +72,9 @@ def _sweep(
         seeds: of every point; the same for all.
         seed: of all random numbers.
         out: the folder; None is a new one in sweeps/.
+        name: of the folder in sweeps/, if that shall not be called after agent and environment;
+            `jaxpg runs` shows it.
+        tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: of each seed; None is 1, at its end, or 10 with a target.
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
@@ -82,7 +87,7 @@ def _sweep(
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
         "evaluations": evaluations, "target": target, "lanes": lanes, "log_every": log_every,
-        "loggers": log,
+        "loggers": log, "name": name, "tags": tag,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -118,12 +123,14 @@ def _run_sweep(
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     import jaxpg
     from jaxpg.experiment.callbacks import make_loggers
+    from jaxpg.experiment.run.record import check_labels
     from jaxpg.experiment.sweeps import points as P
     from jaxpg.experiment.sweeps import search, sweep
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    name = f"{agent.name}-{common.short_name(env_name)}"
+    check_labels(asked["name"], asked["tags"])  # it becomes the name of a folder
+    name = asked["name"] or f"{agent.name}-{common.short_name(env_name)}"
     with common.new_folder(asked["out"], Path("sweeps", name)) as folder:
         told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
         asked |= {"out": folder, "progress": True, "log": told}

@@ -34,6 +34,8 @@ def _train(
     seeds: int = 1,
     seed: int = 0,
     out: Path | None = None,
+    name: str | None = None,
+    tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int = 10,
     target: float | None = None,
     log: tuple[str, ...] = (),
@@ -53,6 +55,9 @@ def _train(
         seeds: how many independent runs to train side by side.
         seed: of all random numbers.
         out: the run folder; None is a new one in runs/.
+        name: of the folder in runs/, if that shall not be called after agent and environment;
+            `jaxpg runs` shows it.
+        tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: how many times to evaluate, spread evenly over the run.
         target: stop when the greedy evaluation of every seed reaches this return.
         log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
@@ -78,14 +83,16 @@ def _train(
     from jaxpg.core.plan import require_seeds
     from jaxpg.core.run import Callback
     from jaxpg.experiment.callbacks import make_loggers
+    from jaxpg.experiment.run.record import check_labels
 
     log = (*log, *["tensorboard"] * tensorboard)
     make_loggers(log, Path())  # refused before anything is printed
+    check_labels(name, tag)  # it becomes the name of a folder
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
-    name = f"{agent.name}-{common.short_name(env_name)}"
+    name = name or f"{agent.name}-{common.short_name(env_name)}"
     with common.new_folder(out, Path("runs", name)) as folder:
 
         def go(watching):
@@ -93,7 +100,7 @@ def _train(
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
                 callbacks=[announce, *watching], out=folder, data_parallel=data_parallel,
-                target=target, log=log, log_every=log_every,
+                target=target, log=log, log_every=log_every, name=name, tags=tag,
             )  # fmt: skip
 
         return _watch(go, folder)

@@ -35,6 +35,8 @@ def run(
     log: Sequence[str] = (),
     tensorboard: bool = False,
     log_every: int | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -53,7 +55,7 @@ def run(
     metrics.csv as JSON lines. tensorboard: the same as "tensorboard" in `log`. log_every:
     iterations of a row of the metrics, in the folder and in the result, which are means over a
     block of them and sums of what counts; None is 1 or, for more than 10,000 iterations, as few as
-    give no more rows a seed.
+    give no more rows a seed. name, tags: labels by which `jaxpg runs` finds it.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -71,8 +73,9 @@ def run(
     """
     log = (*log, "tensorboard") if tensorboard else log
     asked = Settings(
-        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log
-    )
+        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log,
+        name, tags,
+    )  # fmt: skip
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 

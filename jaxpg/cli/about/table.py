@@ -122,7 +122,7 @@ def _width(rows: list[list[str]], first: int) -> int:
 def break_name(name: str, room: int) -> str:
     """Breaks a long name into lines where a word of it ends."""
     lines = [""]
-    for word in re.findall(r"[^/_.,# -]*[/_., -]*#*", name):
+    for word in re.findall(r"[^/_., -]*[/_., -]*", name):
         for piece in [word[i : i + room] for i in range(0, len(word), room)]:
             if len(lines[-1]) + len(piece.rstrip()) > room:
                 lines.append("")
@@ -161,6 +161,8 @@ def _delete(found: "list[Entry]", names: tuple[str, ...], yes: bool) -> int:
             raise ValueError(
                 f"{x.name}: is being written by {x.holder}, allowed is one that is not"
             )
+    if not (yes or sys.stdin.isatty()):
+        raise ValueError("delete: nobody is there to be asked, allowed is it with --yes")
     size = f"{format_count(sum(x.size for x in chosen))}B"
     common.tell(*(f"{x.name}  {x.state}, {format_count(x.size)}B" for x in chosen))
     if not yes and not _agrees(f"remove {len(chosen)} of them, {size}? [y/N] "):
@@ -174,9 +176,7 @@ def _delete(found: "list[Entry]", names: tuple[str, ...], yes: bool) -> int:
 
 
 def _agrees(question: str) -> bool:
-    """Asks the user. Raises ValueError if nobody is there."""
-    if not sys.stdin.isatty():
-        raise ValueError("delete: nobody is there to be asked, allowed is it with --yes")
+    """Asks the user."""
     return input(question).strip().lower() in ("y", "yes")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.experiment.files.atomic import CheckpointError, seal_line, write_atomically
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, seal_line, write_atomically
 
 RECORD = "rows.jsonl"
 METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"
@@ -135,8 +135,8 @@ def _require_end(path: Path, size: int, sha256: str, end: End, whole: bool) -> N
         more = "" if whole else " or more"
         raise RowsError(f"{path}: found {size:,} bytes, expected {end.bytes:,}{more}")
     if sha256 != end.sha256:
-        where = f"sha256 of its first {end.bytes:,} bytes"
-        raise RowsError(f"{path}: found {sha256}, expected {end.sha256} ({where})")
+        mend = f"its first {end.bytes:,} bytes have changed; put the file back as it was"
+        raise RowsError(changed_file(path, sha256, end.sha256, mend))
 
 
 def parse_cells(

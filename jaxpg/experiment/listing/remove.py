@@ -56,9 +56,9 @@ def _remove_contents(folder: Path) -> None:
             _remove_each(path, lambda x: (x / MARK).is_file() or (x / MANIFEST).is_file())
         elif path.name == "parts" and path.is_dir():
             for part in list(path.iterdir()):
-                if part.is_dir() and not part.is_symlink() and (part / RUN).is_file():
+                if part.is_dir() and not part.is_symlink():
                     _remove_contents(part)
-                    (part / RUN).unlink()
+                    (part / RUN).unlink(missing_ok=True)
                     _remove_if_empty(part)
             _remove_if_empty(path)
         elif any(fnmatch.fnmatch(path.name, own) for own in OWN):

@@ -31,6 +31,7 @@ from jaxpg.experiment.files import arrays
 from jaxpg.experiment.files.atomic import (
     DRAFT,
     CheckpointError,
+    changed_file,
     read_json,
     to_json_values,
     write_json,
@@ -57,6 +58,9 @@ def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
     return to_json_values(
         {"agent": agent.name, "config": config.to_dict(cfg), "environment": environment}
     )
+
+
+RESTORE = "put the file back as it was, or remove the checkpoint and `resume` from an older one"
 
 
 class Snapshot(NamedTuple):
@@ -215,7 +219,7 @@ def restore(
     for name in {**files, **saved}:
         if files.get(name) != saved.get(name):
             found, digest = files.get(name, "no file"), saved.get(name, "no file")
-            raise CheckpointError(f"{step / name}: found {found}, expected {digest} (sha256)")
+            raise CheckpointError(changed_file(step / name, found, digest, RESTORE))
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     for part, value in expected.items():
         if differs := first_difference(manifest.get(part), value, part):

@@ -1,14 +1,17 @@
 """Record of a run, run.json: what is asked of it, and the way back to objects."""
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxpg.core import env as E
 from jaxpg.core.blocks import block_length
-from jaxpg.core.checks import require_integer, require_number
+from jaxpg.core.checks import require_integer, require_number, show
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.run import Callback
 from jaxpg.core.train import num_iterations
@@ -32,6 +35,8 @@ class Settings(NamedTuple):
     data_parallel: bool = False
     log_every: int | None = None  # `core.blocks` chooses
     log: Sequence[str] = ()
+    name: str | None = None  # not in the record if there is none, as the tags
+    tags: Sequence[str] = ()
 
 
 # What loggers show of a record.
@@ -95,7 +100,30 @@ def new_record(
     asked = asked._replace(log_every=every)
     tracked = {"wandb", "mlflow"} & {*asked.log}
     known = {"log_id": secrets.token_hex(8)} if tracked else {}  # by which its series go on
-    return {**about, "total_steps": int(total_steps), **asked._asdict(), **known, "rows": RECORD}
+    labels = check_labels(asked.name, asked.tags)
+    settings = {n: x for n, x in asked._asdict().items() if n not in ("name", "tags")} | labels
+    return {**about, "total_steps": int(total_steps), **settings, **known, "rows": RECORD}
+
+
+def check_labels(name: str | None, tags: Sequence[str]) -> dict[str, Any]:
+    """The name and the tags of a run or sweep as its record has them, {} if there are none. Raises
+    ValueError for what cannot be the name of a folder, and for tags that are no words."""
+    fits = isinstance(name, str) and re.fullmatch(r"\w[\w .,=+@-]{0,99}", name)
+    if name is not None and not (fits and name == name.strip()):
+        raise ValueError(
+            f"name={show(name)}: allowed is the name of a folder, up to 100 letters, digits and "
+            "any of . , = + @ - _"
+        )
+    words = not isinstance(tags, str) and np.iterable(tags)
+    if not words or not all(
+        isinstance(x, str) and re.fullmatch(r"[\w.:=+@-]{1,50}", x) for x in tags
+    ):
+        raise ValueError(
+            f"tags={show(tags)}: allowed is a list of words, each of up to 50 letters, digits and "
+            "any of . : = + @ - _"
+        )
+    labels = {"name": name, "tags": list(dict.fromkeys(tags))}
+    return {key: value for key, value in labels.items() if value}
 
 
 def check_settings(asked: Settings, out: str | Path | None) -> None:
@@ -108,6 +136,8 @@ def check_settings(asked: Settings, out: str | Path | None) -> None:
             continue
         require_integer(name, value, minimum)
     block_length(1, asked.log_every)
+    if check_labels(asked.name, asked.tags) and out is None:
+        raise ValueError("name and tags: allowed only with a folder `out`")
     if (target := asked.target) is not None:
         require_number("target", target)
         if asked.evaluations == 0:

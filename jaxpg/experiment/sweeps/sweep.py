@@ -43,6 +43,7 @@ from jaxpg.experiment.files import RUN, SWEEP, lock
 from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run.record import check_labels
 from jaxpg.experiment.sweeps.loggers import ask_for_loggers, loggers_of_part
 from jaxpg.experiment.sweeps.points import (
     Point,
@@ -86,6 +87,8 @@ def run(
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
     loggers: Sequence[str] = (),
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Sweep:
     """Trains every point with every seed.
 
@@ -97,7 +100,7 @@ def run(
     each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when
     compiling begins, and how the sweep is laid out: parts, their lanes, the bytes that a device
     needs and has. loggers: names, as `log` of `jaxpg.run` has them; each shows a series for every
-    config and seed.
+    config and seed. name, tags: labels by which `jaxpg runs` finds it.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -110,7 +113,7 @@ def run(
     record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory, log_every=log_every,
+        memory=memory, log_every=log_every, name=name, tags=tags,
     )  # fmt: skip
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
@@ -122,6 +125,7 @@ def new_record(
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
     log_every: int | None = None,
+    name: str | None = None, tags: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
@@ -145,6 +149,7 @@ def new_record(
         **asked,
         **limits,
         "target": None if target is None else float(target),
+        **check_labels(name, tags),
         "points": [],
         "parts": [],
         "compilations": 0,

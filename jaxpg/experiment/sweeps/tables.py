@@ -28,7 +28,7 @@ from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import RUN, SWEEP
-from jaxpg.experiment.files.atomic import CheckpointError, read_json
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, read_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.seal import read_rows, read_seal
@@ -194,7 +194,8 @@ def load(out: str | Path) -> Sweep:
         path = out / f"{name}.csv"
         data = path.read_bytes() if path.exists() else b""
         if (now := hashlib.sha256(data).hexdigest()) != digest:
-            raise CheckpointError(f"{path}: found {now}, expected {digest} (sha256)")
+            mend = "put the file back as it was; its rows are also in parts/"
+            raise CheckpointError(changed_file(path, now, digest, mend))
         found.append(pd.read_csv(io.BytesIO(data)))
     return Sweep(out, record, record["fields"], *found)
 
