@@ -13,12 +13,13 @@ from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
 from jaxpg.experiment.run.provenance import is_sweep
+from jaxpg.presets import find_objects
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
-    env: Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: Env | str,
     key: Key,
     *,
     total_steps: int,
@@ -34,6 +35,8 @@ def run(
     tensorboard: bool = False,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
+
+    agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset.
 
     The folder gets metrics, `evaluations` evaluations of `episodes` episodes each and
     `checkpoints` checkpoints, of which the newest `keep` stay, spread evenly over the run; a NaN
@@ -58,6 +61,7 @@ def run(
     asked = Settings(
         chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard
     )
+    agent, cfg, env = find_objects(agent, cfg, env)
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 
