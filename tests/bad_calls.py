@@ -56,8 +56,8 @@ def search(space, **more):
     jaxpg.search(Q, CFG, ENV, more.pop("key", KEY), space, **{"total_steps": 100} | more)
 
 
-def compare(names=("q_learning",), envs=("Cliff-jaxpg",), key=KEY, **more):
-    jaxpg.compare(names, envs, key, **{"total_steps": 100, "seeds": 2} | more)
+def compare(agents=("q_learning",), envs=("Cliff-jaxpg",), key=KEY, **more):
+    jaxpg.compare(agents, envs, key, **{"total_steps": 100, "seeds": 2} | more)
 
 
 def head(name, **named):
@@ -86,16 +86,25 @@ def bad_metrics(value):
 CALLS = {
     # agents, configs, environments, keys
     "no agent": (partial(go, None), NO_AGENT),
-    "agent by name": (partial(go, "ppo"), NO_AGENT),
+    "another agent's name": (partial(go, "ppo"), "cfg=q_learning.Config: allowed for ppo is ppo."),
+    "no agent's name": (partial(go, "pppo"), "unknown agent 'pppo': did you mean 'ppo'"),
     "agent by its module": (partial(go, jaxpg.agents), NO_AGENT),
     "train: agent by name": (partial(go, "ppo", by=jaxpg.train), NO_AGENT),
-    "no config": (partial(go, cfg=None), "cfg=None: allowed for q_learning is q_learning.Config"),
+    "train: no config": (
+        partial(go, cfg=None, by=jaxpg.train),
+        "cfg=None: allowed for q_learning is q_learning.Config",
+    ),
+    "config's place": (
+        partial(go, cfg="Cliff-jaxpg"),
+        "cfg='Cliff-jaxpg': allowed for q_learning .*; the order is agent, cfg, env, key",
+    ),
     "config's class": (partial(go, cfg=jaxpg.q_learning.Config), "cfg=.*allowed for q_learning"),
     "config in a dict": (partial(go, cfg={"gamma": 0.9}), "cfg={'gamma': 0.9}: allowed for q_lear"),
     "another agent's config": (partial(go, cfg=jaxpg.sarsa.Config()), "cfg=sarsa.Config: allowed"),
     "train: another's config": (partial(go, cfg=jaxpg.sarsa.Config(), by=jaxpg.train), "cfg=sarsa"),
     "no environment": (partial(go, env=None), NO_ENV),
-    "environment by name": (partial(go, env="Cliff-jaxpg"), NO_ENV),
+    "no environment's name": (partial(go, env="Clif-jaxpg"), "did you mean 'Cliff-jaxpg'"),
+    "train: environment by name": (partial(go, env="Cliff-jaxpg", by=jaxpg.train), NO_ENV),
     "a bare core": (partial(go, env=ENV.core), NO_ENV),
     "train: a bare core": (partial(go, env=ENV.core, by=jaxpg.train), NO_ENV),
     "environment's parameters": (partial(go, env=ENV.params), NO_ENV),
@@ -274,8 +283,20 @@ CALLS = {
     "search: space=5": (partial(search, 5), "space=5: allowed is a dict of fields"),
     "search: trials=10^9": (partial(search, {"gamma": [0.9]}, trials=10**9), "trials=1000000000: "),
     "search: old key": (partial(search, {"gamma": [0.9]}, key=OLD), NO_KEY),
-    "compare: one name": (partial(compare, "ppo"), "names='ppo': allowed is a list of names"),
-    "compare: envs=5": (partial(compare, envs=5), "envs=5: allowed is a list of names"),
+    "compare: one name": (partial(compare, "ppo"), "agents='ppo': allowed is a list of agents"),
+    "compare: one agent": (partial(compare, Q), "agents=Agent.*: allowed is a list of agents"),
+    "compare: no agent": (partial(compare, [5]), NO_AGENT),
+    "compare: three of a pair": (partial(compare, [(Q, CFG, 3)]), "allowed is a pair, the agent"),
+    "compare: another's config": (partial(compare, [("sarsa", CFG)]), "cfg=q_learning.Config: al"),
+    "compare: another's field": (partial(compare, [(Q, {"gama": 1})]), "did you mean 'gamma'"),
+    "compare: one name twice": (
+        partial(compare, [Q, Q._replace(act=None)]),
+        "called 'q_learning', .*a label for each",
+    ),
+    "compare: a label": (partial(compare, {"a\nb": Q}), "agents: label .*allowed is a text in one"),
+    "compare: envs=5": (partial(compare, envs=5), "envs=5: allowed is a list of envs"),
+    "compare: envs=[]": (partial(compare, envs=[]), r"envs=\[\]: allowed is at least one"),
+    "compare: a bare core": (partial(compare, envs=[ENV.core]), NO_ENV),
     "compare: old key": (partial(compare, key=OLD), NO_KEY),
     "compare: several keys": (partial(compare, key=KEYS), r"key of shape \(2,\): allowed is one"),
     # folders and files

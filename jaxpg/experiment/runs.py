@@ -14,12 +14,13 @@ from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
 from jaxpg.experiment.run.provenance import is_sweep
+from jaxpg.presets import find_objects
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
-    env: Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: Env | str,
     key: Key,
     *,
     total_steps: int,
@@ -40,6 +41,7 @@ def run(
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
+    agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset.
     evaluations: how many, spread evenly over the run, of `episodes` episodes each, greedy and
     sampled; None is 10 with `out` or a `target`, and none of a run that is only to be fast.
     `result.evaluations` has them by name: `iteration` and `env_steps` [k]; `greedy`, `greedy_std`
@@ -76,6 +78,7 @@ def run(
         chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log,
         name, tags,
     )  # fmt: skip
+    agent, cfg, env = find_objects(agent, cfg, env)
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 

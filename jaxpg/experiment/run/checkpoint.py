@@ -50,14 +50,17 @@ def package_versions() -> dict[str, str]:
 
 def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
     """Describes what a checkpoint belongs to, as plain JSON values."""
+    told = to_json_values({"agent": agent.name, "config": config.to_dict(cfg)})
+    return {**told, "environment": describe_env(env)}
+
+
+def describe_env(env: E.Env) -> dict[str, Any]:
+    """Describes an environment as plain JSON values; the user's own by the paths of its
+    parameters."""
     if env.made_of:
-        environment = registry.to_dict(env)
-    else:  # the user's own: its parameters by path
-        params = jax.tree_util.tree_leaves_with_path(env.params)
-        environment = {"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params}
-    return to_json_values(
-        {"agent": agent.name, "config": config.to_dict(cfg), "environment": environment}
-    )
+        return to_json_values(registry.to_dict(env))
+    params = jax.tree_util.tree_leaves_with_path(env.params)
+    return to_json_values({"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params})
 
 
 RESTORE = "put the file back as it was, or remove the checkpoint and `resume` from an older one"

@@ -33,12 +33,13 @@ from jaxpg.experiment.sweeps.sweep import (
     write_tables,
 )
 from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, open_sweep, read_tables
+from jaxpg.presets import find_objects
 
 
 def search(
-    agent: Agent[C],
-    cfg: C,
-    env: E.Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: E.Env | str,
     key: Key,
     space: Mapping[str, Sequence | Range],
     *,
@@ -68,6 +69,7 @@ def search(
     4
     """
     _import_optuna()
+    agent, cfg, env = find_objects(agent, cfg, env)
     require_objects(agent, cfg, env)
     require_integer("trials", trials, 1, MOST)
     require_integer("batch", batch, 1, MOST)

@@ -62,15 +62,16 @@ from jaxpg.experiment.sweeps.tables import (
     read_tables,
 )
 from jaxpg.experiment.text import format_count
+from jaxpg.presets import find_objects
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
 FREE = 0.8  # of the memory that is free, for a sweep
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
-    env: E.Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: E.Env | str,
     key: Key,
     points: Sequence[Point],
     *,
@@ -92,7 +93,8 @@ def run(
 ) -> Sweep:
     """Trains every point with every seed.
 
-    cfg, env: what the points change. key: one; seeds are split off it. out: a new folder; None
+    agent, env: the objects, or their names. cfg, env: what the points change; cfg=None is the
+    preset. key: one; seeds are split off it. out: a new folder; None
     keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
@@ -106,6 +108,7 @@ def run(
     it is in.
     """
     callbacks = as_callbacks(callbacks)
+    agent, cfg, env = find_objects(agent, cfg, env)
     check_points(agent, cfg, env, key, points, total_steps, seeds)
     require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
@@ -193,11 +196,12 @@ def plan_parts(
         log("compiling ...")
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
-    record = provenance.add_sources(record, points, record.get("configs"))
+    told = (record.get(name) for name in ("configs", "environments", "names"))
+    record = provenance.add_sources(record, points, *told)
     pairs = [(cfg, env) for _, cfg, env in found]
     record["points"] = [*record["points"], *points]
     with count_compilations() as compiled:
-        for group in group_by_program(pairs):
+        for group in group_by_program(pairs, [agent for agent, _, _ in found]):
             lanes = [[first + i, seed] for i in group for seed in range(seeds)]
             agent = found[group[0]][0]
             size, width = _size_parts(this, agent, [pairs[i] for i in group], log)
