@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import doctest
 import functools
 import inspect
 import json
@@ -15,8 +16,10 @@ import pytest
 
 import jaxpg
 from jaxpg import schedules
+from jaxpg.core import named_options
 from jaxpg.core.config import from_dict, to_dict, validate
 from jaxpg.core.schedules import SCHEDULES, SHAPES, factor, scheduled
+from jaxpg.loops import optimizers
 from tests.conftest import ACTOR_CRITIC, RATE, ROOT, TINY, short_env
 
 STEPS, WARMUP = 100, 20
@@ -104,6 +107,13 @@ def test_the_page_lists_every_name_with_its_options():
         options = list(inspect.signature(function).parameters.values())[1:]
         told = re.findall(r"`(\w+)=([^`]+)`", rows[name].split(" | ")[1])
         assert [(x.name, x.default) for x in options] == [(k, ast.literal_eval(v)) for k, v in told]
+
+
+@pytest.mark.parametrize("module", [schedules, named_options, optimizers], ids=str)
+def test_examples_run(module):
+    done = doctest.testmod(module, extraglobs={"jax": jax})
+    assert done.attempted
+    assert not done.failed
 
 
 def by_python(progress):
