@@ -190,7 +190,7 @@ def test_what_is_no_optimiser_is_refused_in_one_sentence(value):
 
 
 def test_no_function_of_another_name_is_ever_called():
-    """A file may name what is imported already: an optimiser is told by the name of its argument."""
+    """A file may name what is imported already; the argument's name tells an optimiser from it."""
     called = []
     for value in (lambda rate: called.append(rate), functools.partial(called.append)):
         assert not is_optimizer(value)

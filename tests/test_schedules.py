@@ -1,8 +1,12 @@
 """Schedules against optax's, and inside agents."""
 
+import ast
 import dataclasses
+import doctest
 import functools
+import inspect
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +16,11 @@ import pytest
 
 import jaxpg
 from jaxpg import schedules
+from jaxpg.core import named_options
 from jaxpg.core.config import from_dict, to_dict, validate
-from jaxpg.core.schedules import SCHEDULES, factor, scheduled
-from tests.conftest import ACTOR_CRITIC, RATE, TINY, short_env
+from jaxpg.core.schedules import SCHEDULES, SHAPES, factor, scheduled
+from jaxpg.loops import optimizers
+from tests.conftest import ACTOR_CRITIC, RATE, ROOT, TINY, short_env
 
 STEPS, WARMUP = 100, 20
 
@@ -92,6 +98,22 @@ def test_factor_with_options_is_optax_s_schedule(kind):
 def test_a_schedule_ends_at_its_end(kind):
     assert float(factor(f"{kind}(end=0.25)", jnp.float32(1), 0.0)) == pytest.approx(0.25)
     assert float(factor(f"warmup_{kind}(end=0.25)", jnp.float32(1), 0.1)) == pytest.approx(0.25)
+
+
+def test_the_page_lists_every_name_with_its_options():
+    page = (ROOT / "docs" / "schedules.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for name, function in SHAPES.items():
+        options = list(inspect.signature(function).parameters.values())[1:]
+        told = re.findall(r"`(\w+)=([^`]+)`", rows[name].split(" | ")[1])
+        assert [(x.name, x.default) for x in options] == [(k, ast.literal_eval(v)) for k, v in told]
+
+
+@pytest.mark.parametrize("module", [schedules, named_options, optimizers], ids=str)
+def test_examples_run(module):
+    done = doctest.testmod(module, extraglobs={"jax": jax})
+    assert done.attempted
+    assert not done.failed
 
 
 def by_python(progress):

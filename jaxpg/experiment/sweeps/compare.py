@@ -4,7 +4,7 @@ It is a sweep whose fields are the agent and, of several, the environment; see s
 folder, and for what happens to a seed that diverges.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxpg import presets
