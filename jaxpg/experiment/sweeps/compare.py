@@ -78,9 +78,10 @@ def compare(
         "made_with": provenance.environment_versions(),
     }
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
-    settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    settings |= {"log_every": log_every}
-    record = new_record(about, fields, total_steps, **settings)
+    record = new_record(
+        about, fields, total_steps,
+        seeds=seeds, evaluations=evaluations, episodes=episodes, log_every=log_every,
+    )  # fmt: skip
     with lock.hold_new_folder(out) as folder:
         this = plan_parts(open_comparison(folder, key, record), points, log)
         return write_tables(train_parts(this, (), progress))
