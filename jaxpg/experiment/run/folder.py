@@ -48,6 +48,7 @@ from jaxpg.experiment.run.record import (
     new_record,
     open_folder,
     record_failure,
+    warn_of_many_rows,
 )
 from jaxpg.experiment.text import warn
 
@@ -151,6 +152,7 @@ def _resume(
     if changed:
         record = change_record(this.record, this.digest, total_steps, target)
         this = this._replace(record=record)
+        warn_of_many_rows(this)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
     if before and not complete and (target := this.target) is not None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.blocks import block_length
+from jaxpg.core.blocks import MOST, block_length
 from jaxpg.core.checks import require_integer, require_number, show
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.run import Callback
@@ -21,6 +21,7 @@ from jaxpg.experiment.files import FAILURE, RUN
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import RECORD
 from jaxpg.experiment.run import provenance, seal
+from jaxpg.experiment.text import warn
 
 
 class Settings(NamedTuple):
@@ -173,6 +174,14 @@ def change_record(
         check_settings(asked, Path())
         changed["target"] = float(target)
     return changed
+
+
+def warn_of_many_rows(this: RunFolder) -> None:
+    """Warns if a run that is made longer has far more rows than one that begins so long."""
+    rows = -(-this.num_iters // this.log_every)
+    if rows > 10 * MOST:
+        said = f"{this.out}: it goes on with log_every={this.log_every}, as it began: that is "
+        warn(f"{said}{rows:,} rows a seed in metrics.csv", stacklevel=6)
 
 
 def open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:

@@ -81,9 +81,10 @@ def compare(
         "made_with": provenance.environment_versions(),
     }
     fields = ["agent", "env"] if len(of_envs) > 1 else ["agent"]
-    settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    settings |= {"log_every": log_every}
-    record = ask_for_loggers(loggers, out) | new_record(about, fields, total_steps, **settings)
+    record = ask_for_loggers(loggers, out) | new_record(
+        about, fields, total_steps,
+        seeds=seeds, evaluations=evaluations, episodes=episodes, log_every=log_every,
+    )  # fmt: skip
     given = Given(
         {label: x.agent for label, x in of_agents.items()},
         {label: x.env for label, x in of_envs.items()},
