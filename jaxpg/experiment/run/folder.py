@@ -19,12 +19,13 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.checks import require_path
+from jaxpg.core.checks import require_bool, require_folder, require_path
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
-from jaxpg.core.plan import Plan, plan_run
+from jaxpg.core.pieces import chunk_begin
+from jaxpg.core.plan import Plan, chunk_length, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
@@ -35,7 +36,7 @@ from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
-from jaxpg.experiment.run import checkpoint, provenance, seal, standing
+from jaxpg.experiment.run import checkpoint, provenance, saving, seal, standing
 from jaxpg.experiment.run.record import (
     RunFolder,
     Settings,
@@ -63,7 +64,7 @@ def run(
     draw: draws the learning curve into a file when the run has ended.
     """
     if out is not None:
-        require_path("out", out)
+        require_folder("out", out)
     check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
     if out is None:
@@ -140,7 +141,9 @@ def _resume(
     complete = done == this.num_iters
     if before and not complete and (target := this.target) is not None:
         reached = standing.reached_at(this.out, this.key.shape, target, before.iteration)
-        if reached == done:  # it ends with the next chunk
+        length = chunk_length(this.num_iters, this.record["chunk"])
+        if reached is not None and reached >= chunk_begin(before.iteration, length):
+            # It ends with the chunk after that, of which some may be done.
             callbacks = [*callbacks, lambda event: True]
         elif reached is not None:
             before, complete = before._replace(stopped="callback"), True
@@ -174,12 +177,18 @@ def _resume(
 
 
 def load(
-    out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+    out: str | Path,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+    trust: bool = False,
+    best: bool = False,
 ) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
     require_path("out", out)
+    require_bool("best", best)
     this = open_folder(Path(out), agent, env, trust)
-    return _load_result(this, standing.require_last_checkpoint(this.out))
+    which = standing.require_best_checkpoint if best else standing.require_last_checkpoint
+    return _load_result(this, which(this.out))
 
 
 def _load_result(this: RunFolder, iteration: int) -> Result:
@@ -227,13 +236,15 @@ def _train(
     if times := asked["evaluations"]:
         watch += [
             evaluation(
-                plan.agent, cfg, env, key, every(times), asked["episodes"], rows, begun,
+                plan.agent, cfg, env, key, every(times), asked["episodes"], rows,
+                chunk_begin(begun, plan.chunk),
                 asked.get("target") if has_lanes(cfg) else None,
             )
         ]  # fmt: skip
-    save = checkpoint.checkpoints(
+    save = saving.checkpoints(
         out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
         lambda: {"run": this.digest, "rows": rows.ends() if rows else {}},
+        asked.get("checkpoint_minutes", 10.0), asked.get("keep_best", False),
     )  # fmt: skip
     # The checkpoint comes when all of its rows are written.
     watch += [*_asked_callbacks(this), *callbacks, save]
@@ -242,7 +253,7 @@ def _train(
         rows.save(anew=True)
     if before:
         both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
-        result = result._replace(metrics=both)
+        result = result._replace(metrics=both or before.metrics)
     broadcast_from_main(lambda: _finish(this, result, draw))
     return result
 
@@ -255,7 +266,7 @@ def _finish(this: RunFolder, result: Result, draw: Callable[[Path], None] | None
 
 def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
     """Draws the learning curve. A run is whole without it: an error is a warning."""
-    if draw is None or has_lanes(this.cfg):
+    if draw is None or has_lanes(this.cfg) or not (this.out / METRICS).exists():
         return
     try:
         draw(this.out / CURVE)
@@ -286,6 +297,7 @@ def _write_summary(this: RunFolder, result: Result) -> None:
     seal.check_rows(this.out)
     summary = {
         "stopped": result.stopped,
+        **({"signal": result.signal} if result.signal else {}),
         "seconds": result.seconds,
         "iteration": result.iteration,
         "env_steps": result.env_steps,
@@ -293,6 +305,9 @@ def _write_summary(this: RunFolder, result: Result) -> None:
         "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
     }
     if rows := standing.last_evaluation(this.out, this.key.shape):
-        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
+        kinds = [k for k in ("greedy", "sampled") if k in rows[0]]  # a callback may measure one
+        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in kinds}
         summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
+    if this.record.get("keep_best") and (best := checkpoint.best(this.out / CHECKPOINTS)):
+        summary["best"] = {"iteration": best[1], "greedy": best[0]}
     write_json(this.out / SUMMARY, summary)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_integer, require_number
+from jaxpg.core.checks import require_bool, require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.train import num_iterations
 from jaxpg.core.types import Agent, Key
@@ -24,6 +24,8 @@ class Settings(NamedTuple):
     target: float | None = None
     data_parallel: bool = False
     tensorboard: bool = False
+    keep_best: bool = False
+    checkpoint_minutes: float | None = 10.0
 
 
 class RunFolder(NamedTuple):
@@ -63,8 +65,19 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
         if name == "chunk" and value is None:
             continue
         require_integer(name, value, minimum)
-    if asked.tensorboard and out is None:
-        raise ValueError("tensorboard=True: allowed only with a folder `out`")
+    for name in ("data_parallel", "tensorboard", "keep_best"):
+        require_bool(name, getattr(asked, name))
+    for name in ("tensorboard", "keep_best"):
+        if getattr(asked, name) and out is None:
+            raise ValueError(f"{name}=True: allowed only with a folder `out`")
+    if asked.keep_best and has_lanes(cfg):
+        raise ValueError("keep_best=True: of lanes allowed is False")
+    if asked.keep_best and asked.evaluations == 0:
+        raise ValueError("evaluations=0: with keep_best allowed is an integer >= 1")
+    if (minutes := asked.checkpoint_minutes) is not None:
+        require_number("checkpoint_minutes", minutes)
+        if minutes <= 0:
+            raise ValueError(f"checkpoint_minutes={minutes!r}: allowed is a number > 0, or None")
     if (target := asked.target) is None:
         return
     require_number("target", target)

@@ -28,6 +28,24 @@ def require_last_checkpoint(folder: Path) -> int:
     return newest
 
 
+def require_best_checkpoint(folder: Path) -> int:
+    """Iteration of the checkpoint with the best greedy evaluation.
+
+    Raises CheckpointError if none was kept for that, if it is gone, or if a byte of the rows has
+    changed.
+    """
+    best = checkpoint.best(folder / CHECKPOINTS)
+    known = seal.read_summary(folder).get("best", {}).get("iteration")
+    if best is None or known not in (None, best[1]):
+        found = "none" if best is None else f"iteration {best[1]}"
+        expected = "a run with keep_best=True" if known is None else f"iteration {known}"
+        raise CheckpointError(
+            f"{folder / CHECKPOINTS}: found {found} kept as the best, expected {expected}"
+        )
+    seal.check_rows(folder)
+    return best[1]
+
+
 def is_complete(folder: Path, num_iters: int) -> bool:
     """True if a run has done all of its iterations, and finished its folder."""
     done = checkpoint.newest(folder / CHECKPOINTS)
