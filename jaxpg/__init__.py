@@ -44,6 +44,7 @@ _HOME = {
 }
 
 _MODULES = {
+    "callbacks": "experiment.callbacks",
     "diagnostics": "experiment.diagnostics",
     "pictures": "experiment.figures",
     "statistics": "experiment.analysis.statistics",
@@ -89,7 +90,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.core.train import train as train
     from jaxpg.core.types import Agent as Agent, Transition as Transition
     from jaxpg.envs.registry import make as make
-    from jaxpg.experiment import diagnostics as diagnostics, figures, sweeps
+    from jaxpg.experiment import callbacks as callbacks, diagnostics as diagnostics, figures, sweeps
     from jaxpg.experiment.analysis import statistics as statistics
     from jaxpg.experiment.export.policy import Policy as Policy
     from jaxpg.experiment.jobs import fan_out as fan_out

@@ -49,6 +49,7 @@ def _sweep(
     checkpoint_minutes: float | None = 10.0,
     keep: int = 3,
     chunk: int | None = None,
+    log_every: int | None = None,
 ) -> int:
     """Trains an agent with every combination of settings and every seed, side by side.
 
@@ -78,12 +79,15 @@ def _sweep(
         keep: how many of the newest checkpoints stay, of each part.
         chunk: iterations between looks at what came of them, and after which a signal ends the
             sweep; None is a thirtieth of the run, at most 100.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
     """
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
         "evaluations": evaluations, "target": target, "lanes": lanes, "checkpoints": checkpoints,
         "checkpoint_minutes": checkpoint_minutes, "keep": keep, "chunk": chunk,
+        "log_every": log_every,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -152,6 +156,7 @@ def compare(
     out: Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
 ) -> int:
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
@@ -164,6 +169,8 @@ def compare(
         out: the folder; None is a new one in comparisons/.
         evaluations: of each seed, spread evenly over the run.
         episodes: of an evaluation.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
     """
     if not agents:
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
@@ -176,7 +183,7 @@ def compare(
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, progress=True, log=common.tell,
+            episodes=episodes, log_every=log_every, progress=True, log=common.tell,
         )  # fmt: skip
     return _sum_up(found)
 

@@ -42,7 +42,9 @@ def _train(
     keep: int = 3,
     keep_best: bool = False,
     chunk: int | None = None,
+    log: tuple[str, ...] = (),
     tensorboard: bool = False,
+    log_every: int | None = None,
     data_parallel: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -66,7 +68,11 @@ def _train(
         keep_best: keep the one with the best greedy evaluation too (mean over seeds).
         chunk: iterations between looks at what came of them; None is a thirtieth of the run, at
             most 100.
-        tensorboard: write TensorBoard files too.
+        log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
+            with a series for each seed; jsonl, the rows of metrics.csv as JSON lines.
+        tensorboard: the same as --log tensorboard.
+        log_every: iterations of a row of metrics.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
         data_parallel: lay the environments of one seed over all devices.
         distributed: one of several processes that train together, as a scheduler says (SLURM);
             without one give the next three.
@@ -88,8 +94,8 @@ def _train(
     asked = {
         "evaluations": evaluations, "episodes": episodes, "target": target,
         "checkpoints": checkpoints, "checkpoint_minutes": checkpoint_minutes, "keep": keep,
-        "keep_best": keep_best, "chunk": chunk, "tensorboard": tensorboard,
-        "data_parallel": data_parallel,
+        "keep_best": keep_best, "chunk": chunk, "log_every": log_every,
+        "log": (*log, *["tensorboard"] * tensorboard), "data_parallel": data_parallel,
     }  # fmt: skip
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     check_settings(Settings(**asked), cfg, Path())

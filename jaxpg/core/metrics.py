@@ -9,6 +9,7 @@ from jaxpg.core import sums
 from jaxpg.core.checks import show
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
 
+ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
 COLUMNS = ("config", "seed", "iteration", "env_steps")  # that tables have beside the metrics
 
 
@@ -40,6 +41,23 @@ def require_metrics(shapes: Metrics) -> None:
 def _is_real(dtype) -> bool:
     kinds = (np.bool_, np.integer, np.floating)
     return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def is_count(name: str) -> bool:
+    """True for a metric that counts, `episode/count` or any other "group/count": of several
+    iterations it is the sum, of others a mean."""
+    return name.endswith("/count") or name in (ACTIVE, "population/env_steps")
+
+
+def weigh(series: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Terms and weights of the mean of a series over iterations, float64 and on the host: in a
+    metric of episodes each episode counts once, in others each iteration; NaN ("no data") does not
+    count."""
+    values = series[name].astype(float)
+    weight = ~np.isnan(values)
+    if name.startswith("episode/") and not is_count(name):
+        weight = series.get("episode/count", weight)
+    return np.where(weight > 0, values, 0) * weight, weight
 
 
 def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:

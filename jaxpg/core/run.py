@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple
 import jax
 import numpy as np
 
+from jaxpg.core.blocks import Blocks, block_ends, block_length
 from jaxpg.core.env import Env
 from jaxpg.core.interrupt import Interrupted, Signals, catch_signals
 from jaxpg.core.metrics import nan_for_no_data
@@ -86,17 +87,26 @@ class Result(NamedTuple, Generic[C]):
     cfg: C
     env: Env
     state: Tree  # with a leading [seeds] if the key had one
-    metrics: dict[str, np.ndarray]  # [iterations], or [seeds, iterations]
+    metrics: dict[str, np.ndarray]  # [rows], or [seeds, rows]: see `iterations`
     iteration: int
     num_iters: int
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
     signal: str | None = None  # "SIGTERM", ..., if one has ended it
+    log_every: int = 1  # iterations of a row
 
     @property
     def env_steps(self) -> int:
         """Environment steps done, of each seed."""
         return self.iteration * self.agent.steps_per_iter(self.cfg)
+
+    @property
+    def iterations(self) -> np.ndarray:
+        """Iterations at which the rows of the metrics end [rows]: all or, of a long run, those at
+        the ends of blocks of `log_every`."""
+        rows = max((x.shape[-1] for x in self.metrics.values()), default=0)
+        begin = max(0, -(-self.iteration // self.log_every) - rows) * self.log_every
+        return block_ends(begin, self.iteration, self.log_every)
 
 
 def as_callbacks(callbacks: Callbacks) -> list[Callback]:
@@ -131,6 +141,7 @@ def run(
     state: Tree | None = None,
     iteration: int = 0,
     data_parallel: bool = False,
+    log_every: int | None = None,
 ) -> Result[C]:
     """Trains with host callbacks between jitted chunks of iterations.
 
@@ -139,7 +150,9 @@ def run(
     between callbacks; the result does not depend on it, to the byte. state, iteration: go on
     from there (the state is donated). A config of lanes (see core/parallel/lanes.py) has one of its
     own, and one environment, for every key; the run ends when none of them is going. data_parallel:
-    lay the environments of one key over all devices, which have to divide `num_envs`.
+    lay the environments of one key over all devices, which have to divide `num_envs`. log_every:
+    iterations of a row of the result's metrics (see core/blocks.py); None is 1 or, for more than
+    10,000 iterations, as few as give no more rows.
 
     Of several processes (see core/parallel/processes.py) each calls this with the same arguments.
     All callbacks run on each, and see the same metrics; if one stops the run, on any, all stop.
@@ -147,18 +160,25 @@ def run(
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
     callbacks = as_callbacks(callbacks)
+    block_length(1, log_every)
     plan = plan_run(
         agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
     )
-    return run_plan(plan, callbacks, state, iteration)
+    blocks = Blocks(block_length(plan.num_iters, log_every), iteration)
+    return run_plan(plan, callbacks, state, iteration, blocks)
 
 
 def run_plan(
-    plan: Plan, callbacks: Callbacks = (), state: Tree | None = None, iteration: int = 0
+    plan: Plan,
+    callbacks: Callbacks = (),
+    state: Tree | None = None,
+    iteration: int = 0,
+    blocks: Blocks | None = None,
 ) -> Result:
-    """Trains by a plan; callbacks, state and iteration are those of `run`."""
+    """Trains by a plan; callbacks, state and iteration are those of `run`. blocks: make the rows of
+    the result's metrics; without them it has none."""
     callbacks = as_callbacks(callbacks)
-    this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration)
+    this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration, blocks)
     begun, stopped = time.perf_counter(), "error"
     with catch_signals() as signals:
         try:
@@ -170,12 +190,14 @@ def run_plan(
             this.flush()  # of the chunk before the one that failed
             raise
         finally:
+            if blocks and blocks.every > 1 and this.history:
+                _append(this.history, blocks.last()[1])
             metrics = _join(this.history) if this.history else {}
             agent, cfg, env, _, num_iters, _, _ = plan
             name = signal.Signals(signals.asked).name if stopped == "interrupt" else None
             result = Result(
                 agent, cfg, env, this.state, metrics, this.iteration, num_iters, stopped,
-                time.perf_counter() - begun, signal=name,
+                time.perf_counter() - begun, name, blocks.every if blocks else 1,
             )  # fmt: skip
             for c in callbacks:
                 c.on_end(result)
@@ -187,9 +209,12 @@ def run_plan(
 class _Loop:
     """Loop of a run, and how far it is."""
 
-    def __init__(self, plan: Plan, callbacks: list[Callback], state: Tree | None, iteration: int):
+    def __init__(
+        self, plan: Plan, callbacks: list[Callback], state: Tree | None, iteration: int,
+        blocks: Blocks | None,
+    ):  # fmt: skip
         self.plan, self.callbacks, self.state, self.iteration = plan, callbacks, state, iteration
-        self.history: list[dict] = []
+        self.blocks, self.history = blocks, list[dict]()
         # The event whose metrics are still on the device, and the names of a step's own.
         self.late: tuple[Event, list[str]] | None = None
         self.stop = False  # whether a callback has asked to end the run
@@ -235,7 +260,7 @@ class _Loop:
         """Brings the metrics of the newest event to the host, if they are not there yet."""
         # If a callback fails here nothing newer may be written: late is None meanwhile.
         waiting, self.late = self.late, None
-        self.stop |= _call_on_metrics(self.callbacks, waiting, self.history)
+        self.stop |= _call_on_metrics(self.callbacks, waiting, self.blocks, self.history)
 
 
 def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool]:
@@ -251,17 +276,19 @@ def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool
 
 
 def _call_on_metrics(
-    callbacks: list[Callback], late: tuple[Event, list[str]] | None, history: list[dict]
-) -> bool:
-    """Brings a chunk's metrics to the host, into the history and to the callbacks that wait for
-    them there; returns whether the run is to stop."""
+    callbacks: list[Callback], late: tuple[Event, list[str]] | None, blocks: Blocks | None,
+    history: list[dict],
+) -> bool:  # fmt: skip
+    """Brings a chunk's metrics to the host, as blocks into the history and as they are to the
+    callbacks that wait for them there; returns whether the run is to stop."""
     if late is None:
         return False
     event, names = late
     # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
     metrics = nan_for_no_data(jax.tree.map(np.array, jax.device_get(event.metrics)))
     event = event._replace(metrics=metrics, state=None)
-    _append(history, {name: metrics[name] for name in names})
+    if blocks:
+        _append(history, blocks.add({name: metrics[name] for name in names})[1])
     answers = [c.on_metrics(event) for c in callbacks]
     finished = ACTIVE in names and not metrics[ACTIVE].any()
     return finished or any(answer is True for answer in answers)

@@ -4,9 +4,11 @@ A folder may hold a run (experiment/run) or a sweep (experiment/sweeps); neither
 other's folders, this module looks which it is.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core.checks import require_bool
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks, Result
 from jaxpg.core.types import Agent, C, Key
@@ -31,9 +33,11 @@ def run(
     keep: int = 3,
     target: float | None = None,
     data_parallel: bool = False,
+    log: Sequence[str] = (),
     tensorboard: bool = False,
     keep_best: bool = False,
     checkpoint_minutes: float | None = 10.0,
+    log_every: int | None = None,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -42,11 +46,15 @@ def run(
     or infinity in what is learnt ends it with NonFiniteError. It ends with the chunk after the one
     in which the greedy evaluation of every seed reaches `target`. `resume` goes on with a run that
     was stopped, in whatever way. Of lanes (see core/parallel/lanes.py) one that is not finite
-    stands still instead, and so does one that reaches `target`. tensorboard: whether to write
-    TensorBoard files too, which needs tensorboardX. keep_best: keep the checkpoint with the best
-    greedy evaluation too, by the mean over seeds, for `load(out, best=True)`. checkpoint_minutes:
-    between checkpoints by the clock, beside the others, and the first of them after a minute; None
-    is none.
+    stands still instead, and so does one that reaches `target`. log: loggers to write to as well:
+    "tensorboard", "wandb" and "mlflow", each an extra, with a series for each seed, which goes on
+    when the run is resumed; "jsonl", the rows of metrics.csv as JSON lines. tensorboard: the same
+    as "tensorboard" in `log`. log_every: iterations of a row of the metrics, in the folder and in
+    the result, which are means over a block of them and sums of what counts; None is 1 or, for more
+    than 10,000 iterations, as few as give no more rows a seed. keep_best: keep the checkpoint with
+    the best greedy evaluation too, by the mean over seeds, for `load(out, best=True)`.
+    checkpoint_minutes: between checkpoints by the clock, beside the others, and the first of them
+    after a minute; None is none.
 
     SIGTERM and SIGUSR1 end a run as Ctrl-C does, after the chunk in hand and with a checkpoint; a
     second one ends it at once.
@@ -63,8 +71,10 @@ def run(
     >>> result.metrics["episode/return"].shape  # [iterations]
     (10,)
     """
+    require_bool("tensorboard", tensorboard)
+    log = (*log, "tensorboard") if tensorboard else log
     asked = Settings(
-        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, tensorboard,
+        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log,
         keep_best, checkpoint_minutes,
     )  # fmt: skip
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)

@@ -1,7 +1,7 @@
 """Run folders: everything about a run, from which it resumes to the byte.
 
 run.json         agent, config, environment, key, what was asked for, versions
-metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
+metrics.csv      the agent's metrics, a row per seed and iteration, or block of iterations
 evaluations.csv  returns of whole episodes, greedy and sampled
 rows.jsonl       how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
@@ -31,8 +31,7 @@ from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
-from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.callbacks.tensorboard import tensorboard
+from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
@@ -70,7 +69,7 @@ def run(
     if out is None:
         return loop.run(
             agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
-            data_parallel=asked.data_parallel,
+            data_parallel=asked.data_parallel, log_every=asked.log_every,
         )  # fmt: skip
     plan = plan_run(
         agent, cfg, env, key,
@@ -80,7 +79,6 @@ def run(
         require_episodes(env, "episodes", asked.episodes, key.size)
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
-    _asked_callbacks(this)  # an extra may be missing
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
         return _train(this, plan, callbacks, None, draw)
@@ -159,8 +157,8 @@ def _resume(
             digest = write_json(this.out / RUN, this.record)
         if before and complete:  # it may have been killed at the very end
             if not summary.exists():
-                _open_rows(this, before.iteration)
-                _write_summary(this, before)
+                _finish_rows(this, before)
+                standing.write_summary(this, before)
             if not (this.out / CURVE).exists():
                 _draw_curve(this, draw)
         return digest
@@ -204,12 +202,15 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     one = key.reshape(-1)[0]
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
     ends = seal.checkpoint_ends(out, iteration)
-    metrics = seal.read_metrics(out / METRICS, kinds, iteration, key.shape, ends)
+    dtypes = {name: x.dtype for name, x in kinds.items()}
+    blocks = seal.read_blocks(out, iteration, this.log_every, dtypes)
+    metrics = seal.read_metrics(out / METRICS, blocks, key.shape, ends)
     summary = {"stopped": "error", "seconds": np.nan} | seal.read_summary(out)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
-        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
-    )
+        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
+        log_every=this.log_every,
+    )  # fmt: skip
 
 
 def _train(
@@ -221,18 +222,22 @@ def _train(
 ) -> Result:
     """Trains from the beginning, or from `before`, and finishes the folder."""
     out, agent, cfg, env, key, asked, _ = this
-    begun = before.iteration if before else 0
+    begun, log_every = before.iteration if before else 0, this.log_every
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
     rows = _open_rows(this, begun) if is_main_process() else None
+    begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every)
+    blocks, tables = begin_blocks(), []
     if rows:
-        watch += [metrics_files(rows)]
+        tables += [metrics_files(rows, blocks=blocks, formats=this.formats)]
     if jax.process_count() > 1 and key.ndim:
         own = out / f"process-{jax.process_index()}"
         own.mkdir(parents=True, exist_ok=True)
         seal.check_rows(own)
-        mine = Rows(own, (METRICS, LINES), begun, this.digest)
-        watch += [metrics_files(mine, only=seeds_here(len(key)))]
+        mine = Rows(own, (METRICS, LINES), begun // log_every * log_every, this.digest)
+        seeds, formats = seeds_here(len(key)), this.formats
+        tables += [metrics_files(mine, only=seeds, blocks=begin_blocks(), formats=formats)]
+    watch += [table._replace(on_end=lambda result: None) for table in tables]
     if times := asked["evaluations"]:
         watch += [
             evaluation(
@@ -243,24 +248,35 @@ def _train(
         ]  # fmt: skip
     save = saving.checkpoints(
         out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
-        lambda: {"run": this.digest, "rows": rows.ends() if rows else {}},
+        lambda: {"run": this.digest, "rows": rows.ends() if rows else {}}
+        | ({"block": blocks.begun()} if log_every > 1 else {}),
         asked.get("checkpoint_minutes", 10.0), asked.get("keep_best", False),
     )  # fmt: skip
-    # The checkpoint comes when all of its rows are written.
+    # The checkpoint comes when all of its rows are written. The last row, of a block that the run
+    # ends in, comes after it: a run that goes on has that block's sums, and finishes it.
     watch += [*_asked_callbacks(this), *callbacks, save]
-    result = loop.run_plan(plan, watch, before and before.state, begun)
+    watch += [Callback(on_end=table.on_end) for table in tables]
+    result = loop.run_plan(plan, watch, before and before.state, begun, None if rows else blocks)
     if rows:
         rows.save(anew=True)
-    if before:
-        both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
-        result = result._replace(metrics=both or before.metrics)
+    if result.iteration == begun:  # a signal came while it was compiled
+        result = result._replace(metrics=before.metrics if before else {}, log_every=log_every)
+    elif rows:
+        metrics = seal.read_metrics(out / METRICS, blocks, key.shape)
+        result = result._replace(metrics=metrics, log_every=log_every)
+    elif before:
+        both = {
+            k: np.concatenate([before.metrics[k][..., : begun // log_every], m], -1)
+            for k, m in result.metrics.items()
+        }
+        result = result._replace(metrics=both)
     broadcast_from_main(lambda: _finish(this, result, draw))
     return result
 
 
 def _finish(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
     """Writes how the run ended, and then draws its curve."""
-    _write_summary(this, result)
+    standing.write_summary(this, result)
     _draw_curve(this, draw)
 
 
@@ -281,33 +297,16 @@ def _open_rows(this: RunFolder, begun: int) -> Rows:
     return Rows(this.out, FILES, begun, this.digest, ends)
 
 
+def _finish_rows(this: RunFolder, result: Result) -> None:
+    """Writes the last row of a run that was killed before it could, if it ended in a block."""
+    rows, last = _open_rows(this, result.iteration), int(result.iteration % this.log_every > 0)
+    metrics = {name: np.atleast_2d(x)[:, -last:] for name, x in result.metrics.items()}
+    steps = this.agent.steps_per_iter(this.cfg)
+    append_metrics(rows, result.iterations[-1:][:last], metrics, steps, None, this.formats)
+
+
 def _asked_callbacks(this: RunFolder) -> list[Callback]:
-    """Makes the callbacks that the record of a run asks for. Raises ImportError for TensorBoard
-    files without tensorboardX."""
+    """Makes the callbacks that the record of a run asks for. Raises what `RunFolder.loggers`
+    does."""
     found = [] if this.target is None else [stop_at(this.target)]
-    if this.record.get("tensorboard") and is_main_process():
-        found.append(tensorboard(this.out / "tensorboard"))
-    return found
-
-
-def _write_summary(this: RunFolder, result: Result) -> None:
-    """Writes how the run ended. Raises CheckpointError if run.json or rows are no longer what this
-    run wrote."""
-    seal.read_seal(this.out).check(this.out / RUN, this.digest)
-    seal.check_rows(this.out)
-    summary = {
-        "stopped": result.stopped,
-        **({"signal": result.signal} if result.signal else {}),
-        "seconds": result.seconds,
-        "iteration": result.iteration,
-        "env_steps": result.env_steps,
-        "run": this.digest,
-        "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
-    }
-    if rows := standing.last_evaluation(this.out, this.key.shape):
-        kinds = [k for k in ("greedy", "sampled") if k in rows[0]]  # a callback may measure one
-        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in kinds}
-        summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
-    if this.record.get("keep_best") and (best := checkpoint.best(this.out / CHECKPOINTS)):
-        summary["best"] = {"iteration": best[1], "greedy": best[0]}
-    write_json(this.out / SUMMARY, summary)
+    return [*found, *(this.loggers() if is_main_process() else [])]

@@ -4,10 +4,13 @@ import csv
 import math
 from pathlib import Path
 
-from jaxpg.experiment.files import CHECKPOINTS, CURVE, SUMMARY
-from jaxpg.experiment.files.atomic import CheckpointError
+from jaxpg.core.blocks import Blocks
+from jaxpg.core.run import Result
+from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY
+from jaxpg.experiment.files.atomic import CheckpointError, write_json
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, RowsError
 from jaxpg.experiment.run import checkpoint, seal
+from jaxpg.experiment.run.record import RunFolder
 from jaxpg.experiment.text import warn
 
 
@@ -64,7 +67,7 @@ def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
     for found in steps:
         try:
             if seal.checkpoint_ends(folder, found) is None:  # nothing vouches for them
-                seal.read_metrics(folder / METRICS, {}, found, seeds)
+                seal.read_metrics(folder / METRICS, Blocks(1, found), seeds)
             break
         except RowsError as error:
             if ended is not None:
@@ -88,6 +91,29 @@ def last_evaluation(
     checkpoint, if only these count."""
     text = seal.read_rows(folder / EVALUATIONS, ends)
     return list(csv.DictReader(text.splitlines()))[-math.prod(seeds) :]
+
+
+def write_summary(this: RunFolder, result: Result) -> None:
+    """Writes how a run ended. Raises CheckpointError if run.json or rows are no longer what this
+    run wrote."""
+    seal.read_seal(this.out).check(this.out / RUN, this.digest)
+    seal.check_rows(this.out)
+    summary = {
+        "stopped": result.stopped,
+        **({"signal": result.signal} if result.signal else {}),
+        "seconds": result.seconds,
+        "iteration": result.iteration,
+        "env_steps": result.env_steps,
+        "run": this.digest,
+        "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
+    }
+    if rows := last_evaluation(this.out, this.key.shape):
+        kinds = [k for k in ("greedy", "sampled") if k in rows[0]]  # a callback may measure one
+        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in kinds}
+        summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
+    if this.record.get("keep_best") and (best := checkpoint.best(this.out / CHECKPOINTS)):
+        summary["best"] = {"iteration": best[1], "greedy": best[0]}
+    write_json(this.out / SUMMARY, summary)
 
 
 def reached_at(folder: Path, seeds: tuple[int, ...], target: float, iteration: int) -> int | None:

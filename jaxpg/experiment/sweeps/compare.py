@@ -38,6 +38,7 @@ def compare(
     out: str | Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
 ) -> Sweep:
@@ -78,6 +79,7 @@ def compare(
     }
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
     settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
+    settings |= {"log_every": log_every}
     record = new_record(about, fields, total_steps, **settings)
     with lock.hold_new_folder(out) as folder:
         this = plan_parts(open_comparison(folder, key, record), points, log)

@@ -10,7 +10,7 @@ was killed goes on to the byte. A sweep's folder holds
 
 sweep.json        what was asked for, the points, the parts
 parts/0/ ...      run folders, a lane for every config and seed
-results.csv       a row per config, seed and iteration
+results.csv       a row per config, seed and iteration, or block of iterations
 evaluations.csv   returns of whole episodes, a row per config, seed and evaluation
 scores.csv        a row per config and seed: its last evaluation, and how it ended
 
@@ -76,6 +76,7 @@ def run(
     target: float | None = None,
     lanes: int | None = None,
     memory: int | None = None,
+    log_every: int | None = None,
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
@@ -87,10 +88,10 @@ def run(
     keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
-    bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
-    part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep is
-    laid out: parts, their lanes, the bytes that a device needs and has. settings: chunk,
-    checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
+    bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
+    each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep
+    is laid out: parts, their lanes, the bytes that a device needs and has. settings:
+    chunk, checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -103,7 +104,7 @@ def run(
     record = new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory, **settings,
+        memory=memory, log_every=log_every, **settings,
     )  # fmt: skip
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
@@ -114,7 +115,7 @@ def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
-    **settings: Any,
+    log_every: int | None = None, **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
@@ -127,7 +128,7 @@ def new_record(
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    limits = {"lanes": lanes, "memory": memory}
+    limits = {"lanes": lanes, "memory": memory, "log_every": log_every}
     for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
         require_integer(name, value, 1)
     asked = {name: int(value) for name, value in asked.items()}  # as JSON has them
@@ -245,7 +246,8 @@ def train_parts(
 
     share: of the sweep that is planned, see `progress.display`.
     """
-    record, names = dict(this.record), ("evaluations", "episodes", "target", *PART)
+    names = ("evaluations", "episodes", "target", "log_every", *PART)
+    record = dict(this.record)
     settings = run_folder.Settings(**{name: record[name] for name in names if name in record})
     shown = display(record["parts"], share) if progress else None
     with catch_signals() as signals:
