@@ -269,7 +269,7 @@ class _Loop:
         """Brings the metrics of the newest event to the host, if they are not there yet."""
         # If a callback fails here nothing newer may be written: late is None meanwhile.
         waiting, self.late = self.late, None
-        self.stop |= _call_on_metrics(self.callbacks, waiting, self.blocks, self.history)
+        self.stop |= _call_on_metrics(self.callbacks, waiting, self.history)
 
 
 def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool]:
