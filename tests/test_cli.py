@@ -76,7 +76,7 @@ def jaxpg(capsys):
         (TRAIN + " --target nan", "target=nan: allowed is a finite number"),
         (TRAIN + " --target 9 --evaluations 0", "evaluations=0: with a target"),
         (TRAIN + " --out occupied", "out='occupied': holds files"),
-        (TRAIN + " --out occupied/thesis.txt/run", "Not a directory"),
+        (TRAIN + " --out occupied/thesis.txt/run", "is none"),
         ("resume nowhere", "nowhere/run.json: found no such file"),
         ("resume occupied", "occupied/run.json: found no such file"),
         ("eval nowhere", "nowhere/run.json: found no such file"),
