@@ -85,6 +85,7 @@ LINES = {
     f"{TRAIN} --total-steps 1e6": "invalid literal for int()",
     f"{TRAIN} --total-steps 1000000000000000000000000000000": "total_steps=1000000000000000",
     f"{TRAIN} --evaluations -1": "evaluations=-1: allowed is an integer >= 0",
+    f"{TRAIN} --log-every 0": "log_every=0: allowed is an integer >= 1",
     f"{TRAIN} --seeds 0": "seeds=0: allowed is an integer >= 1",
     f"{TRAIN} --seeds -1": "seeds=-1: allowed is an integer >= 1",
     f"{TRAIN} --seed -1": "seed=-1: allowed is an integer >= 0",

@@ -1,8 +1,11 @@
 """Fields of configs: each says what it means, and none that is missing is silently a default."""
 
 import dataclasses
+import functools
+import json
 import pydoc
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +15,8 @@ import pytest
 import jaxpg
 from jaxpg import agents
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.config import config, from_dict, number, static, to_dict, validate
+from jaxpg.core.names import Kind
 from jaxpg.core.schedules import schedule
 from jaxpg.loops import replay
 from jaxpg.nets.actor_critic import actor_critic
@@ -122,3 +126,73 @@ def test_no_field_is_read_with_a_default():
         if re.search(r"getattr\((cfg|config|self\.cfg), [^,()]+,", line)
     ]
     assert not found
+
+
+RULE = Kind("a function", callable)
+
+
+@config
+class Callables:
+    rule: str | Callable = static("plain", choices=("plain", "bold"), kind=RULE, help="A rule.")
+    net: type | None = static(None, kind=RULE, help="A class.")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("bold", "bold"),
+        (jax.nn.gelu, "jax.nn:gelu"),
+        (
+            functools.partial(jax.nn.gelu, approximate=False),
+            {"partial": "jax.nn:gelu", "args": [], "keywords": {"approximate": False}},
+        ),
+        (
+            functools.partial(MLP, (2, 3), activation=functools.partial(jax.nn.elu, alpha=2)),
+            {
+                "partial": "jaxpg.nets.networks:MLP",
+                "args": [[2, 3]],
+                "keywords": {
+                    "activation": {"partial": "jax.nn:elu", "args": [], "keywords": {"alpha": 2}}
+                },
+            },
+        ),
+    ],
+)
+def test_a_callable_goes_to_json_and_back(value, told):
+    cfg = Callables(rule=value)
+    assert json.loads(json.dumps(to_dict(cfg)["rule"])) == told
+    again = from_dict(Callables, json.loads(json.dumps(to_dict(cfg))))
+    assert again == cfg
+    assert hash(again.rule) == hash(cfg.rule)
+
+
+def test_equal_partials_share_a_program():
+    traces = []
+
+    @jax.jit
+    def scale(cfg):
+        traces.append(cfg)
+        return cfg.rule(2.0)
+
+    for alpha in (2.0, 2.0, 3.0):
+        scale(Callables(rule=functools.partial(jax.nn.elu, alpha=alpha)))
+    assert len(traces) == 2
+    partial = functools.partial(jax.nn.elu, alpha=[1])  # a list has no hash, a tuple has one
+    assert Callables(rule=partial).rule.keywords == {"alpha": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("cursive", "allowed is one of 'plain', 'bold', or a function"),
+        ("jax.nn:nothing", "jax.nn has no nothing"),
+        ({"partial": 3}, "allowed is module:Name"),
+        ({"partial": "jax.nn:elu", "args": 3}, '"args" as a list'),
+        ({"partial": "jax.nn:elu", "keywords": {"x": {"name": "nothing:at_all"}}}, "run its code"),
+    ],
+)
+def test_a_callable_that_is_none(told, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        from_dict(Callables, {"rule": told})
+    with pytest.raises(ValueError, match="allowed is one of 'plain', 'bold', or a function"):
+        validate(Callables(rule=3))

@@ -8,18 +8,19 @@ allowed and what a field means; `core.fields` has the fields that several agents
 
 import dataclasses
 import difflib
-import types
+import functools
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.callables import describe_callable, freeze, is_named, restore_callable
 from jaxpg.core.checks import show
-from jaxpg.core.names import Kind, resolve_name
+from jaxpg.core.limits import describe_allowed, describe_size, is_allowed
+from jaxpg.core.names import Kind
 from jaxpg.core.types import C
 
 T = TypeVar("T")
@@ -37,7 +38,8 @@ def static(
 ) -> T:
     """A field that fixes shapes or control flow; hashable. help: its meaning and unit.
 
-    kind: of a class; None is any, and by its name a subclass of what it replaces.
+    kind: of a class, a function, or a partial of one, which the value may be beside one of the
+    choices. Of a class without a kind its name may be that of a subclass.
 
     >>> @jaxpg.config
     ... class Config:
@@ -88,8 +90,21 @@ def config(cls: type[T]) -> type[T]:
     """
     cls.__doc__ = cls.__doc__ or "Hyperparameters of an agent."
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    _freeze_partials(cls)
     cls.__doc__ = f"{cls.__doc__}{_list_fields(cls)}"
     return jax.tree_util.register_dataclass(cls)
+
+
+def _freeze_partials(cls: Any) -> None:
+    """Makes a config hold partials that compare by value."""
+    names, init = class_fields(cls), cls.__init__
+
+    @functools.wraps(init)
+    def frozen(self, **fields):
+        init(self, **{n: freeze(x) if n in names else x for n, x in fields.items()})
+
+    if names:
+        cls.__init__ = frozen
 
 
 def _list_fields(cls: Any) -> str:
@@ -98,7 +113,7 @@ def _list_fields(cls: Any) -> str:
         default = getattr(field.default, "__name__", repr(field.default))
         lines.append(f"\n\n{field.name} = {default}")
         lines += [f"\n    {field.metadata['help']}"] if field.metadata.get("help") else []
-        lines.append(f"\n    Allowed: {_allowed(field.type, field.metadata)}.")
+        lines.append(f"\n    Allowed: {describe_allowed(field.type, field.metadata)}.")
     return "".join(lines)
 
 
@@ -164,93 +179,22 @@ def validate(cfg) -> None:
         static = limits.get("static")
         if isinstance(value, jax.core.Tracer) and not static:
             continue
-        usable = _hashable(value) if static else True
-        if not (usable and _fits(value, hint) and _within(value, limits)):
+        if not is_allowed(value, hint, limits):
             raise ValueError(
                 f"{label(type(cfg))} {field.name}={show(value)}: allowed is "
-                f"{_allowed(hint, limits)}{_too_large(value, static)}"
+                f"{describe_allowed(hint, limits)}{describe_size(value, static)}"
             )
 
 
-def _hashable(value) -> bool:
-    try:
-        hash(value)
-    except TypeError:  # so are tracers
-        return False
-    return True
-
-
-def _too_large(value, static) -> str:
-    """Words on the limit that an integer is beyond, of arrays or of its type; "" if it is not."""
-    bits = 48 if static else jnp.iinfo(jnp.result_type(int)).bits - 1
-    values = value if isinstance(value, tuple) else (value,)
-    too_large = any(isinstance(x, int) and abs(x) >= 2**bits for x in values)
-    return f" and, of integers, < 2**{bits}" if too_large else ""
-
-
-def _fits(value, hint) -> bool:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, h) for h in args)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, args[0]) for v in value)
-    if hint is float:  # a leaf: any real number or array of them
-        dtype = getattr(value, "dtype", None)
-        if dtype is None:
-            return isinstance(value, (int, float)) and not isinstance(value, bool)
-        return jnp.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, np.floating)
-    if hint is int:
-        return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if hint is type:
-        return isinstance(value, type)
-    return isinstance(value, hint)
-
-
-def _within(value, limits) -> bool:
-    if limits.get("choices") is not None:
-        return value in limits["choices"]
-    if limits.get("kind") is not None:
-        return limits["kind"].fits(value)
-    if value is None or isinstance(value, (str, bool, type)):
-        return True
-    if _too_large(value, limits.get("static")):
-        return False
-    x = np.asarray(value, float)
-    with np.errstate(over="ignore"):  # 1e39 is infinite in the precision that it is used in
-        finite = np.isfinite(x.astype(jnp.result_type(float))).all()
-    return bool(
-        finite
-        and (limits.get("ge") is None or (x >= limits["ge"]).all())
-        and (limits.get("gt") is None or (x > limits["gt"]).all())
-        and (limits.get("le") is None or (x <= limits["le"]).all())
-    )
-
-
-def _allowed(hint, limits) -> str:
-    if limits.get("choices") is not None:
-        return "one of " + ", ".join(map(repr, limits["choices"]))
-    if limits.get("kind") is not None:
-        return limits["kind"].words
-    names = {float: "a finite number", int: "an integer", bool: "True or False"}
-    names |= {str: "a string", type: "a class", type(None): "None"}
-    if typing.get_origin(hint) is tuple:
-        kind = "a tuple of integers" if typing.get_args(hint)[0] is int else "a tuple of numbers"
-    else:
-        kind = " or ".join(names.get(h, str(h)) for h in typing.get_args(hint) or (hint,))
-    signs = {"ge": ">=", "gt": ">", "le": "<="}
-    bounds = [f"{s} {limits[k]}" for k, s in signs.items() if limits.get(k) is not None]
-    return " ".join([kind, " and ".join(bounds)]).strip()
-
-
 def to_dict(cfg) -> dict[str, Any]:
-    """A config as plain JSON values; a class becomes "module:Name"."""
+    """A config as plain JSON values; see core/callables.py for classes, functions and partials."""
     return {f.name: plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg)}
 
 
 def plain(value):
     """A field's value as JSON has it."""
-    if isinstance(value, type):
-        return f"{value.__module__}:{value.__qualname__}"
+    if is_named(value):
+        return describe_callable(value)
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
         return np.asarray(value).tolist()
     return list(value) if isinstance(value, tuple) else value
@@ -272,8 +216,8 @@ def updated(cfg: C, values: dict[str, Any], trust: bool = False) -> C:
     statics, classes = static_fields(cls), class_fields(cls)
 
     def rich(name, x):
-        if name in classes and isinstance(x, str):
-            return _resolve_class(cfg, name, x, trust)
+        if name in classes and (isinstance(x, dict) or (isinstance(x, str) and ":" in x)):
+            return _resolve_callable(cfg, name, x, trust)
         if isinstance(x, list):
             return tuple(x) if name in statics else np.asarray(x, np.float32)
         return x
@@ -283,18 +227,19 @@ def updated(cfg: C, values: dict[str, Any], trust: bool = False) -> C:
     return cfg
 
 
-def _resolve_class(cfg, name: str, text: str, trust: bool) -> type:
-    """The class that a field names by "module:Name"; its value in `cfg` needs no looking for."""
+def _resolve_callable(cfg: Any, name: str, told: str | dict, trust: bool) -> Any:
+    """What a field names by "module:Name", or as a partial of that; its value in `cfg` needs no
+    looking for."""
     now, metadata = getattr(cfg, name), type(cfg).__dataclass_fields__[name].metadata
-    if text == plain(now):
+    if told == plain(now):
         return now
-    alike = Kind(
+    kind = metadata.get("kind") or Kind(
         f"a subclass of {plain(now)}", lambda x: isinstance(x, type) and issubclass(x, now)
     )
     try:
-        return resolve_name(text, metadata.get("kind") or alike, trust)
+        return restore_callable(told, kind, trust)
     except ValueError as error:
-        raise type(error)(f"{label(type(cfg))} {name}={text!r}: {error}") from error
+        raise type(error)(f"{label(type(cfg))} {name}={told!r}: {error}") from error
 
 
 def static_fields(cls: type) -> set[str]:
@@ -303,6 +248,7 @@ def static_fields(cls: type) -> set[str]:
 
 
 def class_fields(cls: type) -> set[str]:
-    """The fields of a config that hold a class, which files have as "module:Name"."""
+    """The fields of a config that may hold a class, a function or a partial of one."""
     hints = typing.get_type_hints(cls)
-    return {f.name for f in dataclasses.fields(cls) if hints[f.name] is type}
+    fields = dataclasses.fields(cls)
+    return {f.name for f in fields if hints[f.name] is type or f.metadata.get("kind")}

@@ -125,7 +125,7 @@ def _python_script(about: dict[str, Any], out: str) -> str:
     agent = agents.get(about["agent"])
     default = to_dict(agent.Config())
     differ = {k: v for k, v in about["config"].items() if default.get(k, ...) != v}
-    classes = class_fields(agent.Config) & differ.keys()
+    classes = {k for k in class_fields(agent.Config) & differ.keys() if ":" in str(differ[k])}
     known = {k: v for k, v in differ.items() if k not in classes}
     from_dict(agent.Config, known)  # raises ValueError for what this version does not know
     own = all(str(differ[k]).startswith("jaxpg.") for k in classes)

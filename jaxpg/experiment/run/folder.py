@@ -200,7 +200,7 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
-        this.log_every,
+        log_every=this.log_every,
     )  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""Classes, functions and partials as values of configs: compared by value, written as names.
+
+A class or a function is written "module:Name", and a partial of one with what it was given:
+{"partial": "module:Name", "args": [...], "keywords": {...}}.
+"""
+
+import functools
+import sys
+from typing import Any
+
+from jaxpg.core.names import Kind, resolve_name
+
+_ANY = Kind("a class or a function", callable)
+
+
+class Partial(functools.partial):
+    """Partial call that equals another one of the same function and arguments, so that two configs
+    with it share a compiled program. (Those of `functools` are equal to themselves alone.)"""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Partial) and _parts(self) == _parts(other)
+
+    def __hash__(self) -> int:
+        return hash(_parts(self))
+
+
+def _parts(x: functools.partial) -> tuple:
+    return x.func, x.args, frozenset(x.keywords.items())
+
+
+def freeze(value: Any) -> Any:
+    """Makes a partial, and those among its arguments, a Partial; a list in it becomes a tuple."""
+    if isinstance(value, functools.partial):
+        keywords = {name: freeze(x) for name, x in value.keywords.items()}
+        return Partial(value.func, *map(freeze, value.args), **keywords)
+    return tuple(map(freeze, value)) if isinstance(value, list) else value
+
+
+def name_of(value: Any) -> str:
+    """The name "module:Name" of a class or a function, without a package's private rooms where the
+    public one has it too.
+
+    >>> name_of(jax.nn.gelu)
+    'jax.nn:gelu'
+    """
+    module, name = value.__module__, value.__qualname__
+    shown = [part for part in module.split(".") if not part.startswith("_")]
+    if len(shown) < module.count(".") + 1:
+        for n in range(1, len(shown) + 1):
+            public = ".".join(shown[:n])
+            if getattr(sys.modules.get(public), name, None) is value:
+                return f"{public}:{name}"
+    return f"{module}:{name}"
+
+
+def is_named(value: Any) -> bool:
+    """True for what has a name to be written by: a class, a function, or a partial of one."""
+    if isinstance(value, functools.partial):
+        return is_named(value.func)
+    return callable(value) and hasattr(value, "__module__") and hasattr(value, "__qualname__")
+
+
+def describe_callable(value: Any) -> str | dict[str, Any]:
+    """Describes a class, a function or a partial as plain JSON values."""
+    if not isinstance(value, functools.partial):
+        return name_of(value)
+    keywords = {name: _plain(x) for name, x in value.keywords.items()}
+    args = list(map(_plain, value.args))
+    return {"partial": name_of(value.func), "args": args, "keywords": keywords}
+
+
+def _plain(value: Any) -> Any:
+    """An argument of a partial as JSON has it."""
+    if is_named(value):
+        told = describe_callable(value)
+        return {"name": told} if isinstance(told, str) else told
+    return list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
+
+
+def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False) -> Any:
+    """The inverse of `describe_callable`. Raises as `core.names.resolve_name`, which says what may
+    be imported, and ValueError for what is not of the kind."""
+    if isinstance(told, str):
+        return resolve_name(told, kind, trust)
+    if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
+        form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
+        raise ValueError(f"allowed is module:Name or {form} of {kind.words}")
+    args, keywords = told.get("args", []), told.get("keywords", {})
+    if not isinstance(args, list) or not isinstance(keywords, dict):
+        raise ValueError('allowed are "args" as a list and "keywords" as an object')
+    function = resolve_name(told["partial"], _ANY, trust)
+    given = {name: _restore(x, trust) for name, x in keywords.items()}
+    found = Partial(function, *(_restore(x, trust) for x in args), **given)
+    if not kind.fits(found):
+        raise ValueError(f"allowed is {kind.words}")
+    return found
+
+
+def _restore(told: Any, trust: bool) -> Any:
+    """An argument of a partial from JSON."""
+    if isinstance(told, list):
+        return tuple(_restore(x, trust) for x in told)
+    if isinstance(told, dict):
+        return restore_callable(told["name"] if set(told) == {"name"} else told, _ANY, trust)
+    return told
