@@ -47,7 +47,7 @@ def tensorboard(
         more: dict[str, Any] = {"purge_step": env_steps + 1}
         more["filename_suffix"] = f".{env_steps}"  # the names are of the second
         for one in shown:
-            writer = SummaryWriter(str(Path(folder, one.name)), **more)
+            writer: Any = SummaryWriter(str(Path(folder, one.name)), **more)
             writers.append(writer)
             if config is not None:
                 about = flatten({**config, **one.config})
