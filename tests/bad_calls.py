@@ -133,6 +133,7 @@ CALLS = {
     "callbacks=[5]": (partial(go, callbacks=[5]), r"callbacks=\[5\]: allowed is a list of"),
     "episodes=0": (partial(go, episodes=0), "episodes=0: allowed is an integer >= 1"),
     "evaluations=-1": (partial(go, evaluations=-1), "evaluations=-1: allowed is an integer >= 0"),
+    "log_every=2.5": (partial(go, log_every=2.5), "log_every=2.5: allowed is an integer >= 1"),
     "checkpoints=0": (partial(go, checkpoints=0), "checkpoints=0: allowed is an integer >= 1"),
     "keep=True": (partial(go, keep=True), "keep=True: allowed is an integer >= 1"),
     "target='x'": (partial(go, target="x"), "target='x': allowed is a finite number"),

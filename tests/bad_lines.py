@@ -58,6 +58,9 @@ LINES = {
     f"{TRAIN} --config.warmup 2": "warmup=2.0: allowed is a finite number >= 0 and <= 1",
     "train cem CartPole-v1 --config.elites 65": "elites=65: allowed is an integer <= population=64",
     "train cem CartPole-v1 --config.num-steps 9": "num_steps=9: allowed is an integer >= 500",
+    f"{TRAIN} --log wand": "unknown logger 'wand': did you mean 'wandb'?",
+    f"{SWEEP} --grid gamma=0.9,1 --log tensorbord": "did you mean 'tensorboard'?",
+    "compare ppo --env CartPole-v1 --log csv": "unknown logger 'csv': Allowed: jsonl, mlflow",
     # more than there is memory for
     f"{TRAIN} --config.num-envs 1000000000": "num_envs=1000000000: it takes at least",
     f"{TRAIN} --config.num-envs 1000000000000000000000": "allowed is an integer >= 1 and",
@@ -86,6 +89,7 @@ LINES = {
     f"{TRAIN} --total-steps 1e6": "--total-steps=1e6: allowed is an integer, such as 1000000: ",
     f"{TRAIN} --total-steps 1000000000000000000000000000000": "total_steps=1000000000000000",
     f"{TRAIN} --evaluations -1": "evaluations=-1: allowed is an integer >= 0",
+    f"{TRAIN} --log-every 0": "log_every=0: allowed is an integer >= 1",
     f"{TRAIN} --seeds 0": "seeds=0: allowed is an integer >= 1",
     f"{TRAIN} --seeds -1": "seeds=-1: allowed is an integer >= 1",
     f"{TRAIN} --seed -1": "seed=-1: allowed is an integer >= 0",

@@ -275,6 +275,29 @@ def test_tables_are_tidy(whole):
     assert (whole.evaluations.groupby(["config", "seed"]).size() == 2).all()
 
 
+def test_rows_of_blocks_end_where_a_lane_ends(cfg, env, whole, tmp_path):
+    """The lane of the enormous rate learns in its first iteration alone."""
+    every = [p for p in whole.about["points"] if p["hidden"] == [4]]
+    found = go(cfg, env, every, out=tmp_path / "s", evaluations=2, log_every=3)
+    full = whole.table[whole.table["config"] < 3]
+    ends = {0: [3, 6, 9, 12, 15, 18, 20], 1: [3, 6, 9, 12, 15, 18, 20], 2: [1]}
+    for (config, seed), rows in found.table.groupby(["config", "seed"]):
+        assert rows["iteration"].tolist() == ends[config]
+        assert rows["env_steps"].tolist() == [8 * end for end in ends[config]]
+        own = full[(full["config"] == config) & (full["seed"] == seed)]
+        blocks = own.groupby((own["iteration"] - 1) // 3)
+        assert rows["episode/count"].tolist() == blocks["episode/count"].sum().tolist()
+        np.testing.assert_allclose(rows["loss/value"], blocks["loss/value"].mean(), rtol=1e-6)
+    pd.testing.assert_frame_equal(found.scores, whole.scores[whole.scores["config"] < 3])
+    one = sweep.result(tmp_path / "s", 1)
+    assert one.iterations.tolist() == ends[1]
+    rows = found.table[found.table["config"] == 1]
+    np.testing.assert_allclose(one.metrics["loss/value"].ravel(), rows["loss/value"], rtol=1e-6)
+    with pytest.raises(ValueError, match="log_every=0: allowed is an integer >= 1"):
+        go(cfg, env, every, out=tmp_path / "none", log_every=0)
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_is_loaded_is_what_was_returned(whole):
     again = jaxpg.load(whole.folder)
     for name in tables.TABLES:

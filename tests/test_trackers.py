@@ -3,8 +3,15 @@
 One run of two seeds, which fails after its checkpoint and goes on from it, is written by all.
 """
 
+import doctest
+import inspect
 import json
+import os
+import socket
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +41,7 @@ class Written(NamedTuple):
     out: Path
     expected: list[Points]  # of each seed
     failed: str  # what MLflow said of the run when it had failed
+    addresses: list  # that were looked up, or connected to
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +53,7 @@ def written(tmp_path_factory):
         for name in ("WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         out, seen = tmp_path_factory.mktemp("logs") / "a run", []
+        addresses = watch_network(patch)
 
         def fail(event):
             if event.iteration == 10:
@@ -58,7 +67,24 @@ def written(tmp_path_factory):
         failed = store(out).get_run(children(out)[0].info.run_id).info.status
         result = jaxpg.resume(out, callbacks=[Callback(on_metrics=seen.append)])
         assert (seen[0].iteration, result.stopped) == (10, "done")
-    return Written(out, [expect(out, result, seed) for seed in range(2)], failed)
+    return Written(out, [expect(out, result, seed) for seed in range(2)], failed, addresses)
+
+
+def watch_network(patch) -> list:
+    """A list to which every address is added that this process looks up, or connects to."""
+    found, look_up, connect = [], socket.getaddrinfo, socket.socket.connect
+
+    def note(host, *args, **more):
+        found.append(host)
+        return look_up(host, *args, **more)
+
+    def note_connect(self, address):
+        found.extend([] if self.family == socket.AF_UNIX else [address])
+        return connect(self, address)
+
+    patch.setattr(socket, "getaddrinfo", note)
+    patch.setattr(socket.socket, "connect", note_connect)
+    return found
 
 
 def expect(out, result, seed) -> Points:
@@ -148,7 +174,7 @@ def wandb_records(path):
     from wandb.proto.wandb_internal_pb2 import Record
 
     data = path.read_bytes()
-    assert data[:4] == b":W&B"
+    assert data[:4] in (b":W&B", b"")
     at, whole = 7, b""
     while at + 7 <= len(data):
         if 2**15 - at % 2**15 < 7:  # no header fits into the rest of the block
@@ -247,3 +273,162 @@ def test_the_record_has_the_names(written):
     record = json.loads((written.out / "run.json").read_text())
     assert record["log"] == [*LOGGERS]
     assert len(record["log_id"]) == 16
+
+
+# Both.
+
+
+def test_nothing_leaves_the_machine(written):
+    assert written.addresses == []
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"  # which pytest has switched off anyway
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+
+
+@pytest.mark.slow
+def test_nothing_leaves_the_machine_of_a_user(tmp_path):
+    """In a process that does not look like a test."""
+    code = """
+import pytest, time
+from tests.test_trackers import LOGGERS, train, watch_network
+found = watch_network(pytest.MonkeyPatch())
+train("run", log=tuple(LOGGERS))
+time.sleep(5)
+print(found)
+"""
+    hidden = ("CI", "PYTEST", "WANDB", "MLFLOW", "GITHUB")
+    env = {name: x for name, x in os.environ.items() if not name.startswith(hidden)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=env | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("mode", ["onlne", "dryrun"])
+def test_a_mode_that_there_is_not_is_refused(tmp_path, monkeypatch, mode):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(ValueError, match=f"mode='{mode}' .or WANDB_MODE.: allowed is one"):
+        train(tmp_path / "run", log=["wandb"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_the_store_is_a_warning(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    (tmp_path / "mlflow").write_text("a file where the store's folder was to be")
+    log = jaxpg.callbacks.mlflow(tmp_path)
+    with pytest.warns(UserWarning, match="MLflow: points are not logged: FileExistsError") as said:
+        assert train(None, log).stopped == "done"
+    assert len(said) == 1
+
+
+def test_an_interrupted_run_is_one_there_too(tmp_path, monkeypatch):
+    """And the environment's words count."""
+    wandb = pytest.importorskip("wandb")
+    import signal
+
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+    def interrupt(event):
+        if event.iteration == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    result = jaxpg.run(
+        jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=ITERATIONS * STEPS, chunk=CHUNK,
+        callbacks=[jaxpg.callbacks.wandb(tmp_path, name="one", config={"a": 1}), interrupt],
+    )  # fmt: skip
+    assert (result.stopped, wandb.run) == ("interrupt", None)
+    (path,) = Path(tmp_path, "wandb").glob("offline-run-*/*.wandb")
+    end = time.monotonic() + 30  # the file is closed a little later, by another process
+    while "exit" not in {x.WhichOneof("record_type") for x in wandb_records(path)}:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    records = list(wandb_records(path))
+    runs = [x.run for x in records if x.WhichOneof("record_type") == "run"]
+    assert {(x.display_name, x.project, x.run_group) for x in runs} == {("one", "mine", "")}
+    exits = [x.exit.exit_code for x in records if x.WhichOneof("record_type") == "exit"]
+    assert exits == [130]
+
+
+@pytest.mark.slow
+def test_a_sweep_shows_a_series_for_every_config_and_seed(tmp_path, monkeypatch):
+    """In two parts, the second of which is stopped and goes on."""
+    pytest.importorskip("wandb")
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out, calls = tmp_path / "sweep", []
+
+    def stop(event):
+        calls.append(event.iteration)
+        if calls.count(6) == 2:
+            raise RuntimeError("planted")
+
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points = jaxpg.sweep.grid(learning_rate=[0.1, 0.5])
+    with pytest.raises(RuntimeError, match="planted"):
+        jaxpg.sweep.run(
+            jaxpg.q_learning, cfg, env, jax.random.key(0), points, total_steps=ITERATIONS * STEPS,
+            seeds=2, lanes=2, episodes=2, out=out, loggers=tuple(LOGGERS), callbacks=[stop],
+        )  # fmt: skip
+    found = jaxpg.sweep.resume(out)
+    names = [f"config-{c}-seed-{s}" for c in range(2) for s in range(2)]
+    assert sorted(path.name for path in (out / "tensorboard").iterdir()) == names
+    runs = children(out)
+    assert [run.info.run_name for run in runs] == names
+    rates = [float(run.data.params["config.learning_rate"]) for run in runs]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.5, 0.5], rtol=1e-6)
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    for i, name in enumerate(names):
+        table = found.table.query(f"config == {i // 2} and seed == {i % 2}")
+        counts = dict(zip(table["env_steps"], table["episode/count"], strict=True))
+        history = store(out).get_metric_history(runs[i].info.run_id, "episode/count")
+        assert [point.step for point in history] == [*counts]  # once, and all of them
+        assert [point.value for point in history] == [*counts.values()]
+        steps, rate = [], None
+        for path in offline_files(out, name):
+            for record in wandb_records(path):
+                if record.WhichOneof("record_type") == "history":
+                    steps.append(record.history.step.num)
+                elif record.WhichOneof("record_type") == "run":
+                    assert record.run.run_group == "sweep"
+                    named = {x.key: json.loads(x.value_json) for x in record.run.config.update}
+                    rate = named["config"]["learning_rate"]
+        assert steps == [*counts]
+        assert rate == pytest.approx(rates[i])
+
+
+def test_loggers_of_a_sweep_need_a_folder_and_have_names():
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points, key = jaxpg.sweep.grid(learning_rate=[0.1]), jax.random.key(0)
+    asked = {"total_steps": 100, "seeds": 1}
+    with pytest.raises(ValueError, match=r"loggers=.*: allowed only with a folder"):
+        jaxpg.sweep.run(
+            jaxpg.q_learning, cfg, env, key, points, loggers=["tensorboard"], **asked
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="unknown logger 'wb'"):
+        jaxpg.sweep.run(jaxpg.q_learning, cfg, env, key, points, loggers=["wb"], **asked)
+
+
+# MLflow makes a store for it, which takes seconds.
+SLOW = {"mlflow": pytest.mark.slow}
+FACE = [pytest.param(x, marks=SLOW.get(x, ())) for x in jaxpg.callbacks.__all__]
+
+
+@pytest.mark.parametrize("name", FACE)
+def test_every_callback_has_types_and_an_example_that_runs(name, tmp_path, monkeypatch):
+    value = getattr(jaxpg.callbacks, name)
+    if not inspect.isclass(value):
+        signature = inspect.signature(value)
+        assert signature.return_annotation is jaxpg.Callback
+        assert all(p.annotation is not p.empty for p in signature.parameters.values())
+    if name in LOGGERS:
+        pytest.importorskip(LOGGERS[name])
+    monkeypatch.chdir(tmp_path)
+    said, known = [], {"jax": jax, "jaxpg": jaxpg, "os": os}
+    test = doctest.DocTestParser().get_doctest(value.__doc__, known, name, None, 0)
+    assert test.examples or inspect.isclass(value)
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=said.append)
+    assert said == []

@@ -50,6 +50,8 @@ def _sweep(
     episodes: int = 128,
     target: float | None = None,
     lanes: int | None = None,
+    log_every: int | None = None,
+    log: tuple[str, ...] = (),
 ) -> int:
     """Trains an agent with every combination of settings and every seed, side by side.
 
@@ -77,11 +79,15 @@ def _sweep(
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
         lanes: how many seeds are trained at once, at most; None is as memory allows.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
+        log: loggers, as of `jaxpg train`; a series for every config and seed.
     """
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
-        "evaluations": evaluations, "target": target, "lanes": lanes, "name": name, "tags": tag,
+        "evaluations": evaluations, "target": target, "lanes": lanes, "log_every": log_every,
+        "loggers": log, "name": name, "tags": tag,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -116,6 +122,7 @@ def _run_sweep(
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     common.set_up(common.cores())
     import jaxpg
+    from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.run.record import check_labels
     from jaxpg.experiment.sweeps import points as P
     from jaxpg.experiment.sweeps import search, sweep
@@ -127,6 +134,7 @@ def _run_sweep(
     with common.new_folder(asked["out"], Path("sweeps", name)) as folder:
         told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
         asked |= {"out": folder, "progress": True, "log": told}
+        make_loggers(asked["loggers"], folder)  # refused before anything is printed
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
         if ways.search:
             found = search.search(
@@ -153,6 +161,8 @@ def compare(
     out: Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
+    log: tuple[str, ...] = (),
 ) -> int:
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
@@ -165,18 +175,23 @@ def compare(
         out: the folder; None is a new one in comparisons/.
         evaluations: of each seed, spread evenly over the run.
         episodes: of an evaluation.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
+        log: loggers, as of `jaxpg train`; a series for every agent, environment and seed.
     """
     if not agents:
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
     common.set_up(common.cores())
+    from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.sweeps.compare import compare as go
 
     name = "-".join(env).replace("/", "-")[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
+        make_loggers(log, folder)  # refused before anything is printed
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, progress=True,
+            episodes=episodes, log_every=log_every, progress=True, loggers=log,
             log=_tell_after(f"{', '.join(agents)} on {', '.join(env)}; "),
         )  # fmt: skip
     return _sum_up(found)

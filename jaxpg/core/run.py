@@ -1,8 +1,6 @@
 """The host loop: jitted chunks of iterations, with plain functions called between them."""
 
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -13,12 +11,13 @@ import numpy as np
 
 from jaxpg.core.blocks import Blocks, block_ends, block_length
 from jaxpg.core.env import Env
-from jaxpg.core.machine import collector_paused
+from jaxpg.core.interrupt import Interrupted, Signals, catch_signals
 from jaxpg.core.metrics import nan_for_no_data
-from jaxpg.core.parallel.devices import mesh_context, put_on_mesh
+from jaxpg.core.parallel.devices import put_on_mesh
 from jaxpg.core.parallel.lanes import ACTIVE
-from jaxpg.core.parallel.processes import any_process, replicate
-from jaxpg.core.plan import Plan, begin_run, plan_run, run_chunk
+from jaxpg.core.parallel.processes import largest_of_processes, replicate
+from jaxpg.core.pieces import LONG, Look, next_chunk
+from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.types import Agent, C, Key, Tree
 
 FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
@@ -40,6 +39,7 @@ class Event(NamedTuple):
     metrics: dict[str, Any]  # [chunk], or [seeds, chunk]; what callbacks measured: [] or [seeds]
     state: Tree | None  # on the device, until the next chunk takes it
     seconds: float  # since the first chunk was asked for
+    whole: bool = True  # False if the chunk was cut short: by a signal, or for a callback's `due`
 
 
 class Callback(NamedTuple):
@@ -53,6 +53,8 @@ class Callback(NamedTuple):
     on_metrics(event) runs one chunk later, while the device works on the next one: metrics are
     NumPy arrays, the state is None.
     on_end(result) runs once, also when the run was interrupted or failed.
+    due() is asked every few seconds while a chunk takes longer than that: if it returns True the
+    chunk is cut short, so that on_chunk has the state.
 
     If on_chunk or on_metrics returns True the run stops after the chunk in hand. A plain function
     given as a callback is an on_chunk.
@@ -69,6 +71,7 @@ class Callback(NamedTuple):
     on_chunk: Callable[[Event], Any] = lambda event: None
     on_metrics: Callable[[Event], Any] = lambda event: None
     on_end: Callable[["Result"], Any] = lambda result: None
+    due: Callable[[], bool] = lambda: False
     on_begin: Callable[[Event], Any] = lambda event: None
 
 
@@ -93,6 +96,7 @@ class Result(NamedTuple, Generic[C]):
     num_iters: int
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
+    signal: str | None = None  # "SIGTERM", ..., if one has ended it
     log_every: int = 1  # iterations of a row
     evaluations: Mapping[str, np.ndarray] = MappingProxyType({})  # of `jaxpg.run`: see there
 
@@ -128,27 +132,6 @@ def _measured(event: Event, answer: dict[str, Any]) -> Event:
         state = state._replace(active=state.active & ~answer[FINISH])
     measured = replicate({name: x for name, x in answer.items() if name != FINISH})
     return event._replace(metrics=event.metrics | measured, state=state)
-
-
-class _Interrupt:
-    """Handler of Ctrl-C: the loop stops after the chunk in hand; a second one stops it at once."""
-
-    asked = False
-
-    def __enter__(self):
-        self.previous = None
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self.ask)
-        return self
-
-    def ask(self, signum, frame):
-        self.asked = True
-        print("\nstopping after this chunk; Ctrl-C again stops at once", file=sys.stderr)
-        signal.signal(signal.SIGINT, self.previous)
-
-    def __exit__(self, *_):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
 
 
 def run(
@@ -200,65 +183,91 @@ def run_plan(
     """Trains by a plan; callbacks, state and iteration are those of `run`. blocks: make the rows of
     the result's metrics; without them it has none."""
     callbacks = as_callbacks(callbacks)
-    state = put_on_mesh(plan.mesh, state)
-    begun, ending, stopped, history = time.perf_counter(), "done", "error", []
-    late = None  # the event whose metrics are still on the device, and the names of a step's own
-
-    try:
-        with _Interrupt() as interrupt:
-            done = iteration * plan.agent.steps_per_iter(plan.cfg)
-            for c in callbacks:
-                c.on_begin(Event(iteration, plan.num_iters, done, {}, None, 0.0))
-            while iteration < plan.num_iters:
-                state, metrics = _next_chunk(plan, state, iteration)
-                iteration = min(iteration + plan.chunk, plan.num_iters)
-                event = Event(
-                    iteration, plan.num_iters, iteration * plan.agent.steps_per_iter(plan.cfg),
-                    metrics, state, time.perf_counter() - begun,
-                )  # fmt: skip
-                event, stop = _call_on_chunk(callbacks, event)
-                state = event.state
-                # If a callback fails here nothing newer may be written: late is None meanwhile.
-                waiting, late = late, None
-                stop |= _call_on_metrics(callbacks, waiting, blocks, history)
-                late = event, list(metrics)
-                asked, stop = any_process(interrupt.asked, stop)
-                if asked or stop:
-                    ending = "interrupt" if asked else "callback"
-                    break
-            waiting, late = late, None
-            _call_on_metrics(callbacks, waiting, blocks, history)
-            jax.block_until_ready(state)
+    this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration, blocks)
+    begun, stopped = time.perf_counter(), "error"
+    with catch_signals() as signals:
+        try:
+            ending = this.train(signals, begun)
+            this.flush()
+            jax.block_until_ready(this.state)
             stopped = ending
-    except Exception:
-        _call_on_metrics(callbacks, late, blocks, history)  # of the chunk before it
-        raise
-    finally:
-        if blocks and blocks.every > 1 and history:
-            _append(history, blocks.last()[1])
-        metrics = _join(history) if history else {}
-        agent, cfg, env, _, num_iters, _, _ = plan
-        seconds, every = time.perf_counter() - begun, blocks.every if blocks else 1
-        result = Result(
-            agent, cfg, env, state, metrics, iteration, num_iters, stopped, seconds, every
-        )
-        for c in callbacks:
-            c.on_end(result)
+        except Exception:
+            this.flush()  # of the chunk before the one that failed
+            raise
+        finally:
+            if blocks and blocks.every > 1 and this.history:
+                _append(this.history, blocks.last()[1])
+            metrics = _join(this.history) if this.history else {}
+            agent, cfg, env, _, num_iters, _, _ = plan
+            name = signal.Signals(signals.asked).name if stopped == "interrupt" else None
+            result = Result(
+                agent, cfg, env, this.state, metrics, this.iteration, num_iters, stopped,
+                time.perf_counter() - begun, name, blocks.every if blocks else 1,
+            )  # fmt: skip
+            for c in callbacks:
+                c.on_end(result)
+    if signals.asked and stopped != "interrupt":  # it came after the last look
+        raise Interrupted(signals.asked)
     return result
 
 
-def _next_chunk(plan: Plan, state: Tree | None, iteration: int) -> tuple[Tree, dict[str, Any]]:
-    """Runs one chunk more, from the initial state if there is none; metrics as every process has
-    them."""
-    agent, cfg, env, key, num_iters, chunk, mesh = plan
-    count = min(chunk, num_iters - iteration)
-    with mesh_context(mesh), collector_paused():
-        if state is None:
-            state = begin_run(agent, cfg, env, key, mesh)
-        state, metrics = run_chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
-    if count < chunk:
-        metrics = {name: m[..., :count] for name, m in metrics.items()}
-    return state, replicate(metrics)
+class _Loop:
+    """Loop of a run, and how far it is."""
+
+    def __init__(
+        self, plan: Plan, callbacks: list[Callback], state: Tree | None, iteration: int,
+        blocks: Blocks | None,
+    ):  # fmt: skip
+        self.plan, self.callbacks, self.state, self.iteration = plan, callbacks, state, iteration
+        self.blocks, self.history = blocks, list[dict]()
+        # The event whose metrics are still on the device, and the names of a step's own.
+        self.late: tuple[Event, list[str]] | None = None
+        self.stop = False  # whether a callback has asked to end the run
+
+    def train(self, signals: Signals, begun: float) -> str:
+        """Trains until all is done, or something ends it; returns what."""
+        plan, first, slow = self.plan, True, True
+        steps = plan.agent.steps_per_iter(plan.cfg)
+
+        def look(seconds: float) -> Look:
+            self.flush()
+            return self._look(signals, any(c.due() for c in self.callbacks), seconds)
+
+        for c in self.callbacks:
+            c.on_begin(Event(self.iteration, plan.num_iters, self.iteration * steps, {}, None, 0.0))
+        while self.iteration < plan.num_iters:
+            now = time.perf_counter()
+            chunk = next_chunk(plan, self.state, self.iteration, look, first, slow)
+            self.state, metrics, self.iteration, whole = chunk
+            if not metrics:
+                return "interrupt"
+            seconds = time.perf_counter() - begun
+            event = Event(
+                self.iteration, plan.num_iters, self.iteration * steps, metrics, self.state,
+                seconds, whole,
+            )  # fmt: skip
+            event, stop = _call_on_chunk(self.callbacks, event)
+            self.state, self.stop = event.state, self.stop or stop
+            self.flush()
+            self.late = event, list(metrics)
+            asked, _, seconds = self._look(signals, False, time.perf_counter() - now)
+            if asked or (self.stop and whole):  # or where it ends would depend on the clock
+                return "interrupt" if asked else "callback"
+            first, slow = False, seconds > LONG
+        return "done"
+
+    def _look(self, signals: Signals, due: bool, seconds: float) -> Look:
+        """Tells all processes what any of them has seen: a signal, or that a callback asks to
+        end."""
+        asked, stop, due_, longest = largest_of_processes(signals.asked, self.stop, due, seconds)
+        signals.asked, self.stop = int(asked), bool(stop)
+        return Look(bool(asked), bool(due_), longest)
+
+    def flush(self) -> None:
+        """Brings the metrics of the newest event to the host, if they are not there yet."""
+        # If a callback fails here nothing newer may be written: late is None meanwhile.
+        waiting, self.late = self.late, None
+        self.stop |= _call_on_metrics(self.callbacks, waiting, self.blocks, self.history)
 
 
 def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool]:

@@ -20,12 +20,12 @@ from jaxpg.experiment.callbacks.evaluation import evaluation
 from jaxpg.experiment.callbacks.guards import NonFiniteError, early_stop, nan_guard, stop_at
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.callbacks.progress import progress
-from jaxpg.experiment.callbacks.series import Series, log_series
+from jaxpg.experiment.callbacks.series import Backend, Series, log_series
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.callbacks.trackers import mlflow, wandb
 
-__all__ = ["NonFiniteError", "Series", "early_stop", "evaluation", "log_series", "metrics_files"]
-__all__ += ["mlflow", "nan_guard", "progress", "stop_at", "tensorboard", "wandb"]
+__all__ = ["Backend", "NonFiniteError", "Series", "early_stop", "evaluation", "log_series"]
+__all__ += ["metrics_files", "mlflow", "nan_guard", "progress", "stop_at", "tensorboard", "wandb"]
 
 LOGGERS = ("jsonl", "tensorboard", "wandb", "mlflow")  # that a run may be asked for by name
 

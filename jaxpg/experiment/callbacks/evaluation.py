@@ -18,7 +18,7 @@ from jaxpg.core.metrics import no_data
 from jaxpg.core.parallel.lanes import ACTIVE, Lanes, has_lanes
 from jaxpg.core.plan import Plan
 from jaxpg.core.run import FINISH, Callback, Event
-from jaxpg.core.types import Agent, Key
+from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
 from jaxpg.experiment.files.rows import EVALUATIONS, Rows
 from jaxpg.experiment.text import warn
@@ -27,8 +27,8 @@ _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with
 
 
 def evaluation(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: Env,
     key: Key,
     every: int,
@@ -48,6 +48,14 @@ def evaluation(
     key: the run's; evaluation folds a constant and the iteration into it. iteration: where the
     run goes on; rows after it are cut off from a file that is there. target: a lane whose greedy
     return reaches it ends there; lanes that have ended are not measured.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> agent, seen = jaxpg.q_learning, []
+    >>> measure = jaxpg.callbacks.evaluation(agent, cfg, env, key, every=10, episodes=4)
+    >>> watch = [measure, jaxpg.Callback(on_metrics=seen.append)]
+    >>> _ = jaxpg.run(agent, cfg, env, key, total_steps=1000, callbacks=watch)
+    >>> seen[-1].metrics["eval/sampled"].shape
+    ()
     """
     previous, compiled, files, warned = iteration, None, folder, False
     if folder is not None and not isinstance(folder, Rows):

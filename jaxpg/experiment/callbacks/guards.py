@@ -30,6 +30,11 @@ def nan_guard() -> Callback:
     The error names the first such leaf, its seeds, and the iterations of the chunk. So it does
     for a black-box search of which for LOST iterations no candidate had a finite return. Put it
     before the callback that writes checkpoints: then the last one on disk is a good one.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> watch = [jaxpg.callbacks.nan_guard()]
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=watch).stopped
+    'done'
     """
     streak: Any = 0
 
@@ -104,7 +109,7 @@ def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) 
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
     >>> stop = [jaxpg.callbacks.stop_at(-1000, metric="episode/return")]
-    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=stop).stopped
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=9000, callbacks=stop).stopped
     'callback'
     """
     require_number("target", target)
@@ -136,7 +141,7 @@ def early_stop(
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
     >>> stop = [jaxpg.callbacks.early_stop(2, metric="episode/return", min_delta=1000)]
-    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=stop).stopped
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=9000, callbacks=stop).stopped
     'callback'
     """
     require_integer("patience", patience, 1)

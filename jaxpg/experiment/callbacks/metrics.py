@@ -32,6 +32,12 @@ def metrics_files(
     open. iteration: where the run goes on; rows after it are cut off from files that are there.
     only: these seeds, of all. blocks: make the rows; None is a row an iteration. The block in which
     a run ends is written when it has ended.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> files = [jaxpg.callbacks.metrics_files(".")]
+    >>> _ = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=files)
+    >>> len(open("metrics.csv").readlines())
+    11
     """
     files = folder if isinstance(folder, Rows) else Rows(folder, (METRICS, LINES), iteration)
     blocks, steps, whole = blocks or B.Blocks(1, iteration), 0, True

@@ -53,6 +53,11 @@ def progress(label: str = "") -> Callback:
     chunk on (so without its compilation), the mean return of the episodes that ended in the newest
     chunk, the newest greedy evaluation, and the time that is left. If stderr is no terminal,
     a line every 10 %.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> bar = [jaxpg.callbacks.progress("cliff")]
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=bar).stopped
+    'done'
     """
     bar = progress_bar(label)
     first, evaluated = None, np.nan

@@ -44,7 +44,17 @@ def log_series(
     A point is the mean of a metric over a chunk of iterations or, where a run has more chunks than
     `points`, over as many as are needed; each episode counts once, and what has no data is left
     out. An evaluation is a point of its own. series: names and settings of the seeds; None names
-    them seed-0, seed-1, ... Lanes that have ended have no more points.
+    them seed-0, seed-1, ... Lanes that have ended have no more points. Raises ValueError for points
+    that are no integer >= 1.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> steps = []
+    >>> write = lambda env_steps, rows: steps.append(env_steps)
+    >>> backend = jaxpg.callbacks.Backend(lambda *_: None, write, lambda *_: None)
+    >>> log = [jaxpg.callbacks.log_series(backend, points=5)]
+    >>> _ = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=log)
+    >>> steps
+    [200, 400, 600, 800, 1000]
     """
     require_integer("points", points, 1)
     waiting: list[dict[str, np.ndarray]] = []

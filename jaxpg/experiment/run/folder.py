@@ -218,7 +218,7 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
-        this.log_every, measured,
+        log_every=this.log_every, evaluations=measured,
     )  # fmt: skip
 
 

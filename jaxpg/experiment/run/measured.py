@@ -33,6 +33,7 @@ class MeasuredRun(NamedTuple):
     summary: dict[str, Any]  # summary.json; {} while the run goes on, or if it was killed
     source: Path | Result
     trust: bool = False  # whether `result` may import a network that the folder names
+    log_every: int = 1  # iterations of a row
 
     @property
     def seeds(self) -> int:
@@ -76,16 +77,19 @@ def read_run(
 def _from_result(result: Result) -> MeasuredRun:
     agent, cfg, env, *_ = result
     metrics = {name: np.atleast_2d(m) for name, m in result.metrics.items()}
-    steps, metrics = _to_blocks(result.iterations * agent.steps_per_iter(cfg), metrics)
+    steps = result.iterations * agent.steps_per_iter(cfg)
+    every = result.log_every * block_length(len(steps))
+    steps, metrics = to_blocks(steps, metrics)
     summary = {"stopped": result.stopped, "seconds": result.seconds}
     summary |= {"iteration": result.iteration, "env_steps": result.env_steps}
     about = checkpoint.describe(agent, cfg, env)
     return MeasuredRun(
-        f"{agent.name}-{env.name}", about, steps, metrics, np.zeros(0), {}, summary, result
-    )
+        f"{agent.name}-{env.name}", about, steps, metrics, np.zeros(0), {}, summary, result,
+        log_every=every,
+    )  # fmt: skip
 
 
-def _to_blocks(
+def to_blocks(
     steps: np.ndarray, metrics: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Takes blocks of rows, so that there are no more than 10,000."""
@@ -99,14 +103,17 @@ def _to_blocks(
 
 def _from_folder(folder: Path, names: Sequence[str] | None) -> MeasuredRun:
     about = read_json(folder / RUN) if (folder / RUN).exists() else {}
-    steps, metrics = _to_blocks(*read_table(folder / METRICS, names))
+    steps, metrics = read_table(folder / METRICS, names)
+    every = about.get("log_every", 1) * block_length(len(steps))
+    steps, metrics = to_blocks(steps, metrics)
     eval_steps, evaluations = np.zeros(0), {}
     if read_rows(folder / EVALUATIONS).count("\n") > 1:  # more than its header
         eval_steps, evaluations = read_table(folder / EVALUATIONS)
     summary = read_summary(folder)
     return MeasuredRun(
-        folder.resolve().name, about, steps, metrics, eval_steps, evaluations, summary, folder
-    )
+        folder.resolve().name, about, steps, metrics, eval_steps, evaluations, summary, folder,
+        log_every=every,
+    )  # fmt: skip
 
 
 def read_table(

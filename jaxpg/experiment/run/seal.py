@@ -26,6 +26,7 @@ from jaxpg.experiment.files.rows import (
     RECORD,
     End,
     RowsError,
+    check_head,
     parse_cells,
     read_head,
 )
@@ -120,7 +121,7 @@ def check_rows(folder: Path) -> None:
     ends, final = read_ends(folder)
     if ends is not None:
         for name in FILES:
-            read_head(folder / name, ends.get(name, End()), final)
+            check_head(folder / name, ends.get(name, End()), final)
 
 
 def checkpoint_ends(folder: Path, iteration: int) -> Ends | None:
@@ -137,7 +138,7 @@ def checkpoint_ends(folder: Path, iteration: int) -> Ends | None:
         return None
     ends = ends_of(manifest["rows"])
     for name in FILES:
-        read_head(folder / name, ends.get(name, End()))
+        check_head(folder / name, ends.get(name, End()))
     return ends
 
 

@@ -18,6 +18,7 @@ from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     new_record,
@@ -38,8 +39,10 @@ def compare(
     out: str | Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
 ) -> Sweep:
     """Trains every agent in every environment, with its preset there or its defaults.
 
@@ -78,7 +81,8 @@ def compare(
     }
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
     settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    record = new_record(about, fields, total_steps, **settings)
+    settings |= {"log_every": log_every}
+    record = ask_for_loggers(loggers, out) | new_record(about, fields, total_steps, **settings)
     with lock.hold_new_folder(out) as folder:
         this = plan_parts(open_comparison(folder, key, record), points, log)
         return write_tables(train_parts(this, (), progress))

@@ -10,7 +10,7 @@ was killed goes on to the byte. A sweep's folder holds
 
 sweep.json        what was asked for, the points, the parts
 parts/0/ ...      run folders, a lane for every config and seed
-results.csv       a row per config, seed and iteration
+results.csv       a row per config, seed and iteration, or block of iterations
 evaluations.csv   returns of whole episodes, a row per config, seed and evaluation
 scores.csv        a row per config and seed: its last evaluation, and how it ended
 
@@ -44,6 +44,7 @@ from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_jso
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.record import check_labels
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers, loggers_of_part
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
@@ -75,9 +76,11 @@ def run(
     target: float | None = None,
     lanes: int | None = None,
     memory: int | None = None,
+    log_every: int | None = None,
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
     name: str | None = None,
     tags: Sequence[str] = (),
 ) -> Sweep:
@@ -87,10 +90,11 @@ def run(
     keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
-    bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
-    part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when compiling
-    begins, and how the sweep is laid out: parts, their lanes, the bytes that a device needs and
-    has. name, tags: labels by which `jaxpg runs` finds it.
+    bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
+    each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when
+    compiling begins, and how the sweep is laid out: parts, their lanes, the bytes that a device
+    needs and has. loggers: names, as `log` of `jaxpg.run` has them; each shows a series for every
+    config and seed. name, tags: labels by which `jaxpg runs` finds it.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -100,10 +104,10 @@ def run(
     require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(
+    record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory, name=name, tags=tags,
+        memory=memory, log_every=log_every, name=name, tags=tags,
     )  # fmt: skip
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
@@ -114,7 +118,7 @@ def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
-    name: str | None = None, tags: Sequence[str] = (),
+    log_every: int | None = None, name: str | None = None, tags: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
@@ -124,7 +128,7 @@ def new_record(
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    limits = {"lanes": lanes, "memory": memory}
+    limits = {"lanes": lanes, "memory": memory, "log_every": log_every}
     for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
         require_integer(name, value, 1)
     asked = {name: int(value) for name, value in asked.items()}  # as JSON has them
@@ -242,8 +246,8 @@ def train_parts(
 
     share: of the sweep that is planned, see `progress.display`.
     """
-    record, asked = dict(this.record), ("evaluations", "episodes", "target")
-    settings = run_folder.Settings(**{name: record[name] for name in asked})
+    record, asked = dict(this.record), ("evaluations", "episodes", "target", "log_every")
+    settings = run_folder.Settings(**{name: record.get(name) for name in asked})
     shown = display(record["parts"], share) if progress else None
     for i, part in enumerate(record["parts"]):
         if part["over"]:
@@ -257,7 +261,7 @@ def train_parts(
             part = part | {"run": json_digest(to_json_values(made))}
             record["parts"][i] = part
             write_json(this.out / SWEEP, record)
-        watch = [*callbacks, *([shown(i)] if shown else [])]
+        watch = [*callbacks, *loggers_of_part(this, i), *([shown(i)] if shown else [])]
         begun = time.perf_counter()
         with count_compilations() as compiled:
             if (folder / RUN).exists():

@@ -2,7 +2,7 @@
 
 Each table is led by `config`, the fields that differ, and `seed`:
 
-table         iteration, env_steps and the agent's metrics, a row per iteration
+table         iteration, env_steps and the agent's metrics, a row per iteration or block of them
 evaluations   iteration, env_steps, greedy, greedy_std, sampled, sampled_std, a row per evaluation
 scores        env_steps, score (the last greedy evaluation), ended: done, target or diverged
 """
@@ -27,7 +27,7 @@ from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import RUN, SWEEP
-from jaxpg.experiment.files.atomic import CheckpointError, changed_file
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, read_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.seal import read_rows, read_seal
@@ -209,11 +209,12 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
         texts = [read_rows(folder / file) for folder in folders]
         frames = [
             _add_point_columns(
-                pd.read_csv(io.StringIO(text)), part["lanes"], record["points"], record["fields"]
+                _end_with_lanes(pd.read_csv(io.StringIO(text)), folder, part["env_steps"]),
+                part["lanes"], record["points"], record["fields"],
             )
-            for text, part in zip(texts, record["parts"], strict=True)
+            for folder, text, part in zip(folders, texts, record["parts"], strict=True)
             if text
-        ]
+        ]  # fmt: skip
         if not frames:
             return pd.DataFrame(columns=["config", *record["fields"], "seed"])
         whole = pd.concat(frames, ignore_index=True)
@@ -228,6 +229,18 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
     return Sweep(
         out, record, record["fields"], table, evaluations, _score_table(table, evaluations, record)
     )
+
+
+def _end_with_lanes(frame, folder: Path, env_steps: int):
+    """Ends the row of a block within which a lane ended at the iteration at which that did.
+    env_steps: of an iteration."""
+    every = read_json(folder / RUN).get("log_every", 1)
+    if every == 1 or ACTIVE not in frame:
+        return frame
+    beyond = (frame["iteration"] - 1) % every + 1 - frame[ACTIVE]
+    beyond = beyond.where(frame[ACTIVE] > 0, 0)
+    iteration, steps = frame["iteration"] - beyond, frame["env_steps"] - beyond * env_steps
+    return frame.assign(iteration=iteration, env_steps=steps)
 
 
 def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]):
