@@ -74,7 +74,7 @@ def status(run: Positional[Path]) -> int:
         if not (folder / "run.json").is_file():
             return 0
     pace = measure_pace(folder, entry.holder)
-    share = pace.env_steps / pace.total_steps
+    share = min(1.0, pace.env_steps / pace.total_steps)
     count = f"{pace.iteration:,} of {pace.num_iters:,}" if pace.num_iters else "0"
     _tell("iteration", count)
     _tell("steps", f"{pace.env_steps:,} of {pace.total_steps:,} of each seed, {share:.1%}")
