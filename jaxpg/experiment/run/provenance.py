@@ -93,8 +93,8 @@ def _warn_of_lost(own: list[str], told: dict[str, Any]) -> None:
     for what in own:
         name = told["agent"] if what == "agent" else told["environment"]["name"]
         warn(
-            f"{what} {name!r} is made in a function or in the script itself: what opens the folder "
-            f"has to give it, {what}=...; as an object of a module of its own it is found by name"
+            f"{what} {name!r} has no name that another program finds, as an object of a module "
+            f"has: whoever opens the folder has to give it, {what}=... (--{what} MODULE:OBJECT)"
         )
     for field, value in told["config"].items():
         for name in names_in(value):
