@@ -124,4 +124,4 @@ def checkpoints(
         if result.stopped != "error" and handed == result.iteration != last:
             write(take_snapshot(result.state), None, handed)
 
-    return Callback(on_chunk, on_metrics, on_end, due)
+    return Callback(on_chunk, on_metrics, on_end, due=due)
