@@ -46,7 +46,9 @@ def evaluate(
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
     result = jaxpg.load(run, trust=trust, best=best, **common.own_objects(run, agent, env))
     most = step_limit(result.env)
-    returns = jaxpg.evaluate(*result[:4], key, episodes, not sampled, most)
+    returns = jaxpg.evaluate(
+        result.agent, result.cfg, result.env, result.state, key, episodes, not sampled, most
+    )
     returns = np.atleast_2d(returns)
     if np.isnan(returns).any():
         warn_of_endless_episodes(result.env, most)
