@@ -130,7 +130,7 @@ def _run(argv: list[str]) -> int:
         return 0
     name, *rest = argv
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), common.working_directory():
             warnings.showwarning = lambda text, *_, **__: common.say(f"warning: {text}")
             if name not in COMMANDS:
                 from jaxpg.core.config import unknown

@@ -1,11 +1,12 @@
 """Helpers of several commands: messages, tables, keys, folders, and the start of JAX."""
 
+import argparse
 import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxpg.experiment.text import printable
 
@@ -65,6 +66,29 @@ def print_table(columns: dict[str, Sequence[float | None]]) -> None:
 
 
 @contextlib.contextmanager
+def working_directory() -> Iterator[None]:
+    """Puts the working directory on Python's path, behind all else, so that no file in it stands in
+    for a package. Not where it is in a run's folder: that may be someone else's."""
+    from jaxpg.core.sources import run_folder_of
+
+    here = os.getcwd()
+    if here in sys.path or run_folder_of(Path(here, "any")):
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+
+
+def short_name(name: str) -> str:
+    """A name for a folder: of "module:Object" the object."""
+    return name.rpartition(":")[2].replace("/", "-")
+
+
+@contextlib.contextmanager
 def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
     """The folder that is given or, if none is, a new one of that name or name-2, name-3, ..., which
     is made, and is taken away again if nothing is written."""
@@ -92,6 +116,14 @@ def seed_shape(run: Path) -> tuple[int, ...]:
     return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 
 
+def own_objects(run: Path, agent: str | None, env: str | None) -> dict[str, Any]:
+    """Keywords `agent` and `env` of what loads a run: what the user names in the place of those
+    that its folder names."""
+    from jaxpg.experiment.run.provenance import named_objects
+
+    return dict(zip(("agent", "env"), named_objects(run, agent, env), strict=True))
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     from jaxpg.core.machine import count_cores  # brings JAX
@@ -112,8 +144,34 @@ def set_up(seeds: int, config: dict | None = None) -> None:
 
 def _narrow(config: dict) -> bool:
     """True if an agent's networks are small enough for one thread, see `core.machine`."""
-    plain = config.get("net", "").endswith(":MLP") or "net" not in config
+    plain = str(config.get("net", ":MLP")).endswith(":MLP")
     return plain and max(config.get("hidden", [0]), default=0) <= 128
+
+
+def set_up_ahead(command: str, words: Sequence[str]) -> None:
+    """Chooses JAX's devices by the words of a command whose agent is not imported yet, and so has
+    no config to parse them by."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--seeds", type=int, default=1)
+    for name in ("data-parallel", "distributed"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--coordinator")
+    for name in ("processes", "process"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--config.num-envs", "--config.num_envs", dest="num_envs", type=int)
+    try:
+        found, _ = parser.parse_known_args(words)
+    except (argparse.ArgumentError, SystemExit):  # words that the command will refuse
+        return
+    job = Job(found.distributed, found.coordinator, found.processes, found.process)
+    if command != "train":
+        set_up(cores())
+    elif found.seeds >= 1:
+        envs = found.num_envs or 1 << (cores().bit_length() - 1)  # a power of 2, most often
+        shares = 1 if several(job) else envs
+        set_up(shares if found.data_parallel else found.seeds)
+        if several(job):
+            _join(job)
 
 
 def set_up_run(config: dict, seeds: int, data_parallel: bool, job: Job) -> None:
@@ -133,9 +191,13 @@ def several(job: Job) -> bool:
 
 def _join(job: Job) -> None:
     """Joins the other processes of a job, of which the first one prints for all."""
+    import jax
+
     import jaxpg
     from jaxpg.core.parallel.processes import is_main_process
 
+    if jax.distributed.is_initialized():  # before the agent was imported
+        return
     jaxpg.distributed(job.coordinator, job.processes, job.process)
     if not is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from jaxpg import agents
+from jaxpg.cli import common
 from jaxpg.cli.about import usage
 from jaxpg.experiment.text import printable
 
@@ -39,7 +40,9 @@ def call_with_agent(
     _require_order(name, words)
     from jaxpg import presets
 
-    agent, env_name = agents.get(names[0]), (names[1:] or [None])[0]
+    if names[0] not in agents.NAMES:  # its module may make JAX's devices: they are chosen before
+        common.set_up_ahead(name, words)
+    agent, env_name = agents.find(names[0], True), (names[1:] or [None])[0]
     preset = presets.table(agent).get(env_name or "", {})
     config = displayable(presets.preset(agent, env_name or ""))
     tuned = {"config": config, "total_steps": preset.get("total_steps", STEPS)}

@@ -15,6 +15,8 @@ def evaluate(
     episodes: int = 128,
     sampled: bool = False,
     seed: int = 0,
+    agent: str | None = None,
+    env: str | None = None,
     trust: bool = False,
 ) -> int:
     """Measures the returns of whole episodes under the newest checkpoint of a run.
@@ -24,7 +26,9 @@ def evaluate(
         episodes: of each seed.
         sampled: draw actions from the policy, instead of its mode.
         seed: of the random numbers.
-        trust: import the module of a network that the folder names, which runs its code.
+        agent: module:name of its agent, if it is another one now.
+        env: module:Object of its environment, if it is another one now.
+        trust: import any module that the folder names, which runs its code.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: allowed is an integer >= 1")
@@ -38,13 +42,12 @@ def evaluate(
     from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
-    result = jaxpg.load(run, trust=trust)
-    agent, cfg, env, state, *_ = result
-    most = step_limit(env)
-    returns = jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled, most)
+    result = jaxpg.load(run, trust=trust, **common.own_objects(run, agent, env))
+    most = step_limit(result.env)
+    returns = jaxpg.evaluate(*result[:4], key, episodes, not sampled, most)
     returns = np.atleast_2d(returns)
     if np.isnan(returns).any():
-        warn_of_endless_episodes(env, most)
+        warn_of_endless_episodes(result.env, most)
     kind = "sampled" if sampled else "greedy"
     common.tell(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
     common.print_table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})
@@ -72,21 +75,28 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: in
 
 
 def report(
-    runs: Positional[tuple[Path, ...]], out: Path = Path("report.html"), trust: bool = False
+    runs: Positional[tuple[Path, ...]],
+    out: Path = Path("report.html"),
+    agent: str | None = None,
+    env: str | None = None,
+    trust: bool = False,
 ) -> int:
     """Writes one HTML page about runs, sweeps and comparisons, which opens offline.
 
     Args:
         runs: their folders.
         out: the page.
-        trust: import the module of a network that a folder names, which runs its code.
+        agent: module:name of their agent, if it is another one now.
+        env: module:Object of their environment, if it is another one now.
+        trust: import any module that a folder names, which runs its code.
     """
     if not runs:
         raise ValueError("`jaxpg report RUN...`: no RUN is given")
     common.set_up(1)
     from jaxpg.experiment.report.build import report as write
 
-    common.tell(f"{write(runs, out, trust=trust)}  {out.stat().st_size:,} bytes")
+    objects = common.own_objects(runs[0], agent, env)
+    common.tell(f"{write(runs, out, trust=trust, **objects)}  {out.stat().st_size:,} bytes")
     return 0
 
 
@@ -100,6 +110,8 @@ def render(
     config: int | None = None,
     max_steps: int = 1000,
     fps: float | None = None,
+    agent: str | None = None,
+    env: str | None = None,
     trust: bool = False,
 ) -> int:
     """Plays episodes with the policy of a run's newest checkpoint, into a GIF or MP4.
@@ -114,22 +126,24 @@ def render(
         config: of a sweep: which of its configs, as scores.csv numbers them.
         max_steps: where an episode is cut that has not ended.
         fps: environment steps a second; None is what suits the environment.
-        trust: import the module of a network that the folder names, which runs its code.
+        agent: module:name of its agent, if it is another one now.
+        env: module:Object of its environment, if it is another one now.
+        trust: import any module that the folder names, which runs its code.
     """
     common.set_up(1)
     import jaxpg
     from jaxpg.experiment.run.provenance import is_sweep
 
-    source = run
+    source, objects = run, common.own_objects(run, agent, env)
     if is_sweep(run):
         if config is None:
             raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
-        source = jaxpg.sweep.result(run, config, trust=trust)
+        source, objects = jaxpg.sweep.result(run, config, trust=trust, **objects), {}
     elif config is not None:
         raise ValueError(f"config={config}: allowed is None for {run}, which is no sweep")
     done = jaxpg.render(
         source, out, episodes=episodes, seed=seed, policy=policy, greedy=not sampled,
-        max_steps=max_steps, fps=fps, trust=trust,
+        max_steps=max_steps, fps=fps, trust=trust, **objects,
     )  # fmt: skip
     for i, (total, steps, ending) in enumerate(zip(*done[:3], strict=True), 1):
         common.tell(f"episode {i}: return {total:.4g} in {steps} steps, {ending}")
@@ -138,7 +152,13 @@ def render(
 
 
 def export(
-    run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0, trust: bool = False
+    run: Positional[Path],
+    out: Path,
+    onnx: bool = False,
+    seed: int = 0,
+    agent: str | None = None,
+    env: str | None = None,
+    trust: bool = False,
 ) -> int:
     """Writes the policy of a run's newest checkpoint into one file, to act with elsewhere.
 
@@ -147,7 +167,9 @@ def export(
         out: the file.
         onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
         seed: which policy, of a run of several seeds: 0, 1, ...
-        trust: import the module of a network that the folder names, which runs its code.
+        agent: module:name of its agent, if it is another one now.
+        env: module:Object of its environment, if it is another one now.
+        trust: import any module that the folder names, which runs its code.
     """
     from jaxpg.core.checks import require_file
 
@@ -155,7 +177,8 @@ def export(
     common.set_up(math.prod(common.seed_shape(run)))
     import jaxpg
 
-    policy = jaxpg.Policy.load(run, seed=seed, trust=trust)
+    objects = common.own_objects(run, agent, env)
+    policy = jaxpg.Policy.load(run, seed=seed, trust=trust, **objects)
     (policy.export_onnx if onnx else policy.export)(out)
     common.tell(f"{out}  {out.stat().st_size:,} bytes")
     return 0

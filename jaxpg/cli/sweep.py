@@ -119,8 +119,8 @@ def _run_sweep(
         raise ValueError("no field is swept: give --grid, --random or --search FIELD=VALUES")
     if ways.search and (ways.grid or ways.random):
         raise ValueError("--search stands alone: it cannot go with --grid or --random")
+    common.set_up(common.cores())  # before what is named is imported
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
-    common.set_up(common.cores())
     import jaxpg
     from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.run.record import check_labels
@@ -130,7 +130,7 @@ def _run_sweep(
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
     check_labels(asked["name"], asked["tags"])  # it becomes the name of a folder
-    name = asked["name"] or f"{agent.name}-{env_name}"
+    name = asked["name"] or f"{agent.name}-{common.short_name(env_name)}"
     with common.new_folder(asked["out"], Path("sweeps", name)) as folder:
         told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
         asked |= {"out": folder, "progress": True, "log": told}
@@ -167,8 +167,8 @@ def compare(
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
     Args:
-        agents: their names, see `jaxpg list`.
-        env: environments, one or more.
+        agents: their names, see `jaxpg list`, or module:name of your own.
+        env: environments, one or more, by name or module:Object.
         total_steps: of each seed; None is the most that any of the presets asks for.
         seeds: of every agent; the same for all.
         seed: of all random numbers.
@@ -185,7 +185,7 @@ def compare(
     from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.sweeps.compare import compare as go
 
-    name = "-".join(env).replace("/", "-")[:100]
+    name = "-".join(map(common.short_name, env))[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
         make_loggers(log, folder)  # refused before anything is printed
         found = go(
@@ -204,13 +204,15 @@ def _tell_after(headline: str) -> Callable[[str], None]:
     return lambda text: common.tell(next(before) + text)
 
 
-def resume_sweep(folder: Path, trust: bool) -> int:
+def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) -> int:
     """Goes on with a sweep or a comparison, for `jaxpg resume`."""
     common.set_up(common.cores())
     import jaxpg
 
+    objects = common.own_objects(folder, agent, env)
+
     common.tell(f"going on with {folder} ...")
-    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust))
+    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))
 
 
 def _sum_up(found: "Sweep") -> int:

@@ -72,13 +72,13 @@ def _train(
         processes: how many there are.
         process: which of them this is: 0, 1, ...
     """
-    from jaxpg.core.config import from_dict, to_dict
+    from jaxpg.core.config import from_dict
 
     if seeds < 1:
         raise ValueError(f"seeds={seeds}: allowed is an integer >= 1")
-    cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     job = common.Job(distributed, coordinator, processes, process)
-    common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
+    common.set_up_run(vars(config), seeds, data_parallel, job)  # before what they name is imported
+    cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     import jaxpg
     from jaxpg.core.plan import require_seeds
     from jaxpg.core.run import Callback
@@ -92,7 +92,8 @@ def _train(
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
-    with common.new_folder(out, Path("runs", name or f"{agent.name}-{env_name}")) as folder:
+    usual = f"{agent.name}-{common.short_name(env_name)}"
+    with common.new_folder(out, Path("runs", name or usual)) as folder:
 
         def go(watching):
             announce = Callback(on_begin=lambda _: _announce(agent, env_name, seeds, total_steps))
@@ -128,6 +129,8 @@ def resume(
     run: Positional[Path],
     total_steps: int | None = None,
     target: float | None = None,
+    agent: str | None = None,
+    env: str | None = None,
     trust: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -140,7 +143,9 @@ def resume(
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
         target: of the greedy evaluation of every seed, if it shall be another one now.
-        trust: import the module of a network that the folder names, which runs its code.
+        agent: module:name of its agent, if it is another one now.
+        env: module:Object of its environment, if it is another one now.
+        trust: import any module that the folder names, which runs its code.
         distributed: one of several processes that go on together, as `jaxpg train` says it.
         coordinator: HOST:PORT, a free port of the machine of process 0.
         processes: how many there are.
@@ -156,15 +161,16 @@ def resume(
                 raise ValueError(f"{name}={value}: allowed is None for a sweep")
         if common.several(job):
             raise ValueError("distributed: a sweep goes on in one process")
-        return sweep.resume_sweep(run, trust)
+        return sweep.resume_sweep(run, agent, env, trust)
     record = read_json(run / "run.json")
     seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
     common.set_up_run(record["config"], seeds, data_parallel, job)
     import jaxpg
     from jaxpg.core.run import Callback
 
+    objects = common.own_objects(run, agent, env)
     announce = Callback(on_begin=lambda _: common.tell(f"going on with {run} ..."))
-    asked = {"total_steps": total_steps, "target": target, "trust": trust}
+    asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
     return _watch(lambda w: jaxpg.resume(run, callbacks=[announce, *w], **asked), run)
 
 

@@ -5,10 +5,13 @@ A class or a function is written "module:Name", and a partial of one with what i
 """
 
 import functools
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from jaxpg.core.names import Kind, resolve_name
+from jaxpg.core.calls import judge_call
+from jaxpg.core.names import Kind, Trust, resolve_name
 
 _ANY = Kind("a class or a function", callable)
 
@@ -77,11 +80,14 @@ def _plain(value: Any) -> Any:
     return list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
 
 
-def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False) -> Any:
+def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = False) -> Any:
     """The inverse of `describe_callable`. Raises as `core.names.resolve_name`, which says what may
-    be imported, and ValueError for what is not of the kind."""
+    be imported, and `core.calls.judge_call`, which says what may be called; ValueError for what is
+    not of the kind."""
     if isinstance(told, str):
-        return resolve_name(told, kind, trust)
+        found = resolve_name(told, kind, trust)
+        judge_call(told, found, (), trust)
+        return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
         form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
         raise ValueError(f"allowed is module:Name or {form} of {kind.words}")
@@ -91,15 +97,32 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: bool = False
     function = resolve_name(told["partial"], _ANY, trust)
     given = {name: _restore(x, trust) for name, x in keywords.items()}
     found = Partial(function, *(_restore(x, trust) for x in args), **given)
+    judge_call(told["partial"], function, (*found.args, *given.values()), trust)
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
     return found
 
 
-def _restore(told: Any, trust: bool) -> Any:
+def _restore(told: Any, trust: Trust) -> Any:
     """An argument of a partial from JSON."""
     if isinstance(told, list):
         return tuple(_restore(x, trust) for x in told)
     if isinstance(told, dict):
         return restore_callable(told["name"] if set(told) == {"name"} else told, _ANY, trust)
     return told
+
+
+def texts_in(told: Any) -> Iterator[str]:
+    """The texts in plain JSON values, at any depth."""
+    if isinstance(told, dict):
+        told = list(told.values())
+    if isinstance(told, (list, tuple)):
+        for value in told:
+            yield from texts_in(value)
+    elif isinstance(told, str):
+        yield told
+
+
+def names_in(told: Any) -> list[str]:
+    """The names "module:Name" in plain JSON values, at any depth."""
+    return [text for text in texts_in(told) if re.fullmatch(r"[\w.]+:[\w.<>]+", text)]

@@ -20,7 +20,7 @@ import numpy as np
 from jaxpg.core.callables import describe_callable, freeze, is_named, restore_callable
 from jaxpg.core.checks import show
 from jaxpg.core.limits import describe_allowed, describe_size, is_allowed
-from jaxpg.core.names import Kind
+from jaxpg.core.names import Kind, Trust
 from jaxpg.core.types import C
 
 T = TypeVar("T")
@@ -221,15 +221,15 @@ def plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_dict(cls: type[C], values: dict[str, Any], trust: bool = False) -> C:
+def from_dict(cls: type[C], values: dict[str, Any], trust: Trust = False) -> C:
     """The inverse of `to_dict`; missing fields keep their defaults. Raises as `updated` does."""
     return updated(cls(), values, trust)
 
 
-def updated(cfg: C, values: dict[str, Any], trust: bool = False) -> C:
+def updated(cfg: C, values: dict[str, Any], trust: Trust = False) -> C:
     """The config with other values for some fields, given as in `to_dict`.
 
-    trust: whether a class may be of any module, which is imported; else see core/names.py. Raises
+    trust: of classes and functions by name, see core/names.py: True for those of any module. Raises
     ValueError for an unknown field, a class that cannot be found or is not trusted, or a value that
     is not allowed.
     """
@@ -248,7 +248,7 @@ def updated(cfg: C, values: dict[str, Any], trust: bool = False) -> C:
     return cfg
 
 
-def _resolve_callable(cfg: Any, name: str, told: str | dict, trust: bool) -> Any:
+def _resolve_callable(cfg: Any, name: str, told: str | dict, trust: Trust) -> Any:
     """What a field names by "module:Name", or as a partial of that; its value in `cfg` needs no
     looking for."""
     now, metadata = getattr(cfg, name), type(cfg).__dataclass_fields__[name].metadata

@@ -1,7 +1,8 @@
 """Names of objects, "module:Name", as files and command lines have them, and what they may import.
 
 To import a module runs its code. A file that someone else may have written names only what is here
-already: jaxpg's own, and what is imported. Anything else waits for the user's word.
+already: jaxpg's own, what is imported, what an installed package announces, and the user's own as
+it was (core/sources.py). Anything else waits for the user's word.
 """
 
 import importlib
@@ -10,7 +11,13 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+from jaxpg.core import sources
+from jaxpg.core.sources import Recorded, UntrustedError
+
+# Of names: True for those of any module, or what a record says of the sources of its modules.
+Trust: TypeAlias = bool | Recorded
 
 TRUST = "JAXPG_TRUST"  # the environment variable with the modules that the user trusts
 
@@ -33,48 +40,76 @@ def _is_torso(x: Any) -> bool:
 TORSO = Kind("a flax module class that takes (hidden, activation, kernel_init)", _is_torso)
 
 
-class UntrustedError(ValueError):
-    """Error of a name whose module would have to be imported, which nobody has allowed."""
-
-
-def resolve_name(text: str, kind: Kind, trust: bool = False) -> Any:
+def resolve_name(text: str, kind: Kind, trust: Trust = False) -> Any:
     """Finds the object that "module:Name" names. Only what is allowed is imported for it.
 
-    Allowed is jaxpg's own, with `trust` every module, and without it those in the environment
-    variable JAXPG_TRUST (with commas between, a package for all that is in it). Other objects are
-    found where their module is imported already. Raises ValueError for a name that cannot be found
-    or stands for another kind of object, UntrustedError for one that is not allowed.
+    Allowed is jaxpg's own, what an installed package announces (entry points, see core/sources.py),
+    and the modules in the environment variable JAXPG_TRUST (with commas between, a package for all
+    that is in it); with trust=True every module, and with what a record says of its modules, those
+    whose sources are as it says, and in no run's folder. Other objects are found where their module
+    is imported already. Raises ValueError for a name that cannot be found or stands for another
+    kind of object, UntrustedError for one that is not allowed.
 
     >>> resolve_name("jaxpg.core.names:Kind", Kind("a class", lambda x: isinstance(x, type)))
     <class 'jaxpg.core.names.Kind'>
     """
-    module, _, name = text.partition(":")
-    if not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
-        raise ValueError("allowed is module:Name")
-    if trust is True or _is_listed(module):
+    module, name = split_name(text)
+    if trust is True or is_listed(module):
         found = _import_object(module, name)
     else:
-        if module not in sys.modules and not f"{module}.".startswith("jaxpg."):
-            raise UntrustedError(
-                f"to import {module!r} would run its code: allowed with trust=True (--trust), with "
-                f"{TRUST}={module} in the environment, or once the program has imported it"
-            )
-        found = _look_up(_import(module), name)
+        found = _look_up(_import_known(module, trust or {}), name)
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
     return found
 
 
-def _is_listed(module: str) -> bool:
+def split_name(text: str) -> tuple[str, str]:
+    """The module and the name in it of "module:Name". Raises ValueError for another form."""
+    module, _, name = text.partition(":")
+    if not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
+        raise ValueError("allowed is module:Name")
+    return module, name
+
+
+def name_problem(what: str, name: str, error: ValueError) -> ValueError:
+    """The error of a name with what it is a name of, of the same kind. (Some errors of others are
+    ValueErrors that no text alone can make.)"""
+    kind = UntrustedError if isinstance(error, UntrustedError) else ValueError
+    return kind(f"{what} {name!r}: {error}")
+
+
+def _import_known(module: str, recorded: Recorded) -> ModuleType:
+    """Imports a module that a file names, if it may. Raises UntrustedError if it may not."""
+    here = module in sys.modules or f"{module}.".startswith("jaxpg.")
+    if here or sources.is_announced(module):
+        return _import(module)
+    why = f"to import {module!r} would run its code"
+    try:
+        if module in recorded:
+            found = sources.find_sources(module)
+            for name, source in found.items():
+                sources.judge(name, source, recorded)
+            return _import(module, lambda name: sources.import_sources(name, found))
+    except sources.MissingError as error:
+        raise ValueError(f"{error}; it was {recorded[module].get('file')}") from error
+    except UntrustedError as error:
+        why += f", and {error}"
+    raise UntrustedError(
+        f"{why}: allowed with trust=True (--trust), with {TRUST}={module} in the environment, or "
+        "once the program has imported it"
+    )
+
+
+def is_listed(module: str) -> bool:
     """True if the user's settings name a module, or a package that it is in."""
     listed = [part.strip() for part in os.environ.get(TRUST, "").split(",")]
     return any(f"{module}.".startswith(f"{part}.") for part in listed if part)
 
 
-def _import(module: str) -> ModuleType:
+def _import(module: str, load: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:
     """Imports a module, if it is not there. Raises ValueError if that fails, in whatever way."""
     try:
-        return importlib.import_module(module)
+        return load(module)
     except Exception as error:
         raise ValueError(f"cannot import it: {type(error).__name__}: {error}") from error
 

@@ -1,5 +1,6 @@
 """Arguments of environments as JSON has them, and whether they are of the kind that is meant."""
 
+import dataclasses
 import inspect
 import typing
 from typing import Any
@@ -11,6 +12,30 @@ import numpy as np
 
 PLAIN = "a number, text, True, False, None, or a tuple, list or array of them"
 _ARRAY = {"of", "shape", "dtype", "values"}  # of an array as JSON has it
+
+
+def fields_of(params: Any) -> dict[str, dataclasses.Field | None]:
+    """The parameters of an environment by name: of a dataclass, a NamedTuple or a dict; of anything
+    else none has a name."""
+    if dataclasses.is_dataclass(params):
+        return {field.name: field for field in dataclasses.fields(params)}
+    return dict.fromkeys(params if isinstance(params, dict) else getattr(params, "_fields", ()))
+
+
+def take(params: Any, name: str) -> Any:
+    """The parameter of a name."""
+    return params[name] if isinstance(params, dict) else getattr(params, name)
+
+
+def put(params: Any, values: dict[str, Any]) -> Any:
+    """The parameters with other values for some."""
+    if not values:
+        return params
+    if isinstance(params, dict):
+        return {**params, **values}
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        return dataclasses.replace(params, **values)
+    return params._replace(**values)
 
 
 def is_traced(value: Any) -> bool:

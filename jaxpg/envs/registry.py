@@ -1,10 +1,11 @@
-"""Environments by name: gymnax's, jaxpg's own, and those that users register with gymnax."""
+"""Environments by name: gymnax's, jaxpg's own, those that users register with gymnax, those that
+installed packages announce, and any "module:Object"."""
 
 import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,25 +13,37 @@ import numpy as np
 
 from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
-from jaxpg.envs import recipes
+from jaxpg.core.names import Trust, name_problem
+from jaxpg.core.sources import ENVS, announced
+from jaxpg.envs import own, recipes
 
 _NEEDS_DOWNLOAD = ("MNISTBandit-bsuite",)
 
 
 @functools.cache
-def _core(name: str, options: str) -> tuple[Any, Any]:
-    """The code and the default parameters of an environment, from its options as JSON. One object
-    per environment: a new one would be a new key of every jit cache."""
-    factory = _corrections().FACTORIES.get(name, _gymnax().registration._registry[name])
+def _core(name: str, options: str, factory: Callable) -> tuple[Any, Any, str]:
+    """The code and the usual parameters of an environment, from its options as JSON, and the name
+    of which it is a version. One object per environment: a new one would be a new key of every jit
+    cache."""
     with jax.ensure_compile_time_eval():  # inside a trace too: it is kept for what comes after
         try:
-            core = factory(**{k: recipes.read(told) for k, told in json.loads(options).items()})
+            made = factory(**{k: recipes.read(told) for k, told in json.loads(options).items()})
         except ValueError:
             raise
         except Exception as error:
             said = " ".join(f"{type(error).__name__} {error}".split())
             raise ValueError(f"{name} {options}: its constructor refuses that: {said}") from error
-        return core, core.default_params
+        return own.take_apart(name, made)
+
+
+def _usual(name: str, factory: Callable, params: Mapping[str, Any] = {}) -> Any:
+    """The usual parameters of an environment, whose constructor gets what it cannot do without."""
+    needed = [k for k, x in _arguments(name, factory).items() if x.default is x.empty]
+    for key in needed:
+        if key not in params:
+            raise ValueError(f"{name} has no {key}: its constructor needs one")
+    given = {key: _as_meant(params[key], None) for key in needed}
+    return _core(name, json.dumps(given, sort_keys=True), factory)[1]
 
 
 @functools.cache
@@ -56,40 +69,69 @@ def _corrections() -> Any:
 
 
 def names() -> list[str]:
-    """The environments that `make` knows: gymnax's, jaxpg's, and what users registered there."""
-    return [n for n in _gymnax().registered_envs if n not in _NEEDS_DOWNLOAD]
+    """The environments that `make` knows by name: gymnax's, jaxpg's, what users registered there,
+    and what installed packages announce."""
+    known = [n for n in _gymnax().registered_envs if n not in _NEEDS_DOWNLOAD]
+    return [*known, *sorted(announced(ENVS).keys() - set(known))]
 
 
 def make(name: str, **params: Any) -> Env:
     """An environment by name; keywords override its parameters or constructor arguments.
 
-    Numbers of parameters may be traced. Raises ValueError for an unknown name or parameter (with
-    the nearest one), a value that is not of the default's kind, finite and within the environment's
-    `limits`, or that JSON cannot say, and an environment that would need a download.
+    name: of gymnax, of jaxpg, of an installed package that announces it, or "module:Object" of a
+    class, an instance, or a function that returns an `Env` or a core. Numbers of parameters may be
+    traced. Raises ValueError for an unknown name or parameter (with the nearest one), a value that
+    is not of the default's kind, finite and within the environment's `limits`, or that JSON cannot
+    say, and an environment that would need a download.
 
     >>> env = jaxpg.make("CartPole-v1", gravity=20.0)
     >>> env.name, env.params.gravity
     ('CartPole-v1', 20.0)
     """
+    return find(name, True, **params)
+
+
+def find(name: str, trust: Trust = False, /, **params: Any) -> Env:
+    """An environment by name, as of `make`. trust: whether the module of "module:Object" may be
+    imported for it, see `core.names`: True for what the user has said. Raises as `make`, and
+    UntrustedError for what is not allowed."""
     if isinstance(name, str) and name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
-    if not isinstance(name, str) or name not in names():
+    factory = find_factory(name, trust, params)
+    _judge(name, params, factory)
+    return _build(name, params, factory)
+
+
+def find_factory(name: str, trust: Trust, params: Mapping[str, Any]) -> Callable:
+    """What makes an environment of a name. params: what it may be called with. Raises as `find`."""
+    if isinstance(name, str) and ":" not in name:
+        if name in _gymnax().registered_envs and name not in _NEEDS_DOWNLOAD:
+            return _corrections().FACTORIES.get(name, _gymnax().registration._registry[name])
+        if name in announced(ENVS):
+            return own.find_factory(announced(ENVS)[name], trust, params)
+    if not isinstance(name, str) or ":" not in name:
         raise unknown("environment", name, names())
-    _judge(name, params)
-    return _build(name, params)
+    try:
+        return own.find_factory(name, trust, params)
+    except ValueError as error:
+        raise name_problem("environment", name, error) from error
 
 
-def _judge(name: str, params: dict[str, Any]) -> None:
-    """Raises ValueError for the first parameter that is unknown, or whose value is not allowed."""
-    usual, factory = _core(name, "{}")[1], arguments(name)
-    own = {f.name: f for f in dataclasses.fields(usual)}
+def _judge(
+    name: str, params: Mapping[str, Any], factory: Callable, given: Mapping[str, Any] = {}
+) -> None:
+    """Raises ValueError for the first parameter that is unknown, or whose value is not allowed.
+    given: the constructor's arguments as JSON has them, where it has some already."""
+    usual, options = _usual(name, factory, {**given, **params}), _arguments(name, factory)
+    known = recipes.fields_of(usual)
     for key, value in params.items():
-        if key in own:
-            default, hint, leaf = getattr(usual, key), own[key].type, _is_leaf(own[key])
-        elif key in factory:
-            default, hint, leaf = factory[key].default, factory[key].annotation, False
+        if key in known:
+            hint = getattr(known[key], "type", None)
+            default, leaf = recipes.take(usual, key), _is_leaf(known[key])
+        elif key in options:
+            default, hint, leaf = options[key].default, options[key].annotation, False
         else:
-            raise unknown(f"{name} parameter", key, {*own, *factory})
+            raise unknown(f"{name} parameter", key, {*known, *options})
         if recipes.is_traced(value):
             if leaf:
                 continue
@@ -103,33 +145,39 @@ def _judge(name: str, params: dict[str, Any]) -> None:
             raise ValueError(f"{name} {key}={value!r}: allowed is an integer >= 1")
 
 
-def _is_leaf(field: dataclasses.Field) -> bool:
+def _is_leaf(field: dataclasses.Field | None) -> bool:
     """True for a parameter that may be traced; flax's `pytree_node=False` says that it may not."""
-    return field.metadata.get("pytree_node", True)
+    return field is None or field.metadata.get("pytree_node", True)
 
 
-def _build(name: str, params: dict[str, Any]) -> Env:
+def _build(name: str, params: dict[str, Any], factory: Callable) -> Env:
     """An environment from parameters that were judged."""
-    own = {f.name: f for f in dataclasses.fields(_core(name, "{}")[1])}
-    factory = arguments(name)
-    given = {k: _as_meant(x, factory[k].default) for k, x in params.items() if k not in own}
-    options = json.dumps(given, sort_keys=True)
-    core, usual = _core(name, options)
-    values = {k: x for k, x in params.items() if k in own}
+    known = recipes.fields_of(_usual(name, factory, params))
+    options = _arguments(name, factory)
+    given = {k: _as_meant(x, options[k].default) for k, x in params.items() if k not in known}
+    told = json.dumps(given, sort_keys=True)
+    core, usual, base = _core(name, told, factory)
+    values = {k: x for k, x in params.items() if k in known}
     for k, x in values.items():
-        if _is_leaf(own[k]):
-            values[k] = recipes.settle(x, getattr(usual, k))
+        if _is_leaf(known[k]):
+            values[k] = recipes.settle(x, recipes.take(usual, k))
         elif recipes.can_tell(x):  # a part of the program, which has to be hashable
             values[k] = recipes.read(recipes.tell(x))
-    made = dataclasses.replace(usual, **values)
+    made = recipes.put(usual, values)
     for key, (least, most) in getattr(core, "limits", {}).items():
-        value = getattr(made, key)
+        value = recipes.take(made, key)
         if not recipes.is_traced(value) and np.any(
             (np.asarray(value) < least) | (np.asarray(value) > most)
         ):
             raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
-    derived = {k: f(made) for k, f in _derived(name).items() if k not in params}
-    return Env(dataclasses.replace(made, **derived), core, (name, options))
+    derived = {k: f(made) for k, f in _derived(base).items() if k not in params}
+    recipe = (name, told) if is_registered(name) else (name, told, factory)
+    return Env(recipes.put(made, derived), core, recipe)
+
+
+def is_registered(name: str) -> bool:
+    """True for a name of gymnax's registry."""
+    return name in _gymnax().registration._registry
 
 
 def _derived(name: str) -> dict[str, Any]:
@@ -143,9 +191,21 @@ def _as_meant(value: Any, default: Any) -> Any:
     return int(told) if type(default) is int and isinstance(told, float) and told % 1 == 0 else told
 
 
-def arguments(name: str) -> Mapping[str, inspect.Parameter]:
-    """Arguments of a registered environment's constructor: parameters that are static."""
-    return inspect.signature(_gymnax().registration._registry[name]).parameters
+def _factory(env: Env) -> Callable:
+    """What makes an environment of the kind of one that `make` made."""
+    return env.made_of[2] if len(env.made_of) > 2 else find_factory(env.name, False, {})
+
+
+def _arguments(name: str, factory: Callable) -> Mapping[str, inspect.Parameter]:
+    """Arguments of an environment's constructor: parameters that are static."""
+    if is_registered(name):
+        return inspect.signature(_gymnax().registration._registry[name]).parameters
+    return own.arguments(factory)
+
+
+def arguments(env: Env) -> Mapping[str, inspect.Parameter]:
+    """Arguments of the constructor of an environment that `make` made; {} for another one."""
+    return _arguments(env.name, _factory(env)) if env.made_of else {}
 
 
 def options(env: Env) -> dict[str, Any]:
@@ -158,15 +218,30 @@ def with_params(env: Env, **params: Any) -> Env:
 
     Raises ValueError for an unknown parameter or a value that is not allowed, as `make` does.
     """
-    own = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
+    now = {name: recipes.take(env.params, name) for name in recipes.fields_of(env.params)}
     if env.made_of:
-        _judge(env.name, params)
-        kept = {k: v for k, v in own.items() if k not in _derived(env.name)}
-        return _build(env.name, {**options(env), **kept, **params})
+        factory, given = _factory(env), options(env)
+        _judge(env.name, params, factory, given)
+        base = _core(env.name, env.made_of[1], factory)[2]
+        kept = {k: v for k, v in now.items() if k not in _derived(base)}
+        return _build(env.name, {**given, **kept, **params}, factory)
     for key in params:
-        if key not in own:
-            raise unknown(f"{env.name} parameter", key, own)
-    return dataclasses.replace(env, params=dataclasses.replace(env.params, **params))
+        if key not in now:
+            raise unknown(f"{env.name} parameter", key, now)
+    return dataclasses.replace(env, params=recipes.put(env.params, params))
+
+
+def renamed(env: Env, values: Mapping[str, Any]) -> Env:
+    """The environment under the name of `values`, as of `to_dict`, where that is no name of
+    gymnax's registry: for a record whose environment is called otherwise now."""
+    name = values["name"]
+    if is_registered(name):
+        return env
+    if env.made_of:
+        return Env(env.params, env.core, (name, env.made_of[1], _factory(env)))
+    known = recipes.fields_of(env.params)
+    given = {k: x for k, x in values.items() if k not in known and k != "name"}
+    return Env(env.params, env.core, (name, json.dumps(given, sort_keys=True), type(env.core)))
 
 
 def to_dict(env: Env) -> dict[str, Any]:
@@ -177,7 +252,7 @@ def to_dict(env: Env) -> dict[str, Any]:
     if not env.made_of:
         raise ValueError(f"environment {env.name!r} was not made by jaxpg.make: it has no recipe")
     name = env.name
-    params = {f.name: getattr(env.params, f.name) for f in dataclasses.fields(env.params)}
+    params = {name: recipes.take(env.params, name) for name in recipes.fields_of(env.params)}
     if traced := [k for k, value in params.items() if recipes.is_traced(value)]:
         raise ValueError(f"{name} {traced[0]} is traced: allowed are numbers that are known")
     # What cannot be told is the core's default: `make` takes no other.
@@ -185,6 +260,7 @@ def to_dict(env: Env) -> dict[str, Any]:
     return {"name": name, **options(env), **params}
 
 
-def from_dict(values: dict[str, Any]) -> Env:
-    """The inverse of `to_dict`. Raises as `make`."""
-    return make(**values)
+def from_dict(values: Mapping[str, Any], trust: Trust = False) -> Env:
+    """The inverse of `to_dict`. Raises as `find`."""
+    params = {name: value for name, value in values.items() if name != "name"}
+    return find(values["name"], trust, **params)

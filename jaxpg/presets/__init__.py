@@ -19,8 +19,11 @@ from jaxpg.core.types import Agent, C
 
 
 def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
-    """All presets of an agent: environment name -> {total_steps, config}."""
+    """All presets of an agent: environment name -> {total_steps, config}; {} of one that is not
+    jaxpg's, whatever its name."""
     name = agent if isinstance(agent, str) else agent.name
+    if isinstance(agent, Agent) and (name not in agents.NAMES or agents.get(name) != agent):
+        return {}
     file = resources.files(__name__) / f"{name}.toml"
     return tomllib.loads(file.read_text()) if file.is_file() else {}
 
@@ -41,7 +44,7 @@ def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
     >>> jaxpg.preset("ppo", "CartPole-v1", num_envs=16).num_envs
     16
     """
-    agent = agents.get(agent) if isinstance(agent, str) else agent
+    agent = agents.find(agent, True) if isinstance(agent, str) else agent
     if not isinstance(agent, Agent):
         raise ValueError(f"agent={show(agent)}: allowed is an Agent, or its name")
     cfg = from_dict(agent.Config, table(agent).get(env, {}).get("config", {}))

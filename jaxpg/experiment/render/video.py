@@ -43,6 +43,8 @@ def render(
     greedy: bool = True,
     max_steps: int = 1000,
     fps: float | None = None,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
     trust: bool = False,
 ) -> Rendered:
     """Plays episodes with a run's policy and writes them to `out`, a .gif or .mp4.
@@ -51,8 +53,8 @@ def render(
     policy: which, of a run of several seeds. greedy: the mode of the policy, else a sample. An
     episode that has not ended after `max_steps` is cut. fps: environment steps a second; None is
     what suits the environment. Beyond 25 pictures a second or about 350 in a GIF, and 60 a second
-    in an MP4, only every second, third, ... step is drawn, and always an episode's last. trust: as
-    of `jaxpg.load`.
+    in an MP4, only every second, third, ... step is drawn, and always an episode's last. agent,
+    env, trust: as of `jaxpg.load`.
 
     Raises ValueError for another ending, a folder that is not there, or a number that cannot be,
     ImportError for an MP4 without the extra `video`, CheckpointError for a run without a
@@ -65,7 +67,7 @@ def render(
     require_path("out", out)
     out = Path(out)
     _check_settings(out, episodes, seed, max_steps, fps, greedy)
-    agent, cfg, env, state = _load_policy(run, policy, trust)
+    agent, cfg, env, state = _load_policy(run, policy, agent, env, trust)
 
     from jaxpg.experiment.render.frames import draw_frame  # Pillow takes a while
     from jaxpg.experiment.render.scenes import scene_for
@@ -115,13 +117,13 @@ def _check_settings(
 
 
 def _load_policy(
-    run: str | Path | Result, policy: int, trust: bool
+    run: str | Path | Result, policy: int, agent: Agent | None, env: E.Env | None, trust: bool
 ) -> tuple[Agent, Any, E.Env, Tree]:
     """Returns agent, config, environment and the state of one of a run's policies."""
     if not isinstance(run, Result):
         from jaxpg.experiment.run import folder as run_folder
 
-        run = run_folder.load(run, trust=trust)
+        run = run_folder.load(run, agent, env, trust)
     agent, cfg, env, state = run[:4]
     seeds = next(iter(run.metrics.values())).shape[:-1]
     require_index("policy", policy, math.prod(seeds))

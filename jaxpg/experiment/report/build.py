@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from jaxpg.core.checks import require_path, show
+from jaxpg.core.env import Env
 from jaxpg.core.names import UntrustedError
 from jaxpg.core.run import Result
+from jaxpg.core.types import Agent
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores
 from jaxpg.experiment.analysis.thresholds import solved, threshold_source
 from jaxpg.experiment.figures import learning_curve
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import write_atomically
-from jaxpg.experiment.report import html
+from jaxpg.experiment.report import html, reproduce
 from jaxpg.experiment.report.parts import (
     HEAD,
     Section,
@@ -36,17 +38,22 @@ from jaxpg.experiment.text import format_count
 
 
 def report(
-    runs: Sequence[str | Path | Result | Any], out: str | Path, *, trust: bool = False
+    runs: Sequence[str | Path | Result | Any],
+    out: str | Path,
+    *,
+    agent: Agent | None = None,
+    env: Env | None = None,
+    trust: bool = False,
 ) -> Path:
     """Writes one page about runs and sweeps, and returns its path.
 
     runs: folders of runs, sweeps and comparisons in any mix, or Results and Sweeps. The page has a
     table of results with 95 % intervals, figures, settings (those that differ from the preset or
     the defaults first), versions, and the commands that give each again. It needs no network,
-    and replaces what was at `out`. trust: as of `jaxpg.load`.
+    and replaces what was at `out`. agent, env, trust: as of `jaxpg.load`, for all runs.
 
-    Raises ValueError for no runs, a folder that is neither, one without metrics, a network that is
-    not trusted, or an `out` that is no .html file in a folder that is there; CheckpointError for a
+    Raises ValueError for no runs, a folder that is neither, one without metrics, a name that is not
+    trusted, or an `out` that is no .html file in a folder that is there; CheckpointError for a
     damaged folder.
 
     >>> jaxpg.report(["runs/cliff"], "report.html").name
@@ -61,7 +68,7 @@ def report(
         raise ValueError(
             f"runs={show(runs)}: allowed are folders of runs, sweeps and comparisons, in a list"
         )
-    opened = [_read_source(run, trust) for run in runs]
+    opened = [_read_source(run, agent, env, trust) for run in runs]
     sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
     parts = [html.heading(1, title), _summary_table(sections)]
@@ -87,7 +94,7 @@ def report(
     return out
 
 
-def _read_source(run, trust: bool):
+def _read_source(run, agent: Agent | None, env: Env | None, trust: bool):
     """Reads a MeasuredRun or a Sweep. Raises ValueError for a folder that is neither."""
     if hasattr(run, "fields") and hasattr(run, "table"):
         return run
@@ -101,7 +108,7 @@ def _read_source(run, trust: bool):
         return tables.load(folder)
     if not (folder / RUN).exists():
         raise ValueError(f"{folder}: allowed is the folder of a run, a sweep or a comparison")
-    return measured.read_run(folder, trust)
+    return measured.read_run(folder, trust, agent, env)
 
 
 def _summary_table(sections: list[Section]) -> str:
@@ -157,7 +164,8 @@ def _run_section(history: MeasuredRun) -> Section:
                 )
             )
         if about:
-            own = settings_tables(about["agent"], about["config"], about["environment"])
+            agent = reproduce.find_agent(about)
+            own = settings_tables(about["agent"], agent, about["config"], about["environment"])
             parts += [html.heading(3, "Settings"), *own]
         return parts + origin_section(about, history.name)
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpg import agents
 from jaxpg.core.config import to_dict
+from jaxpg.core.types import Agent
 from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.analysis.statistics import Estimate
@@ -25,13 +25,16 @@ class Section(NamedTuple):
 
 
 def settings_tables(
-    name: str, config: dict[str, Any], environment: dict[str, Any], varied: Sequence[str] = ()
+    name: str,
+    agent: Agent | None,
+    config: dict[str, Any],
+    environment: dict[str, Any],
+    varied: Sequence[str] = (),
 ) -> list[str]:
-    """Tables of the settings that differ from preset and defaults, then of all. name: the
-    agent's."""
+    """Tables of the settings that differ from preset and defaults, then of all. name, agent: of
+    what has them; None if it is not here."""
     parts, env = [], environment["name"]
-    if name in agents.NAMES:
-        agent = agents.get(name)
+    if agent is not None:
         default, tuned = to_dict(agent.Config()), to_dict(preset(agent, env))
         has = env in table(agent)
         head = ["setting", "here", "default"] + [f"preset for {env}"] * has
@@ -49,7 +52,7 @@ def settings_tables(
         caption = f"Settings of {name} that differ from {what}."
         none = html.paragraph(f"All settings are the defaults of {name}.")
         parts.append(html.table(caption, head, rows) if rows else none)
-    if env in registry.names():
+    if registry.is_registered(env):
         usual = registry.to_dict(registry.make(env))
         rows = [
             (k, _format_value(v), _format_value(usual.get(k)))
@@ -74,7 +77,8 @@ def origin_section(about: dict[str, Any], name: str) -> list[str]:
         text = "On the same versions and devices the numbers are the same to the last digit."
         parts.append(html.paragraph(text, "faint"))
     else:
-        text = "Its agent or environment is not one of jaxpg's, or a preset has changed since: "
+        text = "Its agent or environment is not one of jaxpg's, and no name gives it as it was, or "
+        text += "a preset has changed since: "
         parts.append(html.paragraph(text + "the program that made it is needed."))
     if made := about.get("made_with"):
         said = ", ".join(f"{part} {version}" for part, version in made.items())

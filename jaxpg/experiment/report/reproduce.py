@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxpg import agents
 from jaxpg.core.config import class_fields, from_dict, to_dict
+from jaxpg.core.names import Trust
+from jaxpg.core.types import Agent
 from jaxpg.envs import registry
 from jaxpg.presets import preset
 
@@ -20,8 +22,8 @@ _TRIED = 100  # seeds; the one that keys were split off cannot be read off them
 
 
 def shell_command(about: dict[str, Any], out: str) -> str | None:
-    """Returns the commands for what run.json or sweep.json is about; None if an agent or
-    environment is the user's own, which no name gives again, or if a preset has changed since a
+    """Returns the commands for what run.json or sweep.json is about; None if no name gives an agent
+    or environment again, or none that may be imported, or if a preset has changed since a
     comparison.
 
     out: the new folder. `jaxpg train` or `jaxpg compare` where that can say it, else Python from a
@@ -29,16 +31,17 @@ def shell_command(about: dict[str, Any], out: str) -> str | None:
     """
     if about.get("kind") == "comparison":
         return _compare_command(about, out)
-    if about.get("own") or about.get("agent") not in agents.NAMES:
+    if find_agent(about) is None or (environment := _env_recipe(about)) is None:
         return None
+    about = {**about, "environment": environment}
     if "points" in about:
         return _python_script(about, out)
     seed = find_seed(about["key"])
     usual = all(about.get(name, value) == value for name, value in _USUAL.items())
-    params = _env_params(about["environment"])
+    params = _env_params(environment, about.get("sources", {}))
     if seed is None or not usual or params is None:
         return _python_script(about, out)
-    words = ["jaxpg", "train", about["agent"], about["environment"]["name"]]
+    words = ["jaxpg", "train", _agent_name(about), environment["name"]]
     words += ["--total-steps", str(about["total_steps"])]
     if (seeds := len(np.atleast_2d(about["key"]["words"]))) > 1:
         words += ["--seeds", str(seeds)]
@@ -54,14 +57,55 @@ def shell_command(about: dict[str, Any], out: str) -> str | None:
     return None if options is None else shlex.join([*words, *options, "--out", out])
 
 
+def _agent_name(about: dict[str, Any]) -> str:
+    return about.get("names", {}).get("agent") or about["agent"]
+
+
+def find_agent(about: dict[str, Any], name: str | None = None) -> Agent | None:
+    """Finds the agent of a record, or of a name in it; None if it has no name, is not here, or may
+    not be imported."""
+    if "agent" in about.get("own", ()) or ("agent" not in about and name is None):
+        return None
+    try:
+        return agents.find(name or _agent_name(about), about.get("sources", {}))
+    except ValueError:
+        return None
+
+
+def _env_recipe(about: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the keywords of `jaxpg.make` that give the environment of a record; None if none do,
+    or if it may not be imported."""
+    told, names = about["environment"], about.get("names", {})
+    if "env" in about.get("own", ()):
+        return None
+    if registry.is_registered(told["name"]):
+        return told
+    if "env" in names:  # its parameters are on record by path: ".goal"
+        told = {key.removeprefix("."): value for key, value in told.items()}
+        told["name"] = names["env"]
+    try:
+        same = registry.to_dict(registry.from_dict(told, about.get("sources", {}))) == told
+    except ValueError:
+        return None
+    return told if same else None
+
+
 def _compare_command(about: dict[str, Any], out: str) -> str | None:
     seed = find_seed(about["key"])
     names, configs = list(about["configs"]), about["configs"]
-    same = all(
-        to_dict(preset(agent, env)) == config
-        for agent in names
-        for env, config in configs[agent].items()
-    ) and all(registry.to_dict(registry.make(n)) == env for n, env in about["environments"].items())
+    trust = about.get("sources", {})
+    found = {name: find_agent(about, name) for name in names}
+    try:
+        same = all(
+            agent is not None and to_dict(preset(agent, env)) == config
+            for name, agent in found.items()
+            for env, config in configs[name].items()
+        ) and all(
+            registry.to_dict(registry.find(name, trust)) == env
+            for name, env in about["environments"].items()
+        )
+    except ValueError:  # what may not be imported
+        return None
     if seed is None or not same:
         return None
     words = ["jaxpg", "compare", *names, "--env", *about["environments"]]
@@ -85,18 +129,21 @@ def find_seed(key: dict[str, Any]) -> int | None:
     return None
 
 
-def _env_params(environment: dict[str, Any]) -> dict[str, Any] | None:
+def _env_params(environment: dict[str, Any], trust: Trust) -> dict[str, Any] | None:
     """Parameters that `--param` has to say, as JSON; None if that does not give them all."""
     name = environment["name"]
-    usual = registry.to_dict(registry.make(name))
+    try:
+        usual = registry.to_dict(registry.find(name, trust))
+    except ValueError:  # it needs arguments
+        usual = {"name": name}
     differ = {k: v for k, v in environment.items() if usual.get(k, ...) != v}
     try:
         # Those that follow from others need no saying.
         for key in list(differ):
             fewer = {k: v for k, v in differ.items() if k != key}
-            if registry.to_dict(registry.make(name, **fewer)) == environment:
+            if registry.to_dict(registry.find(name, trust, **fewer)) == environment:
                 differ = fewer
-        if registry.to_dict(registry.make(name, **differ)) != environment:
+        if registry.to_dict(registry.find(name, trust, **differ)) != environment:
             return None
     except ValueError:
         return None
@@ -105,7 +152,7 @@ def _env_params(environment: dict[str, Any]) -> dict[str, Any] | None:
 
 def _config_options(about: dict[str, Any]) -> list[str]:
     """Options for the settings that differ from the preset, as `jaxpg train` has them."""
-    agent, words = agents.get(about["agent"]), []
+    agent, words = agents.find(_agent_name(about), about.get("sources", {})), []
     usual = to_dict(preset(agent, about["environment"]["name"]))
     for field in dataclasses.fields(agent.Config):
         value = about["config"].get(field.name)
@@ -120,9 +167,14 @@ def _config_options(about: dict[str, Any]) -> list[str]:
     return words
 
 
+def _agent_code(about: dict[str, Any]) -> str:
+    name = _agent_name(about)
+    return f"jaxpg.{name}" if name in agents.NAMES else f"jaxpg.agents.find({name!r}, True)"
+
+
 def _python_script(about: dict[str, Any], out: str) -> str:
     """Writes a here-document for the Python that runs it."""
-    agent = agents.get(about["agent"])
+    agent = agents.find(_agent_name(about), about.get("sources", {}))
     default = to_dict(agent.Config())
     differ = {k: v for k, v in about["config"].items() if default.get(k, ...) != v}
     classes = {k for k in class_fields(agent.Config) & differ.keys() if ":" in str(differ[k])}
@@ -137,7 +189,7 @@ def _python_script(about: dict[str, Any], out: str) -> str:
         "import jaxpg",
         "from jaxpg.core.config import from_dict",
         "",
-        f"agent = jaxpg.{agent.name}",
+        f"agent = {_agent_code(about)}",
         f"cfg = from_dict(agent.Config, {_format_literal(differ)}{trust})",
         f"env = jaxpg.make(**{_format_literal(about['environment'])})",
         f"words = np.array({_format_literal(about['key']['words'])}, np.uint32)",

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import scores
-from jaxpg.experiment.report import html
+from jaxpg.experiment.report import html, reproduce
 from jaxpg.experiment.report.parts import (
     Section,
     format_duration,
@@ -91,13 +91,14 @@ def _settings_section(sweep) -> list[str]:
     agent."""
     about, heading = sweep.about, html.heading(3, "Settings")
     if about["kind"] == "sweep":
-        own = settings_tables(about["agent"], about["config"], about["environment"], sweep.fields)
-        return [heading, *own]
+        told, agent = (about["config"], about["environment"]), reproduce.find_agent(about)
+        return [heading, *settings_tables(about["agent"], agent, *told, sweep.fields)]
     parts = [heading]
     for point in about["points"]:
-        agent, env = point["agent"], point["env"]
-        own = settings_tables(agent, about["configs"][agent][env], about["environments"][env])
-        parts.append(html.folded(f"{agent} on {env}", "\n".join(own)))
+        name, env = point["agent"], point["env"]
+        told = about["configs"][name][env], about["environments"][env]
+        own = settings_tables(name, reproduce.find_agent(about, name), *told)
+        parts.append(html.folded(f"{name} on {env}", "\n".join(own)))
     return parts
 
 

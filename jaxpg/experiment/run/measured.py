@@ -11,7 +11,9 @@ import numpy as np
 
 from jaxpg.core.blocks import Blocks, block_length
 from jaxpg.core.checks import require_bool, require_path
+from jaxpg.core.env import Env
 from jaxpg.core.run import Result
+from jaxpg.core.types import Agent
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import CheckpointError, read_json
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, parse_cells
@@ -32,7 +34,8 @@ class MeasuredRun(NamedTuple):
     evaluations: dict[str, np.ndarray]  # [seeds, evaluations]; greedy, sampled and their _std
     summary: dict[str, Any]  # summary.json; {} while the run goes on, or if it was killed
     source: Path | Result
-    trust: bool = False  # whether `result` may import a network that the folder names
+    trust: bool = False  # whether `result` may import any module that the folder names
+    objects: tuple[Agent | None, Env | None] = (None, None)  # in the place of those it names
     log_every: int = 1  # iterations of a row
 
     @property
@@ -50,16 +53,15 @@ class MeasuredRun(NamedTuple):
             return self.source
         from jaxpg.experiment.run import folder as run_folder
 
-        return run_folder.load(self.source, trust=self.trust)
+        return run_folder.load(self.source, *self.objects, trust=self.trust)
 
 
 def read_run(
-    run: "str | Path | Result | MeasuredRun",
-    trust: bool = False,
-    names: Sequence[str] | None = None,
-) -> MeasuredRun:
-    """Reads what there is of a run; a MeasuredRun is returned as it is. trust: as of `jaxpg.load`.
-    names: of the metrics that are read of a folder, if not all.
+    run: "str | Path | Result | MeasuredRun", trust: bool = False,
+    agent: Agent | None = None, env: Env | None = None, names: Sequence[str] | None = None,
+) -> MeasuredRun:  # fmt: skip
+    """Reads what there is of a run; a MeasuredRun is returned as it is. agent, env, trust: as of
+    `jaxpg.load`. names: of the metrics that are read of a folder, if not all.
 
     Of more than 10,000 rows, which a run has if it was asked for all, blocks are taken, as the run
     would have (see core/blocks.py): a picture has fewer points. Raises ValueError for a folder
@@ -71,7 +73,7 @@ def read_run(
     if not isinstance(run, Result):
         require_path("run", run)
     found = _from_result(run) if isinstance(run, Result) else _from_folder(Path(run), names)
-    return found._replace(trust=trust)
+    return found._replace(trust=trust, objects=(agent, env))
 
 
 def _from_result(result: Result) -> MeasuredRun:

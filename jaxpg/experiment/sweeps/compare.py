@@ -61,16 +61,16 @@ def compare(
     require_key(key)
     points = grid(agent=list(names), env=list(envs))
     require_runs(len(points), seeds)
-    tuned = [presets.table(agents.get(p["agent"])).get(p["env"], {}) for p in points]
+    tuned = [presets.table(agents.find(p["agent"], True)).get(p["env"], {}) for p in points]
     if total_steps is None:
         total_steps = int(max((t["total_steps"] for t in tuned if t), default=500_000))
     configs: dict[str, dict] = {}
     for point in points:
-        agent, env = agents.get(point["agent"]), registry.make(point["env"])
+        agent, env = agents.find(point["agent"], True), registry.make(point["env"])
         cfg = presets.preset(agent, point["env"])
         plan_run(agent, cfg, env, key, total_steps=total_steps)
         require_episodes(env, "episodes", episodes)
-        configs.setdefault(agent.name, {})[point["env"]] = to_dict(cfg)
+        configs.setdefault(point["agent"], {})[point["env"]] = to_dict(cfg)
     about = {
         "kind": "comparison",
         "format": provenance.FORMAT,
@@ -84,5 +84,5 @@ def compare(
     settings |= {"log_every": log_every}
     record = ask_for_loggers(loggers, out) | new_record(about, fields, total_steps, **settings)
     with lock.hold_new_folder(out) as folder:
-        this = plan_parts(open_comparison(folder, key, record), points, log)
+        this = plan_parts(open_comparison(folder, key, record, trust=True), points, log)
         return write_tables(train_parts(this, (), progress))

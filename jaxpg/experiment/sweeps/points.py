@@ -20,6 +20,7 @@ from jaxpg.core.checks import require_integer
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.types import C
 from jaxpg.envs import registry
+from jaxpg.envs.recipes import fields_of
 
 ENV = "env."
 MOST = 1_000_000  # points, and runs, of a sweep
@@ -120,15 +121,8 @@ def _list_values(name: str, values: Sequence) -> list:
 
 def field_names(cfg, env: E.Env) -> list[str]:
     """Names of the fields that a point may have."""
-    options = dataclasses.fields(env.params)
     own = [f.name for f in dataclasses.fields(cfg) if f.name != "total_steps"]
-    return (
-        own + [ENV + f.name for f in options] + [ENV + name for name in _constructor_arguments(env)]
-    )
-
-
-def _constructor_arguments(env: E.Env) -> list[str]:
-    return list(registry.arguments(env.name)) if env.made_of else []
+    return own + [ENV + name for name in (*fields_of(env.params), *registry.arguments(env))]
 
 
 def apply_point(cfg, env: E.Env, point: Point, trust: bool = False) -> tuple[Any, E.Env]:

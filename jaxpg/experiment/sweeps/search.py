@@ -92,6 +92,7 @@ def search(
     record = ask_for_loggers(loggers, out) | new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
+    record = provenance.add_sources(record, plain)
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)

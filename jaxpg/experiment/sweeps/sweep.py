@@ -185,6 +185,7 @@ def plan_parts(
         log("compiling ...")
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
+    record = provenance.add_sources(record, points, record.get("configs"))
     pairs = [(cfg, env) for _, cfg, env in found]
     record["points"] = [*record["points"], *points]
     with count_compilations() as compiled:

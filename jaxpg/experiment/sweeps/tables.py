@@ -54,7 +54,7 @@ class SweepFolder(NamedTuple):
     record: dict[str, Any]
     keys: Key  # [seeds]
     resolve: Callable[[Point], tuple[Agent, Any, E.Env]]  # agent, config, environment of a point
-    trust: bool = False  # whether a network of any module may be imported for that
+    trust: bool = False  # whether any module may be imported for that
 
     def part(self, i: int) -> tuple[Path, Agent, Any, E.Env, Key]:
         """Returns folder, agent, config, environment and keys of a part, by lane; the last lane
@@ -78,13 +78,13 @@ def open_sweep(
 ) -> SweepFolder:
     """Opens the folder of a sweep: its points are what differs from a config and an environment.
 
-    trust: whether they may name networks of any module: the caller's own may.
+    trust: whether they may name what is of any module: the caller's own may; see `core.names`.
     """
     cfg, _ = settle(agent, cfg, record["total_steps"])
     keys = jax.random.split(key, record["seeds"])
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        return agent, *apply_point(cfg, env, point, trust)
+        return agent, *apply_point(cfg, env, point, trust or record.get("sources", {}))
 
     return SweepFolder(out, record, keys, of_point, trust)
 
@@ -96,10 +96,11 @@ def open_comparison(
     in the record."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        agent = agents.get(point["agent"])
+        allowed = trust or record.get("sources", {})
+        agent = agents.find(point["agent"], allowed)
         config = record["configs"][point["agent"]][point["env"]]
-        cfg = from_dict(agent.Config, config, trust)
-        env = registry.from_dict(record["environments"][point["env"]])
+        cfg = from_dict(agent.Config, config, allowed)
+        env = registry.from_dict(record["environments"][point["env"]], allowed)
         return agent, settle(agent, cfg, record["total_steps"])[0], env
 
     return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point, trust)
