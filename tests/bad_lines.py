@@ -58,7 +58,6 @@ LINES = {
     f"{TRAIN} --config.activation jax.numpy:argmax": "allowed is a function of one array",
     f"{TRAIN} --config.kernel-init jax.nn.initializers:orthogonal": "without a QR decomposition",
     f"{TRAIN} --config.shared --config.critic-hidden 3": "critic_hidden=(3,): allowed is None with shared=True",
-    f"{TRAIN} --config.shared maybe": "maybe",
     f"{TRAIN} --config.warmup 2": "warmup=2.0: allowed is a finite number >= 0 and <= 1",
     "train cem CartPole-v1 --config.elites 65": "elites=65: allowed is an integer <= population=64",
     "train cem CartPole-v1 --config.num-steps 9": "num_steps=9: allowed is an integer >= 500",

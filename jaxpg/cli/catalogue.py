@@ -18,28 +18,29 @@ def overview() -> int:
     from jaxpg import presets
     from jaxpg.envs import registry
 
-    found, lost = _installed()
     common.tell("AGENTS  what they are, and the actions that they choose", "")
     tuned: dict[str, list[str]] = {}
-    for agent in found:
+    lost = []
+    for name in agents.names():
+        try:
+            agent = agents.get(name)
+        except ValueError as error:  # of an installed package that does not work
+            lost.append(f"{name}: {error}")
+            continue
         about = (sys.modules[agent.step.__module__].__doc__ or agent.name).splitlines()[0]
-        kinds = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
-        for env_name in presets.table(agent) if not kinds else ():  # a table fits few environments
-            kinds = ["discrete" if registry.make(env_name).discrete else "continuous"]
-        kind = "both" if len(kinds) == len(PROBES) else ", ".join(kinds)
-        _tell(wrap(about, NAME + KIND, f"{agent.name:<{NAME}}{kind}"))
+        _tell(wrap(about, NAME + KIND, f"{name:<{NAME}}{_actions(agent)}"))
         for env_name in presets.table(agent):
             tuned.setdefault(env_name, []).append(agent.name)
     common.tell("", "PRESETS  environments for which agents are tuned", "")
     for env_name, names in tuned.items():
         _tell(wrap(", ".join(names), NAME + KIND, env_name))
-    envs: dict[str, list[str]] = {kind: [] for kind in PROBES}
+    kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
     for name in registry.names():
         try:
-            envs["discrete" if registry.make(name).discrete else "continuous"].append(name)
+            kinds[_kind_of(name)].append(name)
         except ValueError as error:
             lost.append(f"{name}: {error}")
-    for kind, names in envs.items():
+    for kind, names in kinds.items():
         common.tell("", f"ENVIRONMENTS  {kind} actions ({len(names)})", "")
         _tell(wrap(", ".join(names)))
     for line in lost:
@@ -51,18 +52,20 @@ def _tell(text: str) -> None:
     common.tell(*text.splitlines())
 
 
-def _installed() -> tuple[list["Agent"], list[str]]:
-    """The agents that there are, and what is wrong with those of installed packages that cannot be
-    imported."""
-    from jaxpg import agents
+def _actions(agent: "Agent") -> str:
+    """The kinds of actions that an agent chooses, as one word."""
+    from jaxpg import presets
 
-    found, lost = [], []
-    for name in agents.names():
-        try:
-            found.append(agents.get(name))
-        except ValueError as error:
-            lost.append(f"{name}: {error}")
-    return found, lost
+    kinds = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
+    if not kinds:  # a table fits few environments
+        kinds = sorted({_kind_of(env_name) for env_name in presets.table(agent)})
+    return "both" if len(kinds) == len(PROBES) else ", ".join(kinds)
+
+
+def _kind_of(env_name: str) -> str:
+    from jaxpg.envs import registry
+
+    return "discrete" if registry.make(env_name).discrete else "continuous"
 
 
 def _fits(agent: "Agent", env_name: str) -> bool:

@@ -108,8 +108,8 @@ def _train(
     check_settings(Settings(**asked), cfg, Path())
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
-    name = name or f"{agent.name}-{common.short_name(env_name)}"
-    with common.new_folder(out, Path("runs", name)) as folder:
+    usual = f"{agent.name}-{common.short_name(env_name)}"
+    with common.new_folder(out, Path("runs", name or usual)) as folder:
 
         def go(watching):
             announce = Callback(on_begin=lambda _: _announce(agent, env_name, seeds, total_steps))

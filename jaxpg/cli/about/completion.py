@@ -4,6 +4,7 @@ The names of commands, agents, environments, options and their choices are writt
 to press Tab starts no Python.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import typing
@@ -39,10 +40,12 @@ def collect(functions: dict[str, Callable]) -> Tables:
     from jaxpg.envs import registry
 
     options = {name: _options(function) for name, function in functions.items()}
-    config, choices = {}, {}
-    for name in agents.NAMES:
+    fields, config, choices = {}, {}, {}
+    for name in agents.names():
         config[name] = []
-        for field in dataclasses.fields(agents.get(name).Config):
+        with contextlib.suppress(ValueError):  # of an installed package that does not work
+            fields[name] = dataclasses.fields(agents.get(name).Config)
+        for field in fields.get(name, ()):
             if field.name == "total_steps":
                 continue
             option = f"--config.{field.name.replace('_', '-')}"
@@ -53,7 +56,7 @@ def collect(functions: dict[str, Callable]) -> Tables:
     choices["--env"] = registry.names()
     join = lambda table: {name: " ".join(words) for name, words in table.items()}  # noqa: E731
     return Tables(
-        " ".join([*functions, "--help", "--version"]), " ".join(agents.NAMES),
+        " ".join([*functions, "--help", "--version"]), " ".join(config),
         " ".join(registry.names()), join(options), join(config), join(choices),
     )  # fmt: skip
 

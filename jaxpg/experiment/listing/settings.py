@@ -23,11 +23,12 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
     """Lists the settings of a record, run.json or sweep.json, that differ from the agent's
     defaults, from its preset for the environment, or from the environment's own parameters.
 
-    Raises ValueError for an agent or an environment of the user's own: its defaults are not known.
+    Raises ValueError for an agent or an environment that is the user's own and not imported: what
+    a folder names is not imported to look at it.
     """
     if record.get("own"):
         raise ValueError("an agent or an environment of one's own: its defaults are not known")
-    agent, environment = agents.get(record["agent"]), dict(record["environment"])
+    agent, environment = agents.find(record["agent"]), dict(record["environment"])
     default = to_dict(agent.Config())
     tuned = to_dict(presets.preset(agent, environment["name"]))
     found = [
@@ -36,7 +37,7 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
         if name not in HIDDEN and not value == tuned.get(name) == default.get(name)
     ]
     name = environment.pop("name")
-    usual = registry.to_dict(registry.make(name))
+    usual = registry.to_dict(registry.find(name))  # which imports nothing that is not trusted
     found += [
         Difference(f"env.{key}", value, None, usual.get(key))
         for key, value in environment.items()
