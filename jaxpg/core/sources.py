@@ -169,13 +169,10 @@ def announced(group: str) -> dict[str, str]:
     directory or in the folder of a run.
     """
     found = {}
-    for package in importlib.metadata.distributions():
-        folder = Path(str(package.locate_file("")))
-        if folder.resolve() == Path.cwd() or run_folder_of(folder / "any"):
-            continue
-        for entry in package.entry_points:
-            if entry.group == group:
-                found.setdefault(entry.name, entry.value.partition("[")[0].strip())
+    for entry in importlib.metadata.entry_points(group=group):
+        folder = Path(str(entry.dist.locate_file(""))) if entry.dist else Path.cwd()
+        if folder.resolve() != Path.cwd() and not run_folder_of(folder / "any"):
+            found.setdefault(entry.name, entry.value.partition("[")[0].strip())
     return found
 
 
