@@ -15,7 +15,7 @@ NAME, KIND = 21, 12  # columns of a name, and of the kinds of actions beside it
 
 def overview() -> int:
     """Lists the agents and environments, which go together, and which have presets."""
-    from jaxpg import presets
+    from jaxpg import agents, presets
     from jaxpg.envs import registry
 
     common.tell("AGENTS  what they are, and the actions that they choose", "")
