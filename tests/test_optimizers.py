@@ -182,7 +182,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("value", WRONG, ids=str)
+@pytest.mark.parametrize("value", WRONG)
 def test_what_is_no_optimiser_is_refused_in_one_sentence(value):
     with pytest.raises(ValueError, match=f"^ppo.Config optimizer=.*: {WRONG[value]}") as caught:
         validate(jaxpg.ppo.Config(optimizer=value))
@@ -222,7 +222,7 @@ CALLABLES = (
 )
 
 
-@pytest.mark.parametrize("value", CALLABLES, ids=str)
+@pytest.mark.parametrize("value", CALLABLES)
 def test_a_config_with_an_optimiser_goes_through_json(value):
     cfg = jaxpg.ppo.Config(optimizer=value)
     validate(cfg)
