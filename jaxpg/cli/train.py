@@ -183,7 +183,7 @@ def resume(
     import jaxpg
     from jaxpg.core.run import Callback
 
-    objects = common.own_objects(run, agent, env)
+    objects = common.own_objects(run, agent, env, trust)
     announce = Callback(on_begin=lambda _: common.tell(f"going on with {run} ..."))
     asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
     with common.resumable(run):

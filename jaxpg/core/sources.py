@@ -71,7 +71,8 @@ def find_sources(module: str) -> dict[str, Source]:
 def _find_spec(name: str, path: list[str] | None) -> ModuleSpec | None:
     """Finds a module as an import does, in the folders of its package, without importing that."""
     for finder in sys.meta_path:
-        if spec := finder.find_spec(name, path):
+        find = getattr(finder, "find_spec", None)  # as of Python 3.4 they should have one
+        if spec := find and find(name, path):
             return spec
     return None
 
