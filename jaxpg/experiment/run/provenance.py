@@ -1,9 +1,11 @@
 """Provenance of results, in run.json and sweep.json: agent, config, environment, key and versions;
 and the way back to the objects."""
 
+import contextlib
 import platform
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,20 +90,34 @@ def add_sources(record: dict[str, Any], *told: Any) -> dict[str, Any]:
     return {**record, "sources": found} if found else record
 
 
+@contextlib.contextmanager
+def lasting(out: Any) -> Iterator[None]:
+    """Context in which what no other program can import is warned of only if a folder stays: with
+    out=None none does."""
+    with contextlib.ExitStack() as quiet:
+        if out is None:
+            quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", f".*{_LOST}")
+        yield
+
+
+_LOST = "is made in a function or in the script itself"
+
+
 def _warn_of_lost(own: list[str], told: dict[str, Any]) -> None:
     """Warns of what no other program can import: objects of a script itself, or of a function."""
     for what in own:
         name = told["agent"] if what == "agent" else told["environment"]["name"]
         warn(
-            f"{what} {name!r} is made in a function or in the script itself: what opens the folder "
+            f"{what} {name!r} {_LOST}: what opens the folder "
             f"has to give it, {what}=...; as an object of a module of its own it is found by name"
         )
     for field, value in told["config"].items():
         for name in names_in(value):
             if name.startswith("__main__:") or "<" in name:
                 warn(
-                    f"{field} {name!r} is made in a function or in the script itself, where no "
-                    "other program finds it: in a module of its own it is found"
+                    f"{field} {name!r} {_LOST}, where no other program finds it: in a module of "
+                    "its own it is found"
                 )
 
 

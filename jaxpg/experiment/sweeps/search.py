@@ -88,12 +88,13 @@ def search(
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
     record = provenance.add_sources(record, plain)
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 
