@@ -33,7 +33,7 @@ class Config:
     num_envs: int = fields.num_envs(16)
     num_steps: int = fields.num_steps(64)
     num_epochs: int = jaxpg.static(8, ge=1, help="Steps of Adam on each rollout.")
-    beta: float = jaxpg.number(1.0, gt=0, help="The smaller, the fewer actions are imitated.")
+    beta: float = jaxpg.number(4.0, gt=0, help="The smaller, the fewer actions are imitated.")
     gamma: float = fields.gamma(0.99)
     gae_lambda: float = fields.gae_lambda(0.95)
     learning_rate: float = fields.learning_rate(3e-3)
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", help="a new folder, for `jaxpg report`")
     args = parser.parse_args()
-    agents = [awr, (awr, {"beta": 4.0}), "ppo"]  # an object, settings of one's own, a name
+    agents = [awr, (awr, {"beta": 1.0}), "ppo"]  # an object, settings of one's own, a name
     found = jaxpg.compare(
         agents, ["CartPole-v1"], jax.random.key(0),
         total_steps=args.total_steps, seeds=args.seeds, evaluations=1, out=args.out,

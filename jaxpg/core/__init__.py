@@ -4,6 +4,8 @@ types.py          Agent, Transition, Array, Key: the types that every file share
 config.py         configs as pytrees; fields.py and choices.py, the fields that agents share
 schedules.py      numbers of a config that change over the run
 checks.py         what a caller gives, judged: kinds, paths, keys; memory.py, what a run takes of it
+names.py          objects by "module:Name": sources.py and calls.py say what a file may have
+                  imported and called; callables.py, classes and functions in configs
 env.py            environments, vectorised: reset, step, rollout; spaces.py, observations.py and
                   signals.py, what they say; metrics.py, of the episodes that end; sums.py, exactly;
                   protocol.py, what they owe to agents

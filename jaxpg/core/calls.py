@@ -1,8 +1,8 @@
 """Functions and classes that a file names to have them called: which may be, and with what.
 
 A folder of someone else may name a function of a module that is here, and arguments for it. So that
-`shutil:rmtree` and a path do nothing, such a function computes with arrays (NUMERIC), or it is not
-Python's and not jaxpg's, and gets no text.
+`shutil:rmtree` and a path do nothing, such a function computes with arrays (NUMERIC), or it is none
+of Python's, jaxpg's or JAX's, and gets no text.
 """
 
 import sys
@@ -15,7 +15,7 @@ from jaxpg.core.names import Trust, UntrustedError, is_listed, split_name
 
 # Modules whose functions, of these packages, compute with arrays, and do nothing else but FILES.
 NUMERIC = ("jax.nn", "jax.numpy", "jax.lax", "optax", "flax.linen", "jaxpg.nets", "jaxpg.loops")
-NUMERIC += ("jaxpg.core.schedules",)
+NUMERIC += ("jax.scipy", "jaxpg.core.schedules")
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "jaxpg")
 FILES = ("save", "savez", "load", "fromfile")  # of jax.numpy
 
@@ -55,7 +55,7 @@ def _problem(found: Any, arguments: Iterable[Any]) -> str | None:
     """Why it may not be called, in words; None if it may."""
     home = _home(found)
     file = Path(getattr(sys.modules.get(home), "__file__", None) or "")
-    if not file.name or sources.is_of_python(file) or home.partition(".")[0] == "jaxpg":
+    if not file.name or sources.is_of_python(file) or home.partition(".")[0] in PACKAGES:
         return f"it is of {home or 'no module'}"
     if sources.run_folder_of(file):
         return f"it is of {file}, in the folder of a run"

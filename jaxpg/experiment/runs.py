@@ -84,7 +84,7 @@ def resume(
     or has reached its target, is only loaded. Where the rows of the newest checkpoint are not there
     it goes on from the newest that has them, and warns. agent, env, trust: as for `load`. Several
     processes go on together, and each has to see the folder. Raises CheckpointError for a damaged,
-    missing or foreign folder, ValueError for a network that is not trusted, a folder that another
+    missing or foreign folder, ValueError for a name that is not trusted, a folder that another
     process writes, for fewer `total_steps` than are done, or for any with a sweep. To a type
     checker the answer is a Result; `jaxpg.sweep.resume` is typed as a Sweep.
 
@@ -110,13 +110,14 @@ def load(
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
-    agent, env: the objects, if they are your own and not to be had by name. trust: import the
-    module of a network that the folder names, which runs its code. Without it a network is jaxpg's
-    own, one that is imported already, or of a module in the environment variable JAXPG_TRUST.
+    agent, env: the objects, if they are your own and not to be had by name, or by another one now.
+    trust: import any module that the folder names, which runs its code. Without it that is jaxpg's
+    own, one that is imported already, of a package that announces it, in the environment variable
+    JAXPG_TRUST, or a file of yours, in no run's folder, whose source is as it was (docs/trust.md).
 
     `stopped` is "error" for a run that was killed, and `seconds` NaN. Raises CheckpointError, with
     the path, for a damaged, missing or foreign folder, one without a checkpoint, or one of whose
-    checkpoints only older ones are left; ValueError for a network that is not trusted. To a type
+    checkpoints only older ones are left; ValueError for a name that is not trusted. To a type
     checker the answer is a Result; `jaxpg.sweep.load` is typed as a Sweep.
 
     >>> result = jaxpg.load("runs/cliff")

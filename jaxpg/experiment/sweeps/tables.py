@@ -92,7 +92,7 @@ def open_sweep(
     keys = jax.random.split(key, record["seeds"])
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        return agent, *apply_point(cfg, env, point, trust or record.get("sources", {}))
+        return agent, *apply_point(cfg, env, point, trust or provenance.recorded_sources(record))
 
     return SweepFolder(out, record, keys, of_point, trust)
 
@@ -104,7 +104,7 @@ def open_comparison(
     in the record. given: those that the user gives."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        allowed = trust or record.get("sources", {})
+        allowed = trust or provenance.recorded_sources(record)
         agent = restore_agent(out, record, point["agent"], given, allowed)
         config = record["configs"][point["agent"]][point["env"]]
         try:
