@@ -89,6 +89,6 @@ def compare(
         {label: x.agent for label, x in of_agents.items()},
         {label: x.env for label, x in of_envs.items()},
     )
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = plan_parts(open_comparison(folder, key, record, given, trust=True), points, log)
         return write_tables(train_parts(this, (), progress))

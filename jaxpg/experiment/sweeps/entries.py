@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxpg import agents, presets
 from jaxpg.core.checks import require_env, show
-from jaxpg.core.config import to_dict
+from jaxpg.core.config import to_dict, updated
 from jaxpg.core.env import Env
 from jaxpg.core.names import UntrustedError
 from jaxpg.core.train import require_agent
@@ -36,10 +36,11 @@ class AgentEntry(NamedTuple):
     name: str | None  # by which it is found again; None if no name does that
 
     def config(self, env: Env) -> Any:
-        """The config for an environment: what was given, over the preset if that are fields."""
-        if self.given is None or isinstance(self.given, Mapping):
-            return presets.preset(self.agent, env.name, **(self.given or {}))
-        return self.given
+        """The config for an environment: what was given, over the preset if that are fields, as a
+        point of a sweep has them."""
+        if self.given is not None and not isinstance(self.given, Mapping):
+            return self.given
+        return updated(presets.preset(self.agent, env.name), dict(self.given or {}), trust=True)
 
 
 class EnvEntry(NamedTuple):

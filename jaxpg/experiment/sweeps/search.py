@@ -90,14 +90,15 @@ def search(
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = ask_for_loggers(loggers, out) | new_record(about, list(space), total_steps, **settings)
     told = {
         n: x._asdict() if isinstance(x, Range) else list(map(plain, x)) for n, x in space.items()
     }
     record["search"] = {"space": told, "trials": trials, "batch": batch}
     record = provenance.add_sources(record, told)
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 

@@ -116,13 +116,14 @@ def run(
     check_points(agent, cfg, env, key, points, total_steps, seeds)
     require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory, log_every=log_every, name=name, tags=tags, **settings,
     )  # fmt: skip
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
