@@ -116,12 +116,12 @@ def seed_shape(run: Path) -> tuple[int, ...]:
     return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 
 
-def own_objects(run: Path, agent: str | None, env: str | None) -> dict[str, Any]:
+def own_objects(run: Path, agent: str | None, env: str | None, trust: bool) -> dict[str, Any]:
     """Keywords `agent` and `env` of what loads a run: what the user names in the place of those
     that its folder names."""
     from jaxpg.experiment.run.provenance import named_objects
 
-    return dict(zip(("agent", "env"), named_objects(run, agent, env), strict=True))
+    return dict(zip(("agent", "env"), named_objects(run, agent, env, trust), strict=True))
 
 
 def cores() -> int:

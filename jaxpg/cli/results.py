@@ -42,9 +42,11 @@ def evaluate(
     from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
-    result = jaxpg.load(run, trust=trust, **common.own_objects(run, agent, env))
+    result = jaxpg.load(run, trust=trust, **common.own_objects(run, agent, env, trust))
     most = step_limit(result.env)
-    returns = jaxpg.evaluate(*result[:4], key, episodes, not sampled, most)
+    returns = jaxpg.evaluate(
+        result.agent, result.cfg, result.env, result.state, key, episodes, not sampled, most
+    )
     returns = np.atleast_2d(returns)
     if np.isnan(returns).any():
         warn_of_endless_episodes(result.env, most)
@@ -95,7 +97,7 @@ def report(
     common.set_up(1)
     from jaxpg.experiment.report.build import report as write
 
-    objects = common.own_objects(runs[0], agent, env)
+    objects = common.own_objects(runs[0], agent, env, trust)
     common.tell(f"{write(runs, out, trust=trust, **objects)}  {out.stat().st_size:,} bytes")
     return 0
 
@@ -134,7 +136,7 @@ def render(
     import jaxpg
     from jaxpg.experiment.run.provenance import is_sweep
 
-    source, objects = run, common.own_objects(run, agent, env)
+    source, objects = run, common.own_objects(run, agent, env, trust)
     if is_sweep(run):
         if config is None:
             raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
@@ -177,7 +179,7 @@ def export(
     common.set_up(math.prod(common.seed_shape(run)))
     import jaxpg
 
-    objects = common.own_objects(run, agent, env)
+    objects = common.own_objects(run, agent, env, trust)
     policy = jaxpg.Policy.load(run, seed=seed, trust=trust, **objects)
     (policy.export_onnx if onnx else policy.export)(out)
     common.tell(f"{out}  {out.stat().st_size:,} bytes")

@@ -178,7 +178,7 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
     common.set_up(common.cores())
     import jaxpg
 
-    objects = common.own_objects(folder, agent, env)
+    objects = common.own_objects(folder, agent, env, trust)
 
     common.tell(f"going on with {folder} ...")
     return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))

@@ -150,7 +150,7 @@ def resume(
     common.set_up_run(record["config"], seeds, data_parallel, job)
     import jaxpg
 
-    objects = common.own_objects(run, agent, env)
+    objects = common.own_objects(run, agent, env, trust)
     common.tell(f"going on with {run} ...")
     asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
     return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)

@@ -18,6 +18,7 @@ from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.callables import names_in
 from jaxpg.core.checks import require_integer, show
+from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.types import C
 from jaxpg.envs import registry
@@ -126,7 +127,7 @@ def field_names(cfg, env: E.Env) -> list[str]:
     return own + [ENV + name for name in (*fields_of(env.params), *registry.arguments(env))]
 
 
-def apply_point(cfg, env: E.Env, point: Point, trust: bool = False) -> tuple[Any, E.Env]:
+def apply_point(cfg, env: E.Env, point: Point, trust: Trust = False) -> tuple[Any, E.Env]:
     """Returns config and environment of a point. trust: as of `core.config.updated`.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
@@ -145,7 +146,9 @@ def apply_point(cfg, env: E.Env, point: Point, trust: bool = False) -> tuple[Any
             raise ValueError(f"{name}={value!r}: allowed is one value in each point")
     own = {name: x for name, x in point.items() if not name.startswith(ENV)}
     of_env = {name.removeprefix(ENV): x for name, x in point.items() if name.startswith(ENV)}
-    return config.updated(cfg, own, trust), registry.with_params(env, **of_env) if of_env else env
+    return config.updated(cfg, own, trust), registry.with_params(
+        env, trust, **of_env
+    ) if of_env else env
 
 
 def require_names(cfg: Any, points: Sequence[Point]) -> None:

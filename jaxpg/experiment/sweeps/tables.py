@@ -85,7 +85,7 @@ def open_sweep(
     keys = jax.random.split(key, record["seeds"])
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        return agent, *apply_point(cfg, env, point, trust or record.get("sources", {}))
+        return agent, *apply_point(cfg, env, point, trust or provenance.recorded_sources(record))
 
     return SweepFolder(out, record, keys, of_point, trust)
 
@@ -97,7 +97,7 @@ def open_comparison(
     in the record."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        allowed = trust or record.get("sources", {})
+        allowed = trust or provenance.recorded_sources(record)
         agent = agents.find(point["agent"], allowed)
         config = record["configs"][point["agent"]][point["env"]]
         cfg = from_dict(agent.Config, config, allowed)
