@@ -68,9 +68,11 @@ programs are kept in ~/.cache/jaxpg; JAX_ENABLE_COMPILATION_CACHE=0 turns that o
 """
 
 
+@common.end_by_signal
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 130 if
-    it was interrupted. Raises SystemExit after --help.
+    """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input; if a
+    signal ended it 128 and its number: 130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1 on
+    Linux. Raises SystemExit after --help.
     """
     if argv is None:  # the process is ours. To start makes objects by the million, little garbage
         gc.set_threshold(100_000, 20, 20)

@@ -1,12 +1,15 @@
 """Helpers of several commands: messages, tables, keys, folders, and the start of JAX."""
 
 import contextlib
+import functools
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxpg.core.interrupt import catch_signals, exit_code
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from jaxpg.core.types import Key
 
 ROWS = 16  # of a table; more seeds are only summed up
+INTERRUPTED = exit_code(signal.SIGINT)  # what commands return when a signal has ended a run
 
 
 class Job(NamedTuple):
@@ -64,14 +68,45 @@ def print_table(columns: dict[str, Sequence[float | None]]) -> None:
     console().print(table)
 
 
+def end_by_signal(main: Callable[..., int]) -> Callable[..., int]:
+    """Makes a signal that ends a command one line on stderr and the exit code that shells expect,
+    wherever it comes. Within a run it ends the run, see core/interrupt.py."""
+
+    @functools.wraps(main)
+    def bound(*args, **named) -> int:
+        with catch_signals(wait=False) as signals:
+            try:
+                code = main(*args, **named)
+            except KeyboardInterrupt as stop:
+                say("; ".join(["interrupted", *getattr(stop, "__notes__", [])]))
+                return exit_code(getattr(stop, "number", signal.SIGINT))
+        return exit_code(signals.asked) if code == INTERRUPTED and signals.asked else code
+
+    return bound
+
+
 @contextlib.contextmanager
 def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
     """The folder that is given or, if none is, a new one of that name or name-2, name-3, ..., which
-    is made, and is taken away again if nothing is written."""
-    from jaxpg.experiment.files.lock import claim
+    is made, and is taken away again if nothing is written. Raises ValueError for one that cannot
+    be."""
+    from jaxpg.experiment.files.lock import claim, make
 
-    with contextlib.nullcontext(given) if given else claim(name) as folder:
+    with make(given) if given else claim(name) as folder, resumable(folder):
         yield folder
+
+
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Context in which a run or sweep is written: what interrupts it says how to go on with it."""
+    from jaxpg.experiment.files import RUN, SWEEP
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        begun = any((folder / name).exists() for name in (RUN, SWEEP))
+        stop.add_note(f"go on with: jaxpg resume {folder}" if begun else "nothing was trained yet")
+        raise
 
 
 def random_key(seed: int) -> "Key":

@@ -15,6 +15,7 @@ def evaluate(
     episodes: int = 128,
     sampled: bool = False,
     seed: int = 0,
+    best: bool = False,
     trust: bool = False,
 ) -> int:
     """Measures the returns of whole episodes under the newest checkpoint of a run.
@@ -24,6 +25,7 @@ def evaluate(
         episodes: of each seed.
         sampled: draw actions from the policy, instead of its mode.
         seed: of the random numbers.
+        best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
         trust: import the module of a network that the folder names, which runs its code.
     """
     if episodes < 1:
@@ -38,7 +40,7 @@ def evaluate(
     from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
-    result = jaxpg.load(run, trust=trust)
+    result = jaxpg.load(run, trust=trust, best=best)
     agent, cfg, env, state, *_ = result
     most = step_limit(env)
     returns = jaxpg.evaluate(agent, cfg, env, state, key, episodes, not sampled, most)
@@ -100,6 +102,7 @@ def render(
     config: int | None = None,
     max_steps: int = 1000,
     fps: float | None = None,
+    best: bool = False,
     trust: bool = False,
 ) -> int:
     """Plays episodes with the policy of a run's newest checkpoint, into a GIF or MP4.
@@ -114,6 +117,7 @@ def render(
         config: of a sweep: which of its configs, as scores.csv numbers them.
         max_steps: where an episode is cut that has not ended.
         fps: environment steps a second; None is what suits the environment.
+        best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
         trust: import the module of a network that the folder names, which runs its code.
     """
     common.set_up(1)
@@ -121,7 +125,11 @@ def render(
     from jaxpg.experiment.run.provenance import is_sweep
 
     source = run
-    if is_sweep(run):
+    if best and config is not None:
+        raise ValueError(f"config={config}: allowed with --best is None")
+    if best:
+        source = jaxpg.load(run, trust=trust, best=True)
+    elif is_sweep(run):
         if config is None:
             raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
         source = jaxpg.sweep.result(run, config, trust=trust)
@@ -138,7 +146,12 @@ def render(
 
 
 def export(
-    run: Positional[Path], out: Path, onnx: bool = False, seed: int = 0, trust: bool = False
+    run: Positional[Path],
+    out: Path,
+    onnx: bool = False,
+    seed: int = 0,
+    best: bool = False,
+    trust: bool = False,
 ) -> int:
     """Writes the policy of a run's newest checkpoint into one file, to act with elsewhere.
 
@@ -147,6 +160,7 @@ def export(
         out: the file.
         onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
         seed: which policy, of a run of several seeds: 0, 1, ...
+        best: of the checkpoint with the best greedy evaluation, of a run with --keep-best.
         trust: import the module of a network that the folder names, which runs its code.
     """
     from jaxpg.core.checks import require_file
@@ -155,7 +169,7 @@ def export(
     common.set_up(math.prod(common.seed_shape(run)))
     import jaxpg
 
-    policy = jaxpg.Policy.load(run, seed=seed, trust=trust)
+    policy = jaxpg.Policy.load(run, seed=seed, trust=trust, best=best)
     (policy.export_onnx if onnx else policy.export)(out)
     common.tell(f"{out}  {out.stat().st_size:,} bytes")
     return 0

@@ -45,6 +45,10 @@ def _sweep(
     episodes: int = 128,
     target: float | None = None,
     lanes: int | None = None,
+    checkpoints: int = 5,
+    checkpoint_minutes: float | None = 10.0,
+    keep: int = 3,
+    chunk: int | None = None,
     log_every: int | None = None,
 ) -> int:
     """Trains an agent with every combination of settings and every seed, side by side.
@@ -70,13 +74,20 @@ def _sweep(
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
         lanes: how many seeds are trained at once, at most; None is as memory allows.
+        checkpoints: of each part, spread evenly over it.
+        checkpoint_minutes: between checkpoints by the clock, beside those; None is none.
+        keep: how many of the newest checkpoints stay, of each part.
+        chunk: iterations between looks at what came of them, and after which a signal ends the
+            sweep; None is a thirtieth of the run, at most 100.
         log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
             than 10,000 rows a seed.
     """
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
-        "evaluations": evaluations, "target": target, "lanes": lanes, "log_every": log_every,
+        "evaluations": evaluations, "target": target, "lanes": lanes, "checkpoints": checkpoints,
+        "checkpoint_minutes": checkpoint_minutes, "keep": keep, "chunk": chunk,
+        "log_every": log_every,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -183,7 +194,8 @@ def resume_sweep(folder: Path, trust: bool) -> int:
     import jaxpg
 
     common.tell(f"going on with {folder} ...")
-    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust))
+    with common.resumable(folder):
+        return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust))
 
 
 def _sum_up(found: "Sweep") -> int:
@@ -194,7 +206,7 @@ def _sum_up(found: "Sweep") -> int:
     about, folder = found.about, found.folder
     if not all(part["over"] for part in about["parts"]):
         common.say(f"interrupted; go on with: jaxpg resume {folder}")
-        return 130
+        return common.INTERRUPTED
     done = scores.final(found)
     ranked = sorted(done.scores, key=lambda c: -done.iqm([c]))
     common.tell(f"{done.what}: interquartile mean of {about['seeds']} seeds")

@@ -35,7 +35,13 @@ def _train(
     seed: int = 0,
     out: Path | None = None,
     evaluations: int = 10,
+    episodes: int = 128,
     target: float | None = None,
+    checkpoints: int = 5,
+    checkpoint_minutes: float | None = 10.0,
+    keep: int = 3,
+    keep_best: bool = False,
+    chunk: int | None = None,
     log: tuple[str, ...] = (),
     tensorboard: bool = False,
     log_every: int | None = None,
@@ -54,7 +60,14 @@ def _train(
         seed: of all random numbers.
         out: the run folder; None is a new one in runs/.
         evaluations: how many times to evaluate, spread evenly over the run.
+        episodes: of an evaluation.
         target: stop when the greedy evaluation of every seed reaches this return.
+        checkpoints: how many, spread evenly over the run.
+        checkpoint_minutes: between checkpoints by the clock, beside those; None is none.
+        keep: how many of the newest checkpoints stay.
+        keep_best: keep the one with the best greedy evaluation too (mean over seeds).
+        chunk: iterations between looks at what came of them; None is a thirtieth of the run, at
+            most 100.
         log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
             with a series for each seed; jsonl, the rows of metrics.csv as JSON lines.
         tensorboard: the same as --log tensorboard.
@@ -76,12 +89,16 @@ def _train(
     common.set_up_run(to_dict(cfg), seeds, data_parallel, job)
     import jaxpg
     from jaxpg.core.plan import require_seeds
-    from jaxpg.experiment.callbacks import make_loggers
+    from jaxpg.experiment.run.record import Settings, check_settings
 
-    log = (*log, *["tensorboard"] * tensorboard)
-    make_loggers(log, Path())  # refused before anything is printed
-
+    asked = {
+        "evaluations": evaluations, "episodes": episodes, "target": target,
+        "checkpoints": checkpoints, "checkpoint_minutes": checkpoint_minutes, "keep": keep,
+        "keep_best": keep_best, "chunk": chunk, "log_every": log_every,
+        "log": (*log, *["tensorboard"] * tensorboard), "data_parallel": data_parallel,
+    }  # fmt: skip
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    check_settings(Settings(**asked), cfg, Path())
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
     with common.new_folder(out, Path("runs", f"{agent.name}-{env_name}")) as folder:
@@ -89,9 +106,8 @@ def _train(
 
         def go(watching):
             return jaxpg.run(
-                agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-                callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-                log=log, log_every=log_every,
+                agent, cfg, env, key, total_steps=total_steps, callbacks=watching, out=folder,
+                **asked,
             )  # fmt: skip
 
         return _watch(go, folder)
@@ -156,7 +172,8 @@ def resume(
 
     common.tell(f"going on with {run} ...")
     asked = {"total_steps": total_steps, "target": target, "trust": trust}
-    return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
+    with common.resumable(run):
+        return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
 
 
 def _watch(go: Callable, folder: Path) -> int:
@@ -180,14 +197,11 @@ def _watch(go: Callable, folder: Path) -> int:
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
         common.say(f"error: {error}; {good if last else 'there is no checkpoint from before that'}")
         return 1
-    except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
-        common.say(f"interrupted; go on with: jaxpg resume {folder}")
-        return 130
     if result.stopped == "interrupt":
         common.say(
             f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}"
         )
-        return 130
+        return common.INTERRUPTED
     if is_main_process():
         _sum_up(result, folder, clock)
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core.checks import require_bool
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks, Result
 from jaxpg.core.types import Agent, C, Key
@@ -34,6 +35,8 @@ def run(
     data_parallel: bool = False,
     log: Sequence[str] = (),
     tensorboard: bool = False,
+    keep_best: bool = False,
+    checkpoint_minutes: float | None = 10.0,
     log_every: int | None = None,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
@@ -48,7 +51,13 @@ def run(
     when the run is resumed; "jsonl", the rows of metrics.csv as JSON lines. tensorboard: the same
     as "tensorboard" in `log`. log_every: iterations of a row of the metrics, in the folder and in
     the result, which are means over a block of them and sums of what counts; None is 1 or, for more
-    than 10,000 iterations, as few as give no more rows a seed.
+    than 10,000 iterations, as few as give no more rows a seed. keep_best: keep the checkpoint with
+    the best greedy evaluation too, by the mean over seeds, for `load(out, best=True)`.
+    checkpoint_minutes: between checkpoints by the clock, beside the others, and the first of them
+    after a minute; None is none.
+
+    SIGTERM and SIGUSR1 end a run as Ctrl-C does, after the chunk in hand and with a checkpoint; a
+    second one ends it at once.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -62,10 +71,12 @@ def run(
     >>> result.metrics["episode/return"].shape  # [iterations]
     (10,)
     """
+    require_bool("tensorboard", tensorboard)
     log = (*log, "tensorboard") if tensorboard else log
     asked = Settings(
-        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log
-    )
+        chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log,
+        keep_best, checkpoint_minutes,
+    )  # fmt: skip
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 
@@ -109,14 +120,20 @@ def resume(
 
 
 def load(
-    out: str | Path, agent: Agent | None = None, env: Env | None = None, *, trust: bool = False
+    out: str | Path,
+    agent: Agent | None = None,
+    env: Env | None = None,
+    *,
+    trust: bool = False,
+    best: bool = False,
 ) -> Result | Any:
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
-    agent, env: the objects, if they are your own and not to be had by name. trust: import the
-    module of a network that the folder names, which runs its code. Without it a network is jaxpg's
-    own, one that is imported already, or of a module in the environment variable JAXPG_TRUST.
+    best: the checkpoint with the best greedy evaluation, of a run with keep_best=True. agent, env:
+    the objects, if they are your own and not to be had by name. trust: import the module of a
+    network that the folder names, which runs its code. Without it a network is jaxpg's own, one
+    that is imported already, or of a module in the environment variable JAXPG_TRUST.
 
     `stopped` is "error" for a run that was killed, and `seconds` NaN. Raises CheckpointError, with
     the path, for a damaged, missing or foreign folder, one without a checkpoint, or one of whose
@@ -128,7 +145,9 @@ def load(
     ('q_learning', 'done')
     """
     if not is_sweep(out):
-        return folder.load(out, agent, env, trust)
+        return folder.load(out, agent, env, trust, best)
+    if best is not False:
+        raise ValueError(f"best={best!r}: allowed is False for a sweep")
     from jaxpg.experiment import sweeps  # which a run does not need
 
     return sweeps.load(out)

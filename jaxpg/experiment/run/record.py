@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxpg.core import env as E
 from jaxpg.core.blocks import MOST, block_length
-from jaxpg.core.checks import require_integer, require_number
+from jaxpg.core.checks import require_bool, require_integer, require_number
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.run import Callback
 from jaxpg.core.train import num_iterations
@@ -31,6 +31,8 @@ class Settings(NamedTuple):
     data_parallel: bool = False
     log_every: int | None = None  # `core.blocks` chooses
     log: Sequence[str] = ()
+    keep_best: bool = False
+    checkpoint_minutes: float | None = 10.0
 
 
 # What loggers show of a record.
@@ -98,6 +100,18 @@ def check_settings(asked: Settings, cfg, out: str | Path | None) -> None:
         if name == "chunk" and value is None:
             continue
         require_integer(name, value, minimum)
+    for name in ("data_parallel", "keep_best"):
+        require_bool(name, getattr(asked, name))
+    if asked.keep_best and out is None:
+        raise ValueError("keep_best=True: allowed only with a folder `out`")
+    if asked.keep_best and has_lanes(cfg):
+        raise ValueError("keep_best=True: of lanes allowed is False")
+    if asked.keep_best and asked.evaluations == 0:
+        raise ValueError("evaluations=0: with keep_best allowed is an integer >= 1")
+    if (minutes := asked.checkpoint_minutes) is not None:
+        require_number("checkpoint_minutes", minutes)
+        if minutes <= 0:
+            raise ValueError(f"checkpoint_minutes={minutes!r}: allowed is a number > 0, or None")
     block_length(1, asked.log_every)
     if (target := asked.target) is not None:
         require_number("target", target)

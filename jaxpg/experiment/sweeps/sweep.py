@@ -33,6 +33,7 @@ from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, require_key, require_number, show
 from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
@@ -56,6 +57,7 @@ from jaxpg.experiment.sweeps.tables import (
 from jaxpg.experiment.text import format_count
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
+PART = ("chunk", "checkpoints", "keep", "checkpoint_minutes")  # settings of its runs
 FREE = 0.8  # of the memory that is free, for a sweep
 
 
@@ -78,6 +80,7 @@ def run(
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    **settings: Any,
 ) -> Sweep:
     """Trains every point with every seed.
 
@@ -87,7 +90,8 @@ def run(
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
     bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
     each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep
-    is laid out: parts, their lanes, the bytes that a device needs and has.
+    is laid out: parts, their lanes, the bytes that a device needs and has. settings:
+    chunk, checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -100,7 +104,7 @@ def run(
     record = new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory, log_every=log_every,
+        memory=memory, log_every=log_every, **settings,
     )  # fmt: skip
     with lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
@@ -111,13 +115,16 @@ def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
-    log_every: int | None = None,
+    log_every: int | None = None, **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
 
-    about: its kind, what the points change, and where it comes from.
+    about: its kind, what the points change, and where it comes from. settings: of its runs.
     """
+    if unknown := settings.keys() - set(PART):
+        raise TypeError(f"{min(unknown)}: allowed of a sweep are {', '.join(PART)}")
+    run_folder.check_settings(run_folder.Settings(**settings), None, Path())
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
@@ -135,6 +142,7 @@ def new_record(
         **asked,
         **limits,
         "target": None if target is None else float(target),
+        **settings,
         "points": [],
         "parts": [],
         "compilations": 0,
@@ -216,7 +224,9 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
         keys = this.keys[np.arange(width) % seeds]
-        need = device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
+        need = device_bytes(
+            agent, cfg, env, keys, total_steps=record["total_steps"], chunk=record.get("chunk")
+        )
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
@@ -236,40 +246,43 @@ def train_parts(
 
     share: of the sweep that is planned, see `progress.display`.
     """
-    record, asked = dict(this.record), ("evaluations", "episodes", "target", "log_every")
-    named: dict[str, Any] = {name: record.get(name) for name in asked}
-    settings = run_folder.Settings(**named)
+    names = ("evaluations", "episodes", "target", "log_every", *PART)
+    record = dict(this.record)
+    settings = run_folder.Settings(**{name: record[name] for name in names if name in record})
     shown = display(record["parts"], share) if progress else None
-    for i, part in enumerate(record["parts"]):
-        if part["over"]:
-            continue
-        folder, agent, cfg, env, keys = this.part(i)
-        record["parts"] = list(record["parts"])
-        if (folder / RUN).exists():
-            check_part(this.out, part, i)
-        else:  # by which its folder will be known
-            made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
-            part = part | {"run": json_digest(to_json_values(made))}
-            record["parts"][i] = part
-            write_json(this.out / SWEEP, record)
-        watch = [*callbacks, *([shown(i)] if shown else [])]
-        begun = time.perf_counter()
-        with count_compilations() as compiled:
+    with catch_signals() as signals:
+        for i, part in enumerate(record["parts"]):
+            if part["over"]:
+                continue
+            if signals.asked:
+                break
+            folder, agent, cfg, env, keys = this.part(i)
+            record["parts"] = list(record["parts"])
             if (folder / RUN).exists():
-                found = run_folder.resume(
-                    folder, callbacks=watch, agent=agent, env=env, trust=this.trust
-                )
-            else:
-                found = run_folder.run(
-                    folder, agent, cfg, env, keys, record["total_steps"], settings, watch
-                )
-        record["seconds"] += time.perf_counter() - begun
-        record["compilations"] += len(compiled)
-        record["parts"][i] = part | {"over": found.stopped != "interrupt"}
-        this = this._replace(record=record)
-        write_json(this.out / SWEEP, record)
-        if found.stopped == "interrupt":
-            break
+                check_part(this.out, part, i)
+            else:  # by which its folder will be known
+                made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
+                part = part | {"run": json_digest(to_json_values(made))}
+                record["parts"][i] = part
+                write_json(this.out / SWEEP, record)
+            watch = [*callbacks, *([shown(i)] if shown else [])]
+            begun = time.perf_counter()
+            with count_compilations() as compiled:
+                if (folder / RUN).exists():
+                    found = run_folder.resume(
+                        folder, callbacks=watch, agent=agent, env=env, trust=this.trust
+                    )
+                else:
+                    found = run_folder.run(
+                        folder, agent, cfg, env, keys, record["total_steps"], settings, watch
+                    )
+            record["seconds"] += time.perf_counter() - begun
+            record["compilations"] += len(compiled)
+            record["parts"][i] = part | {"over": found.stopped != "interrupt"}
+            this = this._replace(record=record)
+            write_json(this.out / SWEEP, record)
+            if found.stopped == "interrupt":
+                break
     return this
 
 
