@@ -54,6 +54,9 @@ LINES = {
     f"{TRAIN} --config.warmup 2": "warmup=2.0: allowed is a finite number >= 0 and <= 1",
     "train cem CartPole-v1 --config.elites 65": "elites=65: allowed is an integer <= population=64",
     "train cem CartPole-v1 --config.num-steps 9": "num_steps=9: allowed is an integer >= 500",
+    f"{TRAIN} --log wand": "unknown logger 'wand': did you mean 'wandb'?",
+    f"{SWEEP} --grid gamma=0.9,1 --log tensorbord": "did you mean 'tensorboard'?",
+    "compare ppo --env CartPole-v1 --log csv": "unknown logger 'csv': Allowed: jsonl, mlflow",
     # more than there is memory for
     f"{TRAIN} --config.num-envs 1000000000": "num_envs=1000000000: it takes at least",
     f"{TRAIN} --config.num-envs 1000000000000000000000": "allowed is an integer >= 1 and",

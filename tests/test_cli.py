@@ -206,7 +206,8 @@ def trained(tmp_path_factory):
 
 
 def test_train_writes_a_run_folder_and_a_table(jaxpg, tmp_path):
-    code, out, _ = jaxpg(f"{TRAIN} --seeds 2 --evaluations 2 --config.target-kl 0.5 --tensorboard")
+    asked = "--seeds 2 --evaluations 2 --config.target-kl 0.5"
+    code, out, _ = jaxpg(f"{TRAIN} {asked} --log tensorboard")
     assert code == 0
     assert "no preset" not in out
     assert max(map(len, out.splitlines())) <= 80
@@ -220,12 +221,13 @@ def test_train_writes_a_run_folder_and_a_table(jaxpg, tmp_path):
     assert "2 x 64 env steps in" in out
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in (folder / "tensorboard").iterdir()) == ["seed-0", "seed-1"]
+    assert ["tensorboard", str(folder / "tensorboard")] in rows
     record = json.loads((folder / "run.json").read_text())
     assert record["config"]["target_kl"] == 0.5
     assert record["config"]["total_steps"] is None
     assert record["environment"]["max_steps_in_episode"] == 8
 
-    assert jaxpg(f"{TRAIN} --seeds 2 --evaluations 2 --config.target-kl 0.5")[0] == 0
+    assert jaxpg(f"{TRAIN} {asked}")[0] == 0
     again = Path("runs/ppo-CartPole-v1-2")
     assert (again / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
     assert not (again / "tensorboard").exists()  # it was not asked for

@@ -24,6 +24,7 @@ from jaxpg.core.run import Callback
 
 CHUNK, ITERATIONS, STEPS = 2, 12, 100  # STEPS: of an iteration
 SEEDS = ("seed-0", "seed-1")
+NAME = "a run? #1 %20"  # of the folder: any will do
 LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 
 Points = dict[str, dict[int, float]]  # metric -> env_steps -> value
@@ -52,7 +53,7 @@ def written(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        out, seen = tmp_path_factory.mktemp("logs") / "a run", []
+        out, seen = tmp_path_factory.mktemp("logs") / NAME, []
         addresses = watch_network(patch)
 
         def fail(event):
@@ -220,7 +221,7 @@ def test_wandb_shows_a_series_for_each_seed(written):
         found = {name: gather(points)[name] for name in sorted(gather(points))}
         assert_same(found, dict(sorted(expected.items())))
         ((run, group, project),) = ids
-        assert (run.endswith(SEEDS[seed]), group, project) == (True, "a run", "jaxpg")
+        assert (run.endswith(SEEDS[seed]), group, project) == (True, NAME, "jaxpg")
         assert exits == [1, 0]
         assert named["config"]["gamma"] == jaxpg.q_learning.Config().gamma
         assert (named["environment"]["name"], named["seed"]) == ("Cliff-jaxpg", seed)
@@ -232,8 +233,10 @@ def test_wandb_shows_a_series_for_each_seed(written):
 
 def store(out):
     from mlflow import MlflowClient
+    from sqlalchemy import URL
 
-    return MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow' / 'mlflow.db'}")
+    url = URL.create("sqlite+pysqlite", database=str(out / "mlflow" / "mlflow.db"))
+    return MlflowClient(tracking_uri=url.render_as_string())
 
 
 def children(out):
@@ -263,13 +266,14 @@ def test_mlflow_shows_a_series_for_each_seed(written):
     assert [run.data.params["seed"] for run in runs] == ["0", "1"]
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
     parent = client.get_run(parent)
-    assert (parent.info.run_name, parent.info.status) == ("a run", "FINISHED")
+    assert (parent.info.run_name, parent.info.status) == (NAME, "FINISHED")
     last = [expected["eval/sampled"][1200] for expected in written.expected]
     assert parent.data.metrics["eval/sampled"] == pytest.approx(np.mean(last))
     assert written.failed == "FAILED"
 
 
-def test_the_record_has_the_names(written):
+def test_the_record_has_the_names_and_nothing_lies_beside_the_folder(written):
+    assert [path.name for path in written.out.parent.iterdir()] == [NAME]
     record = json.loads((written.out / "run.json").read_text())
     assert record["log"] == [*LOGGERS]
     assert len(record["log_id"]) == 16
@@ -351,6 +355,65 @@ def test_an_interrupted_run_is_one_there_too(tmp_path, monkeypatch):
     assert {(x.display_name, x.project, x.run_group) for x in runs} == {("one", "mine", "")}
     exits = [x.exit.exit_code for x in records if x.WhichOneof("record_type") == "exit"]
     assert exits == [130]
+
+
+@pytest.mark.slow
+def test_a_sweep_shows_a_series_for_every_config_and_seed(tmp_path, monkeypatch):
+    """In two parts, the second of which is stopped and goes on."""
+    pytest.importorskip("wandb")
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out, calls = tmp_path / "sweep", []
+
+    def stop(event):
+        calls.append(event.iteration)
+        if calls.count(6) == 2:
+            raise RuntimeError("planted")
+
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points = jaxpg.sweep.grid(learning_rate=[0.1, 0.5])
+    with pytest.raises(RuntimeError, match="planted"):
+        jaxpg.sweep.run(
+            jaxpg.q_learning, cfg, env, jax.random.key(0), points, total_steps=ITERATIONS * STEPS,
+            seeds=2, lanes=2, episodes=2, out=out, loggers=tuple(LOGGERS), callbacks=[stop],
+        )  # fmt: skip
+    found = jaxpg.sweep.resume(out)
+    names = [f"config-{c}-seed-{s}" for c in range(2) for s in range(2)]
+    assert sorted(path.name for path in (out / "tensorboard").iterdir()) == names
+    runs = children(out)
+    assert [run.info.run_name for run in runs] == names
+    rates = [float(run.data.params["config.learning_rate"]) for run in runs]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.5, 0.5], rtol=1e-6)
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    for i, name in enumerate(names):
+        table = found.table.query(f"config == {i // 2} and seed == {i % 2}")
+        counts = dict(zip(table["env_steps"], table["episode/count"], strict=True))
+        history = store(out).get_metric_history(runs[i].info.run_id, "episode/count")
+        assert [point.step for point in history] == [*counts]  # once, and all of them
+        assert [point.value for point in history] == [*counts.values()]
+        steps, rate = [], None
+        for path in offline_files(out, name):
+            for record in wandb_records(path):
+                if record.WhichOneof("record_type") == "history":
+                    steps.append(record.history.step.num)
+                elif record.WhichOneof("record_type") == "run":
+                    assert record.run.run_group == "sweep"
+                    named = {x.key: json.loads(x.value_json) for x in record.run.config.update}
+                    rate = named["config"]["learning_rate"]
+        assert steps == [*counts]
+        assert rate == pytest.approx(rates[i])
+
+
+def test_loggers_of_a_sweep_need_a_folder_and_have_names():
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points, key = jaxpg.sweep.grid(learning_rate=[0.1]), jax.random.key(0)
+    asked = {"total_steps": 100, "seeds": 1}
+    with pytest.raises(ValueError, match=r"loggers=.*: allowed only with a folder"):
+        jaxpg.sweep.run(
+            jaxpg.q_learning, cfg, env, key, points, loggers=["tensorboard"], **asked
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="unknown logger 'wb'"):
+        jaxpg.sweep.run(jaxpg.q_learning, cfg, env, key, points, loggers=["wb"], **asked)
 
 
 # MLflow makes a store for it, which takes seconds.

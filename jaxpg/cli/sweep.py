@@ -50,6 +50,7 @@ def _sweep(
     keep: int = 3,
     chunk: int | None = None,
     log_every: int | None = None,
+    log: tuple[str, ...] = (),
 ) -> int:
     """Trains an agent with every combination of settings and every seed, side by side.
 
@@ -81,13 +82,14 @@ def _sweep(
             sweep; None is a thirtieth of the run, at most 100.
         log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
             than 10,000 rows a seed.
+        log: loggers, as of `jaxpg train`; a series for every config and seed.
     """
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
         "evaluations": evaluations, "target": target, "lanes": lanes, "checkpoints": checkpoints,
         "checkpoint_minutes": checkpoint_minutes, "keep": keep, "chunk": chunk,
-        "log_every": log_every,
+        "log_every": log_every, "loggers": log,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -122,6 +124,7 @@ def _run_sweep(
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     common.set_up(common.cores())
     import jaxpg
+    from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.sweeps import points as P
     from jaxpg.experiment.sweeps import search, sweep
 
@@ -129,6 +132,7 @@ def _run_sweep(
     key = common.random_key(seed)
     with common.new_folder(asked["out"], Path("sweeps", f"{agent.name}-{env_name}")) as folder:
         asked |= {"out": folder, "progress": True, "log": common.tell}
+        make_loggers(asked["loggers"], folder)  # refused before anything is printed
         common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
         if ways.search:
@@ -157,6 +161,7 @@ def compare(
     evaluations: int = 10,
     episodes: int = 128,
     log_every: int | None = None,
+    log: tuple[str, ...] = (),
 ) -> int:
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
@@ -171,19 +176,22 @@ def compare(
         episodes: of an evaluation.
         log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
             than 10,000 rows a seed.
+        log: loggers, as of `jaxpg train`; a series for every agent, environment and seed.
     """
     if not agents:
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
     common.set_up(common.cores())
+    from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.sweeps.compare import compare as go
 
     name = "-".join(env).replace("/", "-")[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
+        make_loggers(log, folder)  # refused before anything is printed
         common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, log_every=log_every, progress=True, log=common.tell,
+            episodes=episodes, log_every=log_every, progress=True, log=common.tell, loggers=log,
         )  # fmt: skip
     return _sum_up(found)
 

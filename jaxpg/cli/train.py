@@ -229,5 +229,8 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         took += f", {format_count(rate)}/s once compiled"
         took += " (with evaluations)" * bool(evaluation)
     common.tell(took, f"run folder      {folder}")
+    for name in ("tensorboard", "wandb", "mlflow"):
+        if (folder / name).exists():
+            common.tell(f"{name:<16}{folder / name}")
     if (curve := folder / "curve.png").exists():
         common.tell(f"learning curve  {curve}")

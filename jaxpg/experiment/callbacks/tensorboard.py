@@ -40,14 +40,14 @@ def tensorboard(
     from tensorboardX import SummaryWriter
     from tensorboardX.summary import hparams
 
-    writers = []
+    writers: list[Any] = []
 
     def begin(shown: Sequence[Series], env_steps: int) -> None:
         # What a killed run wrote after the point of resumption is hidden: from that step on.
         more: dict[str, Any] = {"purge_step": env_steps + 1}
         more["filename_suffix"] = f".{env_steps}"  # the names are of the second
         for one in shown:
-            writer = SummaryWriter(str(Path(folder, one.name)), **more)
+            writer: Any = SummaryWriter(str(Path(folder, one.name)), **more)
             writers.append(writer)
             if config is not None:
                 about = flatten({**config, **one.config})
@@ -72,13 +72,15 @@ def tensorboard(
 
 def _session_end(failed: bool) -> Any:
     """Summary by which HPARAMS shows that a run has ended, well or not."""
-    from tensorboardX.proto.api_pb2 import Status
-    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+    from tensorboardX.proto import api_pb2, plugin_hparams_pb2
     from tensorboardX.summary import hparams
+
+    api, plugin = vars(api_pb2), vars(plugin_hparams_pb2)  # made when they are imported
 
     summary = hparams({}, {})[2]
     data = summary.value[0].metadata.plugin_data
-    content = HParamsPluginData.FromString(data.content)
-    content.session_end_info.status = Status.Value(f"STATUS_{'FAILURE' if failed else 'SUCCESS'}")
+    content = plugin["HParamsPluginData"].FromString(data.content)
+    status = f"STATUS_{'FAILURE' if failed else 'SUCCESS'}"
+    content.session_end_info.status = api["Status"].Value(status)
     data.content = content.SerializeToString()
     return summary

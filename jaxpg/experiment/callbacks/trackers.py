@@ -66,45 +66,65 @@ def wandb(
     mode = mode or os.environ.get("WANDB_MODE") or MODES[0]
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} (or WANDB_MODE): allowed is one of {', '.join(MODES)}")
-    marker = Path(folder, "wandb", f"logged-{id}") if id else None  # until which env_steps
-    group, runs, known = id or secrets.token_hex(4), [], []
+    names = {"project": project, "name": name, "id": id, "mode": mode}
+    written = _WandbRuns(Path(folder), names, config or {}, series is not None)
+    return log_series(Backend(written.open, written.write, written.close), series, points)
 
-    def begin(shown: Sequence[Series], env_steps: int) -> None:
+
+class _WandbRuns:
+    """Runs of Weights & Biases, one for each series."""
+
+    def __init__(
+        self, folder: Path, names: dict[str, Any], config: Mapping[str, Any], grouped: bool
+    ):
+        self.folder, self.names, self.config, self.grouped = folder, names, config, grouped
+        self.runs: list[Any] = []
+        self.logged: list[int] = []  # environment steps of the newest point that was there
+        self.marker: Path | None = None  # says that, where nobody else does: offline
+
+    def open(self, series: Sequence[Series], env_steps: int) -> None:
+        """Opens the runs; those of an id that was there before go on."""
         # Even offline it would look for the host that gathers its errors.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb as package
 
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name, id = self.names["name"], self.names["id"] or secrets.token_hex(4)
+        project = self.names["project"] or os.environ.get("WANDB_PROJECT") or HOME
         settings = package.Settings(silent=True, console="off")
-        shared: dict[str, Any] = {"dir": str(folder), "mode": mode, "settings": settings}
-        shared["project"] = project or os.environ.get("WANDB_PROJECT") or HOME
-        if len(shown) > 1:
-            shared["group"] = os.environ.get("WANDB_RUN_GROUP") or name or group
-        for one in shown:
-            own = f"-{one.name}" if len(shown) > 1 else ""
+        shared: dict[str, Any] = {"dir": str(self.folder), "project": project}
+        shared |= {"mode": self.names["mode"], "settings": settings}
+        grouped = self.grouped or len(series) > 1
+        if grouped:
+            shared["group"] = os.environ.get("WANDB_RUN_GROUP") or name or id
+        for one in series:
+            own = f"-{one.name}" if grouped else ""
             run = package.init(
-                **shared, id=f"{group}{own}", resume="allow", reinit="create_new",
-                name=f"{name}{own}" if name else None, config={**(config or {}), **one.config},
+                **shared, id=f"{id}{own}", resume="allow", reinit="create_new",
+                name=f"{name}{own}" if name else None, config={**self.config, **one.config},
             )  # fmt: skip
-            runs.append(run)
-        if mode == "online" and runs[0].url:
-            print(f"wandb: {runs[0].url}", file=sys.stderr)
-        there = int(marker.read_text()) if marker and marker.exists() else 0
-        known[:] = [max(there, run.step - 1) for run in runs]  # step: of the next point
+            self.runs.append(run)
+        if self.names["mode"] == "online" and self.runs[0].url:
+            print(f"wandb: {self.runs[0].url}", file=sys.stderr)
+        there = 0
+        if self.names["id"]:
+            self.marker = self.folder / "wandb" / f"logged-{self.runs[0].id}"
+            there = int(self.marker.read_text()) if self.marker.exists() else 0
+        self.logged = [max(there, run.step - 1) for run in self.runs]  # step: of the next point
 
-    def write(env_steps: int, rows: Sequence[Row]) -> None:
-        for run, row, logged in zip(runs, rows, known, strict=True):
+    def write(self, env_steps: int, rows: Sequence[Row]) -> None:
+        """Logs a point of each series, but for one that is there."""
+        for run, row, logged in zip(self.runs, rows, self.logged, strict=True):
             if row and env_steps > logged:
                 run.log(row, step=env_steps, commit=True)
-        if marker:
-            write_atomically(marker, str(max(env_steps, *known)).encode(), sync=False)
+        if self.marker:
+            write_atomically(self.marker, str(max(env_steps, *self.logged)).encode(), sync=False)
 
-    def close(result: Result, rows: Sequence[Row]) -> None:
-        for run in runs:
+    def close(self, result: Result, rows: Sequence[Row]) -> None:
+        """Ends the runs, with the code by which their state is known."""
+        for run in self.runs:
             run.summary.update(describe_end(result))
             run.finish(exit_code={"error": 1, "interrupt": 130}.get(result.stopped, 0))
-
-    return log_series(Backend(begin, write, close), series, points)
 
 
 def mlflow(
@@ -134,7 +154,7 @@ def mlflow(
     ['mlflow.db']
     """
     require_extra("mlflow", "mlflow", "MLflow")
-    store = _MlflowStore(Path(folder, "mlflow"), experiment, name, id, config or {})
+    store = _MlflowStore(Path(folder, "mlflow"), experiment, name, id, config or {}, bool(series))
     waiting: deque[tuple[int, int, Sequence[Row]]] = deque()  # points that are not yet sent
     pool, failed = ThreadPoolExecutor(1), []
 
@@ -165,9 +185,12 @@ def mlflow(
 class _MlflowStore:
     """Runs in a store of MLflow: one, or a parent and a child for each seed."""
 
-    def __init__(self, folder: Path, experiment: str | None, name: str | None, id: str | None,
-                 config: Mapping[str, Any]):  # fmt: skip
+    def __init__(
+        self, folder: Path, experiment: str | None, name: str | None, id: str | None,
+        config: Mapping[str, Any], grouped: bool,
+    ):  # fmt: skip
         self.folder, self.name, self.config, self.id = folder, name, config, id
+        self.grouped = grouped
         self.experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or HOME
         self.runs: list[str] = []  # ids, one for each series
         self.parent: str | None = None
@@ -182,7 +205,12 @@ class _MlflowStore:
         artifacts = None
         if not uri:
             self.folder.mkdir(parents=True, exist_ok=True)
-            uri = f"sqlite:///{(self.folder / 'mlflow.db').absolute()}"
+            from sqlalchemy import URL
+
+            # Odd letters of a path are written as SQLAlchemy reads them; with the driver's name,
+            # MLflow does not make a folder of what is written.
+            path = str((self.folder / "mlflow.db").absolute())
+            uri = URL.create("sqlite+pysqlite", database=path).render_as_string()
             artifacts = (self.folder / "artifacts").absolute().as_uri()
         with _without_notes():
             self.client = package.MlflowClient(tracking_uri=uri)
@@ -192,12 +220,12 @@ class _MlflowStore:
                 if found
                 else self.client.create_experiment(self.experiment, artifacts)
             )
-        if len(series) > 1:
-            self.parent = self._open_run(self.name, "all", {**self.config, "seeds": len(series)})
+        if self.grouped or len(series) > 1:
+            self.parent = self._open_run(self.name, "all", self.config)
         for one in series:
             name = one.name if self.parent else self.name
             self.runs.append(self._open_run(name, one.name, {**self.config, **one.config}))
-            self.logged.append(self._newest(self.runs[-1]) if env_steps else -1)
+            self.logged.append(self._newest(self.runs[-1]))
 
     def _open_run(self, name: str | None, series: str, config: Mapping[str, Any]) -> str:
         """Id of a run that is there by its tags, or of a new one."""

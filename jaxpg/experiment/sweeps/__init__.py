@@ -6,6 +6,7 @@ search.py    points that Optuna chooses (`jaxpg.search`)
 compare.py   several agents with their presets (`jaxpg.compare`)
 tables.py    what was found, and the folder of a sweep
 progress.py  the bar on stderr
+loggers.py   a series for each config and seed in loggers
 """
 
 from pathlib import Path

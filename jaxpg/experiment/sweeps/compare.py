@@ -18,6 +18,7 @@ from jaxpg.core.types import Key
 from jaxpg.envs import registry
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     new_record,
@@ -41,6 +42,7 @@ def compare(
     log_every: int | None = None,
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
 ) -> Sweep:
     """Trains every agent in every environment, with its preset there or its defaults.
 
@@ -78,7 +80,7 @@ def compare(
         "made_with": provenance.environment_versions(),
     }
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
-    record = new_record(
+    record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, log_every=log_every,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
@@ -48,6 +49,7 @@ def search(
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
     **settings: Any,
 ) -> Sweep:
     """Searches for the point with the highest interquartile mean of its seeds' final evaluations.
@@ -87,7 +89,7 @@ def search(
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(about, list(space), total_steps, **settings)
+    record = ask_for_loggers(loggers, out) | new_record(about, list(space), total_steps, **settings)
     plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
     record["search"] = {"space": plain, "trials": trials, "batch": batch}
     with lock.hold_new_folder(out) as folder:

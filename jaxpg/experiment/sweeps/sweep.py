@@ -44,6 +44,7 @@ from jaxpg.experiment.files import RUN, SWEEP, lock
 from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers, loggers_of_part
 from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
@@ -80,6 +81,7 @@ def run(
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
     **settings: Any,
 ) -> Sweep:
     """Trains every point with every seed.
@@ -90,8 +92,9 @@ def run(
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
     bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
     each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep
-    is laid out: parts, their lanes, the bytes that a device needs and has. settings:
-    chunk, checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
+    is laid out: parts, their lanes, the bytes that a device needs and has. loggers: names, as
+    `log` of `jaxpg.run` has them; each shows a series for every config and seed. settings: chunk,
+    checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
@@ -101,7 +104,7 @@ def run(
     require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
     about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(
+    record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
         memory=memory, log_every=log_every, **settings,
@@ -265,7 +268,7 @@ def train_parts(
                 part = part | {"run": json_digest(to_json_values(made))}
                 record["parts"][i] = part
                 write_json(this.out / SWEEP, record)
-            watch = [*callbacks, *([shown(i)] if shown else [])]
+            watch = [*callbacks, *loggers_of_part(this, i), *([shown(i)] if shown else [])]
             begun = time.perf_counter()
             with count_compilations() as compiled:
                 if (folder / RUN).exists():
