@@ -299,7 +299,9 @@ def test_a_vector_is_optimised_in_the_shapes_that_it_stands_for():
     np.testing.assert_allclose(ours, jax.flatten_util.ravel_pytree(updates)[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", slow_of(LEARNERS, *set(LEARNERS) - {"reinforce", "es", "npg", "sac_discrete"}))
+@pytest.mark.parametrize(
+    "name", slow_of(LEARNERS, *set(LEARNERS) - {"reinforce", "es", "npg", "sac_discrete"})
+)
 def test_decay_of_weights_finds_the_parameters(name):
     """And a second step takes the state of the first."""
     rate = {"learning_rate": 0.01} if name == "evosax" else {}
