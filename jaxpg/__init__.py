@@ -46,6 +46,7 @@ _HOME = {
 _MODULES = {
     "diagnostics": "experiment.diagnostics",
     "pictures": "experiment.figures",
+    "schedules": "core.schedules",
     "statistics": "experiment.analysis.statistics",
     "sweep": "experiment.sweeps",
 }
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.steepest_ascent import steepest_ascent as steepest_ascent
     from jaxpg.agents.td3 import td3 as td3
     from jaxpg.agents.trpo import trpo as trpo
+    from jaxpg.core import schedules as schedules
     from jaxpg.core.config import config as config, number as number, static as static
     from jaxpg.core.env import Env as Env, rollout as rollout
     from jaxpg.core.episodes import evaluate as evaluate

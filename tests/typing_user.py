@@ -11,6 +11,7 @@ from typing import Any, assert_type
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxpg
 from jaxpg import sweep
@@ -66,6 +67,10 @@ def write_configs() -> None:
     jaxpg.sac.Config(normalize_obs=True, alpha=0.2, learn_alpha=False)
     jaxpg.q_learning.Config(bins=(3, 3), low=(-1.0, -1.0), high=(1.0, 1.0))
     jaxpg.cem.Config(population=32, elites=4)
+    decayed = partial(optax.adamw, weight_decay=0.01)
+    jaxpg.a2c.Config(optimizer=decayed, learning_rate_schedule=lambda progress: 1 - progress)
+    jaxpg.sac.Config(optimizer="lion(b1=0.95)", alpha_optimizer=optax.sgd)
+    assert_type(jaxpg.schedules.linear(jnp.zeros(3), end=0.1), jax.Array)
 
 
 def keep_a_folder(out: Path) -> None:

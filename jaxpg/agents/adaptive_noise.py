@@ -19,7 +19,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 
@@ -27,7 +27,7 @@ from jaxpg.nets.networks import MLP
 @config
 class Config:
     sigma: float = number(0.1, ge=0, help="First radius: deviation of a neighbour, per parameter.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     shrink: float = number(
         0.7, gt=0, le=1, help="Factor of the radius after a neighbour that was better."
     )

@@ -20,7 +20,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats, standardize
@@ -33,9 +33,9 @@ class Config:
     )
     top_directions: int = static(8, ge=1, help="b, directions that are used: at most N.")
     learning_rate: float = number(0.02, ge=0, help="Step size alpha.")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     sigma: float = number(0.05, gt=0, help="nu, deviation of the noise, per parameter.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     normalize_obs: bool = fields.normalize_obs(
         True, help="Observations as V2 has them, normalised; False is V1."
     )

@@ -18,7 +18,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats
@@ -32,7 +32,7 @@ class Config:
     )
     sigma: float = number(0.5, ge=0, help="First deviation, per parameter.")
     extra_noise: float = number(0.05, ge=0, help="Variance added, in units of sigma^2.")
-    extra_noise_schedule: str = schedule("linear")
+    extra_noise_schedule: Schedule = schedule("linear")
     normalize_obs: bool = fields.normalize_obs(False)
     episodes: int = fields.episodes(4)
     num_steps: int = fields.episode_steps(500)

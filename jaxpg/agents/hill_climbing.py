@@ -18,7 +18,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 
@@ -26,7 +26,7 @@ from jaxpg.nets.networks import MLP
 @config
 class Config:
     sigma: float = number(0.3, ge=0, help="Deviation of a neighbour, per parameter.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     reevaluate: bool = fields.reevaluate(False)
     episodes: int = fields.episodes(4)
     num_steps: int = fields.episode_steps(500)

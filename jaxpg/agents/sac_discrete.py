@@ -24,8 +24,9 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.actor_critic import ActorCritic
 from jaxpg.nets.networks import MLP, Network, torso
 from jaxpg.nets.values import discrete_q
@@ -41,14 +42,16 @@ class Config:
     batch_size: int = fields.batch_size(64)
     updates_per_step: float = fields.updates_per_step(0.25)
     learning_rate: float = fields.learning_rate(3e-4, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(3e-4, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     tau: float = fields.tau(0.005)
     alpha: float = fields.alpha(1.0)
     learn_alpha: bool = fields.learn_alpha(True)
     alpha_learning_rate: float = fields.learning_rate(3e-4, of="temperature alpha")
+    alpha_optimizer: Optimizer = fields.optimizer("adam", of="temperature alpha")
     target_entropy_ratio: float = number(
         0.98, ge=0, le=1, help="Target entropy, as a fraction of the uniform policy's."
     )
@@ -92,8 +95,11 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    rates = cfg.learning_rate, cfg.critic_learning_rate, cfg.alpha_learning_rate
-    return Params(*map(optax.adam, rates))
+    return Params(
+        build_optimizer(cfg.optimizer, cfg.learning_rate),
+        build_optimizer(cfg.optimizer, cfg.critic_learning_rate),
+        build_optimizer(cfg.alpha_optimizer, cfg.alpha_learning_rate),
+    )
 
 
 def actor_network(cfg: Config, env: E.Env) -> Network:

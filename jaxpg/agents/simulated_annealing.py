@@ -24,7 +24,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled, unsigned
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 
@@ -32,7 +32,7 @@ from jaxpg.nets.networks import MLP
 @config
 class Config:
     sigma: float = number(0.5, ge=0, le=1, help="Step, in units of the scale.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     scale: float = number(1.0, gt=0, help="Deviation of the parameters in the long run.")
     initial_temperature: float = number(
         30.0, ge=0, help="First temperature T, in units of the return."

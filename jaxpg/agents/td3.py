@@ -24,8 +24,9 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, replace, static, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets import continuous
 from jaxpg.nets.continuous import deterministic as mu
 from jaxpg.nets.networks import MLP, dropping
@@ -44,13 +45,14 @@ class Config:
     updates_per_step: float = fields.updates_per_step(1.0)
     policy_delay: int = static(2, ge=1, help="Updates of the critics for one of the policy.")
     learning_rate: float = fields.learning_rate(1e-3, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     tau: float = fields.tau(0.005, help="How far the copies move with each policy update.")
     noise_std: float = fields.noise_std(0.1, help="Deviation of exploration, actions in [-1, 1].")
-    noise_std_schedule: str = schedule()
+    noise_std_schedule: Schedule = schedule()
     target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
     target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
     normalize_obs: bool = fields.normalize_obs(False)
@@ -92,7 +94,10 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    return Params(optax.adam(cfg.learning_rate), optax.adam(cfg.critic_learning_rate))
+    return Params(
+        build_optimizer(cfg.optimizer, cfg.learning_rate),
+        build_optimizer(cfg.optimizer, cfg.critic_learning_rate, stacked=True),
+    )
 
 
 def grouped(cfg: Config) -> Config:

@@ -23,7 +23,7 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.schedules import schedule
-from jaxpg.core.types import Agent, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import natural
 from jaxpg.loops.natural import Batch, TrainState
 from jaxpg.nets.actor_critic import actor_critic
@@ -36,7 +36,7 @@ class Config:
     num_envs: int = fields.num_envs(8)
     num_steps: int = fields.num_steps(128)
     max_kl: float = fields.max_kl(0.01, help="Radius of the trust region (nats).")
-    max_kl_schedule: str = schedule()
+    max_kl_schedule: Schedule = schedule()
     cg_iterations: int = fields.cg_iterations(10)
     damping: float = fields.damping(0.1)
     backtracks: int = static(10, ge=0, help="Steps of the line search, at most.")
@@ -47,9 +47,10 @@ class Config:
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     entropy_coef: float = fields.entropy_coef(0.0)
-    entropy_coef_schedule: str = schedule()
+    entropy_coef_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam", of="critic")
     critic_epochs: int = fields.critic_epochs(10)
     critic_minibatches: int = fields.critic_minibatches(8)
     head: str = fields.head("auto")

@@ -148,7 +148,7 @@ def _split(text: str) -> list[str]:
     """The parts between the commas that are outside of brackets."""
     words, depth = [""], 0
     for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
+        depth += (letter in "[{(") - (letter in "]})")
         if letter == "," and not depth:
             words.append("")
         else:

@@ -179,11 +179,13 @@ def validate(cfg) -> None:
         static = limits.get("static")
         if isinstance(value, jax.core.Tracer) and not static:
             continue
-        if not is_allowed(value, hint, limits):
-            raise ValueError(
-                f"{label(type(cfg))} {field.name}={show(value)}: allowed is "
-                f"{describe_allowed(hint, limits)}{describe_size(value, static)}"
-            )
+        allowed = f"allowed is {describe_allowed(hint, limits)}{describe_size(value, static)}"
+        try:
+            wrong = None if is_allowed(value, hint, limits) else allowed
+        except ValueError as error:  # a kind says more
+            wrong = str(error)
+        if wrong:
+            raise ValueError(f"{label(type(cfg))} {field.name}={show(value)}: {wrong}")
 
 
 def to_dict(cfg) -> dict[str, Any]:

@@ -8,9 +8,12 @@ The default is the agent's own, and so are the fields that it alone has: `static
     memory: ClassVar[str] = "none"
 """
 
+from typing import Any
+
 from jaxpg.core.choices import HEADS, POINT_HEADS
 from jaxpg.core.config import number, static
 from jaxpg.core.network_fields import *  # noqa: F403  so that all are `fields.NAME`
+from jaxpg.core.optimizers import OPTIMIZER, OPTIMIZERS
 
 # Collecting.
 
@@ -58,9 +61,9 @@ def learning_rate(default: float, of: str = "network") -> float:
     return number(default, ge=0, help=f"Learning rate of the {of}.")
 
 
-def optimizer(default: str) -> str:
-    """Update rule of actor and critic."""
-    return static(default, choices=("adam", "rmsprop"), help=optimizer.__doc__)
+def optimizer(default: str, of: str = "actor and critic") -> Any:
+    """Optimiser, by optax's name or as a callable; `of` says of which part."""
+    return static(default, choices=OPTIMIZERS, kind=OPTIMIZER, help=f"Optimiser of the {of}.")
 
 
 def max_grad_norm(default: float) -> float:

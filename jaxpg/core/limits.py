@@ -12,7 +12,11 @@ from jaxpg.core.callables import is_named
 
 
 def is_allowed(value: Any, hint: Any, limits: Mapping[str, Any]) -> bool:
-    """True if a field of this type and with these limits may have the value."""
+    """True if a field of this type and with these limits may have the value.
+
+    Beside a field's choices a kind may take them with options: "adamw(weight_decay=0.01)". Raises
+    ValueError where the kind says more of what is wrong.
+    """
     if limits.get("static") and not _hashable(value):
         return False
     return _is_of_kind(value, limits) or (_fits(value, hint) and _within(value, limits))
@@ -61,7 +65,8 @@ def _is_of_kind(value, limits) -> bool:
 
 def _within(value, limits) -> bool:
     if limits.get("choices") is not None:
-        return value in limits["choices"]
+        kind = limits.get("kind") if isinstance(value, str) and "(" in value else None
+        return value in limits["choices"] or (kind is not None and kind.fits(value))
     if limits.get("kind") is not None:
         return value is None
     if value is None or isinstance(value, (str, bool, type)):
