@@ -65,7 +65,8 @@ def checkpoints(
     chunk, if the folder has checkpoints of another run.
     """
     about, folder, clock = describe(agent, cfg, env), Path(folder), _Clock(minutes)
-    last, handed, waiting = broadcast_from_main(lambda: newest(folder)) or 0, 0, {}
+    last, handed = broadcast_from_main(lambda: newest(folder)) or 0, 0
+    waiting: dict[int, tuple[Snapshot, float | None]] = {}  # until their rows are written
     top = broadcast_from_main(lambda: best(folder) if keep_best else None)
     kept = None if top is None else top[1]  # the best that is on the disk
     learnt = set()  # names of leaves
@@ -117,7 +118,8 @@ def checkpoints(
         nonlocal handed
         handed = event.iteration
         if handed in waiting:
-            write(*waiting.pop(handed), handed)
+            snap, score = waiting.pop(handed)
+            write(snap, score, handed)
 
     def on_end(result: Result) -> None:
         # Not the same iteration if a second Ctrl-C came between the last state and its rows.
