@@ -6,6 +6,7 @@ folder, and for what happens to a seed that diverges.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def compare(
         "made_with": provenance.environment_versions(),
     }
     fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
-    settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
+    settings: dict[str, Any] = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
     settings |= {"log_every": log_every}
     record = ask_for_loggers(loggers, out) | new_record(about, fields, total_steps, **settings)
     with lock.hold_new_folder(out) as folder:

@@ -248,7 +248,8 @@ def train_parts(
     share: of the sweep that is planned, see `progress.display`.
     """
     record, asked = dict(this.record), ("evaluations", "episodes", "target", "log_every")
-    settings = run_folder.Settings(**{name: record.get(name) for name in asked})
+    kept: dict[str, Any] = {name: record.get(name) for name in asked}
+    settings = run_folder.Settings(**kept)
     shown = display(record["parts"], share) if progress else None
     for i, part in enumerate(record["parts"]):
         if part["over"]:
