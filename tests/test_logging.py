@@ -442,6 +442,9 @@ def test_progress_counts_from_where_a_run_goes_on(clock, capsys):
         clock[0] += 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "90%  10 steps/s  return -  ETA 0:00:02"
+    bar.on_metrics(episodes(19, [7.0], [1])._replace(num_iters=20))
+    bar.on_metrics(episodes(20, [NAN], [0])._replace(num_iters=20))
+    assert "return 7" in capsys.readouterr().err  # the last there was, where no episode ended
 
 
 def test_progress_bar_fits_80_columns(clock, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,8 +49,8 @@ def console() -> "Console":
     return Console(markup=False, emoji=False)
 
 
-def print_table(columns: dict[str, Sequence[float | None]]) -> None:
-    """Prints a row per seed, and what they come to."""
+def print_table(columns: Mapping[str, Any]) -> None:
+    """Prints a row per seed, and what they come to. columns: numbers [seeds], or None for none."""
     import numpy as np
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

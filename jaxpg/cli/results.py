@@ -46,9 +46,8 @@ def evaluate(
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
     result = jaxpg.load(run, trust=trust, best=best, **common.own_objects(run, agent, env, trust))
     most = step_limit(result.env)
-    returns = jaxpg.evaluate(
-        result.agent, result.cfg, result.env, result.state, key, episodes, not sampled, most
-    )
+    learnt, cfg, world, state = result[:4]
+    returns = jaxpg.evaluate(learnt, cfg, world, state, key, episodes, not sampled, most)
     returns = np.atleast_2d(returns)
     if np.isnan(returns).any():
         warn_of_endless_episodes(result.env, most)

@@ -73,7 +73,7 @@ def evaluate(
 
 def _key_for_each_seed(state: Tree, key: Key) -> Key:
     """Splits one key into as many as the state of an agent has seeds, if it has several."""
-    own = getattr(state, "key", None)  # [seeds] then; also where all else has unknown axes
+    own: Any = getattr(state, "key", None)  # [seeds] then; also where all else has unknown axes
     is_key = isinstance(own, jax.Array) and jnp.issubdtype(own.dtype, jax.dtypes.prng_key)
     if key.ndim or not (is_key and own.ndim == 1):
         return key

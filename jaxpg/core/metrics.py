@@ -1,6 +1,7 @@
 """Metrics of the episodes that end in a rollout: their mean return, length and signals; and what
 says "no data" where there is nothing to take the mean of."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -144,7 +145,9 @@ class Recent(NamedTuple):
     age: Any  # int, rows of the metrics since the newest of them ended: 0 is the last one
 
 
-def recent_mean(metrics: Metrics, name: str = "episode/return", episodes: int = 100) -> Recent:
+def recent_mean(
+    metrics: Mapping[str, Any], name: str = "episode/return", episodes: int = 100
+) -> Recent:
     """Mean of a metric over the episodes that ended last: the return that training has come to.
 
     In an iteration in which no episode ended `episode/return` is NaN, and the last iteration may be

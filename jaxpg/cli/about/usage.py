@@ -107,7 +107,7 @@ def _explain_value(option: str, value: str, helptext: str) -> str:
     allowed = [KINDS.get(x, x.strip("{}")) for x in shape.split("|")]
     if shape.startswith("["):
         inner = re.findall("[A-Z]+", shape)
-        allowed = [f"{KINDS.get(inner[0], inner[0]).split()[-1]}s with blanks between"]
+        allowed = [f"{(KINDS.get(inner[0]) or inner[0]).split()[-1]}s with blanks between"]
     meaning = helptext[len(shape) :].strip()
     such = _as_integer(value) if shape.endswith("INT") else ""
     return f"{option}={value}: allowed is {' or '.join(allowed[::-1])}{such}: {meaning}"

@@ -89,8 +89,8 @@ def _from_result(result: Result) -> MeasuredRun:
     summary |= {"iteration": result.iteration, "env_steps": result.env_steps}
     about = checkpoint.describe(agent, cfg, env)
     return MeasuredRun(
-        f"{agent.name}-{env.name}", about, steps, metrics, np.zeros(0), {}, summary, result,
-        log_every=every,
+        f"{agent.name}-{env.name}", about, steps, metrics, *_evaluations_of(result), summary,
+        result, log_every=every,
     )  # fmt: skip
 
 
@@ -104,6 +104,14 @@ def to_blocks(
     (ends, some), (end, last) = blocks.add(metrics), blocks.last()
     both = {name: np.concatenate([x, last[name]], -1) for name, x in some.items()}
     return steps[np.append(ends, end) - 1], both
+
+
+def _evaluations_of(result: Result) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Environment steps and returns [seeds, evaluations] of a result's evaluations."""
+    measured = dict(result.evaluations)
+    measured.pop("iteration", None)
+    steps = measured.pop("env_steps", np.zeros(0))
+    return steps, {name: np.atleast_2d(x) for name, x in measured.items()}
 
 
 def _from_folder(folder: Path, names: Sequence[str] | None) -> MeasuredRun:
