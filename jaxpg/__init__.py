@@ -23,6 +23,7 @@ _HOME = {
     "static": "core.config",
     "train": "core.train",
     "evaluate": "core.episodes",
+    "recent_mean": "core.metrics",
     "use_all_cores": "core.machine",
     "use_cache": "core.machine",
     "use_one_thread": "core.machine",
@@ -45,8 +46,10 @@ _HOME = {
 }
 
 _MODULES = {
+    "callbacks": "experiment.callbacks",
     "diagnostics": "experiment.diagnostics",
     "pictures": "experiment.figures",
+    "schedules": "core.schedules",
     "statistics": "experiment.analysis.statistics",
     "sweep": "experiment.sweeps",
 }
@@ -76,6 +79,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.steepest_ascent import steepest_ascent as steepest_ascent
     from jaxpg.agents.td3 import td3 as td3
     from jaxpg.agents.trpo import trpo as trpo
+    from jaxpg.core import schedules as schedules
     from jaxpg.core.config import config as config, number as number, static as static
     from jaxpg.core.env import Env as Env, rollout as rollout
     from jaxpg.core.episodes import evaluate as evaluate
@@ -84,6 +88,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
         use_cache as use_cache,
         use_one_thread as use_one_thread,
     )
+    from jaxpg.core.metrics import recent_mean as recent_mean
     from jaxpg.core.parallel.processes import distributed as distributed
     from jaxpg.core.random_cpu import use_fast_random as use_fast_random
     from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result
@@ -91,7 +96,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.core.types import Agent as Agent, Transition as Transition
     from jaxpg.envs.contract import check_env as check_env
     from jaxpg.envs.registry import make as make
-    from jaxpg.experiment import diagnostics as diagnostics, figures, sweeps
+    from jaxpg.experiment import callbacks as callbacks, diagnostics as diagnostics, figures, sweeps
     from jaxpg.experiment.analysis import statistics as statistics
     from jaxpg.experiment.export.policy import Policy as Policy
     from jaxpg.experiment.jobs import fan_out as fan_out

@@ -142,6 +142,7 @@ CALLS = {
     "callbacks=[5]": (partial(go, callbacks=[5]), r"callbacks=\[5\]: allowed is a list of"),
     "episodes=0": (partial(go, episodes=0), "episodes=0: allowed is an integer >= 1"),
     "evaluations=-1": (partial(go, evaluations=-1), "evaluations=-1: allowed is an integer >= 0"),
+    "log_every=2.5": (partial(go, log_every=2.5), "log_every=2.5: allowed is an integer >= 1"),
     "checkpoints=0": (partial(go, checkpoints=0), "checkpoints=0: allowed is an integer >= 1"),
     "keep=True": (partial(go, keep=True), "keep=True: allowed is an integer >= 1"),
     "target='x'": (partial(go, target="x"), "target='x': allowed is a finite number"),
@@ -204,7 +205,10 @@ CALLS = {
         partial(evaluate, learnt="x"),
         "state='x': allowed is one of q_",
     ),
-    "evaluate: a state of seeds": (partial(evaluate, learnt=state(2)), "state of other seeds"),
+    "evaluate: a state of other seeds": (
+        partial(evaluate, learnt=state(2), key=jax.random.split(KEY, 3)),
+        r"key of shape \(3,\): allowed is one key, or as many as the state has seeds",
+    ),
     "evaluate: episodes=0": (partial(evaluate, episodes=0), "episodes=0: allowed is an integer"),
     "evaluate: episodes=10^12": (
         partial(evaluate, episodes=10**12),
@@ -297,6 +301,55 @@ CALLS = {
     "compare: several keys": (partial(compare, key=KEYS), r"key of shape \(2,\): allowed is one"),
     # folders and files
     "out=5": (partial(go, out=5), "out=5: allowed is a path"),
+    "out=''": (partial(go, out=""), "out='': allowed is a path"),
+    **{
+        f"{name}: {what}": (partial(call, path), f"{argument}=.*: {words}")
+        for name, argument, call in (
+            ("run", "out", lambda path: go(out=path)),
+            ("sweep", "out", lambda path: sweep(out=path)),
+            ("compare", "out", lambda path: compare(out=path)),
+            ("load", "out|folder", lambda path: jaxpg.load(path)),
+            ("fan_out", "folder", lambda path: jaxpg.fan_out(abs, [1], path)),
+            ("report", "out", lambda path: jaxpg.report(["run"], f"{path}.html")),
+            ("render", "out", lambda path: jaxpg.render("run", f"{path}.gif")),
+            ("from_file", "path", lambda path: jaxpg.Policy.from_file(path)),
+        )
+        for what, path, words in (
+            ("too long", "p" * 300, "allowed is a path as long as the file system can hold"),
+            ("null byte", "a\0b", "allowed is a path of whole letters, without null bytes"),
+            ("half a letter", "a\ud800", "allowed is a path of whole letters"),
+        )
+    },
+    "out through a file": (partial(go, out=f"{__file__}/x"), "allowed is a folder; .* is none"),
+    "fan_out through a file": (
+        lambda: jaxpg.fan_out(abs, [1], f"{__file__}/x"),
+        "folder=.*: allowed is a folder; .* is",
+    ),
+    "out in /proc": (partial(go, out="/proc/x/y"), r"out='/proc/x/y': cannot be made \("),
+    "sweep: out in /proc": (partial(sweep, out="/proc/x/y"), "out='/proc/x/y': cannot be made"),
+    "tensorboard='yes'": (partial(go, out="x", tensorboard="yes"), "tensorboard='yes': allowed is"),
+    "keep_best=1": (partial(go, out="x", keep_best=1), "keep_best=1: allowed is True or False"),
+    "keep_best without a folder": (
+        partial(go, keep_best=True),
+        "keep_best=True: allowed only with",
+    ),
+    "keep_best without evaluations": (
+        partial(go, out="x", keep_best=True, evaluations=0),
+        "evaluations=0: with keep_best",
+    ),
+    "checkpoint_minutes=0": (
+        partial(go, checkpoint_minutes=0),
+        "minutes=0: allowed is a number > 0",
+    ),
+    "checkpoint_minutes=nan": (
+        partial(go, checkpoint_minutes=float("nan")),
+        "checkpoint_minutes=nan: allowed is a finite",
+    ),
+    "checkpoint_minutes='5'": (
+        partial(go, checkpoint_minutes="5"),
+        "checkpoint_minutes='5': allowed is a finite number",
+    ),
+    "load(best=1)": (lambda: jaxpg.load("run", best=1), "best=1: allowed is True or False"),
     "load(5)": (partial(jaxpg.load, 5), "folder=5: allowed is a path"),
     "resume(None)": (partial(jaxpg.resume, None), "folder=None: allowed is a path"),
     "sweep.load(5)": (partial(jaxpg.sweep.load, 5), "out=5: allowed is a path"),

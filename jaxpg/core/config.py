@@ -24,6 +24,8 @@ from jaxpg.core.names import Kind, Trust
 from jaxpg.core.types import C
 
 T = TypeVar("T")
+FEW = 8  # options that an error lists
+WHERE = dict.fromkeys(("agent", "environment"), "`jaxpg list` has all")
 
 
 def static(
@@ -123,11 +125,30 @@ def label(cls: type) -> str:
 
 
 def unknown(what: str, name: Any, options) -> ValueError:
-    """The error for a name that is not among `options`, with the nearest one."""
+    """The error for a name that is not among `options`, with the nearest one; of more than a few
+    options it lists the nearest three."""
     options = sorted(options)
-    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    near = nearest(str(name), options)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
+    if len(options) <= FEW:
+        return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
+    listed = ", ".join(nearest(str(name), options, cutoff=0.0))
+    see = f"; {WHERE[what]}" if what in WHERE else ""
+    return ValueError(
+        f"unknown {what} {name!r}: {hint}Of the {len(options)} that are allowed the nearest are "
+        f"{listed}{see}"
+    )
+
+
+def nearest(name: str, options: Sequence[str], cutoff: float = 0.5) -> list[str]:
+    """The options that are most like a name, in whatever case, three at most, the nearest first.
+
+    >>> nearest("PPO", ["dqn", "ppo", "trpo"])
+    ['ppo', 'trpo']
+    """
+    known = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
+    return [known[x] for x in found]
 
 
 def require(cfg, reader: str, *names: str, **absent) -> None:
@@ -179,16 +200,28 @@ def validate(cfg) -> None:
         static = limits.get("static")
         if isinstance(value, jax.core.Tracer) and not static:
             continue
-        if not is_allowed(value, hint, limits):
-            raise ValueError(
-                f"{label(type(cfg))} {field.name}={show(value)}: allowed is "
-                f"{describe_allowed(hint, limits)}{describe_size(value, static)}"
-            )
+        allowed = f"allowed is {describe_allowed(hint, limits)}{describe_size(value, static)}"
+        try:
+            wrong = None if is_allowed(value, hint, limits) else allowed
+        except ValueError as error:  # a kind says more
+            wrong = str(error)
+        if wrong:
+            raise ValueError(f"{label(type(cfg))} {field.name}={show(value)}: {wrong}")
 
 
 def to_dict(cfg) -> dict[str, Any]:
-    """A config as plain JSON values; see core/callables.py for classes, functions and partials."""
-    return {f.name: plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg)}
+    """A config as plain JSON values; see core/callables.py for classes, functions and partials.
+
+    Raises ValueError for a partial with an object that JSON cannot hold."""
+    return {f.name: _plain_field(cfg, f.name) for f in dataclasses.fields(cfg)}
+
+
+def _plain_field(cfg, name: str):
+    value = getattr(cfg, name)
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise ValueError(f"{label(type(cfg))} {name}={show(value)}: {error}") from error
 
 
 def plain(value):

@@ -4,7 +4,7 @@ It is a sweep whose fields are the agent and, of several, the environment; see s
 folder, and for what happens to a seed that diverges.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxpg import presets
@@ -16,6 +16,7 @@ from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps import entries
 from jaxpg.experiment.sweeps.entries import Agents, Envs, Given
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     new_record,
@@ -36,8 +37,10 @@ def compare(
     out: str | Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
 ) -> Sweep:
     """Trains every agent in every environment, with its preset there or its defaults.
 
@@ -78,8 +81,10 @@ def compare(
         "made_with": provenance.environment_versions(),
     }
     fields = ["agent", "env"] if len(of_envs) > 1 else ["agent"]
-    settings = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    record = new_record(about, fields, total_steps, **settings)
+    record = ask_for_loggers(loggers, out) | new_record(
+        about, fields, total_steps,
+        seeds=seeds, evaluations=evaluations, episodes=episodes, log_every=log_every,
+    )  # fmt: skip
     given = Given(
         {label: x.agent for label, x in of_agents.items()},
         {label: x.env for label, x in of_envs.items()},

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_integer
+from jaxpg.core.callables import names_in
+from jaxpg.core.checks import require_integer, show
 from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.types import Agent, C
@@ -148,6 +149,17 @@ def apply_point(cfg, env: E.Env, point: Point, trust: Trust = False) -> tuple[An
     return config.updated(cfg, own, trust), registry.with_params(
         env, trust, **of_env
     ) if of_env else env
+
+
+def require_names(cfg: Any, points: Sequence[Point]) -> None:
+    """Raises ValueError for a function that no file can name, and so no sweep can find again."""
+    for name, value in (item for point in points for item in point.items()):
+        if any("<" in text for text in names_in(config.plain(value))):
+            raise ValueError(
+                f"{config.label(type(cfg))} {name}={show(value)}: no file can name it, allowed is "
+                "a function of a module (that which makes an initialiser, say, not the one that it "
+                "made), or a functools.partial of one"
+            )
 
 
 def group_by_program(

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, show
-from jaxpg.core.config import label, static_fields
+from jaxpg.core.config import label, plain, static_fields
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import require_objects
@@ -23,6 +23,7 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
@@ -49,6 +50,7 @@ def search(
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
     **settings: Any,
 ) -> Sweep:
     """Searches for the point with the highest interquartile mean of its seeds' final evaluations.
@@ -90,10 +92,12 @@ def search(
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
     with provenance.lasting(out):
         about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(about, list(space), total_steps, **settings)
-    plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
-    record["search"] = {"space": plain, "trials": trials, "batch": batch}
-    record = provenance.add_sources(record, plain)
+    record = ask_for_loggers(loggers, out) | new_record(about, list(space), total_steps, **settings)
+    told = {
+        n: x._asdict() if isinstance(x, Range) else list(map(plain, x)) for n, x in space.items()
+    }
+    record["search"] = {"space": told, "trials": trials, "batch": batch}
+    record = provenance.add_sources(record, told)
     with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)

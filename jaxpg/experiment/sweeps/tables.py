@@ -2,14 +2,15 @@
 
 Each table is led by `config`, the fields that differ, and `seed`:
 
-table         iteration, env_steps and the agent's metrics, a row per iteration
+table         iteration, env_steps and the agent's metrics, a row per iteration or block of them
 evaluations   iteration, env_steps, greedy, greedy_std, sampled, sampled_std, a row per evaluation
 scores        env_steps, score (the last greedy evaluation), ended: done, target or diverged
 """
 
 import hashlib
 import io
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from jaxpg.core.run import Result
 from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.files import RUN, SWEEP
-from jaxpg.experiment.files.atomic import CheckpointError
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, read_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.seal import read_rows, read_seal
@@ -157,7 +158,7 @@ def result(
     require_path("out", out)
     this = open_folder(Path(out), agent, env, trust)
     require_index("config", config, len(this.record["points"]))
-    found = []
+    found, measured = [], []
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
         if len(rows):
@@ -166,9 +167,28 @@ def result(
             whole = run_folder.load(folder, agent, envs, trust)
             cfg, env = take_lane((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
+            measured.append((whole.evaluations, rows))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     metrics = {name: np.asarray(x) for name, x in metrics.items() if name != ACTIVE}
-    return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
+    return whole._replace(
+        agent=agent, cfg=cfg, env=env, state=state, metrics=metrics,
+        evaluations=_join_evaluations(measured),
+    )  # fmt: skip
+
+
+def _join_evaluations(parts: list[tuple[Mapping[str, np.ndarray], np.ndarray]]) -> dict:
+    """Evaluations of the seeds of one config, from the lanes of its parts: those of a part that was
+    over sooner end with NaN."""
+    longest = max((x for x, _ in parts), key=lambda x: len(x.get("iteration", ())))
+    joined = {name: longest[name] for name in ("iteration", "env_steps") if name in longest}
+    for name in longest.keys() - joined.keys():
+        count, dtype = longest[name].shape[-1], longest[name].dtype
+        rows = []
+        for measured, lanes in parts:
+            own = measured.get(name, np.zeros((lanes.max() + 1, 0)))[lanes]
+            rows.append(np.pad(own, ((0, 0), (0, count - own.shape[-1])), constant_values=np.nan))
+        joined[name] = np.concatenate(rows).astype(dtype)
+    return joined
 
 
 def check_part(out: str | Path, part: dict[str, Any], i: int) -> Path:
@@ -199,7 +219,8 @@ def load(out: str | Path) -> Sweep:
         path = out / f"{name}.csv"
         data = path.read_bytes() if path.exists() else b""
         if (now := hashlib.sha256(data).hexdigest()) != digest:
-            raise CheckpointError(f"{path}: found {now}, expected {digest} (sha256)")
+            mend = "put the file back as it was; its rows are also in parts/"
+            raise CheckpointError(changed_file(path, now, digest, mend))
         found.append(pd.read_csv(io.BytesIO(data)))
     return Sweep(out, record, record["fields"], *found)
 
@@ -215,11 +236,12 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
         texts = [read_rows(folder / file) for folder in folders]
         frames = [
             _add_point_columns(
-                pd.read_csv(io.StringIO(text)), part["lanes"], record["points"], record["fields"]
+                _end_with_lanes(pd.read_csv(io.StringIO(text)), folder, part["env_steps"]),
+                part["lanes"], record["points"], record["fields"],
             )
-            for text, part in zip(texts, record["parts"], strict=True)
+            for folder, text, part in zip(folders, texts, record["parts"], strict=True)
             if text
-        ]
+        ]  # fmt: skip
         if not frames:
             return pd.DataFrame(columns=["config", *record["fields"], "seed"])
         whole = pd.concat(frames, ignore_index=True)
@@ -236,6 +258,18 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
     )
 
 
+def _end_with_lanes(frame, folder: Path, env_steps: int):
+    """Ends the row of a block within which a lane ended at the iteration at which that did.
+    env_steps: of an iteration."""
+    every = read_json(folder / RUN).get("log_every", 1)
+    if every == 1 or ACTIVE not in frame:
+        return frame
+    beyond = (frame["iteration"] - 1) % every + 1 - frame[ACTIVE]
+    beyond = beyond.where(frame[ACTIVE] > 0, 0)
+    iteration, steps = frame["iteration"] - beyond, frame["env_steps"] - beyond * env_steps
+    return frame.assign(iteration=iteration, env_steps=steps)
+
+
 def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]):
     """Puts config and fields in front of a part's table, without the lanes that fill it up."""
     frame = frame[frame["seed"] < len(lanes)].reset_index(drop=True)
@@ -248,7 +282,9 @@ def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]
 
 
 def _format_cell(value):
-    """Formats a value for a table: hidden sizes as "[64, 64]"."""
+    """Formats a value for a table: hidden sizes as "[64, 64]", a partial as JSON."""
+    if isinstance(value, dict):
+        return json.dumps(value)
     return str(list(value)) if isinstance(value, (list, tuple)) else value
 
 
