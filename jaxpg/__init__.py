@@ -16,12 +16,14 @@ _HOME = {
     "Transition": "core.types",
     "Env": "core.env",
     "make": "envs.registry",
+    "check_env": "envs.contract",
     "rollout": "core.env",
     "config": "core.config",
     "number": "core.config",
     "static": "core.config",
     "train": "core.train",
     "evaluate": "core.episodes",
+    "recent_mean": "core.metrics",
     "use_all_cores": "core.machine",
     "use_cache": "core.machine",
     "use_one_thread": "core.machine",
@@ -44,6 +46,7 @@ _HOME = {
 }
 
 _MODULES = {
+    "callbacks": "experiment.callbacks",
     "diagnostics": "experiment.diagnostics",
     "pictures": "experiment.figures",
     "schedules": "core.schedules",
@@ -85,13 +88,15 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
         use_cache as use_cache,
         use_one_thread as use_one_thread,
     )
+    from jaxpg.core.metrics import recent_mean as recent_mean
     from jaxpg.core.parallel.processes import distributed as distributed
     from jaxpg.core.random_cpu import use_fast_random as use_fast_random
     from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result
     from jaxpg.core.train import train as train
     from jaxpg.core.types import Agent as Agent, Transition as Transition
+    from jaxpg.envs.contract import check_env as check_env
     from jaxpg.envs.registry import make as make
-    from jaxpg.experiment import diagnostics as diagnostics, figures, sweeps
+    from jaxpg.experiment import callbacks as callbacks, diagnostics as diagnostics, figures, sweeps
     from jaxpg.experiment.analysis import statistics as statistics
     from jaxpg.experiment.export.policy import Policy as Policy
     from jaxpg.experiment.jobs import fan_out as fan_out

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1] / "jaxpg"
 
 # The rooms, and which others each may import; the last are those that import nothing of ours.
 ALLOWED = {
-    "cli": "face runs report render export figures sweeps run callbacks analysis diagnostics "
-    "presets agents envs core text files jobs",
-    "runs": "figures sweeps run core",  # the face of run folders and sweep folders
+    "cli": "face runs listing report render export figures sweeps run callbacks analysis "
+    "diagnostics presets agents envs core text files jobs",
+    "listing": "run presets agents envs core files",
+    "runs": "figures sweeps run presets core",  # the face of run folders and sweep folders
     "report": "figures sweeps run analysis presets agents envs core text files",
     "render": "figures run envs core text extras",
     "export": "run core files extras",
@@ -30,7 +31,7 @@ ALLOWED = {
     "run": "callbacks agents envs core text files",
     "callbacks": "core text files extras",
     "diagnostics": "nets ops core",
-    "presets": "agents core",
+    "presets": "agents envs core",
     "agents": "loops nets replay ops core",
     "loops": "nets replay ops core",
     "nets": "core",
@@ -58,6 +59,8 @@ def package() -> dict[str, str]:
 def room(module: str) -> str:
     """The room of a module: core, agents, ...; of `experiment` that within it."""
     parts = module.split(".")[1:]
+    if parts == ["__main__"]:  # `python -m jaxpg`
+        parts = ["cli"]
     if parts[:1] == ["experiment"]:
         parts = parts[1:] or ["runs"]
     return parts[0] if parts else "face"

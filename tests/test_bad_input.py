@@ -69,8 +69,8 @@ def test_bad_lines(line, place, capsys, monkeypatch, compiled):
     before, begun = listing(place), time.process_time()
     code = cli.main(line.split())
     took = time.process_time() - begun
-    said = capsys.readouterr().err
-    assert code == 2
+    printed, said = capsys.readouterr()
+    assert (code, printed) == (2, "")
     assert said.startswith("jaxpg: error: ")
     assert said.count("\n") == 1
     assert LINES[line] in said

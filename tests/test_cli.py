@@ -14,6 +14,7 @@ import pytest
 
 from jaxpg import cli
 from jaxpg.cli import common
+from jaxpg.core.interrupt import SIGNALS
 from jaxpg.core.machine import count_cores
 from jaxpg.experiment.files.atomic import read_json
 
@@ -75,7 +76,7 @@ def jaxpg(capsys):
         (TRAIN + " --target nan", "target=nan: allowed is a finite number"),
         (TRAIN + " --target 9 --evaluations 0", "evaluations=0: with a target"),
         (TRAIN + " --out occupied", "out='occupied': holds files"),
-        (TRAIN + " --out occupied/thesis.txt/run", "Not a directory"),
+        (TRAIN + " --out occupied/thesis.txt/run", "is none"),
         ("resume nowhere", "nowhere/run.json: found no such file"),
         ("resume occupied", "occupied/run.json: found no such file"),
         ("eval nowhere", "nowhere/run.json: found no such file"),
@@ -89,8 +90,9 @@ def test_bad_input_is_one_line_and_exit_code_2(jaxpg, tmp_path, line, words):
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "thesis.txt").write_text("dear")
     begun = time.perf_counter()
-    code, _, err = jaxpg(line)
+    code, out, err = jaxpg(line)
     assert code == 2
+    assert out == ""  # not even that it begins
     assert err.startswith("jaxpg: error: ")
     assert err.count("\n") == 1
     assert words in err
@@ -103,7 +105,7 @@ def test_bad_input_is_one_line_and_exit_code_2(jaxpg, tmp_path, line, words):
     ("line", "words"),
     [
         (TRAIN + " --config.gama 1", "--config.gamma"),
-        (TRAIN + " --config.gamma high", "could not convert"),
+        (TRAIN + " --config.gamma high", "--config.gamma=high: allowed is a number"),
         (TRAIN + " --config.head mlp", "'categorical'"),
         ("eval", "run"),
     ],
@@ -181,7 +183,7 @@ def test_list_says_what_goes_together(jaxpg):
     code, out, _ = jaxpg("list")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    agents, envs = out.split("environments")
+    agents, envs = out.split("ENVIRONMENTS", 1)
     for name in ("a2c", "ppo", "reinforce", "Acrobot-v1"):
         assert name in agents
     discrete, continuous = envs.split("continuous")
@@ -205,7 +207,8 @@ def trained(tmp_path_factory):
 
 
 def test_train_writes_a_run_folder_and_a_table(jaxpg, tmp_path):
-    code, out, _ = jaxpg(f"{TRAIN} --seeds 2 --evaluations 2 --config.target-kl 0.5 --tensorboard")
+    asked = "--seeds 2 --evaluations 2 --config.target-kl 0.5"
+    code, out, _ = jaxpg(f"{TRAIN} {asked} --log tensorboard")
     assert code == 0
     assert "no preset" not in out
     assert max(map(len, out.splitlines())) <= 80
@@ -219,12 +222,13 @@ def test_train_writes_a_run_folder_and_a_table(jaxpg, tmp_path):
     assert "2 x 64 env steps in" in out
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in (folder / "tensorboard").iterdir()) == ["seed-0", "seed-1"]
+    assert ["tensorboard", str(folder / "tensorboard")] in rows
     record = json.loads((folder / "run.json").read_text())
     assert record["config"]["target_kl"] == 0.5
     assert record["config"]["total_steps"] is None
     assert record["environment"]["max_steps_in_episode"] == 8
 
-    assert jaxpg(f"{TRAIN} --seeds 2 --evaluations 2 --config.target-kl 0.5")[0] == 0
+    assert jaxpg(f"{TRAIN} {asked}")[0] == 0
     again = Path("runs/ppo-CartPole-v1-2")
     assert (again / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
     assert not (again / "tensorboard").exists()  # it was not asked for
@@ -234,9 +238,10 @@ def test_train_writes_a_run_folder_and_a_table(jaxpg, tmp_path):
 
 
 def test_without_a_preset_it_says_so(jaxpg):
-    code, out, _ = jaxpg("train ppo Catch-bsuite --total-steps 0")
-    assert code == 2
-    assert "no preset of ppo for Catch-bsuite" in out
+    code, out, _ = jaxpg("train q_learning ShortCorridor-jaxpg --total-steps 200 --evaluations 0")
+    assert code == 0
+    assert "no preset of q_learning for ShortCorridor-jaxpg" in out
+    assert "compiling ..." in out
 
 
 def test_target_stops_a_run(jaxpg):
@@ -308,16 +313,30 @@ def test_a_run_that_diverges_is_exit_code_1(jaxpg):
     assert "last good checkpoint is" in last
 
 
-def test_ctrl_c_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 128 + signal.SIGUSR1)]
+)
+def test_a_signal_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch, name, code):
+    """Where there is something to go on with; else nothing is left."""
     import jaxpg as library
 
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+    number = getattr(signal, name)
+    begun, handlers = [False], [signal.getsignal(x) for x in SIGNALS]
+
+    def interrupted(*args, out, **kwargs):
+        if begun[0]:
+            (out / "run.json").write_text("{}")
+        os.kill(os.getpid(), number)
+        time.sleep(1)
 
     monkeypatch.setattr(library, "run", interrupted)
-    code, _, err = jaxpg(f"{TRAIN} --out here")
-    assert code == 130
-    assert err == "jaxpg: interrupted; go on with: jaxpg resume here\n"
+    found, _, err = jaxpg(f"{TRAIN} --out here/there")
+    assert (found, err) == (code, "jaxpg: interrupted; nothing was trained yet\n")
+    assert not Path("here").exists()
+    begun[0] = True
+    found, _, err = jaxpg(f"{TRAIN} --out here/there")
+    assert (found, err) == (code, "jaxpg: interrupted; go on with: jaxpg resume here/there\n")
+    assert handlers == [signal.getsignal(x) for x in SIGNALS]
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_cache_is_used(tmp_path):

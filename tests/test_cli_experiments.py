@@ -63,8 +63,8 @@ def swept(tmp_path_factory):
 def test_bad_input_is_one_line_and_exit_code_2(jaxpg, tmp_path, line, words):  # noqa: F811
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "thesis.txt").write_text("dear")
-    code, _, err = jaxpg(line)
-    assert code == 2
+    code, out, err = jaxpg(line)
+    assert (code, out) == (2, "")
     assert err.startswith("jaxpg: error: ")
     assert err.count("\n") == 1
     assert words in err

@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 from typing import NamedTuple
 
 import jax
@@ -12,11 +13,17 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback, Event, run
-from jaxpg.experiment.callbacks import progress as progress_bar
 from jaxpg.experiment.callbacks.evaluation import evaluation
-from jaxpg.experiment.callbacks.guards import NonFiniteError, finite_leaves, nan_guard, stop_at
+from jaxpg.experiment.callbacks.guards import (
+    NonFiniteError,
+    early_stop,
+    finite_leaves,
+    nan_guard,
+    stop_at,
+)
 from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.callbacks.progress import progress
+from jaxpg.experiment.callbacks.series import Backend, Series, log_series
 from jaxpg.experiment.callbacks.tensorboard import tensorboard
 from jaxpg.experiment.text import format_count
 
@@ -43,7 +50,7 @@ def read(folder):
 
 
 def test_a_row_per_iteration_and_seed(tmp_path):
-    write = metrics_files(tmp_path).on_metrics
+    write = metrics_files(tmp_path, formats=("csv", "jsonl")).on_metrics
     write(episodes(2, [[NAN, 0.1], [1e-5, 1e20]], [[0, 3], [1, 2]]))
     write(episodes(3, [[7], [np.inf]], [[1], [1]], measured={"eval/greedy": np.ones(2)}))
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -81,7 +88,7 @@ def test_files_do_not_depend_on_the_chunk(tmp_path):
     for chunks in ([4], [1, 3], [2, 1, 1]):
         folder, end = tmp_path / str(chunks), 0
         folder.mkdir()
-        write = metrics_files(folder).on_metrics
+        write = metrics_files(folder, formats=("csv", "jsonl")).on_metrics
         for chunk in chunks:
             end += chunk
             write(episodes(end, returns[:, end - chunk : end], counts[:, end - chunk : end]))
@@ -97,7 +104,7 @@ def test_a_run_goes_on_where_its_files_are_cut_off(tmp_path, torn):
     parts = [part._replace(metrics=part.metrics | measured) for part in parts]
 
     def write(parts, iteration):
-        files = metrics_files(tmp_path, iteration)
+        files = metrics_files(tmp_path, iteration, formats=("csv", "jsonl"))
         rows = evaluation(None, None, None, None, 2, folder=tmp_path, iteration=iteration)
         for part in parts:
             files.on_metrics(part)
@@ -123,7 +130,7 @@ def test_writing_is_cheap(tmp_path):
     import time
 
     wide = {f"loss_{i}": np.ones((16, 1000), np.float32) / 3 for i in range(10)}
-    write = metrics_files(tmp_path).on_metrics
+    write = metrics_files(tmp_path, formats=("csv", "jsonl")).on_metrics
     begun = time.process_time()
     write(event(1000, num_iters=1000, **wide))
     assert time.process_time() - begun < 2  # measured: 0.25 s
@@ -279,13 +286,129 @@ def test_stop_at_ends_a_run():
     assert result.iteration == (first + 2) * CHUNK  # it is seen when the next one is under way
 
 
+def evaluated(*greedy):
+    """An event with an evaluation of each seed; without one if none is given."""
+    ones = np.ones((len(greedy) or 1, 1))
+    return episodes(1, ones, ones, measured={"eval/greedy": np.array(greedy)} if greedy else None)
+
+
+def stops_after(callback, *events):
+    """How many of the events it takes to end the run; None if it goes on."""
+    answers = [callback.on_metrics(event) for event in events]
+    return answers.index(True) + 1 if True in answers else None
+
+
+def test_early_stop_counts_evaluations_without_improvement():
+    rising = [evaluated(x) for x in (1, 3, 3, 3.5, 3.4)]
+    assert stops_after(early_stop(1), *rising) == 3  # equal is no improvement
+    assert stops_after(early_stop(2), *rising) is None
+    assert stops_after(early_stop(2, min_delta=0.6), *rising) == 4
+    assert stops_after(early_stop(2, min_delta=0.4), *rising) is None
+    falling = [evaluated(-x) for x in (1, 3, 3, 3.5)]
+    assert stops_after(early_stop(1, maximize=False), *falling) == 3
+    between = [evaluated(5), evaluated(), evaluated(), evaluated(NAN), evaluated(4), evaluated(3)]
+    assert stops_after(early_stop(2), *between) == 6  # no data is no evaluation
+
+
+def test_early_stop_counts_for_each_seed():
+    seen = [evaluated(1, 1), evaluated(0, 2), evaluated(0, 3), evaluated(0, 2), evaluated(0, 1)]
+    assert stops_after(early_stop(2), *seen) == 5
+    assert stops_after(early_stop(2, all_seeds=False), *seen) == 3
+    returns = [episodes(end, [[x], [x]], [[1], [1]]) for end, x in enumerate((3, 2, 1), 1)]
+    assert stops_after(early_stop(2, "episode/return"), *returns) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"patience": 0}, "patience=0: allowed is an integer >= 1"),
+        ({"min_delta": -1.0}, "min_delta=-1.0: allowed is a finite number >= 0"),
+        ({"min_delta": NAN}, "min_delta=nan: allowed is a finite number"),
+        ({"maximize": 1}, "maximize=1: allowed is True or False"),
+    ],
+)
+def test_early_stop_names_what_is_wrong(asked, match):
+    with pytest.raises(ValueError, match=match):
+        early_stop(**asked)
+    with pytest.raises(ValueError, match="did you mean 'eval/greedy'"):
+        early_stop(metric="evl/greedy").on_metrics(evaluated(1))
+
+
+def test_early_stop_ends_a_run():
+    result = go(early_stop(2, "episode/return", min_delta=1e9), iterations=30)
+    assert (result.stopped, result.iteration < 30) == ("callback", True)
+
+
+# Series, of which loggers show one for each seed.
+
+
+def logged(events, series=None, points=1000, ends=True):
+    """What a logger is told: (env_steps, rows) of every point, and the newest rows at the end."""
+    said, last = [], []
+    backend = Backend(
+        lambda *args: said.append(args),
+        lambda *args: said.append(args),
+        lambda _, x: last.append(x),
+    )
+    callback = log_series(backend, series, points)
+    for one in events:
+        callback.on_metrics(one)
+    if ends:
+        callback.on_end(None)
+    return said, last
+
+
+def test_a_point_is_the_mean_of_a_chunk_and_no_data_is_left_out():
+    first = episodes(2, [[10, 20], [NAN, NAN]], [[3, 1], [0, 0]])
+    second = episodes(3, [[1], [2]], [[1], [1]], measured={"eval/greedy": np.array([7, NAN])})
+    said, last = logged([first, second])
+    assert said[0] == ([Series("seed-0", {"seed": 0}), Series("seed-1", {"seed": 1})], 0)
+    assert said[1] == (20, [{"episode/count": 2, "episode/return": 12.5}, {"episode/count": 0}])
+    one = {"episode/count": 1, "episode/return": 1, "eval/greedy": 7}
+    assert said[2:] == [(30, [one, {"episode/count": 1, "episode/return": 2}])]
+    assert last == [said[2][1]]
+
+
+def test_points_are_bounded_and_evaluations_stay():
+    events = [episodes(end, [[end]], [[1]], num_iters=100) for end in range(1, 101)]
+    events[6].metrics["eval/greedy"] = np.array([9])
+    said, _ = logged(events, points=10)
+    assert [steps for steps, _ in said[1:]] == [70, *range(100, 1001, 100)]
+    assert said[1] == (70, [{"eval/greedy": 9}])
+    assert said[2] == (100, [{"episode/count": 1, "episode/return": 5.5}])
+    said, last = logged(events[:25], points=10)  # a run that ends within a block
+    assert said[-1] == (250, [{"episode/count": 1, "episode/return": 23}])
+    assert last == [[{"episode/count": 1, "episode/return": 23, "eval/greedy": 9}]]
+    resumed, _ = logged(events[25:], points=10)
+    assert (resumed[0][1], resumed[1][0]) == (250, 300)  # where it goes on, and blocks as before
+    assert logged([]) == ([], [])  # of a run that failed before its first chunk
+
+
+def test_a_lane_that_has_ended_has_no_more_points():
+    active = {"lane_active": [[1, 1], [1, 0], [0, 0]]}
+    chunk = episodes(2, np.arange(1.0, 7).reshape(3, 2), np.ones((3, 2)), **active)
+    said, _ = logged([chunk], series=[Series("a"), Series("b"), Series("c")])
+    rows = [
+        {"episode/count": 1, "episode/return": 1.5},
+        {"episode/count": 0.5, "episode/return": 3},
+    ]
+    assert said[1] == (20, [*rows, {}])
+    said, _ = logged([chunk], series=[Series("a")])  # lanes behind these only fill the program
+    assert said[1] == (20, rows[:1])
+
+
+def test_a_number_for_all_seeds_is_a_point_of_each():
+    said, _ = logged([episodes(1, [[1], [2]], [[1], [1]], measured={"own/number": np.array(3)})])
+    assert [row["own/number"] for row in said[1][1]] == [3, 3]
+
+
 # Progress.
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(progress_bar.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "80")
     return now
 
@@ -319,6 +442,9 @@ def test_progress_counts_from_where_a_run_goes_on(clock, capsys):
         clock[0] += 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "90%  10 steps/s  return -  ETA 0:00:02"
+    bar.on_metrics(episodes(19, [7.0], [1])._replace(num_iters=20))
+    bar.on_metrics(episodes(20, [NAN], [0])._replace(num_iters=20))
+    assert "return 7" in capsys.readouterr().err  # the last there was, where no episode ended
 
 
 def test_progress_bar_fits_80_columns(clock, capsys, monkeypatch):
@@ -372,7 +498,19 @@ def test_tensorboard_has_a_point_per_chunk_and_seed(tmp_path):
     assert ("episode/return", 20) not in {s[:2] for s in scalars(tmp_path / "seed-1")}
 
 
-def test_without_tensorboardx_the_error_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxpg\[tensorboard\]'"):
-        tensorboard(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb"), ("mlflow", "mlflow")]
+)
+def test_without_its_package_a_logger_says_how_to_get_it(tmp_path, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"pip install 'jaxpg\[{name}\]'"):
+        getattr(jaxpg.callbacks, name)(tmp_path)
+    env, cfg = environment(), CFG
+    with pytest.raises(ImportError, match=rf"pip install 'jaxpg\[{name}\]'"):
+        jaxpg.run(jaxpg.ppo, cfg, env, keys(), total_steps=8, out=tmp_path / "run", log=[name])
+    assert not (tmp_path / "run").exists()
+
+
+def test_points_have_to_be_some(tmp_path):
+    with pytest.raises(ValueError, match="points=0: allowed is an integer >= 1"):
+        tensorboard(tmp_path, points=0)

@@ -183,7 +183,7 @@ def test_truths_are_written_as_numbers_and_read_as_truths(tmp_path):
         }
 
     agent, cfg, out = base._replace(step=step), base.Config(), tmp_path / "run"
-    result = jaxpg.run(agent, cfg, env, KEY, total_steps=400, out=out, evaluations=0)
+    result = jaxpg.run(agent, cfg, env, KEY, total_steps=400, out=out, evaluations=0, log=["jsonl"])
     rows = (out / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("update/odd")
     assert [row.split(",")[column] for row in rows[1:]] == ["1", "0", "1", "0"]

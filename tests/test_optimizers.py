@@ -182,7 +182,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("value", WRONG, ids=str)
+@pytest.mark.parametrize("value", WRONG)
 def test_what_is_no_optimiser_is_refused_in_one_sentence(value):
     with pytest.raises(ValueError, match=f"^ppo.Config optimizer=.*: {WRONG[value]}") as caught:
         validate(jaxpg.ppo.Config(optimizer=value))
@@ -222,7 +222,7 @@ CALLABLES = (
 )
 
 
-@pytest.mark.parametrize("value", CALLABLES, ids=str)
+@pytest.mark.parametrize("value", CALLABLES)
 def test_a_config_with_an_optimiser_goes_through_json(value):
     cfg = jaxpg.ppo.Config(optimizer=value)
     validate(cfg)
@@ -299,7 +299,9 @@ def test_a_vector_is_optimised_in_the_shapes_that_it_stands_for():
     np.testing.assert_allclose(ours, jax.flatten_util.ravel_pytree(updates)[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", slow_of(LEARNERS, *set(LEARNERS) - {"reinforce", "es", "npg", "sac_discrete"}))
+@pytest.mark.parametrize(
+    "name", slow_of(LEARNERS, *set(LEARNERS) - {"reinforce", "es", "npg", "sac_discrete"})
+)
 def test_decay_of_weights_finds_the_parameters(name):
     """And a second step takes the state of the first."""
     rate = {"learning_rate": 0.01} if name == "evosax" else {}

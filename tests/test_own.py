@@ -189,6 +189,13 @@ def test_what_is_no_environment_is_refused_in_one_sentence(module, name, params,
     assert module.of(name) in str(caught.value)
 
 
+def test_a_script_that_ends_when_it_is_imported_is_refused(module):
+    for line, words in {"raise SystemExit(3)": "SystemExit: 3", "x = (": "SyntaxError"}.items():
+        (module.folder / "script.py").write_text(line)
+        with pytest.raises(ValueError, match=rf"'script:x': cannot import it: {words}"):
+            jaxpg.make("script:x")
+
+
 def test_an_agent_by_name(module):
     assert agents.find(module.of("agent"), True).name == "mine"
     assert agents.find("ppo") is jaxpg.ppo
@@ -448,6 +455,7 @@ CALLS = {
     "one that returns an Env": ("jaxpg.core.env:step", {}),
     "imported by it": ("{}:rmtree", {"path": "x"}),
     "imported from C": ("{}:system", {"command": "x"}),
+    "of a package": ("pytest:main", {}),
     "one with text": ("{}:make", {"kind": "x"}),
     "one with text in a list": ("{}:make", {"kind": ["x"]}),
 }

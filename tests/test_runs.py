@@ -28,7 +28,7 @@ ASKED = {
     "total_steps": ITERATIONS * 16, "chunk": 2,
     "evaluations": 3, "episodes": 2, "checkpoints": 4, "keep": 2,
 }  # fmt: skip
-ROWS = ("metrics.csv", "metrics.jsonl", "evaluations.csv")
+ROWS = ("metrics.csv", "evaluations.csv")
 
 
 def tiny(**fields):

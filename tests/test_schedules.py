@@ -89,7 +89,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", OPTIONS)
 def test_factor_with_options_is_optax_s_schedule(kind):
     require_course(kind, OPTIONS[kind])
 
@@ -109,7 +109,7 @@ def test_the_page_lists_every_name_with_its_options():
         assert [(x.name, x.default) for x in options] == [(k, ast.literal_eval(v)) for k, v in told]
 
 
-@pytest.mark.parametrize("module", [schedules, named_options, optimizers], ids=str)
+@pytest.mark.parametrize("module", [schedules, named_options, optimizers])
 def test_examples_run(module):
     done = doctest.testmod(module, extraglobs={"jax": jax})
     assert done.attempted
@@ -144,7 +144,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("kind", WRONG, ids=str)
+@pytest.mark.parametrize("kind", WRONG)
 def test_what_is_no_schedule_is_refused_in_one_sentence(kind):
     cfg = jaxpg.a2c.Config(learning_rate_schedule=kind)
     with pytest.raises(
@@ -155,7 +155,7 @@ def test_what_is_no_schedule_is_refused_in_one_sentence(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["warmup_cosine(end=0.1)", functools.partial(schedules.exponential, rate=0.1)], ids=str
+    "kind", ["warmup_cosine(end=0.1)", functools.partial(schedules.exponential, rate=0.1)]
 )
 def test_a_config_with_a_schedule_goes_through_json(kind):
     cfg = jaxpg.a2c.Config(learning_rate_schedule=kind)

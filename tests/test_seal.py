@@ -25,7 +25,7 @@ ITERATIONS = 12  # in chunks of 2; evaluations at 4, 8 and 12, checkpoints at 4,
 def train(out, seed=0, *callbacks, **asked):
     asked = {
         "total_steps": ITERATIONS * 100, "chunk": 2, "evaluations": 3, "episodes": 2,
-        "checkpoints": 4, "keep": 3,
+        "checkpoints": 4, "keep": 3, "log": ["jsonl"],
     } | asked  # fmt: skip
     env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(seed)
     return jaxpg.run(jaxpg.q_learning, cfg, env, key, out=out, callbacks=callbacks, **asked)
@@ -491,8 +491,14 @@ def test_tensorboard_is_asked_for_again(tmp_path):
     [
         ({"target": math.nan}, "target=nan: allowed is a finite number"),
         ({"target": 1.0, "evaluations": 0}, "evaluations=0: with a target allowed is an integer"),
-        ({"tensorboard": True, "out": None}, "tensorboard=True: allowed only with a folder `out`"),
-        ({"target": 1.0, "out": None}, "target=1.0: allowed only with lanes or a folder"),
+        (
+            {"tensorboard": True, "out": None},
+            r"log=\(.*'tensorboard'.*\): allowed only with a folder",
+        ),
+        ({"log": ("wand",)}, "unknown logger 'wand': did you mean 'wandb'"),
+        ({"log": "wandb"}, "log='wandb': allowed is a list of names: jsonl, tensorboard"),
+        ({"log": [3]}, "log=.3.: allowed is a list of names"),
+        ({"target": 1.0, "out": None, "evaluations": 0}, "evaluations=0: with a target allowed"),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(tmp_path, asked, match):
@@ -511,7 +517,7 @@ def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
     line = f"train q_learning Cliff-jaxpg --total-steps 1200 --target -1e6 --out {tmp_path / 'run'}"
     assert cli.main(line.split()) == 0
     record = read_json(tmp_path / "run" / "run.json")
-    assert (record["target"], record["tensorboard"]) == (-1e6, False)
+    assert (record["target"], record["log"]) == (-1e6, [])
     ended = read_json(tmp_path / "run" / "summary.json")
     assert (ended["stopped"], ended["iteration"] < 12) == ("callback", True)
     for more in ("", " --total-steps 2400"):

@@ -227,8 +227,6 @@ def test_lanes_have_one_number(cfg, env):
     cfgs, envs = of_rates(cfg, env, (1e-3, 1e-2))
     with pytest.raises(ValueError, match=r"lanes \[\(2,\), \(3,\)\]: allowed is one number"):
         train(cfgs, envs)
-    with pytest.raises(ValueError, match=r"target=3.0: .*only with lanes"):
-        jaxpg.run(jaxpg.ppo, cfg, env, jax.random.key(0), total_steps=8, target=3.0)
 
 
 def test_an_agent_of_lanes_is_one_key_of_the_jit_cache():
@@ -277,6 +275,29 @@ def test_tables_are_tidy(whole):
     assert (whole.evaluations.groupby(["config", "seed"]).size() == 2).all()
 
 
+def test_rows_of_blocks_end_where_a_lane_ends(cfg, env, whole, tmp_path):
+    """The lane of the enormous rate learns in its first iteration alone."""
+    every = [p for p in whole.about["points"] if p["hidden"] == [4]]
+    found = go(cfg, env, every, out=tmp_path / "s", evaluations=2, log_every=3)
+    full = whole.table[whole.table["config"] < 3]
+    ends = {0: [3, 6, 9, 12, 15, 18, 20], 1: [3, 6, 9, 12, 15, 18, 20], 2: [1]}
+    for (config, seed), rows in found.table.groupby(["config", "seed"]):
+        assert rows["iteration"].tolist() == ends[config]
+        assert rows["env_steps"].tolist() == [8 * end for end in ends[config]]
+        own = full[(full["config"] == config) & (full["seed"] == seed)]
+        blocks = own.groupby((own["iteration"] - 1) // 3)
+        assert rows["episode/count"].tolist() == blocks["episode/count"].sum().tolist()
+        np.testing.assert_allclose(rows["loss/value"], blocks["loss/value"].mean(), rtol=1e-6)
+    pd.testing.assert_frame_equal(found.scores, whole.scores[whole.scores["config"] < 3])
+    one = sweep.result(tmp_path / "s", 1)
+    assert one.iterations.tolist() == ends[1]
+    rows = found.table[found.table["config"] == 1]
+    np.testing.assert_allclose(one.metrics["loss/value"].ravel(), rows["loss/value"], rtol=1e-6)
+    with pytest.raises(ValueError, match="log_every=0: allowed is an integer >= 1"):
+        go(cfg, env, every, out=tmp_path / "none", log_every=0)
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_is_loaded_is_what_was_returned(whole):
     again = jaxpg.load(whole.folder)
     for name in tables.TABLES:
@@ -307,7 +328,8 @@ def test_slices_do_not_change_what_is_found(cfg, env, whole, tmp_path):
     sliced = go(cfg, env, every, out=tmp_path / "s", evaluations=2, lanes=2, log=said.append)
     assert [part["width"] for part in sliced.about["parts"]] == [2, 2, 2]
     assert sliced.about["compilations"] == 1
-    assert said[0].startswith("ppo on CartPole-v1: 3 configs x 2 seeds, 3 parts of 2, ")
+    assert said[0] == "compiling ..."
+    assert said[1].startswith("ppo on CartPole-v1: 3 configs x 2 seeds, 3 parts of 2, ")
     ours = whole.table[whole.table["hidden"] == "[4]"].reset_index(drop=True)
     assert sliced.table[["config", "seed", "iteration"]].equals(
         ours[["config", "seed", "iteration"]]
@@ -328,8 +350,8 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     cut = go(cfg, env, every, out=tmp_path / "cut", log=said.append, memory=limit)
     parts = len(cut.about["parts"])
     assert parts in (2, 4)
-    assert "4 configs x 2 seeds, 1 part of 8, " in said[0]
-    assert f"4 configs x 2 seeds, {parts} parts of {8 // parts}, " in said[1]
+    assert "4 configs x 2 seeds, 1 part of 8, " in said[1]
+    assert f"4 configs x 2 seeds, {parts} parts of {8 // parts}, " in said[3]
     _, agent, cfgs, envs, keys = tables.open_folder(tmp_path / "cut").part(0)
     need = device_bytes(agent, cfgs, envs, keys, total_steps=STEPS)
     assert need <= limit, "by what XLA says of the program that was run"
@@ -568,7 +590,7 @@ def test_a_comparison_is_a_sweep_over_agents(tmp_path):
         jaxpg.compare(["sarse"], ["Cliff-jaxpg"], jax.random.key(0))
     with pytest.raises(ValueError, match="did you mean 'Cliff-jaxpg'"):
         jaxpg.compare(["sarsa"], ["Clif-jaxpg"], jax.random.key(0))
-    with pytest.raises(ValueError, match=r"agent=.*none twice"):
+    with pytest.raises(ValueError, match=r"agents=.*none twice"):
         jaxpg.compare(["sarsa", "sarsa"], ["Cliff-jaxpg"], jax.random.key(0))
     with pytest.raises(ValueError, match=r"ddpg.Config on CartPole-v1"):
         jaxpg.compare(["ppo", "ddpg"], ["CartPole-v1"], jax.random.key(0))

@@ -37,7 +37,7 @@ def vmap_it() -> None:
         cfg = jaxpg.preset(jaxpg.ppo, "CartPole-v1", learning_rate=rate)
         _, metrics = jaxpg.train(jaxpg.ppo, cfg, env, key, total_steps=20_000)
         assert_type(metrics, dict[str, jax.Array])
-        return metrics["episode/return"][-1]
+        return jaxpg.recent_mean(metrics).mean
 
     grid = jax.vmap(jax.vmap(final_return, (None, 0)), (0, None))
     print(jax.jit(grid)(rates, keys))

@@ -4,22 +4,22 @@ import sys
 from typing import TYPE_CHECKING
 
 from jaxpg.cli import common
-from jaxpg.experiment.text import printable
+from jaxpg.cli.about.usage import wrap
 
 if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
 PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environment of each kind
+NAME, KIND = 21, 12  # columns of a name, and of the kinds of actions beside it
 
 
 def overview() -> int:
     """Lists the agents and environments, which go together, and which have presets."""
-    from rich.table import Table
-
     from jaxpg import agents, presets
     from jaxpg.envs import registry
 
-    table = Table("agent", "what it is", "actions", "preset for", show_lines=True)
+    common.tell("AGENTS  what they are, and the actions that they choose", "")
+    tuned: dict[str, list[str]] = {}
     lost = []
     for name in agents.names():
         try:
@@ -27,26 +27,45 @@ def overview() -> int:
         except ValueError as error:  # of an installed package that does not work
             lost.append(f"{name}: {error}")
             continue
-        about = sys.modules[agent.step.__module__].__doc__ or agent.name
-        actions = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
-        table.add_row(
-            agent.name, about.splitlines()[0], "\n".join(actions), "\n".join(presets.table(agent))
-        )
-    envs = Table("actions", "environments", show_lines=True)
+        about = (sys.modules[agent.step.__module__].__doc__ or agent.name).splitlines()[0]
+        _tell(wrap(about, NAME + KIND, f"{name:<{NAME}}{_actions(agent)}"))
+        for env_name in presets.table(agent):
+            tuned.setdefault(env_name, []).append(agent.name)
+    common.tell("", "PRESETS  environments for which agents are tuned", "")
+    for env_name, names in tuned.items():
+        _tell(wrap(", ".join(names), NAME + KIND, env_name))
     kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
     for name in registry.names():
         try:
-            kind = "discrete" if registry.make(name).discrete else "continuous"
+            kinds[_kind_of(name)].append(name)
         except ValueError as error:
             lost.append(f"{name}: {error}")
-            continue
-        kinds[kind].append(name)
     for kind, names in kinds.items():
-        envs.add_row(kind, printable(", ".join(names)))
-    common.console().print(table, envs)
+        common.tell("", f"ENVIRONMENTS  {kind} actions ({len(names)})", "")
+        _tell(wrap(", ".join(names)))
     for line in lost:
         common.say(f"warning: {line}")
     return 0
+
+
+def _tell(text: str) -> None:
+    common.tell(*text.splitlines())
+
+
+def _actions(agent: "Agent") -> str:
+    """The kinds of actions that an agent chooses, as one word."""
+    from jaxpg import presets
+
+    kinds = [kind for kind, probe in PROBES.items() if _fits(agent, probe)]
+    if not kinds:  # a table fits few environments
+        kinds = sorted({_kind_of(env_name) for env_name in presets.table(agent)})
+    return "both" if len(kinds) == len(PROBES) else ", ".join(kinds)
+
+
+def _kind_of(env_name: str) -> str:
+    from jaxpg.envs import registry
+
+    return "discrete" if registry.make(env_name).discrete else "continuous"
 
 
 def _fits(agent: "Agent", env_name: str) -> bool:

@@ -2,12 +2,15 @@
 
 import argparse
 import contextlib
+import functools
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxpg.core.interrupt import catch_signals, exit_code
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from jaxpg.core.types import Key
 
 ROWS = 16  # of a table; more seeds are only summed up
+INTERRUPTED = exit_code(signal.SIGINT)  # what commands return when a signal has ended a run
 
 
 class Job(NamedTuple):
@@ -45,8 +49,8 @@ def console() -> "Console":
     return Console(markup=False, emoji=False)
 
 
-def print_table(columns: dict[str, Sequence[float | None]]) -> None:
-    """Prints a row per seed, and what they come to."""
+def print_table(columns: Mapping[str, Any]) -> None:
+    """Prints a row per seed, and what they come to. columns: numbers [seeds], or None for none."""
     import numpy as np
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -63,6 +67,23 @@ def print_table(columns: dict[str, Sequence[float | None]]) -> None:
             table.add_section()
         table.add_row(str(name), *(f"{x:.4g}" for x in row))
     console().print(table)
+
+
+def end_by_signal(main: Callable[..., int]) -> Callable[..., int]:
+    """Makes a signal that ends a command one line on stderr and the exit code that shells expect,
+    wherever it comes. Within a run it ends the run, see core/interrupt.py."""
+
+    @functools.wraps(main)
+    def bound(*args, **named) -> int:
+        with catch_signals(wait=False) as signals:
+            try:
+                code = main(*args, **named)
+            except KeyboardInterrupt as stop:
+                say("; ".join(["interrupted", *getattr(stop, "__notes__", [])]))
+                return exit_code(getattr(stop, "number", signal.SIGINT))
+        return exit_code(signals.asked) if code == INTERRUPTED and signals.asked else code
+
+    return bound
 
 
 @contextlib.contextmanager
@@ -91,11 +112,25 @@ def short_name(name: str) -> str:
 @contextlib.contextmanager
 def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
     """The folder that is given or, if none is, a new one of that name or name-2, name-3, ..., which
-    is made, and is taken away again if nothing is written."""
-    from jaxpg.experiment.files.lock import claim
+    is made, and is taken away again if nothing is written. Raises ValueError for one that cannot
+    be."""
+    from jaxpg.experiment.files.lock import claim, make
 
-    with contextlib.nullcontext(given) if given else claim(name) as folder:
+    with make(given) if given else claim(name) as folder, resumable(folder):
         yield folder
+
+
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Context in which a run or sweep is written: what interrupts it says how to go on with it."""
+    from jaxpg.experiment.files import RUN, SWEEP
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        begun = any((folder / name).exists() for name in (RUN, SWEEP))
+        stop.add_note(f"go on with: jaxpg resume {folder}" if begun else "nothing was trained yet")
+        raise
 
 
 def random_key(seed: int) -> "Key":

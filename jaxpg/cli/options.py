@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from jaxpg import agents
 from jaxpg.cli import common
+from jaxpg.cli.about import usage
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -22,18 +24,21 @@ if TYPE_CHECKING:
 STEPS = 500_000  # of a run without a preset
 
 
-def call_with_agent(name: str, function: Callable[..., int], usage: str, words: list[str]) -> int:
+def call_with_agent(
+    name: str, function: Callable[..., int], examples: Sequence[str], words: list[str]
+) -> int:
     """Parses "AGENT ENV [OPTIONS]" and calls function(agent, env_name, config=..., ...).
 
     What follows the agent and the environment in the signature are the options. Of those `config`
     and `total_steps` get types and defaults here, of the agent and its preset for the environment.
-    name: of the command. usage: printed where no agent is named.
+    name: of the command. examples: of its use, shown where no agent is named.
     """
     names = [word for word in words[:2] if not word.startswith("-")]
     if not names:
-        print(usage)
+        print(usage.describe(name, function, agents.NAMES, examples))
         return 0 if words else 2
-    from jaxpg import agents, presets
+    _require_order(name, words)
+    from jaxpg import presets
 
     if names[0] not in agents.NAMES:  # its module may make JAX's devices: they are chosen before
         common.set_up_ahead(name, words)
@@ -61,6 +66,14 @@ def call_with_agent(name: str, function: Callable[..., int], usage: str, words: 
     return parse(bound, prog, words[len(names) :])()
 
 
+def _require_order(command: str, words: Sequence[str]) -> None:
+    """Raises ValueError for an environment and an agent in each other's place."""
+    env_name, agent = (*words[:2], "")[:2]
+    if agent in agents.NAMES and env_name not in agents.NAMES:
+        meant = " ".join(["jaxpg", command, agent, env_name])
+        raise ValueError(f"the agent comes first, then the environment: did you mean `{meant}`?")
+
+
 def parse(function: Callable[..., int], prog: str, words: Sequence[str]) -> Callable[[], int]:
     """Parses the words for a function and returns its call, still to be made.
 
@@ -78,7 +91,8 @@ def parse(function: Callable[..., int], prog: str, words: Sequence[str]) -> Call
     except SystemExit as end:
         if end.code != 2:
             raise
-        raise ValueError(_in_one_line(said.getvalue())) from None
+        text = _in_one_line(said.getvalue())
+        raise ValueError(usage.explain(text, function, prog, words)) from None
     print(said.getvalue(), end="", file=sys.stderr)
     return call
 

@@ -1,6 +1,8 @@
 """The commands that train many runs: `jaxpg sweep` and `jaxpg compare`."""
 
+import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,14 +19,15 @@ if TYPE_CHECKING:
     from jaxpg.experiment.sweeps import Sweep
 
 BEST = 12  # configs in the table; results.csv has them all
-USAGE = """\
-usage: jaxpg sweep AGENT ENV --grid FIELD=VALUE,VALUE ... [OPTIONS]
-`jaxpg sweep AGENT ENV --help` shows the options and the fields."""
+EXAMPLES = (
+    "jaxpg sweep ppo CartPole-v1 --grid learning_rate=1e-4,1e-3 gae_lambda=0.9,0.95",
+    "jaxpg sweep ppo CartPole-v1 --random learning_rate=1e-5:1e-2:log --count 16",
+)
 
 
 def sweep(words: list[str]) -> int:
     """Sweeps the agent that the first word names in the environment of the second."""
-    return options.call_with_agent("sweep", _sweep, USAGE, words)
+    return options.call_with_agent("sweep", _sweep, EXAMPLES, words)
 
 
 def _sweep(
@@ -41,10 +44,18 @@ def _sweep(
     seeds: int = 8,
     seed: int = 0,
     out: Path | None = None,
+    name: str | None = None,
+    tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int | None = None,
     episodes: int = 128,
     target: float | None = None,
     lanes: int | None = None,
+    checkpoints: int = 5,
+    checkpoint_minutes: float | None = 10.0,
+    keep: int = 3,
+    chunk: int | None = None,
+    log_every: int | None = None,
+    log: tuple[str, ...] = (),
 ) -> int:
     """Trains an agent with every combination of settings and every seed, side by side.
 
@@ -65,15 +76,28 @@ def _sweep(
         seeds: of every point; the same for all.
         seed: of all random numbers.
         out: the folder; None is a new one in sweeps/.
+        name: of the folder in sweeps/, if that shall not be called after agent and environment;
+            `jaxpg runs` shows it.
+        tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: of each seed; None is 1, at its end, or 10 with a target.
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
         lanes: how many seeds are trained at once, at most; None is as memory allows.
+        checkpoints: of each part, spread evenly over it.
+        checkpoint_minutes: between checkpoints by the clock, beside those; None is none.
+        keep: how many of the newest checkpoints stay, of each part.
+        chunk: iterations between looks at what came of them, and after which a signal ends the
+            sweep; None is a thirtieth of the run, at most 100.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
+        log: loggers, as of `jaxpg train`; a series for every config and seed.
     """
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
-        "evaluations": evaluations, "target": target, "lanes": lanes,
+        "evaluations": evaluations, "target": target, "lanes": lanes, "checkpoints": checkpoints,
+        "checkpoint_minutes": checkpoint_minutes, "keep": keep, "chunk": chunk,
+        "log_every": log_every, "loggers": log, "name": name, "tags": tag,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -108,16 +132,19 @@ def _run_sweep(
     common.set_up(common.cores())  # before what is named is imported
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     import jaxpg
+    from jaxpg.experiment.callbacks import make_loggers
+    from jaxpg.experiment.run.record import check_labels
     from jaxpg.experiment.sweeps import points as P
     from jaxpg.experiment.sweeps import search, sweep
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    with common.new_folder(
-        asked["out"], Path("sweeps", f"{agent.name}-{common.short_name(env_name)}")
-    ) as folder:
-        asked |= {"out": folder, "progress": True, "log": common.tell}
-        common.tell(f"{agent.name} on {env_name}, sweeping; compiling ...")
+    check_labels(asked["name"], asked["tags"])  # it becomes the name of a folder
+    name = asked["name"] or f"{agent.name}-{common.short_name(env_name)}"
+    with common.new_folder(asked["out"], Path("sweeps", name)) as folder:
+        told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
+        asked |= {"out": folder, "progress": True, "log": told}
+        make_loggers(asked["loggers"], folder)  # refused before anything is printed
         grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
         if ways.search:
             found = search.search(
@@ -144,6 +171,8 @@ def compare(
     out: Path | None = None,
     evaluations: int = 10,
     episodes: int = 128,
+    log_every: int | None = None,
+    log: tuple[str, ...] = (),
 ) -> int:
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
@@ -156,21 +185,33 @@ def compare(
         out: the folder; None is a new one in comparisons/.
         evaluations: of each seed, spread evenly over the run.
         episodes: of an evaluation.
+        log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
+        log: loggers, as of `jaxpg train`; a series for every agent, environment and seed.
     """
     if not agents:
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
     common.set_up(common.cores())
+    from jaxpg.experiment.callbacks import make_loggers
     from jaxpg.experiment.sweeps.compare import compare as go
 
     name = "-".join(map(common.short_name, env))[:100]
     with common.new_folder(out, Path("comparisons", name)) as folder:
-        common.tell(f"{', '.join(agents)} on {', '.join(env)}; compiling ...")
+        make_loggers(log, folder)  # refused before anything is printed
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, progress=True, log=common.tell,
+            episodes=episodes, log_every=log_every, loggers=log, progress=True,
+            log=_tell_after(f"{', '.join(agents)} on {', '.join(env)}; "),
         )  # fmt: skip
     return _sum_up(found)
+
+
+def _tell_after(headline: str) -> Callable[[str], None]:
+    """Prints what a sweep logs, the first line of it behind a headline: nothing is printed before
+    all has been judged."""
+    before = itertools.chain([headline], itertools.repeat(""))
+    return lambda text: common.tell(next(before) + text)
 
 
 def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) -> int:
@@ -181,7 +222,8 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
     objects = common.own_objects(folder, agent, env, trust)
 
     common.tell(f"going on with {folder} ...")
-    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))
+    with common.resumable(folder):
+        return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))
 
 
 def _sum_up(found: "Sweep") -> int:
@@ -192,7 +234,7 @@ def _sum_up(found: "Sweep") -> int:
     about, folder = found.about, found.folder
     if not all(part["over"] for part in about["parts"]):
         common.say(f"interrupted; go on with: jaxpg resume {folder}")
-        return 130
+        return common.INTERRUPTED
     done = scores.final(found)
     ranked = sorted(done.scores, key=lambda c: -done.iqm([c]))
     common.tell(f"{done.what}: interquartile mean of {about['seeds']} seeds")

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional, UseAppendAction
 
-from jaxpg import agents
 from jaxpg.cli import common, options, sweep
 
 if TYPE_CHECKING:
     from jaxpg.core.run import Result
     from jaxpg.core.types import Agent, Key
 
-USAGE = f"""\
-usage: jaxpg train AGENT ENV [OPTIONS]   the agents: {", ".join(agents.NAMES)}
-`jaxpg train AGENT ENV --help` shows the options, `jaxpg list` the environments."""
+EXAMPLES = (
+    "jaxpg train ppo CartPole-v1",
+    "jaxpg train sac Pendulum-v1 --seeds 8 --config.learning-rate 1e-3",
+)
 
 
 def train(words: list[str]) -> int:
     """Trains the agent that the first word names in the environment of the second."""
-    return options.call_with_agent("train", _train, USAGE, words)
+    return options.call_with_agent("train", _train, EXAMPLES, words)
 
 
 def _train(
@@ -34,9 +34,19 @@ def _train(
     seeds: int = 1,
     seed: int = 0,
     out: Path | None = None,
+    name: str | None = None,
+    tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int = 10,
+    episodes: int = 128,
     target: float | None = None,
+    checkpoints: int = 5,
+    checkpoint_minutes: float | None = 10.0,
+    keep: int = 3,
+    keep_best: bool = False,
+    chunk: int | None = None,
+    log: tuple[str, ...] = (),
     tensorboard: bool = False,
+    log_every: int | None = None,
     data_parallel: bool = False,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -51,9 +61,23 @@ def _train(
         seeds: how many independent runs to train side by side.
         seed: of all random numbers.
         out: the run folder; None is a new one in runs/.
+        name: of the folder in runs/, if that shall not be called after agent and environment;
+            `jaxpg runs` shows it.
+        tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: how many times to evaluate, spread evenly over the run.
+        episodes: of an evaluation.
         target: stop when the greedy evaluation of every seed reaches this return.
-        tensorboard: write TensorBoard files too.
+        checkpoints: how many, spread evenly over the run.
+        checkpoint_minutes: between checkpoints by the clock, beside those; None is none.
+        keep: how many of the newest checkpoints stay.
+        keep_best: keep the one with the best greedy evaluation too (mean over seeds).
+        chunk: iterations between looks at what came of them; None is a thirtieth of the run, at
+            most 100.
+        log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
+            with a series for each seed; jsonl, the rows of metrics.csv as JSON lines.
+        tensorboard: the same as --log tensorboard.
+        log_every: iterations of a row of metrics.csv; 1 is all rows, None as many as give no more
+            than 10,000 rows a seed.
         data_parallel: lay the environments of one seed over all devices.
         distributed: one of several processes that train together, as a scheduler says (SLURM);
             without one give the next three.
@@ -70,20 +94,28 @@ def _train(
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     import jaxpg
     from jaxpg.core.plan import require_seeds
+    from jaxpg.core.run import Callback
+    from jaxpg.experiment.run.record import Settings, check_settings
 
+    asked = {
+        "evaluations": evaluations, "episodes": episodes, "target": target,
+        "checkpoints": checkpoints, "checkpoint_minutes": checkpoint_minutes, "keep": keep,
+        "keep_best": keep_best, "chunk": chunk, "log_every": log_every,
+        "log": (*log, *["tensorboard"] * tensorboard), "data_parallel": data_parallel,
+        "name": name, "tags": tag,
+    }  # fmt: skip
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    check_settings(Settings(**asked), cfg, Path())
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
-    with common.new_folder(
-        out, Path("runs", f"{agent.name}-{common.short_name(env_name)}")
-    ) as folder:
-        _announce(agent, env_name, seeds, total_steps)
+    usual = f"{agent.name}-{common.short_name(env_name)}"
+    with common.new_folder(out, Path("runs", name or usual)) as folder:
 
         def go(watching):
+            announce = Callback(on_begin=lambda _: _announce(agent, env_name, seeds, total_steps))
             return jaxpg.run(
-                agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-                callbacks=watching, out=folder, data_parallel=data_parallel, target=target,
-                tensorboard=tensorboard,
+                agent, cfg, env, key, total_steps=total_steps, callbacks=[announce, *watching],
+                out=folder, **asked,
             )  # fmt: skip
 
         return _watch(go, folder)
@@ -149,11 +181,13 @@ def resume(
     seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
     common.set_up_run(record["config"], seeds, data_parallel, job)
     import jaxpg
+    from jaxpg.core.run import Callback
 
     objects = common.own_objects(run, agent, env, trust)
-    common.tell(f"going on with {run} ...")
+    announce = Callback(on_begin=lambda _: common.tell(f"going on with {run} ..."))
     asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
-    return _watch(lambda w: jaxpg.resume(run, callbacks=w, **asked), run)
+    with common.resumable(run):
+        return _watch(lambda w: jaxpg.resume(run, callbacks=[announce, *w], **asked), run)
 
 
 def _watch(go: Callable, folder: Path) -> int:
@@ -177,14 +211,11 @@ def _watch(go: Callable, folder: Path) -> int:
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
         common.say(f"error: {error}; {good if last else 'there is no checkpoint from before that'}")
         return 1
-    except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
-        common.say(f"interrupted; go on with: jaxpg resume {folder}")
-        return 130
     if result.stopped == "interrupt":
         common.say(
             f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}"
         )
-        return 130
+        return common.INTERRUPTED
     if is_main_process():
         _sum_up(result, folder, clock)
     return 0
@@ -192,6 +223,9 @@ def _watch(go: Callable, folder: Path) -> int:
 
 def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> None:
     """Prints how a run ended. clock: times, and environment steps by then."""
+    import numpy as np
+
+    from jaxpg.core.metrics import recent_mean
     from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.text import format_count
 
@@ -204,6 +238,11 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         steps = evaluation["iteration"] * result.agent.steps_per_iter(result.cfg)
         common.tell(f"mean return of whole episodes at {steps:,} env steps")
         common.print_table({kind: evaluation[kind] for kind in ("greedy", "sampled")})
+    elif result.metrics["episode/count"].any():
+        common.tell("mean return of the last episodes in training, and the iterations since then")
+        recent = recent_mean(result.metrics)
+        columns = {"return": recent.mean, "episodes": recent.episodes, "age": recent.age}
+        common.print_table({name: np.atleast_1d(x) for name, x in columns.items()})
     took = f"{seeds} x " * (seeds > 1)
     took += f"{result.env_steps:,} env steps in {result.seconds:.1f} s"
     if len(clock) > 1:  # from the end of the first chunk
@@ -212,5 +251,8 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         took += f", {format_count(rate)}/s once compiled"
         took += " (with evaluations)" * bool(evaluation)
     common.tell(took, f"run folder      {folder}")
+    for name in ("tensorboard", "wandb", "mlflow"):
+        if (folder / name).exists():
+            common.tell(f"{name:<16}{folder / name}")
     if (curve := folder / "curve.png").exists():
         common.tell(f"learning curve  {curve}")

@@ -24,6 +24,8 @@ from jaxpg.core.names import Kind, Trust
 from jaxpg.core.types import C
 
 T = TypeVar("T")
+FEW = 8  # options that an error lists
+WHERE = dict.fromkeys(("agent", "environment"), "`jaxpg list` has all")
 
 
 def static(
@@ -123,11 +125,30 @@ def label(cls: type) -> str:
 
 
 def unknown(what: str, name: Any, options) -> ValueError:
-    """The error for a name that is not among `options`, with the nearest one."""
+    """The error for a name that is not among `options`, with the nearest one; of more than a few
+    options it lists the nearest three."""
     options = sorted(options)
-    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    near = nearest(str(name), options)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
+    if len(options) <= FEW:
+        return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
+    listed = ", ".join(nearest(str(name), options, cutoff=0.0))
+    see = f"; {WHERE[what]}" if what in WHERE else ""
+    return ValueError(
+        f"unknown {what} {name!r}: {hint}Of the {len(options)} that are allowed the nearest are "
+        f"{listed}{see}"
+    )
+
+
+def nearest(name: str, options: Sequence[str], cutoff: float = 0.5) -> list[str]:
+    """The options that are most like a name, in whatever case, three at most, the nearest first.
+
+    >>> nearest("PPO", ["dqn", "ppo", "trpo"])
+    ['ppo', 'trpo']
+    """
+    known = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
+    return [known[x] for x in found]
 
 
 def require(cfg, reader: str, *names: str, **absent) -> None:

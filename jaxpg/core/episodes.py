@@ -42,8 +42,9 @@ def evaluate(
     """Undiscounted returns [episodes] of one whole episode in each of `episodes` environments.
 
     greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
-    counts as NaN. With `key` [seeds] and a state of as many seeds, returns [seeds, episodes].
-    Raises ValueError before anything compiles for what cannot work.
+    counts as NaN. With a state of several seeds and `key` [seeds], or one key, which is then split
+    into as many, returns [seeds, episodes]. Raises ValueError before anything compiles for what
+    cannot work.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> state = jax.jit(jaxpg.q_learning.init)(cfg, env, jax.random.key(0))
@@ -56,6 +57,7 @@ def evaluate(
     require_integer("max_steps", max_steps, 1, MOST_STEPS)
     require_bool("greedy", greedy)
     require_integer("episodes", episodes, 1)
+    key = _key_for_each_seed(state, key)
     sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
     if key.ndim and sizes != {key.shape}:
         raise ValueError(
@@ -67,6 +69,15 @@ def evaluate(
         require_episodes(env, "episodes", episodes, key.size)
         _require_state(agent, cfg, env, state, key)
     return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
+
+
+def _key_for_each_seed(state: Tree, key: Key) -> Key:
+    """Splits one key into as many as the state of an agent has seeds, if it has several."""
+    own: Any = getattr(state, "key", None)  # [seeds] then; also where all else has unknown axes
+    is_key = isinstance(own, jax.Array) and jnp.issubdtype(own.dtype, jax.dtypes.prng_key)
+    if key.ndim or not (is_key and own.ndim == 1):
+        return key
+    return jax.random.split(key, len(own))
 
 
 def step_limit(env: E.Env) -> int:

@@ -1,14 +1,19 @@
 """Metrics of the episodes that end in a rollout: their mean return, length and signals; and what
 says "no data" where there is nothing to take the mean of."""
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import sums
-from jaxpg.core.checks import show
+from jaxpg.core.checks import require_integer, show
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
 
+MOST = 10**6  # episodes of a mean: more are not "recent", and their sums might overflow
+ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
 COLUMNS = ("config", "seed", "iteration", "env_steps")  # that tables have beside the metrics
 
 
@@ -40,6 +45,23 @@ def require_metrics(shapes: Metrics) -> None:
 def _is_real(dtype) -> bool:
     kinds = (np.bool_, np.integer, np.floating)
     return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def is_count(name: str) -> bool:
+    """True for a metric that counts, `episode/count` or any other "group/count": of several
+    iterations it is the sum, of others a mean."""
+    return name.endswith("/count") or name in (ACTIVE, "population/env_steps")
+
+
+def weigh(series: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Terms and weights of the mean of a series over iterations, float64 and on the host: in a
+    metric of episodes each episode counts once, in others each iteration; NaN ("no data") does not
+    count."""
+    values = series[name].astype(float)
+    weight = ~np.isnan(values)
+    if name.startswith("episode/") and not is_count(name):
+        weight = series.get("episode/count", weight)
+    return np.where(weight > 0, values, 0) * weight, weight
 
 
 def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -106,3 +128,57 @@ def nan_for_no_data(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return np.where(x == no_data(x.dtype), x.dtype.type(np.nan), x) if floating else x
 
     return {name: mend(x) for name, x in metrics.items()}
+
+
+class Recent(NamedTuple):
+    """Mean over the episodes that ended last, and how old it is.
+
+    >>> metrics = {"episode/return": jax.numpy.array([10.0, jax.numpy.nan, 20.0, jax.numpy.nan])}
+    >>> metrics["episode/count"] = jax.numpy.array([2, 0, 1, 0])
+    >>> recent = jaxpg.recent_mean(metrics, episodes=1)
+    >>> float(recent.mean), int(recent.episodes), int(recent.age)
+    (20.0, 1, 1)
+    """
+
+    mean: Any  # [], or [seeds]; NaN if no episode has ended at all
+    episodes: Any  # int, how many they are
+    age: Any  # int, rows of the metrics since the newest of them ended: 0 is the last one
+
+
+def recent_mean(
+    metrics: Mapping[str, Any], name: str = "episode/return", episodes: int = 100
+) -> Recent:
+    """Mean of a metric over the episodes that ended last: the return that training has come to.
+
+    In an iteration in which no episode ended `episode/return` is NaN, and the last iteration may be
+    one: `metrics["episode/return"][-1]` is the return of a few episodes, or of none. This goes back
+    from the end of the run over whole iterations until they hold `episodes` episodes, or over all
+    of them if there are not as many, and counts every episode once.
+
+    metrics: of `jaxpg.train` or `jaxpg.run`, each [rows] or [..., rows], a row for each iteration
+    or, of a long run, for a block of them; the answer is [] or [...]. Pure, so it works under `jit`
+    and `vmap`; of NumPy arrays it is NumPy. Raises ValueError for a name that is no mean over
+    episodes, and for `episodes` < 1.
+
+    >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    >>> _, metrics = jaxpg.train(jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=1000)
+    >>> recent = jaxpg.recent_mean(metrics, episodes=10)
+    >>> bool(jax.numpy.isfinite(recent.mean)), recent.episodes.shape
+    (True, ())
+    """
+    require_integer("episodes", episodes, 1, MOST)
+    known = [x for x in metrics if x.startswith("episode/") and x != "episode/count"]
+    if name not in known or "episode/count" not in metrics:
+        some = ", ".join(known) or "none here, for nothing counts episodes"
+        raise ValueError(f"name={show(name)}: allowed is a mean over episodes: {some}")
+    x, count = metrics[name], metrics["episode/count"]
+    xp = np if isinstance(x, np.ndarray) else jnp
+    few = xp.minimum(count, episodes)  # as good a count for this, and no sum of it overflows
+    later = xp.flip(xp.cumsum(xp.flip(few, -1), -1), -1) - few  # episodes that ended after it
+    weight = xp.where(later < episodes, count, 0)
+    total = weight.sum(-1)
+    mean = xp.where(weight > 0, x, 0) * weight
+    mean = mean.sum(-1) / xp.maximum(total, 1)
+    nothing = np.nan if xp is np else no_data(x.dtype)
+    age = (later + few == 0).sum(-1)
+    return Recent(xp.where(total > 0, mean, nothing).astype(x.dtype), total, age)

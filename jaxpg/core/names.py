@@ -124,7 +124,7 @@ def _import(module: str, load: Callable[[str], ModuleType] = importlib.import_mo
     """Imports a module, if it is not there. Raises ValueError if that fails, in whatever way."""
     try:
         return load(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that is not meant to be imported
         raise ValueError(f"cannot import it: {type(error).__name__}: {error}") from error
 
 

@@ -85,11 +85,16 @@ def plan_run(
         begin = jax.eval_shape(lambda k: agent.init(one_cfg, one_env, k), key.reshape(-1)[0])
     plan = Plan(
         lanes(agent) if has_lanes(cfg) else agent, settled, env, put_on_mesh(mesh, key),
-        num_iters, chunk or max(1, min(100, num_iters // 30)), mesh,
+        num_iters, chunk_length(num_iters, chunk), mesh,
     )  # fmt: skip
     if one_cfg is cfg:  # lanes are cut into parts that fit
         _require_room(plan, tree_bytes(begin))
     return plan
+
+
+def chunk_length(num_iters: int, chunk: int | None = None) -> int:
+    """Iterations of a chunk: what is asked for, or a thirtieth of the run, at most 100."""
+    return chunk or max(1, min(100, num_iters // 30))
 
 
 def require_seeds(agent: Agent[C], cfg: C, env: Env, seeds: int) -> None:
@@ -150,12 +155,14 @@ def run_chunk(agent, cfg, env, state, count, length, mesh):
 CHUNK_PROGRAM = f"jit({run_chunk.__name__})"  # type: ignore
 
 
-def device_bytes(agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: int) -> int:
+def device_bytes(
+    agent: Agent[C], cfg: C, env: Env, key: Key, *, total_steps: int, chunk: int | None = None
+) -> int:
     """Bytes that a run of [seeds] needs on each of its devices, by XLA's analysis of its program.
 
     It compiles that program; `run` does not compile it again. Raises ValueError as `run` does.
     """
-    plan = plan_run(agent, cfg, env, key, total_steps=total_steps)
+    plan = plan_run(agent, cfg, env, key, total_steps=total_steps, chunk=chunk)
     agent, cfg, env, key, _, chunk, mesh = plan
     shapes = begin_run.lower(agent, cfg, env, key, mesh).out_info
     state = jax.tree.map(

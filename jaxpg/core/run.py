@@ -1,22 +1,23 @@
 """The host loop: jitted chunks of iterations, with plain functions called between them."""
 
 import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxpg.core.blocks import Blocks, History, block_ends, block_length
 from jaxpg.core.env import Env
-from jaxpg.core.machine import collector_paused
+from jaxpg.core.interrupt import Interrupted, Signals, catch_signals
 from jaxpg.core.metrics import nan_for_no_data
-from jaxpg.core.parallel.devices import mesh_context, put_on_mesh
+from jaxpg.core.parallel.devices import put_on_mesh
 from jaxpg.core.parallel.lanes import ACTIVE
-from jaxpg.core.parallel.processes import any_process, replicate
-from jaxpg.core.plan import Plan, begin_run, plan_run, run_chunk
+from jaxpg.core.parallel.processes import largest_of_processes, replicate
+from jaxpg.core.pieces import LONG, Look, next_chunk
+from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.types import Agent, C, Key, Tree
 
 FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
@@ -38,19 +39,24 @@ class Event(NamedTuple):
     metrics: dict[str, Any]  # [chunk], or [seeds, chunk]; what callbacks measured: [] or [seeds]
     state: Tree | None  # on the device, until the next chunk takes it
     seconds: float  # since the first chunk was asked for
+    whole: bool = True  # False if the chunk was cut short: by a signal, or for a callback's `due`
 
 
 class Callback(NamedTuple):
     """Host code around the chunks; every part is optional.
 
+    on_begin(event) runs once, when the run is judged and nothing is compiled yet: no metrics, no
+    state, and the iteration that it goes on from.
     on_chunk(event) runs while the state is in hand, metrics still on the device. It may return a
     dict of measurements to add to the metrics; FINISH among them, [lanes] bool, says which lanes
     end here. Reading an array waits for the device.
     on_metrics(event) runs one chunk later, while the device works on the next one: metrics are
     NumPy arrays, the state is None.
     on_end(result) runs once, also when the run was interrupted or failed.
+    due() is asked every few seconds while a chunk takes longer than that: if it returns True the
+    chunk is cut short, so that on_chunk has the state.
 
-    If one of the first two returns True the run stops after the chunk in hand. A plain function
+    If on_chunk or on_metrics returns True the run stops after the chunk in hand. A plain function
     given as a callback is an on_chunk.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
@@ -65,6 +71,8 @@ class Callback(NamedTuple):
     on_chunk: Callable[[Event], Any] = lambda event: None
     on_metrics: Callable[[Event], Any] = lambda event: None
     on_end: Callable[["Result"], Any] = lambda result: None
+    on_begin: Callable[[Event], Any] = lambda event: None
+    due: Callable[[], bool] = lambda: False
 
 
 Callbacks = Iterable[Callback | Callable[[Event], Any]]  # what `run` takes
@@ -83,16 +91,27 @@ class Result(NamedTuple, Generic[C]):
     cfg: C
     env: Env
     state: Tree  # with a leading [seeds] if the key had one
-    metrics: dict[str, np.ndarray]  # [iterations], or [seeds, iterations]
+    metrics: dict[str, np.ndarray]  # [rows], or [seeds, rows]: see `iterations`
     iteration: int
     num_iters: int
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
+    log_every: int = 1  # iterations of a row
+    evaluations: Mapping[str, np.ndarray] = MappingProxyType({})  # of `jaxpg.run`: see there
+    signal: str | None = None  # "SIGTERM", ..., if one has ended it
 
     @property
     def env_steps(self) -> int:
         """Environment steps done, of each seed."""
         return self.iteration * self.agent.steps_per_iter(self.cfg)
+
+    @property
+    def iterations(self) -> np.ndarray:
+        """Iterations at which the rows of the metrics end [rows]: all or, of a long run, those at
+        the ends of blocks of `log_every`."""
+        rows = max((x.shape[-1] for x in self.metrics.values()), default=0)
+        begin = max(0, -(-self.iteration // self.log_every) - rows) * self.log_every
+        return block_ends(begin, self.iteration, self.log_every)
 
 
 def as_callbacks(callbacks: Callbacks) -> list[Callback]:
@@ -115,27 +134,6 @@ def _measured(event: Event, answer: dict[str, Any]) -> Event:
     return event._replace(metrics=event.metrics | measured, state=state)
 
 
-class _Interrupt:
-    """Handler of Ctrl-C: the loop stops after the chunk in hand; a second one stops it at once."""
-
-    asked = False
-
-    def __enter__(self):
-        self.previous = None
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self.ask)
-        return self
-
-    def ask(self, signum, frame):
-        self.asked = True
-        print("\nstopping after this chunk; Ctrl-C again stops at once", file=sys.stderr)
-        signal.signal(signal.SIGINT, self.previous)
-
-    def __exit__(self, *_):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-
-
 def run(
     agent: Agent[C],
     cfg: C,
@@ -148,6 +146,7 @@ def run(
     state: Tree | None = None,
     iteration: int = 0,
     data_parallel: bool = False,
+    log_every: int | None = None,
 ) -> Result[C]:
     """Trains with host callbacks between jitted chunks of iterations.
 
@@ -156,7 +155,9 @@ def run(
     between callbacks; the result does not depend on it, to the byte. state, iteration: go on
     from there (the state is donated). A config of lanes (see core/parallel/lanes.py) has one of its
     own, and one environment, for every key; the run ends when none of them is going. data_parallel:
-    lay the environments of one key over all devices, which have to divide `num_envs`.
+    lay the environments of one key over all devices, which have to divide `num_envs`. log_every:
+    iterations of a row of the result's metrics (see core/blocks.py); None is 1 or, for more than
+    10,000 iterations, as few as give no more rows.
 
     Of several processes (see core/parallel/processes.py) each calls this with the same arguments.
     All callbacks run on each, and see the same metrics; if one stops the run, on any, all stop.
@@ -164,69 +165,113 @@ def run(
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
     callbacks = as_callbacks(callbacks)
+    block_length(1, log_every)
     plan = plan_run(
         agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
     )
-    return run_plan(plan, callbacks, state, iteration)
+    blocks = Blocks(block_length(plan.num_iters, log_every), iteration)
+    return run_plan(plan, callbacks, state, iteration, blocks)
 
 
 def run_plan(
-    plan: Plan, callbacks: Callbacks = (), state: Tree | None = None, iteration: int = 0
+    plan: Plan,
+    callbacks: Callbacks = (),
+    state: Tree | None = None,
+    iteration: int = 0,
+    blocks: Blocks | None = None,
 ) -> Result:
-    """Trains by a plan; callbacks, state and iteration are those of `run`."""
+    """Trains by a plan; callbacks, state and iteration are those of `run`. blocks: make the rows of
+    the result's metrics; without them it has none."""
     callbacks = as_callbacks(callbacks)
-    state = put_on_mesh(plan.mesh, state)
-    begun, ending, stopped, history = time.perf_counter(), "done", "error", []
-    late = None  # the event whose metrics are still on the device, and the names of a step's own
-
-    try:
-        with _Interrupt() as interrupt:
-            while iteration < plan.num_iters:
-                state, metrics = _next_chunk(plan, state, iteration)
-                iteration = min(iteration + plan.chunk, plan.num_iters)
-                event = Event(
-                    iteration, plan.num_iters, iteration * plan.agent.steps_per_iter(plan.cfg),
-                    metrics, state, time.perf_counter() - begun,
-                )  # fmt: skip
-                event, stop = _call_on_chunk(callbacks, event)
-                state = event.state
-                # If a callback fails here nothing newer may be written: late is None meanwhile.
-                waiting, late = late, None
-                stop |= _call_on_metrics(callbacks, waiting, history)
-                late = event, list(metrics)
-                asked, stop = any_process(interrupt.asked, stop)
-                if asked or stop:
-                    ending = "interrupt" if asked else "callback"
-                    break
-            waiting, late = late, None
-            _call_on_metrics(callbacks, waiting, history)
-            jax.block_until_ready(state)
+    this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration, History(blocks))
+    begun, stopped = time.perf_counter(), "error"
+    with catch_signals() as signals:
+        try:
+            this.begin()
+            ending = this.train(signals, begun)
+            this.flush()
+            jax.block_until_ready(this.state)
             stopped = ending
-    except Exception:
-        _call_on_metrics(callbacks, late, history)  # of the chunk before the one that failed
-        raise
-    finally:
-        metrics = _join(history) if history else {}
-        agent, cfg, env, _, num_iters, _, _ = plan
-        seconds = time.perf_counter() - begun
-        result = Result(agent, cfg, env, state, metrics, iteration, num_iters, stopped, seconds)
-        for c in callbacks:
-            c.on_end(result)
+        except Exception:
+            this.flush()  # of the chunk before the one that failed
+            raise
+        finally:
+            agent, cfg, env, _, num_iters, _, _ = plan
+            name = signal.Signals(signals.asked).name if stopped == "interrupt" else None
+            result = Result(
+                agent, cfg, env, this.state, this.history.join(), this.iteration, num_iters,
+                stopped, time.perf_counter() - begun, blocks.every if blocks else 1, signal=name,
+            )  # fmt: skip
+            for c in callbacks:
+                c.on_end(result)
+    if signals.asked and stopped != "interrupt":  # it came after the last look
+        raise Interrupted(signals.asked)
     return result
 
 
-def _next_chunk(plan: Plan, state: Tree | None, iteration: int) -> tuple[Tree, dict[str, Any]]:
-    """Runs one chunk more, from the initial state if there is none; metrics as every process has
-    them."""
-    agent, cfg, env, key, num_iters, chunk, mesh = plan
-    count = min(chunk, num_iters - iteration)
-    with mesh_context(mesh), collector_paused():
-        if state is None:
-            state = begin_run(agent, cfg, env, key, mesh)
-        state, metrics = run_chunk(agent, cfg, env, state, np.int32(count), chunk, mesh)
-    if count < chunk:
-        metrics = {name: m[..., :count] for name, m in metrics.items()}
-    return state, replicate(metrics)
+class _Loop:
+    """Loop of a run, and how far it is."""
+
+    def __init__(
+        self, plan: Plan, callbacks: list[Callback], state: Tree | None, iteration: int,
+        history: History,
+    ):  # fmt: skip
+        self.plan, self.callbacks, self.state, self.iteration = plan, callbacks, state, iteration
+        self.history = history
+        # The event whose metrics are still on the device, and the names of a step's own.
+        self.late: tuple[Event, list[str]] | None = None
+        self.stop = False  # whether a callback has asked to end the run
+
+    def begin(self) -> None:
+        """Calls the callbacks before anything is compiled."""
+        done = self.iteration * self.plan.agent.steps_per_iter(self.plan.cfg)
+        for c in self.callbacks:
+            c.on_begin(Event(self.iteration, self.plan.num_iters, done, {}, None, 0.0))
+
+    def train(self, signals: Signals, begun: float) -> str:
+        """Trains until all is done, or something ends it; returns what."""
+        plan, first, slow = self.plan, True, True
+        steps = plan.agent.steps_per_iter(plan.cfg)
+
+        def look(seconds: float) -> Look:
+            self.flush()
+            return self._look(signals, any(c.due() for c in self.callbacks), seconds)
+
+        for c in self.callbacks:
+            c.on_begin(Event(self.iteration, plan.num_iters, self.iteration * steps, {}, None, 0.0))
+        while self.iteration < plan.num_iters:
+            now = time.perf_counter()
+            chunk = next_chunk(plan, self.state, self.iteration, look, first, slow)
+            self.state, metrics, self.iteration, whole = chunk
+            if not metrics:
+                return "interrupt"
+            seconds = time.perf_counter() - begun
+            event = Event(
+                self.iteration, plan.num_iters, self.iteration * steps, metrics, self.state,
+                seconds, whole,
+            )  # fmt: skip
+            event, stop = _call_on_chunk(self.callbacks, event)
+            self.state, self.stop = event.state, self.stop or stop
+            self.flush()
+            self.late = event, list(metrics)
+            asked, _, seconds = self._look(signals, False, time.perf_counter() - now)
+            if asked or (self.stop and whole):  # or where it ends would depend on the clock
+                return "interrupt" if asked else "callback"
+            first, slow = False, seconds > LONG
+        return "done"
+
+    def _look(self, signals: Signals, due: bool, seconds: float) -> Look:
+        """Tells all processes what any of them has seen: a signal, or that a callback asks to
+        end."""
+        asked, stop, due_, longest = largest_of_processes(signals.asked, self.stop, due, seconds)
+        signals.asked, self.stop = int(asked), bool(stop)
+        return Look(bool(asked), bool(due_), longest)
+
+    def flush(self) -> None:
+        """Brings the metrics of the newest event to the host, if they are not there yet."""
+        # If a callback fails here nothing newer may be written: late is None meanwhile.
+        waiting, self.late = self.late, None
+        self.stop |= _call_on_metrics(self.callbacks, waiting, self.history)
 
 
 def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool]:
@@ -242,7 +287,7 @@ def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool
 
 
 def _call_on_metrics(
-    callbacks: list[Callback], late: tuple[Event, list[str]] | None, history: list[dict]
+    callbacks: list[Callback], late: tuple[Event, list[str]] | None, history: History
 ) -> bool:
     """Brings a chunk's metrics to the host, into the history and to the callbacks that wait for
     them there; returns whether the run is to stop."""
@@ -252,23 +297,7 @@ def _call_on_metrics(
     # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
     metrics = nan_for_no_data(jax.tree.map(np.array, jax.device_get(event.metrics)))
     event = event._replace(metrics=metrics, state=None)
-    _append(history, {name: metrics[name] for name in names})
+    history.add({name: metrics[name] for name in names})
     answers = [c.on_metrics(event) for c in callbacks]
     finished = ACTIVE in names and not metrics[ACTIVE].any()
     return finished or any(answer is True for answer in answers)
-
-
-def _append(history: list[dict], metrics: dict[str, np.ndarray]) -> None:
-    """Appends the metrics of a chunk. An array costs more than the few numbers in it, so blocks of
-    like length are joined: of n chunks there are log2(n) blocks at most."""
-    history.append(metrics)
-    while len(history) > 1 and _length(history[-2]) <= _length(history[-1]):
-        history[-2:] = [_join(history[-2:])]
-
-
-def _length(block: dict[str, np.ndarray]) -> int:
-    return max((x.shape[-1] for x in block.values()), default=0)
-
-
-def _join(blocks: list[dict]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([block[name] for block in blocks], -1) for name in blocks[0]}

@@ -48,7 +48,7 @@ def judge_factory(name: str, factory: Callable, trust: Trust, params: Mapping[st
     if isinstance(factory, Given) or ":" not in name or _may_be_called(name, factory):
         return
     try:
-        judge_call(name, factory, params.values(), trust)
+        judge_call(name, factory, params.values(), trust, installed=False)
     except UntrustedError as error:
         raise UntrustedError(f"{error}, or where it is annotated `-> jaxpg.Env`") from error
 

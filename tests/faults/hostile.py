@@ -100,7 +100,7 @@ def checkpoints_are_a_link(run: Path, outside: Path) -> None:
 
 def tables_are_links(run: Path, outside: Path) -> None:
     for name in ("metrics.csv", "metrics.jsonl", "evaluations.csv"):
-        (run / name).unlink()
+        (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(outside / "precious.txt")
 
 

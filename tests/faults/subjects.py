@@ -27,6 +27,8 @@ RUNS = {
     "reinforce": ("reinforce", 1),
     "q_learning of two seeds": ("q_learning", 2),
 }
+# Of two seeds a row is a block, in which chunks, checkpoints and the run end; and twice, in JSON.
+BLOCKS: dict[str, Any] = {"log_every": 4, "log": ["jsonl"]}
 SWEEP, POLICY = "sweep", "policy"
 WRITTEN = ("metrics.csv", "metrics.jsonl", "evaluations.csv", "results.csv", "scores.csv")
 
@@ -50,7 +52,7 @@ def train(subject: str, out: str, seed: int = 0, stop: int | None = None, rate: 
     return jaxpg.run(
         agent, cfg, short_env(agent, cfg), jax.random.split(key, seeds) if seeds > 1 else key,
         total_steps=ITERATIONS * agent.steps_per_iter(cfg), chunk=2, out=out, callbacks=watch,
-        **ASKED,
+        **ASKED, **(BLOCKS if seeds > 1 else {}),
     )  # fmt: skip
 
 

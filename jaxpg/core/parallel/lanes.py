@@ -13,10 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.metrics import no_data
+from jaxpg.core.metrics import ACTIVE, no_data
 from jaxpg.core.types import Agent, Array, Key, Metrics, Tree, learnt_leaves
-
-ACTIVE = "lane/active"  # the metric that says in which rows a lane still learnt
 
 
 class Lanes(NamedTuple):

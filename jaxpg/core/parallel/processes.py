@@ -100,6 +100,15 @@ def any_process(*flags: bool) -> tuple[bool, ...]:
     return tuple(multihost_utils.process_allgather(np.array(flags)).any(0).tolist())
 
 
+def largest_of_processes(*numbers: float) -> tuple[float, ...]:
+    """Largest of each number over all processes."""
+    if jax.process_count() == 1:
+        return numbers
+    from jax.experimental import multihost_utils
+
+    return tuple(multihost_utils.process_allgather(np.array(numbers, np.float32)).max(0).tolist())
+
+
 @functools.cache  # one function per mesh: a new one would be compiled again
 def _to_all(mesh: Mesh) -> Callable:
     return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))

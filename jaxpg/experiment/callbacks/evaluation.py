@@ -1,8 +1,11 @@
 """Evaluation of whole episodes between chunks, greedy and sampled."""
 
 import functools
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +15,10 @@ from jaxpg.core.env import Env
 from jaxpg.core.episodes import LIMITS, evaluate, step_limit
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.metrics import no_data
-from jaxpg.core.parallel.lanes import ACTIVE, Lanes
+from jaxpg.core.parallel.lanes import ACTIVE, Lanes, has_lanes
+from jaxpg.core.plan import Plan
 from jaxpg.core.run import FINISH, Callback, Event
-from jaxpg.core.types import Agent, Key
+from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.callbacks.metrics import append_table, metric_rows, split_metrics
 from jaxpg.experiment.files.rows import EVALUATIONS, Rows
 from jaxpg.experiment.text import warn
@@ -23,8 +27,8 @@ _EVALUATION = 0x5EED  # folded into the run's key: evaluation shares no key with
 
 
 def evaluation(
-    agent: Agent,
-    cfg,
+    agent: Agent[C],
+    cfg: C,
     env: Env,
     key: Key,
     every: int,
@@ -44,6 +48,14 @@ def evaluation(
     key: the run's; evaluation folds a constant and the iteration into it. iteration: where the
     run goes on; rows after it are cut off from a file that is there. target: a lane whose greedy
     return reaches it ends there; lanes that have ended are not measured.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> agent, seen = jaxpg.q_learning, []
+    >>> measure = jaxpg.callbacks.evaluation(agent, cfg, env, key, every=10, episodes=4)
+    >>> watch = [measure, jaxpg.Callback(on_metrics=seen.append)]
+    >>> _ = jaxpg.run(agent, cfg, env, key, total_steps=1000, callbacks=watch)
+    >>> seen[-1].metrics["eval/sampled"].shape
+    ()
     """
     previous, compiled, files, warned = iteration, None, folder, False
     if folder is not None and not isinstance(folder, Rows):
@@ -52,8 +64,9 @@ def evaluation(
     def measure(event: Event) -> dict[str, jax.Array] | None:
         nonlocal previous, compiled
         due = event.iteration // every > previous // every or event.iteration == event.num_iters
-        previous = event.iteration
-        args = cfg, env, event.state, key, np.uint32(previous)
+        due &= event.whole  # where a chunk is cut short the clock decides
+        previous = event.iteration if event.whole else previous
+        args = cfg, env, event.state, key, np.uint32(event.iteration)
         if compiled is None:  # while the first chunks run: XLA leaves Python alone meanwhile
             pool = ThreadPoolExecutor(1)
             with collector_paused():
@@ -74,7 +87,8 @@ def evaluation(
             warn_of_endless_episodes(env, step_limit(env))
         if isinstance(files, Rows):
             measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if n in MEASURES}
-            header, rows = metric_rows(event, measured)
+            end, steps = np.array([event.iteration]), event.env_steps // event.iteration
+            header, rows = metric_rows(end, measured, steps)
             header = [name.removeprefix("eval/") for name in header]
             append_table(files, EVALUATIONS, header, rows)
             files.save()
@@ -83,6 +97,40 @@ def evaluation(
 
 
 MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std")
+
+
+class EvaluationHistory:
+    """Evaluations of a run so far, by name, as evaluations.csv has them: `iteration` and
+    `env_steps` [k], and `greedy`, `greedy_std`, `sampled`, `sampled_std`, [k] or [seeds, k]."""
+
+    def __init__(self, before: Mapping[str, np.ndarray] = MappingProxyType({})):
+        self.found = dict(before)
+
+    def add(self, event: Event) -> None:
+        """Adds what was measured in an event, if anything was; an `on_metrics` of a callback."""
+        if "eval/greedy" not in event.metrics:
+            return
+        new = {"iteration": event.iteration, "env_steps": event.env_steps}
+        new |= {name.removeprefix("eval/"): event.metrics[name] for name in MEASURES}
+        for name, x in new.items():
+            x = np.asarray(x)[..., None]
+            self.found[name] = np.append(self.found[name], x, -1) if name in self.found else x
+
+
+def evaluations(
+    plan: Plan, cfg: Any, key: Key, asked: Mapping[str, Any], kept: EvaluationHistory,
+    files: Rows | None = None, iteration: int = 0,
+) -> list[Callback]:  # fmt: skip
+    """Callbacks that evaluate a run as often as is asked for, and keep what they measure.
+
+    cfg, key: as the plan was made of them. asked: `evaluations`, `episodes` and `target` of it.
+    """
+    if not (times := asked["evaluations"]):
+        return []
+    every, episodes = -(-plan.num_iters // times), asked["episodes"]
+    target = asked.get("target") if has_lanes(cfg) else None
+    measure = evaluation(plan.agent, cfg, plan.env, key, every, episodes, files, iteration, target)
+    return [measure, Callback(on_metrics=kept.add)]
 
 
 def _lacks_numbers(metrics: dict[str, np.ndarray]) -> bool:

@@ -1,4 +1,4 @@
-"""Guards that end a run: what is learnt is not finite, a target is reached."""
+"""Guards that end a run: what is learnt is not finite, a target is reached, nothing improves."""
 
 import functools
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.checks import require_number
+from jaxpg.core.checks import require_bool, require_integer, require_number
 from jaxpg.core.config import unknown
 from jaxpg.core.parallel.processes import replicate
 from jaxpg.core.run import Callback, Event
@@ -30,6 +30,11 @@ def nan_guard() -> Callback:
     The error names the first such leaf, its seeds, and the iterations of the chunk. So it does
     for a black-box search of which for LOST iterations no candidate had a finite return. Put it
     before the callback that writes checkpoints: then the last one on disk is a good one.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> watch = [jaxpg.callbacks.nan_guard()]
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=watch).stopped
+    'done'
     """
     streak: Any = 0
 
@@ -101,16 +106,75 @@ def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) 
     episode for "episode/return"). The run ends a chunk later, for metrics arrive while the next
     chunk is under way. Raises ValueError for a target that is no finite number and, after the
     first chunk, for an unknown metric.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> stop = [jaxpg.callbacks.stop_at(-1000, metric="episode/return")]
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=9000, callbacks=stop).stopped
+    'callback'
     """
     require_number("target", target)
 
     def reached(event: Event) -> bool:
-        series, measured = split_metrics(event)
-        if metric not in measured and metric not in series:
-            if metric.startswith("eval/"):
-                return False  # not measured after every chunk
-            raise unknown("metric", metric, [*series, *measured, *MEASURES])
-        values = measured[metric] if metric in measured else mean_metric(series, metric)
+        values = _read_metric(event, metric)
+        if values is None:
+            return False
         return bool((values >= target).all() if all_seeds else (values >= target).any())
 
     return Callback(on_metrics=reached)
+
+
+def early_stop(
+    patience: int = 5,
+    metric: str = "eval/greedy",
+    min_delta: float = 0.0,
+    maximize: bool = True,
+    all_seeds: bool = True,
+) -> Callback:
+    """Ends the run when a metric has not improved for `patience` evaluations, in all seeds, or in
+    any of them.
+
+    An improvement is more than `min_delta` above the best of the seed so far (below it, without
+    `maximize`). metric: as of `stop_at`; of one of the agent's own each chunk counts as an
+    evaluation. No data is neither an improvement nor an evaluation. The run ends a chunk later. A
+    run that is resumed counts anew. Raises ValueError for a patience < 1, a min_delta that is
+    negative or no number and, after the first chunk, for an unknown metric.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> stop = [jaxpg.callbacks.early_stop(2, metric="episode/return", min_delta=1000)]
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=9000, callbacks=stop).stopped
+    'callback'
+    """
+    require_integer("patience", patience, 1)
+    require_number("min_delta", min_delta)
+    if min_delta < 0:
+        raise ValueError(f"min_delta={min_delta!r}: allowed is a finite number >= 0")
+    for name, value in {"maximize": maximize, "all_seeds": all_seeds}.items():
+        require_bool(name, value)
+    best: Any = -np.inf
+    since: Any = 0  # evaluations since the best, of each seed
+
+    def stalled(event: Event) -> bool:
+        nonlocal best, since
+        values = _read_metric(event, metric)
+        if values is None:
+            return False
+        values = values if maximize else -values
+        better = values > best + min_delta
+        since = np.where(better, 0, since + ~np.isnan(values))
+        best = np.where(better, values, best)
+        return bool((since >= patience).all() if all_seeds else (since >= patience).any())
+
+    return Callback(on_metrics=stalled)
+
+
+def _read_metric(event: Event, metric: str) -> np.ndarray | None:
+    """Values [seeds] of a metric: measured ones as they are, the agent's as means over the chunk;
+    None if it was not measured. Raises ValueError for an unknown one."""
+    series, measured = split_metrics(event)
+    if metric in measured:
+        return measured[metric]
+    if metric in series:
+        return mean_metric(series, metric)
+    if metric.startswith("eval/"):
+        return None  # not measured after every chunk
+    raise unknown("metric", metric, [*series, *measured, *MEASURES])

@@ -51,19 +51,26 @@ def progress_bar(label: str = "", begin: float = 0.0) -> Bar:
 def progress(label: str = "") -> Callback:
     """Shows a bar on stderr: environment steps/s of all seeds together, from the end of the first
     chunk on (so without its compilation), the mean return of the episodes that ended in the newest
-    chunk, the newest greedy evaluation, and the time that is left. If stderr is no terminal,
-    a line every 10 %.
+    chunk in which any did, the newest greedy evaluation, and the time that is left. If stderr is no
+    terminal, a line every 10 %.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> bar = [jaxpg.callbacks.progress("cliff")]
+    >>> jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=bar).stopped
+    'done'
     """
     bar = progress_bar(label)
-    first, evaluated = None, np.nan
+    first, evaluated, returned = None, np.nan, np.nan
 
     def show(event: Event) -> None:
-        nonlocal first, evaluated
+        nonlocal first, evaluated, returned
         series, measured = split_metrics(event)
         done, now = event.iteration / event.num_iters, time.perf_counter()
         first = first or (now, event.env_steps, done)
         evaluated = measured.get("eval/greedy", evaluated)
-        notes = [f"return {_number(mean_metric(series, 'episode/return', axis=None))}"]
+        newest = mean_metric(series, "episode/return", axis=None)
+        returned = returned if np.isnan(newest) else newest
+        notes = [f"return {_number(returned)}"]
         if not np.isnan(evaluated).all():
             notes += [f"eval {_number(np.mean(evaluated))}"]
         if done > first[2]:

@@ -1,36 +1,86 @@
 """TensorBoard files."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from jaxpg.core.run import Callback, Event
-from jaxpg.experiment.callbacks.metrics import mean_metric, split_metrics
+from jaxpg.core.run import Callback, Result
+from jaxpg.experiment.callbacks.series import (
+    POINTS,
+    Backend,
+    Row,
+    Series,
+    describe_end,
+    flatten,
+    log_series,
+)
 from jaxpg.experiment.extras import require_extra
 
 
-def tensorboard(folder: str | Path) -> Callback:
-    """Writes TensorBoard files, a sub-folder per seed, with a point per metric and chunk (means).
+def tensorboard(
+    folder: str | Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    series: Sequence[Series] | None = None,
+    points: int = POINTS,
+) -> Callback:
+    """Writes TensorBoard files, a sub-folder for each seed: `tensorboard --logdir FOLDER`.
 
-    Every iteration's numbers are in `metrics.csv`. Raises ImportError without tensorboardX.
+    config: settings to show under HPARAMS, nested or not. series, points: as of `log_series`. All
+    rows are in `metrics.csv`. A run that goes on hides what was written after the
+    point from which it does. Raises ImportError without tensorboardX, ValueError for points < 1.
+
+    >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
+    >>> log = [jaxpg.callbacks.tensorboard("tb", config={"learning_rate": cfg.learning_rate})]
+    >>> _ = jaxpg.run(jaxpg.q_learning, cfg, env, key, total_steps=1000, callbacks=log)
+    >>> os.listdir("tb")
+    ['seed-0']
     """
     require_extra("tensorboard", "tensorboardX", "TensorBoard")
     from tensorboardX import SummaryWriter
+    from tensorboardX.summary import hparams
 
-    writers = []
+    writers: list[Any] = []
 
-    def write(event: Event) -> None:
-        series, measured = split_metrics(event)
-        seeds, count = next(iter(series.values())).shape
-        if not writers:  # what a killed run wrote after the point of resumption is hidden
-            begin = event.env_steps - count * (event.env_steps // event.iteration)
-            more = {"purge_step": begin, "filename_suffix": f".{begin}"}  # names are of the second
-            for seed in range(seeds):
-                writers.append(SummaryWriter(str(Path(folder, f"seed-{seed}")), **more))
-        means = {name: mean_metric(series, name) for name in series} | measured
-        for seed, writer in enumerate(writers):
-            for name, values in means.items():
-                if not np.isnan(values[seed]):
-                    writer.add_scalar(name, values[seed], event.env_steps)
+    def begin(shown: Sequence[Series], env_steps: int) -> None:
+        # What a killed run wrote after the point of resumption is hidden: from that step on.
+        more: dict[str, Any] = {"purge_step": env_steps + 1}
+        more["filename_suffix"] = f".{env_steps}"  # the names are of the second
+        for one in shown:
+            writer: Any = SummaryWriter(str(Path(folder, one.name)), **more)
+            writers.append(writer)
+            if config is not None:
+                about = flatten({**config, **one.config})
+                for summary in hparams(about, dict.fromkeys(("episode/return", "eval/greedy")))[:2]:
+                    writer.file_writer.add_summary(summary)
 
-    return Callback(on_metrics=write, on_end=lambda _: [w.close() for w in writers])
+    def write(env_steps: int, rows: Sequence[Row]) -> None:
+        for writer, row in zip(writers, rows, strict=True):
+            for name, value in row.items():
+                writer.add_scalar(name, value, env_steps)
+
+    def close(result: Result, rows: Sequence[Row]) -> None:
+        for writer in writers:
+            if config is not None:
+                text = ", ".join(f"{name} {x}" for name, x in describe_end(result).items())
+                writer.add_text("ended", text, result.env_steps)
+                writer.file_writer.add_summary(_session_end(result.stopped == "error"))
+            writer.close()
+
+    return log_series(Backend(begin, write, close), series, points)
+
+
+def _session_end(failed: bool) -> Any:
+    """Summary by which HPARAMS shows that a run has ended, well or not."""
+    from tensorboardX.proto import api_pb2, plugin_hparams_pb2
+    from tensorboardX.summary import hparams
+
+    api, plugin = vars(api_pb2), vars(plugin_hparams_pb2)  # made when they are imported
+
+    summary = hparams({}, {})[2]
+    data = summary.value[0].metadata.plugin_data
+    content = plugin["HParamsPluginData"].FromString(data.content)
+    status = f"STATUS_{'FAILURE' if failed else 'SUCCESS'}"
+    content.session_end_info.status = api["Status"].Value(status)
+    data.content = content.SerializeToString()
+    return summary

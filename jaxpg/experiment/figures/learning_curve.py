@@ -36,7 +36,8 @@ def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float =
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    histories = list(map(measured.read_run, runs))
+    names = ("episode/return", "episode/count")
+    histories = [measured.read_run(run, names=names) for run in runs]
     names = [c.name for c in histories]
     if len(set(names)) < len(names):
         names = list(map(str, runs))

@@ -59,7 +59,7 @@ def _thin_out(count: int) -> np.ndarray:
 
 def _draw_returns(axes, history: MeasuredRun, returns: np.ndarray, threshold: float | None) -> None:
     begun = np.flatnonzero(~np.isnan(returns).all(0))
-    notes = [f"line: mean of the last {WINDOW} episodes; dots: single iterations"]
+    notes = [f"line: mean of the last {WINDOW} episodes; dots: {_say_rows(history)}"]
     if not len(begun):
         style.write_empty(axes, "No episode has ended yet.")
         return
@@ -133,10 +133,9 @@ def _bin_means(steps: np.ndarray, values: np.ndarray, bins: int = 60):
 def _draw_lengths(axes, history: MeasuredRun, played: Played | None) -> None:
     """Draws the lengths of whole episodes under the last policy; else, of those in training."""
     if played is not None:
-        groups = played.lengths
-        notes = [
-            f"{len(groups['greedy'])} whole episodes each, of all seeds, under the last policy"
-        ]
+        groups = {name: (x, np.ones(len(x))) for name, x in played.lengths.items()}
+        count = len(played.lengths["greedy"])
+        notes = [f"{count} whole episodes each, of all seeds, under the last policy"]
     else:
         counts = _episode_counts(history)
         lengths, groups = history.metric("episode/length"), {}
@@ -144,22 +143,37 @@ def _draw_lengths(axes, history: MeasuredRun, played: Played | None) -> None:
         there = (counts > 0) & ~np.isnan(lengths)
         for name, part in {"all iterations": there, "last 10 % of steps": there & late}.items():
             if part.any():
-                groups[name] = np.repeat(lengths[part], counts[part].astype(int))
-        notes = ["in training: means of single iterations, weighted by their episodes"]
+                groups[name] = lengths[part], counts[part]
+        notes = [f"in training: means of {_say_rows(history)}, weighted by their episodes"]
     if not groups:
         style.write_empty(axes, "No episode has ended yet.")
         return
-    most = max(x.max() for x in groups.values())
+    most = max(x.max() for x, _ in groups.values())
     bins = np.linspace(0, most * 1.0001, int(min(25, most)) + 1)
-    for i, (name, values) in enumerate(groups.items()):
+    for i, (name, (values, counts)) in enumerate(groups.items()):
         look = {"histtype": "step", "linewidth": 1.6} if i else {"alpha": 0.5}
-        label = f"{name}, median {np.median(values):g}"
-        shares = np.full(len(values), 1 / len(values))
-        axes.hist(values, bins, weights=shares, color=style.colour(i), label=label, **look)
+        label = f"{name}, median {_median(values, counts):g}"
+        axes.hist(
+            values, bins, weights=counts / counts.sum(), color=style.colour(i), label=label, **look
+        )
     style.set_title(axes, "Episode lengths", *notes)
     axes.set(xlabel="episode length in steps", ylabel="share of episodes")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.3)
     axes.legend(fontsize=7, frameon=False, loc="upper left")
+
+
+def _say_rows(history: MeasuredRun) -> str:
+    """Says what a row of the metrics is."""
+    one = history.log_every == 1
+    return "single iterations" if one else f"blocks of {history.log_every} iterations"
+
+
+def _median(values: np.ndarray, counts: np.ndarray) -> float:
+    """Median of values that are there so many times each; a long run has too many to lay out."""
+    order = np.argsort(values)
+    last, total = np.cumsum(counts[order]), counts.sum()
+    middle = [order[np.searchsorted(last, at, "right")] for at in ((total - 1) // 2, total // 2)]
+    return values[middle].mean()
 
 
 def _draw_phases(axes, history: MeasuredRun, returns: np.ndarray, threshold: float | None) -> None:

@@ -59,6 +59,12 @@ def to_json_values(content):
     return json.loads(json.dumps(content, default=lambda x: np.asarray(x).tolist()))
 
 
+def changed_file(path: str | Path, found: str, expected: str, mend: str) -> str:
+    """Says that a file has another digest than is on record, and what can be done about it; the
+    first digits of a digest tell it from any other."""
+    return f"{path}: found {found[:12]}, expected {expected[:12]} (sha256): {mend}"
+
+
 def write_json(path: str | Path, content: dict[str, Any]) -> str:
     """Writes JSON with its own digest, in one atomic move: a kill leaves all of it or nothing.
     Returns the digest."""

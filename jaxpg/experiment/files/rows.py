@@ -6,17 +6,21 @@ left there: readers leave it out, and a run that goes on cuts it off.
 """
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxpg.experiment.files.atomic import CheckpointError, seal_line, write_atomically
+import numpy as np
+
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, seal_line, write_atomically
 
 RECORD = "rows.jsonl"
 METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"
 FILES = (METRICS, LINES, EVALUATIONS)  # of a run
+PIECE = 2**20  # bytes that are read at a time
 LONG = 2**16  # bytes of the record, when it is written anew
 _ROW = re.compile(rb'(?:{"seed": )?\d+, ?(?:"iteration": )?(\d+)')  # of either kind of file
 
@@ -109,14 +113,40 @@ def read_head(path: Path, end: End, whole: bool = False) -> bytes:
     Raises RowsError if they are not there, or a byte of them has changed.
     """
     data = path.read_bytes() if path.exists() else b""
-    if len(data) < end.bytes or (whole and len(data) > end.bytes):
-        more = "" if whole else " or more"
-        raise RowsError(f"{path}: found {len(data):,} bytes, expected {end.bytes:,}{more}")
     head = data[: end.bytes]
-    if (found := hashlib.sha256(head).hexdigest()) != end.sha256:
-        where = f"sha256 of its first {end.bytes:,} bytes"
-        raise RowsError(f"{path}: found {found}, expected {end.sha256} ({where})")
+    _require_end(path, len(data), hashlib.sha256(head).hexdigest(), end, whole)
     return head
+
+
+def check_head(path: Path, end: End, whole: bool = False) -> None:
+    """Raises RowsError as `read_head` does; it takes no more memory for a file of any size."""
+    found, left = hashlib.sha256(), end.bytes
+    with path.open("rb") if path.exists() else io.BytesIO() as file:
+        while piece := file.read(min(left, PIECE)):
+            found.update(piece)
+            left -= len(piece)
+        size = file.seek(0, os.SEEK_END)
+    _require_end(path, size, found.hexdigest(), end, whole)
+
+
+def _require_end(path: Path, size: int, sha256: str, end: End, whole: bool) -> None:
+    """Raises RowsError unless a file of this size and digest has the rows on record."""
+    if size < end.bytes or (whole and size > end.bytes):
+        more = "" if whole else " or more"
+        raise RowsError(f"{path}: found {size:,} bytes, expected {end.bytes:,}{more}")
+    if sha256 != end.sha256:
+        mend = f"its first {end.bytes:,} bytes have changed; put the file back as it was"
+        raise RowsError(changed_file(path, sha256, end.sha256, mend))
+
+
+def parse_cells(
+    lines: str, columns: Sequence[int] | None = None, most: int | None = None
+) -> np.ndarray:
+    """Parses the lines of a CSV table without its header as numbers [lines, columns]; an empty cell
+    is NaN. columns: these, of all. most: lines. Raises ValueError for what is no number."""
+    # A second time for the empty cells between two others; a converter would be called for each.
+    filled = (lines + "\n").replace(",,", ",nan,").replace(",,", ",nan,").replace(",\n", ",nan\n")
+    return np.loadtxt(io.StringIO(filled), delimiter=",", usecols=columns, max_rows=most, ndmin=2)
 
 
 def _rows_until(path: Path, iteration: int) -> bytes:

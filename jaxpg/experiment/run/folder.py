@@ -1,48 +1,55 @@
 """Run folders: everything about a run, from which it resumes to the byte.
 
 run.json         agent, config, environment, key, what was asked for, versions
-metrics.csv      (and .jsonl) the agent's metrics, a row per iteration and seed
+metrics.csv      the agent's metrics, a row per seed and iteration, or block of iterations
 evaluations.csv  returns of whole episodes, greedy and sampled
 rows.jsonl       how many bytes of these are whole rows, and their digests
 checkpoints/     the newest whole states
 summary.json     how it ended; not there while it is going on, or if it was killed
+failure.json     why it failed, if it did; not there when it has gone on
 curve.png        the learning curve
 .jaxpg-lock      who writes here, while it is going on
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
-from jaxpg.core.checks import require_path
+from jaxpg.core.blocks import Blocks, block_length
+from jaxpg.core.checks import require_bool, require_folder, require_path
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
-from jaxpg.core.plan import Plan, plan_run
+from jaxpg.core.pieces import chunk_begin
+from jaxpg.core.plan import Plan, chunk_length, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
-from jaxpg.experiment.callbacks.evaluation import evaluation
+from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
-from jaxpg.experiment.callbacks.metrics import metrics_files
-from jaxpg.experiment.callbacks.tensorboard import tensorboard
+from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
-from jaxpg.experiment.run import checkpoint, provenance, seal, standing
+from jaxpg.experiment.run import checkpoint, provenance, saving, seal, standing
 from jaxpg.experiment.run.record import (
     RunFolder,
     Settings,
     change_record,
     check_settings,
+    count_evaluations,
     new_record,
     open_folder,
+    record_failure,
+    warn_of_many_rows,
 )
 from jaxpg.experiment.text import warn
 
@@ -63,26 +70,36 @@ def run(
     draw: draws the learning curve into a file when the run has ended.
     """
     if out is not None:
-        require_path("out", out)
+        require_folder("out", out)
+    asked = count_evaluations(asked, out)
     check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
-    if out is None:
-        return loop.run(
-            agent, cfg, env, key, total_steps=total_steps, callbacks=callbacks, chunk=asked.chunk,
-            data_parallel=asked.data_parallel,
-        )  # fmt: skip
     plan = plan_run(
         agent, cfg, env, key,
         total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
     )  # fmt: skip
     if asked.evaluations and not has_lanes(cfg):
         require_episodes(env, "episodes", asked.episodes, key.size)
+    if out is None:
+        return _train_in_memory(plan, cfg, key, asked, callbacks)
     record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
-    _asked_callbacks(this)  # an extra may be missing
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
         return _train(this, plan, callbacks, None, draw)
+
+
+def _train_in_memory(
+    plan: Plan, cfg: Any, key: Key, asked: Settings, callbacks: list[Callback]
+) -> Result:
+    """Trains without a folder. cfg, key: as they were given, see `Plan`."""
+    kept = EvaluationHistory()
+    watch = evaluations(plan, cfg, key, asked._asdict(), kept)
+    if asked.target is not None and not has_lanes(cfg):
+        watch += [stop_at(asked.target)]
+    blocks = Blocks(block_length(plan.num_iters, asked.log_every))
+    result = loop.run_plan(plan, [*watch, *callbacks], blocks=blocks)
+    return result._replace(evaluations=kept.found)
 
 
 def _begin(out: Path, record: dict) -> str:
@@ -134,13 +151,16 @@ def _resume(
     _require_as_many(this, total_steps, done)
     changed = total_steps is not None or target is not None
     if changed:
-        record = change_record(this.record, this.digest, this.cfg, total_steps, target)
+        record = change_record(this.record, this.digest, total_steps, target)
         this = this._replace(record=record)
+        warn_of_many_rows(this)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
     if before and not complete and (target := this.target) is not None:
         reached = standing.reached_at(this.out, this.key.shape, target, before.iteration)
-        if reached == done:  # it ends with the next chunk
+        length = chunk_length(this.num_iters, this.record["chunk"])
+        if reached is not None and reached >= chunk_begin(before.iteration, length):
+            # It ends with the chunk after that, of which some may be done.
             callbacks = [*callbacks, lambda event: True]
         elif reached is not None:
             before, complete = before._replace(stopped="callback"), True
@@ -156,8 +176,8 @@ def _resume(
             digest = write_json(this.out / RUN, this.record)
         if before and complete:  # it may have been killed at the very end
             if not summary.exists():
-                _open_rows(this, before.iteration)
-                _write_summary(this, before)
+                _finish_rows(this, before)
+                standing.write_summary(this, before)
             if not (this.out / CURVE).exists():
                 _draw_curve(this, draw)
         return digest
@@ -174,12 +194,18 @@ def _resume(
 
 
 def load(
-    out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+    out: str | Path,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+    trust: bool = False,
+    best: bool = False,
 ) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
     require_path("out", out)
+    require_bool("best", best)
     this = open_folder(Path(out), agent, env, trust)
-    return _load_result(this, standing.require_last_checkpoint(this.out))
+    which = standing.require_best_checkpoint if best else standing.require_last_checkpoint
+    return _load_result(this, which(this.out))
 
 
 def _load_result(this: RunFolder, iteration: int) -> Result:
@@ -195,12 +221,16 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     one = key.reshape(-1)[0]
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
     ends = seal.checkpoint_ends(out, iteration)
-    metrics = seal.read_metrics(out / METRICS, kinds, iteration, key.shape, ends)
+    dtypes = {name: x.dtype for name, x in kinds.items()}
+    blocks = seal.read_blocks(out, iteration, this.log_every, dtypes)
+    metrics = seal.read_metrics(out / METRICS, blocks, key.shape, ends)
+    measured = standing.read_evaluations(out, key.shape, iteration, ends)
     summary = {"stopped": "error", "seconds": np.nan} | seal.read_summary(out)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
-        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"]
-    )
+        agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
+        this.log_every, measured,
+    )  # fmt: skip
 
 
 def _train(
@@ -212,36 +242,50 @@ def _train(
 ) -> Result:
     """Trains from the beginning, or from `before`, and finishes the folder."""
     out, agent, cfg, env, key, asked, _ = this
-    begun = before.iteration if before else 0
+    begun, log_every = before.iteration if before else 0, this.log_every
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
+    kept = EvaluationHistory(before.evaluations if before else {})
     rows = _open_rows(this, begun) if is_main_process() else None
+    begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every)
+    blocks, tables = begin_blocks(), []
     if rows:
-        watch += [metrics_files(rows)]
+        tables += [metrics_files(rows, blocks=blocks, formats=this.formats)]
     if jax.process_count() > 1 and key.ndim:
         own = out / f"process-{jax.process_index()}"
         own.mkdir(parents=True, exist_ok=True)
         seal.check_rows(own)
-        mine = Rows(own, (METRICS, LINES), begun, this.digest)
-        watch += [metrics_files(mine, only=seeds_here(len(key)))]
-    if times := asked["evaluations"]:
-        watch += [
-            evaluation(
-                plan.agent, cfg, env, key, every(times), asked["episodes"], rows, begun,
-                asked.get("target") if has_lanes(cfg) else None,
-            )
-        ]  # fmt: skip
-    save = checkpoint.checkpoints(
+        mine = Rows(own, (METRICS, LINES), begun // log_every * log_every, this.digest)
+        seeds, formats = seeds_here(len(key)), this.formats
+        tables += [metrics_files(mine, only=seeds, blocks=begin_blocks(), formats=formats)]
+    watch += [table._replace(on_end=lambda result: None) for table in tables]
+    watch += evaluations(plan, cfg, key, asked, kept, rows, chunk_begin(begun, plan.chunk))
+    save = saving.checkpoints(
         out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
-        lambda: {"run": this.digest, "rows": rows.ends() if rows else {}},
+        lambda: {"run": this.digest, "rows": rows.ends() if rows else {}}
+        | ({"block": blocks.begun()} if log_every > 1 else {}),
+        asked.get("checkpoint_minutes", 10.0), asked.get("keep_best", False),
     )  # fmt: skip
-    # The checkpoint comes when all of its rows are written.
+    # The checkpoint comes when all of its rows are written. The last row, of a block that the run
+    # ends in, comes after it: a run that goes on has that block's sums, and finishes it.
     watch += [*_asked_callbacks(this), *callbacks, save]
-    result = loop.run_plan(plan, watch, before and before.state, begun)
+    watch += [Callback(on_end=table.on_end) for table in tables]
+    with record_failure(out) if is_main_process() else contextlib.nullcontext():
+        seen = None if rows else blocks
+        result = loop.run_plan(plan, watch, before and before.state, begun, seen)
+    result = result._replace(evaluations=kept.found)
     if rows:
         rows.save(anew=True)
-    if before:
-        both = {k: np.concatenate([before.metrics[k], m], -1) for k, m in result.metrics.items()}
+    if result.iteration == begun:  # a signal came while it was compiled
+        result = result._replace(metrics=before.metrics if before else {}, log_every=log_every)
+    elif rows:
+        metrics = seal.read_metrics(out / METRICS, blocks, key.shape)
+        result = result._replace(metrics=metrics, log_every=log_every)
+    elif before:
+        both = {
+            k: np.concatenate([before.metrics[k][..., : begun // log_every], m], -1)
+            for k, m in result.metrics.items()
+        }
         result = result._replace(metrics=both)
     broadcast_from_main(lambda: _finish(this, result, draw))
     return result
@@ -249,13 +293,13 @@ def _train(
 
 def _finish(this: RunFolder, result: Result, draw: Callable[[Path], None] | None) -> None:
     """Writes how the run ended, and then draws its curve."""
-    _write_summary(this, result)
+    standing.write_summary(this, result)
     _draw_curve(this, draw)
 
 
 def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
     """Draws the learning curve. A run is whole without it: an error is a warning."""
-    if draw is None or has_lanes(this.cfg):
+    if draw is None or has_lanes(this.cfg) or not (this.out / METRICS).exists():
         return
     try:
         draw(this.out / CURVE)
@@ -270,29 +314,16 @@ def _open_rows(this: RunFolder, begun: int) -> Rows:
     return Rows(this.out, FILES, begun, this.digest, ends)
 
 
+def _finish_rows(this: RunFolder, result: Result) -> None:
+    """Writes the last row of a run that was killed before it could, if it ended in a block."""
+    rows, last = _open_rows(this, result.iteration), int(result.iteration % this.log_every > 0)
+    metrics = {name: np.atleast_2d(x)[:, -last:] for name, x in result.metrics.items()}
+    steps = this.agent.steps_per_iter(this.cfg)
+    append_metrics(rows, result.iterations[-1:][:last], metrics, steps, None, this.formats)
+
+
 def _asked_callbacks(this: RunFolder) -> list[Callback]:
-    """Makes the callbacks that the record of a run asks for. Raises ImportError for TensorBoard
-    files without tensorboardX."""
+    """Makes the callbacks that the record of a run asks for. Raises what `RunFolder.loggers`
+    does."""
     found = [] if this.target is None else [stop_at(this.target)]
-    if this.record.get("tensorboard") and is_main_process():
-        found.append(tensorboard(this.out / "tensorboard"))
-    return found
-
-
-def _write_summary(this: RunFolder, result: Result) -> None:
-    """Writes how the run ended. Raises CheckpointError if run.json or rows are no longer what this
-    run wrote."""
-    seal.read_seal(this.out).check(this.out / RUN, this.digest)
-    seal.check_rows(this.out)
-    summary = {
-        "stopped": result.stopped,
-        "seconds": result.seconds,
-        "iteration": result.iteration,
-        "env_steps": result.env_steps,
-        "run": this.digest,
-        "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
-    }
-    if rows := standing.last_evaluation(this.out, this.key.shape):
-        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
-        summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
-    write_json(this.out / SUMMARY, summary)
+    return [*found, *(this.loggers() if is_main_process() else [])]

@@ -1,9 +1,11 @@
 """Provenance of results, in run.json and sweep.json: agent, config, environment, key and versions;
 and the way back to the objects."""
 
+import contextlib
 import platform
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +88,20 @@ def add_sources(record: dict[str, Any], *told: Any) -> dict[str, Any]:
     found = sources.describe_sources(*sorted(modules & sys.modules.keys()))
     found |= record.get("sources", {})
     return {**record, "sources": found} if found else record
+
+
+@contextlib.contextmanager
+def lasting(out: Any) -> Iterator[None]:
+    """Context in which what no other program can import is warned of only if a folder stays: with
+    out=None none does."""
+    with contextlib.ExitStack() as quiet:
+        if out is None:
+            quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", f".*{_LOST}")
+        yield
+
+
+_LOST = "(has no name that another program finds|is made in a function or in the script itself)"
 
 
 def recorded_sources(record: dict[str, Any]) -> sources.Recorded:

@@ -7,13 +7,13 @@ run. So a file of another run, and a byte that has changed, is an error that nam
 folder of before there was rows.jsonl nothing vouches for the rows.
 """
 
-import io
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpg.core.blocks import Blocks, block_dtype, block_ends
 from jaxpg.experiment.files import CHECKPOINTS, RUN, SUMMARY
 from jaxpg.experiment.files.atomic import (
     CheckpointError,
@@ -21,7 +21,15 @@ from jaxpg.experiment.files.atomic import (
     read_last_line,
     read_with_digest,
 )
-from jaxpg.experiment.files.rows import FILES, RECORD, End, RowsError, read_head
+from jaxpg.experiment.files.rows import (
+    FILES,
+    RECORD,
+    End,
+    RowsError,
+    check_head,
+    parse_cells,
+    read_head,
+)
 from jaxpg.experiment.run import checkpoint
 
 Ends = dict[str, End]  # of files of rows, by name
@@ -113,7 +121,7 @@ def check_rows(folder: Path) -> None:
     ends, final = read_ends(folder)
     if ends is not None:
         for name in FILES:
-            read_head(folder / name, ends.get(name, End()), final)
+            check_head(folder / name, ends.get(name, End()), final)
 
 
 def checkpoint_ends(folder: Path, iteration: int) -> Ends | None:
@@ -130,36 +138,46 @@ def checkpoint_ends(folder: Path, iteration: int) -> Ends | None:
         return None
     ends = ends_of(manifest["rows"])
     for name in FILES:
-        read_head(folder / name, ends.get(name, End()))
+        check_head(folder / name, ends.get(name, End()))
     return ends
 
 
-def read_metrics(
-    path: Path, kinds: dict[str, Any], iteration: int, seeds: tuple[int, ...],
-    ends: Ends | None = None,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """Reads the metrics of a run's first iterations, [iterations] or [seeds, iterations].
+def read_blocks(
+    folder: Path, iteration: int, every: int, dtypes: dict[str, Any] | None = None
+) -> Blocks:
+    """Reads the block that is begun at a checkpoint, [seeds], from its manifest."""
+    if every == 1 or not iteration:
+        return Blocks(every, iteration, dtypes=dtypes)
+    manifest = checkpoint.read_manifest(folder / CHECKPOINTS, iteration)
+    return Blocks(every, iteration, manifest["block"], dtypes)
 
-    kinds: which, and their dtypes. ends: of the rows up to that iteration, if they are on record.
-    Raises RowsError if they are not there.
+
+def read_metrics(
+    path: Path, blocks: Blocks, seeds: tuple[int, ...], ends: Ends | None = None
+) -> dict[str, np.ndarray]:
+    """Reads the metrics of a run, as far as its blocks have come, [rows] or [seeds, rows].
+
+    ends: of the rows of whole blocks, if they are on record. Raises RowsError if they are not
+    there.
     """
     names, _, rows = read_rows(path, ends).partition("\n")
+    count, dtypes, every = math.prod(seeds), blocks.dtypes, blocks.every
+    whole = block_ends(0, blocks.iteration // every * every, every)
     try:
-        cells = np.loadtxt(
-            io.StringIO(rows),
-            delimiter=",",
-            converters=lambda cell: float(cell or "nan"),
-            max_rows=iteration * math.prod(seeds),
-            ndmin=2,
-        )
+        cells = parse_cells(rows, most=len(whole) * count) if len(whole) else np.zeros((0, 0))
     except ValueError as error:
         raise RowsError(f"{path}: {error}; expected a table that jaxpg wrote") from error
     columns = dict(zip(names.split(","), cells.T, strict=False))
-    expected = np.repeat(np.arange(1, iteration + 1), math.prod(seeds))
-    if kinds.keys() - columns or not np.array_equal(columns.get("iteration", []), expected):
+    found, expected = columns.get("iteration", []), np.repeat(whole, count)
+    if len(whole) and (dtypes.keys() - columns or not np.array_equal(found, expected)):
         raise RowsError(
             f"{path}: found {len(cells)} rows of {', '.join(columns)}; expected "
-            f"{math.prod(seeds)} for each of {iteration} iterations, with {', '.join(kinds)}"
+            f"{count} for each of {len(whole)} blocks of {every} iterations, with "
+            f"{', '.join(dtypes)}"
         )
-    shape = (iteration, *seeds)
-    return {name: columns[name].reshape(shape).T.astype(x.dtype) for name, x in kinds.items()}
+    (_, last), metrics = blocks.last(), {}
+    for name, dtype in dtypes.items():
+        read = columns.get(name, np.zeros(0)).reshape(len(whole), *seeds).T
+        both = [read, last[name].reshape(*seeds, -1)] if last else [read]
+        metrics[name] = np.concatenate(both, -1).astype(block_dtype(name, dtype, every))
+    return metrics

@@ -20,7 +20,7 @@ from jaxpg.core.callables import names_in
 from jaxpg.core.checks import require_integer, show
 from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.types import C
+from jaxpg.core.types import Agent, C
 from jaxpg.envs import registry
 from jaxpg.envs.recipes import fields_of
 
@@ -162,14 +162,17 @@ def require_names(cfg: Any, points: Sequence[Point]) -> None:
             )
 
 
-def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
+def group_by_program(
+    pairs: Sequence[tuple[Any, E.Env]], agents: Sequence[Agent] | None = None
+) -> list[list[int]]:
     """Groups configs and environments that one program can serve: those of one structure, static
-    fields included, and of the same shapes. Indices into `pairs`, in the order of the first
-    ones."""
+    fields included, of the same shapes, and of one agent. Indices into `pairs`, in the order of the
+    first ones. agents: of each pair; None if that is the same for all."""
     found: dict[Any, list[int]] = {}
     for i, pair in enumerate(pairs):
         leaves, structure = jax.tree.flatten(pair)
-        found.setdefault((structure, *map(np.shape, leaves)), []).append(i)
+        agent = agents and agents[i]
+        found.setdefault((agent, structure, *map(np.shape, leaves)), []).append(i)
     return list(found.values())
 
 

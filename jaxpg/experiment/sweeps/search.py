@@ -23,6 +23,7 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     check_points,
@@ -32,12 +33,13 @@ from jaxpg.experiment.sweeps.sweep import (
     write_tables,
 )
 from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, open_sweep, read_tables
+from jaxpg.presets import find_objects
 
 
 def search(
-    agent: Agent[C],
-    cfg: C,
-    env: E.Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: E.Env | str,
     key: Key,
     space: Mapping[str, Sequence | Range],
     *,
@@ -48,6 +50,7 @@ def search(
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
     **settings: Any,
 ) -> Sweep:
     """Searches for the point with the highest interquartile mean of its seeds' final evaluations.
@@ -66,6 +69,7 @@ def search(
     4
     """
     _import_optuna()
+    agent, cfg, env = find_objects(agent, cfg, env)
     require_objects(agent, cfg, env)
     require_integer("trials", trials, 1, MOST)
     require_integer("batch", batch, 1, MOST)
@@ -86,14 +90,15 @@ def search(
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(about, list(space), total_steps, **settings)
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    record = ask_for_loggers(loggers, out) | new_record(about, list(space), total_steps, **settings)
     told = {
         n: x._asdict() if isinstance(x, Range) else list(map(plain, x)) for n, x in space.items()
     }
     record["search"] = {"space": told, "trials": trials, "batch": batch}
     record = provenance.add_sources(record, told)
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 

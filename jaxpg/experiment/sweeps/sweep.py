@@ -10,7 +10,7 @@ was killed goes on to the byte. A sweep's folder holds
 
 sweep.json        what was asked for, the points, the parts
 parts/0/ ...      run folders, a lane for every config and seed
-results.csv       a row per config, seed and iteration
+results.csv       a row per config, seed and iteration, or block of iterations
 evaluations.csv   returns of whole episodes, a row per config, seed and evaluation
 scores.csv        a row per config and seed: its last evaluation, and how it ended
 
@@ -33,6 +33,7 @@ from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, require_key, require_number, show
 from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
@@ -43,6 +44,8 @@ from jaxpg.experiment.files import RUN, SWEEP, lock
 from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.run.record import check_labels
+from jaxpg.experiment.sweeps.loggers import ask_for_loggers, loggers_of_part
 from jaxpg.experiment.sweeps.points import (
     Point,
     apply_point,
@@ -60,15 +63,17 @@ from jaxpg.experiment.sweeps.tables import (
     read_tables,
 )
 from jaxpg.experiment.text import format_count
+from jaxpg.presets import find_objects
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
+PART = ("chunk", "checkpoints", "keep", "checkpoint_minutes")  # settings of its runs
 FREE = 0.8  # of the memory that is free, for a sweep
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
-    env: E.Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: E.Env | str,
     key: Key,
     points: Sequence[Point],
     *,
@@ -80,34 +85,45 @@ def run(
     target: float | None = None,
     lanes: int | None = None,
     memory: int | None = None,
+    log_every: int | None = None,
     callbacks: Callbacks = (),
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
+    loggers: Sequence[str] = (),
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    **settings: Any,
 ) -> Sweep:
     """Trains every point with every seed.
 
-    cfg, env: what the points change. key: one; seeds are split off it. out: a new folder; None
+    agent, env: the objects, or their names. cfg, env: what the points change; cfg=None is the
+    preset. key: one; seeds are split off it. out: a new folder; None
     keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
-    bytes on each device that they may take; None is 80 % of what is free. callbacks: for each
-    part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told how the sweep is
-    laid out: parts, their lanes, the bytes that a device needs and has.
+    bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
+    each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when
+    compiling begins, and how the sweep is laid out: parts, their lanes, the bytes that a device
+    needs and has. loggers: names, as `log` of `jaxpg.run` has them; each shows a series for every
+    config and seed. name, tags: labels by which `jaxpg runs` finds it. settings: chunk,
+    checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
     """
     callbacks = as_callbacks(callbacks)
+    agent, cfg, env = find_objects(agent, cfg, env)
     check_points(agent, cfg, env, key, points, total_steps, seeds)
     require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
-    record = new_record(
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory,
+        memory=memory, log_every=log_every, name=name, tags=tags, **settings,
     )  # fmt: skip
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
@@ -116,16 +132,21 @@ def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
+    log_every: int | None = None,
+    name: str | None = None, tags: Sequence[str] = (), **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
 
-    about: its kind, what the points change, and where it comes from.
+    about: its kind, what the points change, and where it comes from. settings: of its runs.
     """
+    if unknown := settings.keys() - set(PART):
+        raise TypeError(f"{min(unknown)}: allowed of a sweep are {', '.join(PART)}")
+    run_folder.check_settings(run_folder.Settings(**settings), None, Path())
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    limits = {"lanes": lanes, "memory": memory}
+    limits = {"lanes": lanes, "memory": memory, "log_every": log_every}
     for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
         require_integer(name, value, 1)
     asked = {name: int(value) for name, value in asked.items()}  # as JSON has them
@@ -139,6 +160,8 @@ def new_record(
         **asked,
         **limits,
         "target": None if target is None else float(target),
+        **check_labels(name, tags),
+        **settings,
         "points": [],
         "parts": [],
         "compilations": 0,
@@ -178,13 +201,16 @@ def plan_parts(
     """Adds points, and the parts that train them, to the record, and writes it."""
     record, begun = dict(this.record), time.perf_counter()
     first, seeds, total = len(record["points"]), record["seeds"], record["total_steps"]
+    if not first:
+        log("compiling ...")
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
-    record = provenance.add_sources(record, points, record.get("configs"))
+    told = (record.get(name) for name in ("configs", "environments", "names"))
+    record = provenance.add_sources(record, points, *told)
     pairs = [(cfg, env) for _, cfg, env in found]
     record["points"] = [*record["points"], *points]
     with count_compilations() as compiled:
-        for group in group_by_program(pairs):
+        for group in group_by_program(pairs, [agent for agent, _, _ in found]):
             lanes = [[first + i, seed] for i in group for seed in range(seeds)]
             agent = found[group[0]][0]
             size, width = _size_parts(this, agent, [pairs[i] for i in group], log)
@@ -222,7 +248,9 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
         keys = this.keys[np.arange(width) % seeds]
-        need = device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
+        need = device_bytes(
+            agent, cfg, env, keys, total_steps=record["total_steps"], chunk=record.get("chunk")
+        )
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
@@ -242,39 +270,43 @@ def train_parts(
 
     share: of the sweep that is planned, see `progress.display`.
     """
-    record, asked = dict(this.record), ("evaluations", "episodes", "target")
-    settings = run_folder.Settings(**{name: record[name] for name in asked})
+    names = ("evaluations", "episodes", "target", "log_every", *PART)
+    record = dict(this.record)
+    settings = run_folder.Settings(**{name: record[name] for name in names if name in record})
     shown = display(record["parts"], share) if progress else None
-    for i, part in enumerate(record["parts"]):
-        if part["over"]:
-            continue
-        folder, agent, cfg, env, keys = this.part(i)
-        record["parts"] = list(record["parts"])
-        if (folder / RUN).exists():
-            check_part(this.out, part, i)
-        else:  # by which its folder will be known
-            made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
-            part = part | {"run": json_digest(to_json_values(made))}
-            record["parts"][i] = part
-            write_json(this.out / SWEEP, record)
-        watch = [*callbacks, *([shown(i)] if shown else [])]
-        begun = time.perf_counter()
-        with count_compilations() as compiled:
+    with catch_signals() as signals:
+        for i, part in enumerate(record["parts"]):
+            if part["over"]:
+                continue
+            if signals.asked:
+                break
+            folder, agent, cfg, env, keys = this.part(i)
+            record["parts"] = list(record["parts"])
             if (folder / RUN).exists():
-                found = run_folder.resume(
-                    folder, callbacks=watch, agent=agent, env=env, trust=this.trust
-                )
-            else:
-                found = run_folder.run(
-                    folder, agent, cfg, env, keys, record["total_steps"], settings, watch
-                )
-        record["seconds"] += time.perf_counter() - begun
-        record["compilations"] += len(compiled)
-        record["parts"][i] = part | {"over": found.stopped != "interrupt"}
-        this = this._replace(record=record)
-        write_json(this.out / SWEEP, record)
-        if found.stopped == "interrupt":
-            break
+                check_part(this.out, part, i)
+            else:  # by which its folder will be known
+                made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
+                part = part | {"run": json_digest(to_json_values(made))}
+                record["parts"][i] = part
+                write_json(this.out / SWEEP, record)
+            watch = [*callbacks, *loggers_of_part(this, i), *([shown(i)] if shown else [])]
+            begun = time.perf_counter()
+            with count_compilations() as compiled:
+                if (folder / RUN).exists():
+                    found = run_folder.resume(
+                        folder, callbacks=watch, agent=agent, env=env, trust=this.trust
+                    )
+                else:
+                    found = run_folder.run(
+                        folder, agent, cfg, env, keys, record["total_steps"], settings, watch
+                    )
+            record["seconds"] += time.perf_counter() - begun
+            record["compilations"] += len(compiled)
+            record["parts"][i] = part | {"over": found.stopped != "interrupt"}
+            this = this._replace(record=record)
+            write_json(this.out / SWEEP, record)
+            if found.stopped == "interrupt":
+                break
     return this
 
 

@@ -2,7 +2,7 @@
 
 Each table is led by `config`, the fields that differ, and `seed`:
 
-table         iteration, env_steps and the agent's metrics, a row per iteration
+table         iteration, env_steps and the agent's metrics, a row per iteration or block of them
 evaluations   iteration, env_steps, greedy, greedy_std, sampled, sampled_std, a row per evaluation
 scores        env_steps, score (the last greedy evaluation), ended: done, target or diverged
 """
@@ -10,7 +10,7 @@ scores        env_steps, score (the last greedy evaluation), ended: done, target
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,21 +18,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_index, require_path
+from jaxpg.core.checks import require_index, require_path, show
 from jaxpg.core.config import from_dict
+from jaxpg.core.names import UntrustedError
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
-from jaxpg.envs import registry
 from jaxpg.experiment.files import RUN, SWEEP
-from jaxpg.experiment.files.atomic import CheckpointError
+from jaxpg.experiment.files.atomic import CheckpointError, changed_file, read_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.seal import read_rows, read_seal
+from jaxpg.experiment.sweeps.entries import (
+    Agents,
+    Envs,
+    Given,
+    match_given,
+    restore_agent,
+    restore_env,
+)
 from jaxpg.experiment.sweeps.points import Point, apply_point
+from jaxpg.experiment.text import printable
 
 TABLES = {"table": "results", "evaluations": "evaluations", "scores": "scores"}  # files
 
@@ -91,31 +99,48 @@ def open_sweep(
 
 
 def open_comparison(
-    out: Path, key: Key, record: dict[str, Any], trust: bool = False
+    out: Path, key: Key, record: dict[str, Any], given: Given, trust: bool = False
 ) -> SweepFolder:
     """Opens the folder of a comparison: its points are agents and environments, whose settings are
-    in the record."""
+    in the record. given: those that the user gives."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
         allowed = trust or provenance.recorded_sources(record)
-        agent = agents.find(point["agent"], allowed)
+        agent = restore_agent(out, record, point["agent"], given, allowed)
         config = record["configs"][point["agent"]][point["env"]]
-        cfg = from_dict(agent.Config, config, allowed)
-        env = registry.from_dict(record["environments"][point["env"]], allowed)
+        try:
+            cfg = from_dict(agent.Config, config, allowed)
+        except ValueError as error:
+            kind = UntrustedError if isinstance(error, UntrustedError) else CheckpointError
+            raise kind(printable(f"{out / SWEEP}: {error}")) from error
+        env = restore_env(out, record, point["env"], given, allowed)
         return agent, settle(agent, cfg, record["total_steps"])[0], env
 
     return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point, trust)
 
 
 def open_folder(
-    out: Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+    out: Path,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+    trust: bool = False,
+    agents: Agents = (),
+    envs: Envs = (),
 ) -> SweepFolder:
-    """Opens the folder of a sweep or comparison. trust: as of `jaxpg.load`. Raises CheckpointError
-    for a damaged, missing or foreign one, ValueError for a network that is not trusted."""
+    """Opens the folder of a sweep or comparison. agent, env, trust: as of `jaxpg.load`; agents,
+    envs: as of `compare`, those of a comparison that the user gives. Raises CheckpointError for a
+    damaged, missing or foreign one, ValueError for a network that is not trusted, or for an object
+    that is not of this folder."""
     path = out / SWEEP
     record = provenance.read_record(path, "sweep")
     if record["kind"] == "comparison":
-        return open_comparison(out, provenance.key_from_dict(record), record, trust)
+        given = match_given(
+            record, agents if agent is None else [agent], envs if env is None else [env]
+        )
+        return open_comparison(out, provenance.key_from_dict(record), record, given, trust)
+    for name, value in {"agents": agents, "envs": envs}.items():
+        if len(value):
+            raise ValueError(f"{name}={show(value)}: allowed for a sweep is {name[:-1]}=...")
     return open_sweep(out, *provenance.restore_objects(path, agent, env, trust), record, trust)
 
 
@@ -133,7 +158,7 @@ def result(
     require_path("out", out)
     this = open_folder(Path(out), agent, env, trust)
     require_index("config", config, len(this.record["points"]))
-    found = []
+    found, measured = [], []
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
         if len(rows):
@@ -142,9 +167,28 @@ def result(
             whole = run_folder.load(folder, agent, envs, trust)
             cfg, env = take_lane((whole.cfg, whole.env), rows[0])
             found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
+            measured.append((whole.evaluations, rows))
     state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     metrics = {name: np.asarray(x) for name, x in metrics.items() if name != ACTIVE}
-    return whole._replace(agent=agent, cfg=cfg, env=env, state=state, metrics=metrics)
+    return whole._replace(
+        agent=agent, cfg=cfg, env=env, state=state, metrics=metrics,
+        evaluations=_join_evaluations(measured),
+    )  # fmt: skip
+
+
+def _join_evaluations(parts: list[tuple[Mapping[str, np.ndarray], np.ndarray]]) -> dict:
+    """Evaluations of the seeds of one config, from the lanes of its parts: those of a part that was
+    over sooner end with NaN."""
+    longest = max((x for x, _ in parts), key=lambda x: len(x.get("iteration", ())))
+    joined = {name: longest[name] for name in ("iteration", "env_steps") if name in longest}
+    for name in longest.keys() - joined.keys():
+        count, dtype = longest[name].shape[-1], longest[name].dtype
+        rows = []
+        for measured, lanes in parts:
+            own = measured.get(name, np.zeros((lanes.max() + 1, 0)))[lanes]
+            rows.append(np.pad(own, ((0, 0), (0, count - own.shape[-1])), constant_values=np.nan))
+        joined[name] = np.concatenate(rows).astype(dtype)
+    return joined
 
 
 def check_part(out: str | Path, part: dict[str, Any], i: int) -> Path:
@@ -175,7 +219,8 @@ def load(out: str | Path) -> Sweep:
         path = out / f"{name}.csv"
         data = path.read_bytes() if path.exists() else b""
         if (now := hashlib.sha256(data).hexdigest()) != digest:
-            raise CheckpointError(f"{path}: found {now}, expected {digest} (sha256)")
+            mend = "put the file back as it was; its rows are also in parts/"
+            raise CheckpointError(changed_file(path, now, digest, mend))
         found.append(pd.read_csv(io.BytesIO(data)))
     return Sweep(out, record, record["fields"], *found)
 
@@ -191,11 +236,12 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
         texts = [read_rows(folder / file) for folder in folders]
         frames = [
             _add_point_columns(
-                pd.read_csv(io.StringIO(text)), part["lanes"], record["points"], record["fields"]
+                _end_with_lanes(pd.read_csv(io.StringIO(text)), folder, part["env_steps"]),
+                part["lanes"], record["points"], record["fields"],
             )
-            for text, part in zip(texts, record["parts"], strict=True)
+            for folder, text, part in zip(folders, texts, record["parts"], strict=True)
             if text
-        ]
+        ]  # fmt: skip
         if not frames:
             return pd.DataFrame(columns=["config", *record["fields"], "seed"])
         whole = pd.concat(frames, ignore_index=True)
@@ -210,6 +256,18 @@ def read_tables(out: Path, record: dict[str, Any]) -> Sweep:
     return Sweep(
         out, record, record["fields"], table, evaluations, _score_table(table, evaluations, record)
     )
+
+
+def _end_with_lanes(frame, folder: Path, env_steps: int):
+    """Ends the row of a block within which a lane ended at the iteration at which that did.
+    env_steps: of an iteration."""
+    every = read_json(folder / RUN).get("log_every", 1)
+    if every == 1 or ACTIVE not in frame:
+        return frame
+    beyond = (frame["iteration"] - 1) % every + 1 - frame[ACTIVE]
+    beyond = beyond.where(frame[ACTIVE] > 0, 0)
+    iteration, steps = frame["iteration"] - beyond, frame["env_steps"] - beyond * env_steps
+    return frame.assign(iteration=iteration, env_steps=steps)
 
 
 def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]):

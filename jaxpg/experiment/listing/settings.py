@@ -1,0 +1,52 @@
+"""Settings of a run that differ from its preset and from the defaults."""
+
+from typing import Any, NamedTuple
+
+from jaxpg import agents, presets
+from jaxpg.core.config import to_dict
+from jaxpg.envs import registry
+from jaxpg.experiment.run.provenance import environment_versions
+
+HIDDEN = ("total_steps",)  # which the run fills in
+
+
+class Difference(NamedTuple):
+    """Setting of a run that is not the usual one."""
+
+    name: str  # env.NAME is a parameter of the environment
+    value: Any
+    preset: Any  # what agent and environment are tuned to; None for parameters
+    default: Any
+
+
+def list_differences(record: dict[str, Any]) -> list[Difference]:
+    """Lists the settings of a record, run.json or sweep.json, that differ from the agent's
+    defaults, from its preset for the environment, or from the environment's own parameters.
+
+    Raises ValueError for an agent or an environment that is the user's own and not imported: what
+    a folder names is not imported to look at it.
+    """
+    if record.get("own"):
+        raise ValueError("an agent or an environment of one's own: its defaults are not known")
+    agent, environment = agents.find(record["agent"]), dict(record["environment"])
+    default = to_dict(agent.Config())
+    tuned = to_dict(presets.preset(agent, environment["name"]))
+    found = [
+        Difference(name, value, tuned.get(name), default.get(name))
+        for name, value in record["config"].items()
+        if name not in HIDDEN and not value == tuned.get(name) == default.get(name)
+    ]
+    name = environment.pop("name")
+    usual = registry.to_dict(registry.find(name))  # which imports nothing that is not trusted
+    found += [
+        Difference(f"env.{key}", value, None, usual.get(key))
+        for key, value in environment.items()
+        if value != usual.get(key)
+    ]
+    return found
+
+
+def list_versions(made_with: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Versions, platform and devices of a run, and those of this process."""
+    ours = environment_versions()
+    return {name: (value, ours.get(name)) for name, value in made_with.items()}
