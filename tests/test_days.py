@@ -115,11 +115,13 @@ def test_a_signal_while_it_compiles_ends_a_run_before_its_first_iteration(
     with pytest.raises(CheckpointError, match="no finished checkpoint"):
         jaxpg.load(out)
     train(again, at(5, send(signal.SIGTERM)), log_every=2)
+    rows = (again / "metrics.csv").read_bytes()  # the last is of iteration 5 alone
     with monkeypatch.context() as patched:
         patched.setattr(pieces, "run_chunk", slowly)
         result = jaxpg.resume(again)
     assert (result.stopped, result.iteration) == ("interrupt", 5)
     assert result.metrics["episode/return"].shape == (3,)
+    assert (again / "metrics.csv").read_bytes() == rows
     same_state(jaxpg.resume(again), whole)
     same_run(jaxpg.resume(out), out, whole)
 
