@@ -1,5 +1,6 @@
 """Settings of a run that differ from its preset and from the defaults."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 from jaxpg import agents, presets
@@ -23,11 +24,11 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
     """Lists the settings of a record, run.json or sweep.json, that differ from the agent's
     defaults, from its preset for the environment, or from the environment's own parameters.
 
-    Raises ValueError for an agent or an environment that is the user's own and not imported: what
-    a folder names is not imported to look at it.
+    Raises ValueError for an agent that is the user's own and not imported: what a folder names is
+    not imported to look at it. Of such an environment all parameters are listed.
     """
-    if record.get("own"):
-        raise ValueError("an agent or an environment of one's own: its defaults are not known")
+    if "agent" in record.get("own", ()):
+        raise ValueError("an agent of one's own: its defaults are not known")
     agent, environment = agents.find(record["agent"]), dict(record["environment"])
     default = to_dict(agent.Config())
     tuned = to_dict(presets.preset(agent, environment["name"]))
@@ -36,14 +37,20 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
         for name, value in record["config"].items()
         if name not in HIDDEN and not value == tuned.get(name) == default.get(name)
     ]
-    name = environment.pop("name")
-    usual = registry.to_dict(registry.find(name))  # which imports nothing that is not trusted
+    usual = _usual_parameters(environment)
     found += [
-        Difference(f"env.{key}", value, None, usual.get(key))
+        Difference(f"env.{key}", value, None, usual.get(key, "?"))
         for key, value in environment.items()
-        if value != usual.get(key)
+        if key != "name" and value != usual.get(key, "?")
     ]
     return found
+
+
+def _usual_parameters(environment: dict[str, Any]) -> dict[str, Any]:
+    """An environment's own parameters; {} if they cannot be known here."""
+    with contextlib.suppress(ValueError):
+        return registry.to_dict(registry.find(environment["name"]))
+    return {}
 
 
 def list_versions(made_with: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
