@@ -43,7 +43,7 @@ def learn(name: str, seeds: int, total_steps: int) -> Learnt:
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total_steps)
     returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
     drawn = (counts.cumsum(1) >= WINDOW).all(0)
-    steps = np.arange(1, len(drawn) + 1) * agent.steps_per_iter(cfg)
+    steps = result.iterations * agent.steps_per_iter(cfg)
     late = len(drawn) // 2
     total = np.where(counts > 0, returns * counts, 0)[:, late:].sum(1)
 

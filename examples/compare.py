@@ -32,7 +32,7 @@ def row(result: Result, greedy: np.ndarray) -> list[str]:
     returns, counts = (result.metrics[f"episode/{x}"] for x in ("return", "count"))
     well = np.flatnonzero(moving_mean(returns, counts, WINDOW).mean(0) >= WELL)
     steps = result.agent.steps_per_iter(result.cfg)
-    first = format_count((well[0] + 1) * steps) if len(well) else "-"
+    first = format_count(result.iterations[well[0]] * steps) if len(well) else "-"
     seeds = greedy.mean(1)
     rate = len(seeds) * result.env_steps / result.seconds
     return [

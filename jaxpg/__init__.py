@@ -16,6 +16,7 @@ _HOME = {
     "Transition": "core.types",
     "Env": "core.env",
     "make": "envs.registry",
+    "check_env": "envs.contract",
     "rollout": "core.env",
     "config": "core.config",
     "number": "core.config",
@@ -48,6 +49,7 @@ _MODULES = {
     "callbacks": "experiment.callbacks",
     "diagnostics": "experiment.diagnostics",
     "pictures": "experiment.figures",
+    "schedules": "core.schedules",
     "statistics": "experiment.analysis.statistics",
     "sweep": "experiment.sweeps",
 }
@@ -77,6 +79,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.steepest_ascent import steepest_ascent as steepest_ascent
     from jaxpg.agents.td3 import td3 as td3
     from jaxpg.agents.trpo import trpo as trpo
+    from jaxpg.core import schedules as schedules
     from jaxpg.core.config import config as config, number as number, static as static
     from jaxpg.core.env import Env as Env, rollout as rollout
     from jaxpg.core.episodes import evaluate as evaluate
@@ -91,6 +94,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.core.run import Callback as Callback, Event as Event, Result as Result
     from jaxpg.core.train import train as train
     from jaxpg.core.types import Agent as Agent, Transition as Transition
+    from jaxpg.envs.contract import check_env as check_env
     from jaxpg.envs.registry import make as make
     from jaxpg.experiment import callbacks as callbacks, diagnostics as diagnostics, figures, sweeps
     from jaxpg.experiment.analysis import statistics as statistics

@@ -56,8 +56,8 @@ def search(space, **more):
     jaxpg.search(Q, CFG, ENV, more.pop("key", KEY), space, **{"total_steps": 100} | more)
 
 
-def compare(names=("q_learning",), envs=("Cliff-jaxpg",), key=KEY, **more):
-    jaxpg.compare(names, envs, key, **{"total_steps": 100, "seeds": 2} | more)
+def compare(agents=("q_learning",), envs=("Cliff-jaxpg",), key=KEY, **more):
+    jaxpg.compare(agents, envs, key, **{"total_steps": 100, "seeds": 2} | more)
 
 
 def head(name, **named):
@@ -86,16 +86,25 @@ def bad_metrics(value):
 CALLS = {
     # agents, configs, environments, keys
     "no agent": (partial(go, None), NO_AGENT),
-    "agent by name": (partial(go, "ppo"), NO_AGENT),
+    "another agent's name": (partial(go, "ppo"), "cfg=q_learning.Config: allowed for ppo is ppo."),
+    "no agent's name": (partial(go, "pppo"), "unknown agent 'pppo': did you mean 'ppo'"),
     "agent by its module": (partial(go, jaxpg.agents), NO_AGENT),
     "train: agent by name": (partial(go, "ppo", by=jaxpg.train), NO_AGENT),
-    "no config": (partial(go, cfg=None), "cfg=None: allowed for q_learning is q_learning.Config"),
+    "train: no config": (
+        partial(go, cfg=None, by=jaxpg.train),
+        "cfg=None: allowed for q_learning is q_learning.Config",
+    ),
+    "config's place": (
+        partial(go, cfg="Cliff-jaxpg"),
+        "cfg='Cliff-jaxpg': allowed for q_learning .*; the order is agent, cfg, env, key",
+    ),
     "config's class": (partial(go, cfg=jaxpg.q_learning.Config), "cfg=.*allowed for q_learning"),
     "config in a dict": (partial(go, cfg={"gamma": 0.9}), "cfg={'gamma': 0.9}: allowed for q_lear"),
     "another agent's config": (partial(go, cfg=jaxpg.sarsa.Config()), "cfg=sarsa.Config: allowed"),
     "train: another's config": (partial(go, cfg=jaxpg.sarsa.Config(), by=jaxpg.train), "cfg=sarsa"),
     "no environment": (partial(go, env=None), NO_ENV),
-    "environment by name": (partial(go, env="Cliff-jaxpg"), NO_ENV),
+    "no environment's name": (partial(go, env="Clif-jaxpg"), "did you mean 'Cliff-jaxpg'"),
+    "train: environment by name": (partial(go, env="Cliff-jaxpg", by=jaxpg.train), NO_ENV),
     "a bare core": (partial(go, env=ENV.core), NO_ENV),
     "train: a bare core": (partial(go, env=ENV.core, by=jaxpg.train), NO_ENV),
     "environment's parameters": (partial(go, env=ENV.params), NO_ENV),
@@ -274,12 +283,73 @@ CALLS = {
     "search: space=5": (partial(search, 5), "space=5: allowed is a dict of fields"),
     "search: trials=10^9": (partial(search, {"gamma": [0.9]}, trials=10**9), "trials=1000000000: "),
     "search: old key": (partial(search, {"gamma": [0.9]}, key=OLD), NO_KEY),
-    "compare: one name": (partial(compare, "ppo"), "names='ppo': allowed is a list of names"),
-    "compare: envs=5": (partial(compare, envs=5), "envs=5: allowed is a list of names"),
+    "compare: one name": (partial(compare, "ppo"), "agents='ppo': allowed is a list of agents"),
+    "compare: one agent": (partial(compare, Q), "agents=Agent.*: allowed is a list of agents"),
+    "compare: no agent": (partial(compare, [5]), NO_AGENT),
+    "compare: three of a pair": (partial(compare, [(Q, CFG, 3)]), "allowed is a pair, the agent"),
+    "compare: another's config": (partial(compare, [("sarsa", CFG)]), "cfg=q_learning.Config: al"),
+    "compare: another's field": (partial(compare, [(Q, {"gama": 1})]), "did you mean 'gamma'"),
+    "compare: one name twice": (
+        partial(compare, [Q, Q._replace(act=None)]),
+        "called 'q_learning', .*a label for each",
+    ),
+    "compare: a label": (partial(compare, {"a\nb": Q}), "agents: label .*allowed is a text in one"),
+    "compare: envs=5": (partial(compare, envs=5), "envs=5: allowed is a list of envs"),
+    "compare: envs=[]": (partial(compare, envs=[]), r"envs=\[\]: allowed is at least one"),
+    "compare: a bare core": (partial(compare, envs=[ENV.core]), NO_ENV),
     "compare: old key": (partial(compare, key=OLD), NO_KEY),
     "compare: several keys": (partial(compare, key=KEYS), r"key of shape \(2,\): allowed is one"),
     # folders and files
     "out=5": (partial(go, out=5), "out=5: allowed is a path"),
+    "out=''": (partial(go, out=""), "out='': allowed is a path"),
+    **{
+        f"{name}: {what}": (partial(call, path), f"{argument}=.*: {words}")
+        for name, argument, call in (
+            ("run", "out", lambda path: go(out=path)),
+            ("sweep", "out", lambda path: sweep(out=path)),
+            ("compare", "out", lambda path: compare(out=path)),
+            ("load", "out|folder", lambda path: jaxpg.load(path)),
+            ("fan_out", "folder", lambda path: jaxpg.fan_out(abs, [1], path)),
+            ("report", "out", lambda path: jaxpg.report(["run"], f"{path}.html")),
+            ("render", "out", lambda path: jaxpg.render("run", f"{path}.gif")),
+            ("from_file", "path", lambda path: jaxpg.Policy.from_file(path)),
+        )
+        for what, path, words in (
+            ("too long", "p" * 300, "allowed is a path as long as the file system can hold"),
+            ("null byte", "a\0b", "allowed is a path of whole letters, without null bytes"),
+            ("half a letter", "a\ud800", "allowed is a path of whole letters"),
+        )
+    },
+    "out through a file": (partial(go, out=f"{__file__}/x"), "allowed is a folder; .* is none"),
+    "fan_out through a file": (
+        lambda: jaxpg.fan_out(abs, [1], f"{__file__}/x"),
+        "folder=.*: allowed is a folder; .* is",
+    ),
+    "out in /proc": (partial(go, out="/proc/x/y"), r"out='/proc/x/y': cannot be made \("),
+    "sweep: out in /proc": (partial(sweep, out="/proc/x/y"), "out='/proc/x/y': cannot be made"),
+    "tensorboard='yes'": (partial(go, out="x", tensorboard="yes"), "tensorboard='yes': allowed is"),
+    "keep_best=1": (partial(go, out="x", keep_best=1), "keep_best=1: allowed is True or False"),
+    "keep_best without a folder": (
+        partial(go, keep_best=True),
+        "keep_best=True: allowed only with",
+    ),
+    "keep_best without evaluations": (
+        partial(go, out="x", keep_best=True, evaluations=0),
+        "evaluations=0: with keep_best",
+    ),
+    "checkpoint_minutes=0": (
+        partial(go, checkpoint_minutes=0),
+        "minutes=0: allowed is a number > 0",
+    ),
+    "checkpoint_minutes=nan": (
+        partial(go, checkpoint_minutes=float("nan")),
+        "checkpoint_minutes=nan: allowed is a finite",
+    ),
+    "checkpoint_minutes='5'": (
+        partial(go, checkpoint_minutes="5"),
+        "checkpoint_minutes='5': allowed is a finite number",
+    ),
+    "load(best=1)": (lambda: jaxpg.load("run", best=1), "best=1: allowed is True or False"),
     "load(5)": (partial(jaxpg.load, 5), "folder=5: allowed is a path"),
     "resume(None)": (partial(jaxpg.resume, None), "folder=None: allowed is a path"),
     "sweep.load(5)": (partial(jaxpg.sweep.load, 5), "out=5: allowed is a path"),

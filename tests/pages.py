@@ -54,6 +54,9 @@ EXAMPLES = {
         "--sellers 2",
         "CFG = jaxpg.cem.Config(episodes=4, num_steps=5, hidden=(8,)); TOTAL = 2 * 64 * 4 * 5",
     ),
+    "own_agent": ("--seeds 2 --total-steps 2048 --out own", ""),
+    "own_environment": ("--seeds 2 --total-steps 2048", ""),
+    "own_network": ("--seeds 2 --total-steps 2048", ""),
     "policy_search": (
         "--seeds 2",
         "SEARCHES = {name: (2, fields) for name, (_, fields) in SEARCHES.items()};"

@@ -116,6 +116,24 @@ def schedule_rows(found: list[str]) -> list[str]:
     return [f"| {', '.join(names)} | {numbers} |" for numbers, names in groups.items() if numbers]
 
 
+def optimizer_rows(found: list[str]) -> list[str]:
+    """A row for the agents whose optimisers are of the same parts."""
+    groups = {}
+    for name in agents.NAMES:
+        fields = {x.name: x for x in dataclasses.fields(agents.get(name).Config)}
+        rules = [x for key, x in fields.items() if key.endswith("optimizer")]
+        of = [x.metadata["help"].removeprefix("Optimiser of the ").rstrip(".") for x in rules]
+        rates = [f"{part}learning_rate" for part in ("", "critic_", "alpha_")]
+        rates = [key for key in rates if key in fields]
+        parts = "; ".join(
+            f"{text} (`{rule.name}`)" if rule.name != "optimizer" else text
+            for rule, text in zip(rules, of, strict=True)
+        )
+        row = parts, ", ".join(f"`{x}`" for x in rates)
+        groups.setdefault(row, []).append(f"`{name}`")
+    return [f"| {', '.join(n)} | {of} | {rates} |" for (of, rates), n in groups.items() if of]
+
+
 def name_lines(found: list[str]) -> list[str]:
     """The agents' pages in the order of the alphabet."""
     links = ", ".join(f"[{name}]({name}.md)" for name in sorted(agents.NAMES))
@@ -144,6 +162,7 @@ TABLES = {
     "agents": Table("README.md", "| agent | what it is |", agent_rows),
     "results": Table("README.md", "| agent | environment | env steps |", result_rows),
     "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),
+    "optimizers": Table("docs/optimizers.md", "| agent | optimiser of", optimizer_rows),
     "names": Table("docs/index.md", "By name:", name_lines),
     "face": Table("jaxpg/__init__.py", "    # isort: off", face_lines),
     "faults": Table("docs/reliability.md", "| kind of fault | tried |", scorecard_rows),

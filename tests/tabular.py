@@ -176,5 +176,39 @@ class Picky(environment.Environment):
         )
 
 
+@struct.dataclass
+class ProbeState:
+    side: jax.Array  # [1] -1 or 1
+
+
+class Probe(environment.Environment):
+    """One step; the observation is a side, -1 or 1. The reward is 1 for the action on that side, or
+    in a Box 1 less the squared distance from half of it."""
+
+    name = "Probe"
+    default_params = Params(1)
+
+    def __init__(self, discrete: bool):
+        self.discrete = discrete
+
+    def reset_env(self, key, params):
+        side = jax.random.rademacher(key, (1,), float)
+        return side, ProbeState(side)
+
+    def step_env(self, key, state, action, params):
+        side = state.side
+        reward = action == (side[0] > 0) if self.discrete else 1 - jnp.sum((action - side / 2) ** 2)
+        return side, state, jnp.asarray(reward, float), jnp.ones((), bool), {}
+
+    def is_truncated(self, state, params):
+        return jnp.zeros((), bool)
+
+    def action_space(self, params):
+        return spaces.Discrete(2) if self.discrete else spaces.Box(-1, 1, (1,))
+
+    def observation_space(self, params):
+        return spaces.Box(-1, 1, (1,))
+
+
 def make(core) -> Env:
     return Env(core.default_params, core)

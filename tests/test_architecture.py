@@ -21,7 +21,7 @@ ALLOWED = {
     "cli": "face runs listing report render export figures sweeps run callbacks analysis "
     "diagnostics presets agents envs core text files jobs",
     "listing": "run presets agents envs core files",
-    "runs": "figures sweeps run core",  # the face of run folders and sweep folders
+    "runs": "figures sweeps run presets core",  # the face of run folders and sweep folders
     "report": "figures sweeps run analysis presets agents envs core text files",
     "render": "figures run envs core text extras",
     "export": "run core files extras",
@@ -31,7 +31,7 @@ ALLOWED = {
     "run": "callbacks agents envs core text files",
     "callbacks": "core text files extras",
     "diagnostics": "nets ops core",
-    "presets": "agents core",
+    "presets": "agents envs core",
     "agents": "loops nets replay ops core",
     "loops": "nets replay ops core",
     "nets": "core",

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from jaxpg.core.run import run as core_run
 from jaxpg.experiment.files.rows import Rows, parse_cells
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.measured import read_run
-from jaxpg.experiment.run.record import Settings
+from jaxpg.experiment.run.record import RunFolder, Settings, warn_of_many_rows
 from jaxpg.experiment.run.seal import checkpoint_ends, read_seal
 
 NAN = np.nan
@@ -253,6 +255,17 @@ def rows_before_the_last(out):
         ends=checkpoint_ends(out, ITERATIONS),
     )
     return (files.folder / "rows.jsonl").read_bytes()
+
+
+def test_many_rows_of_a_run_that_is_made_longer_are_warned_of():
+    cfg, key = jaxpg.q_learning.Config(), jax.random.key(0)
+    this = RunFolder(Path("x"), jaxpg.q_learning, cfg, None, key, {"total_steps": 100 * 10**5}, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_many_rows(this)
+    longer = this._replace(record={"total_steps": 100 * 10**6, "log_every": 9})
+    with pytest.warns(UserWarning, match=r"x: it goes on with log_every=9, .* 111,112 rows a seed"):
+        warn_of_many_rows(longer)
 
 
 def test_the_last_row_of_a_run_killed_at_its_very_end_is_written(whole, tmp_path):

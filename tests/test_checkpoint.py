@@ -21,7 +21,6 @@ from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,
-    checkpoints,
     describe,
     newest,
     read_json,
@@ -30,6 +29,7 @@ from jaxpg.experiment.run.checkpoint import (
     take_snapshot,
     write_json,
 )
+from jaxpg.experiment.run.saving import checkpoints
 
 CFG = jaxpg.ppo.Config(num_envs=2, num_steps=8, hidden=(4,), minibatches=1, num_epochs=1)
 ITERATIONS, STEPS = 8, 8 * 16

@@ -14,6 +14,7 @@ import pytest
 
 from jaxpg import cli
 from jaxpg.cli import common
+from jaxpg.core.interrupt import SIGNALS
 from jaxpg.core.machine import count_cores
 from jaxpg.experiment.files.atomic import read_json
 
@@ -75,7 +76,7 @@ def jaxpg(capsys):
         (TRAIN + " --target nan", "target=nan: allowed is a finite number"),
         (TRAIN + " --target 9 --evaluations 0", "evaluations=0: with a target"),
         (TRAIN + " --out occupied", "out='occupied': holds files"),
-        (TRAIN + " --out occupied/thesis.txt/run", "Not a directory"),
+        (TRAIN + " --out occupied/thesis.txt/run", "is none"),
         ("resume nowhere", "nowhere/run.json: found no such file"),
         ("resume occupied", "occupied/run.json: found no such file"),
         ("eval nowhere", "nowhere/run.json: found no such file"),
@@ -312,16 +313,30 @@ def test_a_run_that_diverges_is_exit_code_1(jaxpg):
     assert "last good checkpoint is" in last
 
 
-def test_ctrl_c_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 128 + signal.SIGUSR1)]
+)
+def test_a_signal_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch, name, code):
+    """Where there is something to go on with; else nothing is left."""
     import jaxpg as library
 
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+    number = getattr(signal, name)
+    begun, handlers = [False], [signal.getsignal(x) for x in SIGNALS]
+
+    def interrupted(*args, out, **kwargs):
+        if begun[0]:
+            (out / "run.json").write_text("{}")
+        os.kill(os.getpid(), number)
+        time.sleep(1)
 
     monkeypatch.setattr(library, "run", interrupted)
-    code, _, err = jaxpg(f"{TRAIN} --out here")
-    assert code == 130
-    assert err == "jaxpg: interrupted; go on with: jaxpg resume here\n"
+    found, _, err = jaxpg(f"{TRAIN} --out here/there")
+    assert (found, err) == (code, "jaxpg: interrupted; nothing was trained yet\n")
+    assert not Path("here").exists()
+    begun[0] = True
+    found, _, err = jaxpg(f"{TRAIN} --out here/there")
+    assert (found, err) == (code, "jaxpg: interrupted; go on with: jaxpg resume here/there\n")
+    assert handlers == [signal.getsignal(x) for x in SIGNALS]
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_cache_is_used(tmp_path):

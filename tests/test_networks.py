@@ -447,7 +447,7 @@ def test_the_pages_table():
     """A row says yes where an agent has the field."""
     page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
     rows = page.partition("## Who has what")[2]
-    fields = ("critic_gradient", "layer_norm", "batch_norm", "dropout", "memory")
+    fields = ("critic_hidden", "critic_gradient", "layer_norm", "batch_norm", "dropout", "memory")
     seen = set()
     for line in rows.splitlines():
         cells = [x.strip() for x in line.split("|")[1:-1]]

@@ -25,6 +25,7 @@ from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
 from jaxpg.experiment.report import reproduce
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps.points import apply_point
 from tests import pages
 from tests.experiments import run_folder
 
@@ -186,6 +187,13 @@ def test_what_is_no_environment_is_refused_in_one_sentence(module, name, params,
         jaxpg.make(module.of(name), **params)
     assert "\n" not in str(caught.value)
     assert module.of(name) in str(caught.value)
+
+
+def test_a_script_that_ends_when_it_is_imported_is_refused(module):
+    for line, words in {"raise SystemExit(3)": "SystemExit: 3", "x = (": "SyntaxError"}.items():
+        (module.folder / "script.py").write_text(line)
+        with pytest.raises(ValueError, match=rf"'script:x': cannot import it: {words}"):
+            jaxpg.make("script:x")
 
 
 def test_an_agent_by_name(module):
@@ -447,6 +455,7 @@ CALLS = {
     "one that returns an Env": ("jaxpg.core.env:step", {}),
     "imported by it": ("{}:rmtree", {"path": "x"}),
     "imported from C": ("{}:system", {"command": "x"}),
+    "of a package": ("pytest:main", {}),
     "one with text": ("{}:make", {"kind": "x"}),
     "one with text in a list": ("{}:make", {"kind": ["x"]}),
 }
@@ -468,6 +477,31 @@ def test_a_folder_calls_the_user_s_own_with_numbers(module):
     assert registry.from_dict(told, recorded).core.size == 3
     told = {"name": module.of("make_env"), "kind": "b"}  # it says that it returns an Env
     assert registry.from_dict(told, recorded).params.goal == 2.0
+
+
+def test_nor_through_the_points_of_a_sweep_or_the_user_s_option(module, tmp_path):
+    recorded = module.sources()
+    env = registry.from_dict({"name": module.of("make")}, recorded)
+    cfg = jaxpg.a2c.Config()
+    assert apply_point(cfg, env, {"env.size": 2}, recorded)[1].core.size == 2
+    with pytest.raises(UntrustedError, match="it gets text"):
+        apply_point(cfg, env, {"env.kind": "x"}, recorded)
+    assert apply_point(cfg, env, {"env.kind": "x"}, True)
+    told = {"name": "gone:make", "kind": "x", "goal": 3.0}
+    folder = a_run(tmp_path / "x", module, environment=told)
+    with pytest.raises(UntrustedError, match="it gets text"):
+        provenance.named_objects(folder, None, module.of("make"))
+    assert provenance.named_objects(folder, None, module.of("make"), True)[1].name == "gone:make"
+
+
+@pytest.mark.parametrize("part", ["names", "sources"])
+@pytest.mark.parametrize("value", [3, [], "x", {"agent": 3, "env": []}, None])
+def test_what_a_record_cannot_mean_is_a_checkpoint_error(module, tmp_path, part, value):
+    folder = a_run(tmp_path / "x", module, **{part: value})
+    with pytest.raises((CheckpointError, UntrustedError)) as caught:
+        restore(folder)
+    assert str(folder) in str(caught.value)
+    assert part == "names" or not module.imported
 
 
 BAD_CALLABLES = [

@@ -7,9 +7,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 import jaxpg
+from jaxpg.core.blocks import Blocks
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.figures import learning_curve
+from jaxpg.experiment.figures.learning_curve import curves
+from jaxpg.experiment.figures.runs import _median
+from jaxpg.experiment.run import measured
 
 NAN = np.nan
 
@@ -164,3 +168,34 @@ def test_a_folder_without_metrics_is_an_error(tmp_path, text):
     with pytest.raises(ValueError, match=r"metrics\.csv: found no rows"):
         learning_curve.learning_curve([tmp_path], tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
+
+
+def test_a_picture_of_all_rows_is_that_of_their_blocks():
+    """Of 25,000 rows blocks of three are taken, as a run of so many iterations keeps."""
+    rng = np.random.default_rng(0)
+    count = rng.poisson(0.5, (2, 25_000)).astype(np.int32)
+    value = np.linspace(0, 100, 25_000) + rng.normal(0, 20, (2, 25_000))
+    every = {"episode/count": count, "episode/return": np.where(count > 0, value, np.nan)}
+    env, cfg = jaxpg.make("CartPole-v1"), jaxpg.ppo.Config()
+    full = Result(jaxpg.ppo, cfg, env, None, every, 25_000, 25_000, "done", 1.0)
+    blocks, per = Blocks(3), jaxpg.ppo.steps_per_iter(cfg)
+    rows, last = blocks.add(every)[1], blocks.last()[1]
+    kept = {name: np.concatenate([x, last[name]], -1) for name, x in rows.items()}
+    short = full._replace(metrics=kept, log_every=3)
+    one, other = (measured.read_run(result) for result in (full, short))
+    assert one.log_every == other.log_every == 3
+    assert one.steps.tolist() == other.steps.tolist()
+    assert one.steps[[0, -2, -1]].tolist() == [3 * per, 24_999 * per, 25_000 * per]
+    lines = [[x.get_xydata() for x in curves([run]).axes[0].get_lines()] for run in (one, other)]
+    for a, b in zip(*lines, strict=True):
+        np.testing.assert_array_equal(a, b)
+    smooth = moving_mean(value, count, 500).mean(0)  # of all rows, at the points that are drawn
+    x, y = curves([short], 500).axes[0].get_lines()[0].get_xydata().T
+    np.testing.assert_allclose(y[20:], smooth[(x[20:] // per).astype(int) - 1], atol=0.3)
+
+
+def test_a_median_of_counted_values_is_that_of_all():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7, 50):
+        values, counts = rng.normal(size=size), rng.integers(1, 9, size)
+        assert _median(values, counts) == np.median(np.repeat(values, counts))

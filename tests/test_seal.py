@@ -493,7 +493,7 @@ def test_tensorboard_is_asked_for_again(tmp_path):
         ({"target": 1.0, "evaluations": 0}, "evaluations=0: with a target allowed is an integer"),
         (
             {"tensorboard": True, "out": None},
-            r"log=.*'tensorboard'.*: allowed only with a folder",
+            r"log=\(.*'tensorboard'.*\): allowed only with a folder",
         ),
         ({"log": ("wand",)}, "unknown logger 'wand': did you mean 'wandb'"),
         ({"log": "wandb"}, "log='wandb': allowed is a list of names: jsonl, tensorboard"),

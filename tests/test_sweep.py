@@ -590,7 +590,7 @@ def test_a_comparison_is_a_sweep_over_agents(tmp_path):
         jaxpg.compare(["sarse"], ["Cliff-jaxpg"], jax.random.key(0))
     with pytest.raises(ValueError, match="did you mean 'Cliff-jaxpg'"):
         jaxpg.compare(["sarsa"], ["Clif-jaxpg"], jax.random.key(0))
-    with pytest.raises(ValueError, match=r"agent=.*none twice"):
+    with pytest.raises(ValueError, match=r"agents=.*none twice"):
         jaxpg.compare(["sarsa", "sarsa"], ["Cliff-jaxpg"], jax.random.key(0))
     with pytest.raises(ValueError, match=r"ddpg.Config on CartPole-v1"):
         jaxpg.compare(["ppo", "ddpg"], ["CartPole-v1"], jax.random.key(0))

@@ -7,6 +7,7 @@ import doctest
 import inspect
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from jaxpg.core.run import Callback
 
 CHUNK, ITERATIONS, STEPS = 2, 12, 100  # STEPS: of an iteration
 SEEDS = ("seed-0", "seed-1")
+NAME = "a run? #1 %20"  # of the folder: any will do
 LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 
 Points = dict[str, dict[int, float]]  # metric -> env_steps -> value
@@ -52,7 +54,7 @@ def written(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        out, seen = tmp_path_factory.mktemp("logs") / "a run", []
+        out, seen = tmp_path_factory.mktemp("logs") / NAME, []
         addresses = watch_network(patch)
 
         def fail(event):
@@ -220,7 +222,7 @@ def test_wandb_shows_a_series_for_each_seed(written):
         found = {name: gather(points)[name] for name in sorted(gather(points))}
         assert_same(found, dict(sorted(expected.items())))
         ((run, group, project),) = ids
-        assert (run.endswith(SEEDS[seed]), group, project) == (True, "a run", "jaxpg")
+        assert (run.endswith(SEEDS[seed]), group, project) == (True, NAME, "jaxpg")
         assert exits == [1, 0]
         assert named["config"]["gamma"] == jaxpg.q_learning.Config().gamma
         assert (named["environment"]["name"], named["seed"]) == ("Cliff-jaxpg", seed)
@@ -232,8 +234,10 @@ def test_wandb_shows_a_series_for_each_seed(written):
 
 def store(out):
     from mlflow import MlflowClient
+    from sqlalchemy import URL
 
-    return MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow' / 'mlflow.db'}")
+    url = URL.create("sqlite+pysqlite", database=str(out / "mlflow" / "mlflow.db"))
+    return MlflowClient(tracking_uri=url.render_as_string())
 
 
 def children(out):
@@ -263,13 +267,14 @@ def test_mlflow_shows_a_series_for_each_seed(written):
     assert [run.data.params["seed"] for run in runs] == ["0", "1"]
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
     parent = client.get_run(parent)
-    assert (parent.info.run_name, parent.info.status) == ("a run", "FINISHED")
+    assert (parent.info.run_name, parent.info.status) == (NAME, "FINISHED")
     last = [expected["eval/sampled"][1200] for expected in written.expected]
     assert parent.data.metrics["eval/sampled"] == pytest.approx(np.mean(last))
     assert written.failed == "FAILED"
 
 
-def test_the_record_has_the_names(written):
+def test_the_record_has_the_names_and_nothing_lies_beside_the_folder(written):
+    assert [path.name for path in written.out.parent.iterdir()] == [NAME]
     record = json.loads((written.out / "run.json").read_text())
     assert record["log"] == [*LOGGERS]
     assert len(record["log_id"]) == 16
@@ -286,7 +291,7 @@ def test_nothing_leaves_the_machine(written):
 
 @pytest.mark.slow
 def test_nothing_leaves_the_machine_of_a_user(tmp_path):
-    """In a process that does not look like a test."""
+    """In a process that does not look like a test; by the system's own account, if it gives one."""
     code = """
 import pytest, time
 from tests.test_trackers import LOGGERS, train, watch_network
@@ -297,12 +302,17 @@ print(found)
 """
     hidden = ("CI", "PYTEST", "WANDB", "MLFLOW", "GITHUB")
     env = {name: x for name, x in os.environ.items() if not name.startswith(hidden)}
+    trace, command = tmp_path / "trace", [sys.executable, "-c", code]
+    if shutil.which("strace"):
+        command = ["strace", "-f", "-qq", "-e", "trace=connect", "-o", str(trace), *command]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=500,
         env=env | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+    said = trace.read_text().splitlines() if trace.exists() else []
+    assert [line for line in said if "AF_INET" in line] == []
 
 
 @pytest.mark.parametrize("mode", ["onlne", "dryrun"])

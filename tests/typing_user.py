@@ -11,10 +11,12 @@ from typing import Any, assert_type
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxpg
 from jaxpg import sweep
 from jaxpg.agents import dqn, ppo
+from jaxpg.nets.networks import CNN
 
 
 def call_a_jitted_train_function() -> None:
@@ -59,9 +61,16 @@ def write_configs() -> None:
     assert_type(cfg.hidden, tuple[int, ...])
     assert_type(jaxpg.ppo.steps_per_iter(cfg), int)
     assert_type(jaxpg.preset(jaxpg.dqn, "CartPole-v1", gamma=0.9), dqn.Config)
+    torso = partial(CNN, layers=((16, 3, 1),))
+    jaxpg.a2c.Config(net=torso, critic_net=CNN, critic_hidden=(256,), activation=jax.nn.mish)
+    jaxpg.td3.Config(critic_activation="elu", kernel_init=jax.nn.initializers.xavier_uniform)
     jaxpg.sac.Config(normalize_obs=True, alpha=0.2, learn_alpha=False)
     jaxpg.q_learning.Config(bins=(3, 3), low=(-1.0, -1.0), high=(1.0, 1.0))
     jaxpg.cem.Config(population=32, elites=4)
+    decayed = partial(optax.adamw, weight_decay=0.01)
+    jaxpg.a2c.Config(optimizer=decayed, learning_rate_schedule=lambda progress: 1 - progress)
+    jaxpg.sac.Config(optimizer="lion(b1=0.95)", alpha_optimizer=optax.sgd)
+    assert_type(jaxpg.schedules.linear(jnp.zeros(3), end=0.1), jax.Array)
 
 
 def keep_a_folder(out: Path) -> None:

@@ -23,7 +23,7 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import optimizers, policies
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP, learning, running
@@ -44,22 +44,25 @@ class Config:
     n_step: int = static(5, ge=1, help="Steps of the n_step return; fewer at the end of a rollout.")
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(1e-3, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
-    optimizer: str = fields.optimizer("adam")
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     entropy_coef: float = fields.entropy_coef(0.01)
-    entropy_coef_schedule: str = schedule()
+    entropy_coef_schedule: Schedule = schedule()
     normalize_advantage: bool = fields.normalize_advantage(False)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     batch_norm: bool = fields.batch_norm(
         False, help="Batch norm, with a shared torso and no memory."

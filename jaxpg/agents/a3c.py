@@ -28,7 +28,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
 from jaxpg.core.metrics import merge_metrics
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import lag, optimizers, policies
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
@@ -45,21 +45,24 @@ class Config:
     gae_lambda: float = fields.gae_lambda(1.0)
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(1e-3, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
-    optimizer: str = fields.optimizer("adam")
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     entropy_coef: float = fields.entropy_coef(0.01)
-    entropy_coef_schedule: str = schedule()
+    entropy_coef_schedule: Schedule = schedule()
     max_grad_norm: float = fields.max_grad_norm(0.5)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     shared: bool = fields.shared(False)
     critic_gradient: bool = fields.critic_gradient(True)

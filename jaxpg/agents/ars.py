@@ -20,7 +20,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats, standardize
@@ -33,9 +33,9 @@ class Config:
     )
     top_directions: int = static(8, ge=1, help="b, directions that are used: at most N.")
     learning_rate: float = number(0.02, ge=0, help="Step size alpha.")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     sigma: float = number(0.05, gt=0, help="nu, deviation of the noise, per parameter.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     normalize_obs: bool = fields.normalize_obs(
         True, help="Observations as V2 has them, normalised; False is V1."
     )
@@ -47,10 +47,10 @@ class Config:
     devices: int = fields.devices(1)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden(())
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)

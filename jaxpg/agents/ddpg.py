@@ -10,9 +10,9 @@ transitions from replay. Exploration is added from outside: Ornstein-Uhlenbeck n
 paper, Gaussian noise, or a perturbation of the policy's parameters whose scale adapts to how far
 it moves the actions (Plappert et al. 2018, arXiv:1706.01905).
 
-Deviations from the paper: no weight decay; the action enters the critic at its first layer; a time
-limit bootstraps, since truncation is not termination. Parameter noise acts on whatever network is
-given, with or without layer normalisation.
+Deviations from the paper: no weight decay, unless `optimizer` has one; the action enters the critic
+at its first layer; a time limit bootstraps, since truncation is not termination. Parameter noise
+acts on whatever network is given, with or without layer normalisation.
 
 Batch normalisation (sec. 3, `batch_norm`) stands before every hidden activation of the actor. The
 paper has it also in the critic's layers before the action enters; here the action and the
@@ -32,8 +32,9 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets import continuous
 from jaxpg.nets.continuous import deterministic as mu
 from jaxpg.nets.networks import MLP, dropping, learning, running
@@ -52,9 +53,10 @@ class Config:
     batch_size: int = fields.batch_size(128)
     updates_per_step: float = fields.updates_per_step(1.0)
     learning_rate: float = fields.learning_rate(1e-3, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     target_update: str = static(
         "soft",
@@ -71,16 +73,19 @@ class Config:
     noise_std: float = fields.noise_std(
         0.1, help="Deviation, actions in [-1, 1]; ou: of increments."
     )
-    noise_std_schedule: str = schedule()
+    noise_std_schedule: Schedule = schedule()
     ou_theta: float = number(
         0.15, gt=0, le=1, help="Share of Ornstein-Uhlenbeck noise that is lost in a step."
     )
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("relu")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("relu")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     batch_norm: bool = fields.batch_norm(False, help="Batch norm of the actor.")
     dropout: float = fields.dropout(0.0)
@@ -113,7 +118,10 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    return Params(optax.adam(cfg.learning_rate), optax.adam(cfg.critic_learning_rate))
+    return Params(
+        build_optimizer(cfg.optimizer, cfg.learning_rate),
+        build_optimizer(cfg.optimizer, cfg.critic_learning_rate, stacked=True),
+    )
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:

@@ -13,10 +13,10 @@ arXiv:1511.06581); `prioritized` draws what was badly predicted (Schaul et al. 2
 arXiv:1511.05952); `n_step` looks n rewards ahead (Sutton & Barto 2018, eq. 7.1). With a `memory`
 the network is recurrent and learns from sequences with burn-in (see `loops.replay`).
 
-Deviations from the paper: Adam instead of RMSProp; a time limit bootstraps, since truncation is
-not termination; the error is squared, and the gradient's norm clipped, where the paper clips each
-error (`loss="huber"`): with values much above 1 that makes every error count alike, and the few
-terminal states no longer hold the others down.
+Deviations from the paper: Adam unless `optimizer="rmsprop"`; a time limit bootstraps, since
+truncation is not termination; the error is squared, and the gradient's norm clipped, where the
+paper clips each error (`loss="huber"`): with values much above 1 that makes every error count
+alike, and the few terminal states no longer hold the others down.
 """
 
 import functools
@@ -31,8 +31,9 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.networks import MLP, dropping
 from jaxpg.nets.values import discrete_q
 
@@ -46,7 +47,8 @@ class Config:
     updates_per_step: float = fields.updates_per_step(0.1)
     batch_size: int = fields.batch_size(128)
     learning_rate: float = fields.learning_rate(1e-3)
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam", of="network")
     gamma: float = fields.gamma(0.99)
     epsilon_start: float = number(1.0, ge=0, le=1, help="Fraction of random actions at the start.")
     epsilon_end: float = number(0.05, ge=0, le=1, help="Fraction of random actions at the end.")
@@ -71,10 +73,10 @@ class Config:
     )
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((120, 84))
-    activation: str = fields.activation("relu")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("relu")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     dropout: float = fields.dropout(0.0, of="network")
     memory: str = fields.memory("none", help="Memory of the network; a batch is then of sequences.")
@@ -104,10 +106,7 @@ class TrainState(NamedTuple):
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
-    adam = optax.adam(cfg.learning_rate)
-    if cfg.max_grad_norm is None:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(cfg.max_grad_norm), adam)
+    return build_optimizer(cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm)
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:

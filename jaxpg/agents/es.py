@@ -25,8 +25,9 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import population
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.initializers import orthogonal as orthonormal
 from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats
@@ -38,9 +39,10 @@ ORTHOGONAL = 64  # parameters at most: a block costs their number cubed
 class Config:
     population: int = static(64, ge=2, help="Candidates of an iteration: even, they are pairs.")
     sigma: float = number(0.1, gt=0, help="Deviation of the noise, per parameter.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     learning_rate: float = fields.learning_rate(0.03)
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam", of="policy")
     weight_decay: float = number(0.005, ge=0, help="Coefficient of weight decay.")
     ranks: bool = static(True, help="Fitness is its centred rank, else the return itself.")
     orthogonal: bool = static(True, help="Directions of the noise are orthogonal.")
@@ -53,10 +55,10 @@ class Config:
     devices: int = fields.devices(1)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)
@@ -80,8 +82,16 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
     if cfg.population % 2:
         raise ValueError(f"es.Config population={cfg.population}: allowed is an even integer >= 2")
     stats = init_stats(env.example_obs, cfg.normalize_obs)
-    opt_state = optax.adam(cfg.learning_rate).init(params)
+    opt_state = optimizer(cfg, env).init(params)
     return TrainState(params, opt_state, stats, jnp.zeros((), jnp.int32), key)
+
+
+def optimizer(cfg: Config, env: Env) -> optax.GradientTransformation:
+    return build_optimizer(
+        cfg.optimizer,
+        cfg.learning_rate,
+        unravel=lambda params: population.unraveller(cfg, env)(params),
+    )
 
 
 def directions(key: Key, pairs: int, size: int, orthogonal: bool = True) -> Array:
@@ -117,7 +127,7 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     plus, minus = jnp.split(utility, 2)
     ascent = gradient(noise, plus, minus, cfg.sigma)
     descent = (cfg.weight_decay * state.params - ascent).astype(state.params.dtype)
-    updates, opt_state = optax.adam(cfg.learning_rate).update(descent, state.opt_state)
+    updates, opt_state = optimizer(cfg, env).update(descent, state.opt_state, state.params)
     params: Tree = optax.apply_updates(state.params, updates)
     metrics |= {"update/norm": jnp.linalg.norm(updates)}
     return TrainState(params, opt_state, stats, state.iteration + 1, key), metrics

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxpg.core import fields
+from jaxpg.core.checks import show
 from jaxpg.core.config import config, number, static, unknown
 from jaxpg.core.env import Env
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Tree
 from jaxpg.loops import population
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.networks import MLP
 from jaxpg.ops.normalize import RunningStats, init_stats
 
@@ -31,8 +33,9 @@ class Config:
     population: int = static(64, ge=2, help="Candidates of an iteration.")
     sigma: float = number(0.3, ge=0, help="First deviation, if the algorithm has one.")
     learning_rate: float | None = number(
-        None, ge=0, help="Learning rate of Adam; None is the algorithm's own rule."
+        None, ge=0, help="Learning rate of the optimiser; None is the algorithm's own rule."
     )
+    optimizer: Optimizer = fields.optimizer("adam", of="mean, where there is a learning rate")
     use_best: bool = static(
         False, help="The policy is the best candidate, else the mean of the search."
     )
@@ -45,10 +48,10 @@ class Config:
     devices: int = fields.devices(1)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden(())
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
 
     shared: ClassVar[bool] = False  # one network
@@ -81,13 +84,21 @@ def strategies() -> dict[str, type]:
     return {name: cls for name, cls in algorithms.items() if needed(cls) == 2}
 
 
-def algorithm(cfg: Config, params: Array):
-    """The algorithm for parameters like `params` [D], and the numbers that it takes."""
+def algorithm(cfg: Config, env: Env, params: Array):
+    """The algorithm for parameters like `params` [D], and the numbers that it takes.
+
+    Where an optimiser moves a mean, `params` is that mean: decay of weights reads it.
+    """
     if cfg.strategy not in strategies():
         raise unknown("evosax.Config strategy", cfg.strategy, strategies())
     cls, options = strategies()[cfg.strategy], {}
     if cfg.learning_rate is not None:
-        options["optimizer"] = optax.adam(cfg.learning_rate)
+        options["optimizer"] = optimizer(cfg, env, params)
+    elif cfg.optimizer != "adam":
+        raise ValueError(
+            f"evosax.Config learning_rate=None: with optimizer={show(cfg.optimizer)} allowed is a "
+            "number >= 0; without one it is the algorithm's own rule that moves the mean"
+        )
     options["std_schedule"] = lambda _: jnp.asarray(cfg.sigma, params.dtype)
     known = inspect.signature(cls).parameters
     options = {name: value for name, value in options.items() if name in known}
@@ -99,6 +110,17 @@ def algorithm(cfg: Config, params: Array):
     if hasattr(numbers, "std_init"):
         numbers = numbers.replace(std_init=jnp.asarray(cfg.sigma, params.dtype))
     return it, numbers
+
+
+def optimizer(cfg: Config, env: Env, mean: Array) -> optax.GradientTransformation:
+    """The optimiser of the mean [D] of a search. evosax gives it no parameters, so it has them."""
+    unravel = population.unraveller(cfg, env)
+    rule = build_optimizer(cfg.optimizer, cfg.learning_rate, unravel=unravel)
+
+    def update(updates, state, params=None):
+        return rule.update(updates, state, mean)
+
+    return optax.GradientTransformation(rule.init, update)
 
 
 def call(method, *args):
@@ -116,7 +138,7 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params, k_search, k_noise, k_eval = jax.random.split(key, 5)
     params = population.initial_params(cfg, env, k_params)
     stats = init_stats(env.example_obs, cfg.normalize_obs)
-    it, numbers = algorithm(cfg, params)
+    it, numbers = algorithm(cfg, env, params)
     begin = (params,)
     if "population" in inspect.signature(inspect.unwrap(type(it).init)).parameters:
         first = population.neighbours(params, cfg.sigma, k_noise, cfg.population)
@@ -128,7 +150,8 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
 
 def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
     key, k_ask, k_eval, k_tell = jax.random.split(state.key, 4)
-    it, numbers = algorithm(cfg, state.params)
+    mean = getattr(state.search, "mean", state.params).astype(state.params.dtype)
+    it, numbers = algorithm(cfg, env, mean)
     candidates, search = call(it.ask, k_ask, state.search, numbers)
     candidates = candidates.astype(state.params.dtype)
     value, stats, metrics = population.fitness(cfg, env, candidates, state.obs_stats, k_eval)

@@ -20,8 +20,8 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
-from jaxpg.loops import policies
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
+from jaxpg.loops import optimizers, policies
 from jaxpg.loops.minibatch import epochs
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP
@@ -36,7 +36,8 @@ class Config:
     num_epochs: int = static(4, ge=1, help="Passes over the data of an iteration.")
     minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
     learning_rate: float = fields.learning_rate(2.5e-4)
-    learning_rate_schedule: str = schedule("linear")
+    learning_rate_schedule: Schedule = schedule("linear")
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     gae_lambda: float = fields.gae_lambda(0.95)
     objective: str = static(
@@ -45,13 +46,13 @@ class Config:
         help="Clipped ratio, KL penalty, or a KL constraint with a learnt multiplier.",
     )
     clip_eps: float = number(0.2, gt=0, help="Distance from 1 at which the ratio is clipped.")
-    clip_eps_schedule: str = schedule()
+    clip_eps_schedule: Schedule = schedule()
     target_kl: float | None = number(
         None, gt=0, help="KL (nats) per update: clip skips epochs above it, the others aim at it."
     )
     dual_learning_rate: float = number(0.1, ge=0, help="Of the multiplier, in units of target_kl.")
     entropy_coef: float = fields.entropy_coef(0.01)
-    entropy_coef_schedule: str = schedule()
+    entropy_coef_schedule: Schedule = schedule()
     value_coef: float = number(0.5, ge=0, help="Weight of the value's loss.")
     clip_value: bool = static(True, help="The value's change is clipped too.")
     normalize_advantage: bool = fields.normalize_advantage(True)
@@ -60,10 +61,13 @@ class Config:
     max_grad_norm: float = fields.max_grad_norm(0.5)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     shared: bool = fields.shared(False)
     critic_gradient: bool = fields.critic_gradient(True)
@@ -114,10 +118,11 @@ class Batch(NamedTuple):
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
-    adam = optax.adam(cfg.learning_rate, eps=1e-5)
-    # Both work element by element but for one norm, so that all parameters may be one vector: one
-    # step of Adam, not one for each. An optimiser that looks at shapes (muon) is not flattened.
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(cfg.max_grad_norm), adam))
+    # Adam works element by element, so that all parameters may be one vector: one step, not one for
+    # each. An optimiser that looks at shapes (muon) is not flattened.
+    return optimizers.build_optimizer(
+        cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm, optimizers.ON_POLICY, ravel=True
+    )
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:

@@ -30,8 +30,9 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.episodes import in_first_episode
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Transition, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import policies
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
 from jaxpg.ops import losses, normalize
@@ -68,20 +69,24 @@ class Config:
     normalize_reward: bool = fields.normalize_reward(False)
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(1e-3, of="policy")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="baseline")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam", of="policy and the baseline")
     critic_updates: int = static(
         10, ge=1, help="Gradient steps of the learnt baseline in an iteration."
     )
     entropy_coef: float = fields.entropy_coef(0.0)
-    entropy_coef_schedule: str = schedule()
+    entropy_coef_schedule: Schedule = schedule()
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)
@@ -126,12 +131,12 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     actor, critic = net.init(k_actor, env.example_obs, method="policy"), ()
     if cfg.baseline == "value":
         critic = net.init(k_critic, env.example_obs, method="value")
-    adam = optax.adam(cfg.learning_rate)
+    rule = build_optimizer(cfg.optimizer, cfg.learning_rate)  # its state does not know the rate
     return TrainState(
         actor=actor,
         critic=critic,
-        actor_opt=adam.init(actor),
-        critic_opt=adam.init(critic),
+        actor_opt=rule.init(actor),
+        critic_opt=rule.init(critic),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
@@ -215,7 +220,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     # Learn.
     grads, info = jax.grad(loss, has_aux=True)(state.actor, cfg, env, batch, k_loss)
-    updates, actor_opt = optax.adam(cfg.learning_rate).update(grads, state.actor_opt)
+    rule = build_optimizer(cfg.optimizer, cfg.learning_rate)
+    updates, actor_opt = rule.update(grads, state.actor_opt, state.actor)
     state = state._replace(
         actor=optax.apply_updates(state.actor, updates),
         actor_opt=actor_opt,
@@ -236,6 +242,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
 def fit(cfg: Config, net, state: TrainState, obs, target, counts) -> tuple[Tree, Tree, Array]:
     """Regresses the learnt baseline on this iteration's returns."""
+    rule = build_optimizer(cfg.optimizer, cfg.critic_learning_rate)
 
     def error(critic):
         return losses.value(net.apply(critic, obs, method="value"), target, counts)
@@ -243,7 +250,7 @@ def fit(cfg: Config, net, state: TrainState, obs, target, counts) -> tuple[Tree,
     def update(carry, _):
         critic, opt_state = carry
         l_value, grads = jax.value_and_grad(error)(critic)
-        updates, opt_state = optax.adam(cfg.critic_learning_rate).update(grads, opt_state)
+        updates, opt_state = rule.update(grads, opt_state, critic)
         return (optax.apply_updates(critic, updates), opt_state), l_value
 
     carry = state.critic, state.critic_opt

@@ -31,8 +31,9 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets import continuous, heads
 from jaxpg.nets.networks import MLP, Network, dropping
 from jaxpg.nets.values import critics, state_value
@@ -51,14 +52,16 @@ class Config:
     batch_size: int = fields.batch_size(256)
     updates_per_step: float = fields.updates_per_step(1.0)
     learning_rate: float = fields.learning_rate(3e-4, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     tau: float = fields.tau(0.005)
     alpha: float = fields.alpha(1.0)
     learn_alpha: bool = fields.learn_alpha(True)
     alpha_learning_rate: float = fields.learning_rate(1e-3, of="temperature alpha")
+    alpha_optimizer: Optimizer = fields.optimizer("adam", of="temperature alpha")
     target_entropy: float | None = number(
         None, help="Target entropy in nats, of actions in [-1, 1]; None is minus their D."
     )
@@ -71,10 +74,13 @@ class Config:
     )
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("relu")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("relu")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     dropout: float = fields.dropout(0.0)
     warmup: float = fields.warmup(0.05)
@@ -107,9 +113,11 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    critic = optax.adam(cfg.critic_learning_rate)
     return Params(
-        optax.adam(cfg.learning_rate), critic, critic, optax.adam(cfg.alpha_learning_rate)
+        actor=build_optimizer(cfg.optimizer, cfg.learning_rate),
+        critic=build_optimizer(cfg.optimizer, cfg.critic_learning_rate, stacked=True),
+        value=build_optimizer(cfg.optimizer, cfg.critic_learning_rate),
+        log_alpha=build_optimizer(cfg.alpha_optimizer, cfg.alpha_learning_rate),
     )
 
 

@@ -24,8 +24,9 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.actor_critic import ActorCritic
 from jaxpg.nets.networks import MLP, Network, torso
 from jaxpg.nets.values import discrete_q
@@ -41,23 +42,28 @@ class Config:
     batch_size: int = fields.batch_size(64)
     updates_per_step: float = fields.updates_per_step(0.25)
     learning_rate: float = fields.learning_rate(3e-4, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(3e-4, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     tau: float = fields.tau(0.005)
     alpha: float = fields.alpha(1.0)
     learn_alpha: bool = fields.learn_alpha(True)
     alpha_learning_rate: float = fields.learning_rate(3e-4, of="temperature alpha")
+    alpha_optimizer: Optimizer = fields.optimizer("adam", of="temperature alpha")
     target_entropy_ratio: float = number(
         0.98, ge=0, le=1, help="Target entropy, as a fraction of the uniform policy's."
     )
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("relu")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("relu")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)
@@ -89,8 +95,11 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    rates = cfg.learning_rate, cfg.critic_learning_rate, cfg.alpha_learning_rate
-    return Params(*map(optax.adam, rates))
+    return Params(
+        build_optimizer(cfg.optimizer, cfg.learning_rate),
+        build_optimizer(cfg.optimizer, cfg.critic_learning_rate),
+        build_optimizer(cfg.alpha_optimizer, cfg.alpha_learning_rate),
+    )
 
 
 def actor_network(cfg: Config, env: E.Env) -> Network:

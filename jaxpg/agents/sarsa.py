@@ -23,7 +23,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config
 from jaxpg.core.observations import action_mask
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import tabular
 from jaxpg.ops.returns import bootstrap
 
@@ -34,10 +34,10 @@ class Config:
     num_steps: int = fields.num_steps(100)
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(0.1, of="table")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     decay: float = fields.decay(0.0)
     epsilon: float = fields.epsilon(0.1)
-    epsilon_schedule: str = schedule()
+    epsilon_schedule: Schedule = schedule()
     initial_value: float = fields.initial_value(0.0)
     bins: tuple[int, ...] = fields.bins(())
     low: tuple[float, ...] = fields.low(())

@@ -24,7 +24,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled, unsigned
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 
@@ -32,7 +32,7 @@ from jaxpg.nets.networks import MLP
 @config
 class Config:
     sigma: float = number(0.5, ge=0, le=1, help="Step, in units of the scale.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     scale: float = number(1.0, gt=0, help="Deviation of the parameters in the long run.")
     initial_temperature: float = number(
         30.0, ge=0, help="First temperature T, in units of the return."
@@ -44,10 +44,10 @@ class Config:
     greedy: bool = fields.greedy(True)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden(())
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)

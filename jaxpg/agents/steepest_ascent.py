@@ -18,7 +18,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
 
@@ -27,7 +27,7 @@ from jaxpg.nets.networks import MLP
 class Config:
     population: int = static(16, ge=1, help="Neighbours of an iteration.")
     sigma: float = number(0.3, ge=0, help="Deviation of the neighbours, per parameter.")
-    sigma_schedule: str = schedule()
+    sigma_schedule: Schedule = schedule()
     reevaluate: bool = fields.reevaluate(True)
     episodes: int = fields.episodes(4)
     num_steps: int = fields.episode_steps(500)
@@ -37,10 +37,10 @@ class Config:
     devices: int = fields.devices(1)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden(())
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)

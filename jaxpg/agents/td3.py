@@ -24,8 +24,9 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, replace, static, validate
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import Agent, Array, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets import continuous
 from jaxpg.nets.continuous import deterministic as mu
 from jaxpg.nets.networks import MLP, dropping
@@ -44,21 +45,25 @@ class Config:
     updates_per_step: float = fields.updates_per_step(1.0)
     policy_delay: int = static(2, ge=1, help="Updates of the critics for one of the policy.")
     learning_rate: float = fields.learning_rate(1e-3, of="actor")
-    learning_rate_schedule: str = schedule()
+    learning_rate_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     tau: float = fields.tau(0.005, help="How far the copies move with each policy update.")
     noise_std: float = fields.noise_std(0.1, help="Deviation of exploration, actions in [-1, 1].")
-    noise_std_schedule: str = schedule()
+    noise_std_schedule: Schedule = schedule()
     target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
     target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("relu")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("relu")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     dropout: float = fields.dropout(0.0)
     warmup: float = fields.warmup(0.05)
@@ -89,7 +94,10 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    return Params(optax.adam(cfg.learning_rate), optax.adam(cfg.critic_learning_rate))
+    return Params(
+        build_optimizer(cfg.optimizer, cfg.learning_rate),
+        build_optimizer(cfg.optimizer, cfg.critic_learning_rate, stacked=True),
+    )
 
 
 def grouped(cfg: Config) -> Config:

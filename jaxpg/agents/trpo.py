@@ -23,7 +23,7 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.schedules import schedule
-from jaxpg.core.types import Agent, Key, Metrics, Tree
+from jaxpg.core.types import Agent, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import natural
 from jaxpg.loops.natural import Batch, TrainState
 from jaxpg.nets.actor_critic import actor_critic
@@ -36,7 +36,7 @@ class Config:
     num_envs: int = fields.num_envs(8)
     num_steps: int = fields.num_steps(128)
     max_kl: float = fields.max_kl(0.01, help="Radius of the trust region (nats).")
-    max_kl_schedule: str = schedule()
+    max_kl_schedule: Schedule = schedule()
     cg_iterations: int = fields.cg_iterations(10)
     damping: float = fields.damping(0.1)
     backtracks: int = static(10, ge=0, help="Steps of the line search, at most.")
@@ -47,17 +47,21 @@ class Config:
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     entropy_coef: float = fields.entropy_coef(0.0)
-    entropy_coef_schedule: str = schedule()
+    entropy_coef_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critic")
-    critic_learning_rate_schedule: str = schedule()
+    critic_learning_rate_schedule: Schedule = schedule()
+    optimizer: Optimizer = fields.optimizer("adam", of="critic")
     critic_epochs: int = fields.critic_epochs(10)
     critic_minibatches: int = fields.critic_minibatches(8)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
-    net: type = fields.net(MLP)
+    net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
-    activation: str = fields.activation("tanh")
-    kernel_init: str = fields.kernel_init("orthogonal")
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
     layer_norm: bool = fields.layer_norm(False)
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)

@@ -100,9 +100,11 @@ JAX_ENABLE_COMPILATION_CACHE=0 turns that off.
 """
 
 
+@common.end_by_signal
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 130 if
-    it was interrupted, 141 if nobody reads its output. Raises SystemExit after --help.
+    """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 141 if
+    nobody reads its output; if a signal ended it 128 and its number: 130 for Ctrl-C, 143 for
+    SIGTERM, 138 for SIGUSR1 on Linux. Raises SystemExit after --help.
     """
     if argv is not None:
         return _run(list(argv))

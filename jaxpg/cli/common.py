@@ -2,12 +2,15 @@
 
 import argparse
 import contextlib
+import functools
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxpg.core.interrupt import catch_signals, exit_code
 from jaxpg.experiment.text import printable
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from jaxpg.core.types import Key
 
 ROWS = 16  # of a table; more seeds are only summed up
+INTERRUPTED = exit_code(signal.SIGINT)  # what commands return when a signal has ended a run
 
 
 class Job(NamedTuple):
@@ -65,6 +69,23 @@ def print_table(columns: Mapping[str, Any]) -> None:
     console().print(table)
 
 
+def end_by_signal(main: Callable[..., int]) -> Callable[..., int]:
+    """Makes a signal that ends a command one line on stderr and the exit code that shells expect,
+    wherever it comes. Within a run it ends the run, see core/interrupt.py."""
+
+    @functools.wraps(main)
+    def bound(*args, **named) -> int:
+        with catch_signals(wait=False) as signals:
+            try:
+                code = main(*args, **named)
+            except KeyboardInterrupt as stop:
+                say("; ".join(["interrupted", *getattr(stop, "__notes__", [])]))
+                return exit_code(getattr(stop, "number", signal.SIGINT))
+        return exit_code(signals.asked) if code == INTERRUPTED and signals.asked else code
+
+    return bound
+
+
 @contextlib.contextmanager
 def working_directory() -> Iterator[None]:
     """Puts the working directory on Python's path, behind all else, so that no file in it stands in
@@ -91,11 +112,25 @@ def short_name(name: str) -> str:
 @contextlib.contextmanager
 def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
     """The folder that is given or, if none is, a new one of that name or name-2, name-3, ..., which
-    is made, and is taken away again if nothing is written."""
-    from jaxpg.experiment.files.lock import claim
+    is made, and is taken away again if nothing is written. Raises ValueError for one that cannot
+    be."""
+    from jaxpg.experiment.files.lock import claim, make
 
-    with contextlib.nullcontext(given) if given else claim(name) as folder:
+    with make(given) if given else claim(name) as folder, resumable(folder):
         yield folder
+
+
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Context in which a run or sweep is written: what interrupts it says how to go on with it."""
+    from jaxpg.experiment.files import RUN, SWEEP
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        begun = any((folder / name).exists() for name in (RUN, SWEEP))
+        stop.add_note(f"go on with: jaxpg resume {folder}" if begun else "nothing was trained yet")
+        raise
 
 
 def random_key(seed: int) -> "Key":
@@ -116,12 +151,12 @@ def seed_shape(run: Path) -> tuple[int, ...]:
     return np.shape(read_json(run / "run.json")["key"]["words"])[:-1]
 
 
-def own_objects(run: Path, agent: str | None, env: str | None) -> dict[str, Any]:
+def own_objects(run: Path, agent: str | None, env: str | None, trust: bool) -> dict[str, Any]:
     """Keywords `agent` and `env` of what loads a run: what the user names in the place of those
     that its folder names."""
     from jaxpg.experiment.run.provenance import named_objects
 
-    return dict(zip(("agent", "env"), named_objects(run, agent, env), strict=True))
+    return dict(zip(("agent", "env"), named_objects(run, agent, env, trust), strict=True))
 
 
 def cores() -> int:
@@ -144,8 +179,10 @@ def set_up(seeds: int, config: dict | None = None) -> None:
 
 def _narrow(config: dict) -> bool:
     """True if an agent's networks are small enough for one thread, see `core.machine`."""
-    plain = str(config.get("net", ":MLP")).endswith(":MLP")
-    return plain and max(config.get("hidden", [0]), default=0) <= 128
+    nets = [config[name] for name in ("net", "critic_net") if config.get(name) is not None]
+    units = [*config.get("hidden", []), *(config.get("critic_hidden") or [])]
+    plain = all(isinstance(net, str) and net.endswith(":MLP") for net in nets)
+    return plain and max(units, default=0) <= 128
 
 
 def set_up_ahead(command: str, words: Sequence[str]) -> None:

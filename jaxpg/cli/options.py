@@ -109,18 +109,21 @@ def _in_one_line(box: str) -> str:
 def displayable(cfg: Any) -> Any:
     """The config in a class that tyro can show and parse, with the same help.
 
-    A field with choices lists them, a class is written "module:Name", and `total_steps`, which the
-    run fills in, is hidden.
+    A field with choices lists them, a class or a function is written "module:Name", a partial as
+    JSON, and `total_steps`, which the run fills in, is hidden.
     """
-    from jaxpg.core.config import to_dict
+    from jaxpg.core.config import class_fields, to_dict
 
-    fields, values = [], dict(vars(cfg))
+    fields, values, named = [], dict(vars(cfg)), class_fields(type(cfg))
     for field in dataclasses.fields(cfg):
         kind = field.type
         if choices := field.metadata.get("choices"):
-            kind = Literal[tuple(choices)]
-        elif kind is type:
-            kind, values[field.name] = str, to_dict(cfg)[field.name]
+            kind = Literal[tuple(x for x in choices if x is not None)]
+        if field.name in named:
+            value = to_dict(cfg)[field.name]
+            values[field.name] = json.dumps(value) if isinstance(value, dict) else value
+            absent = None if field.default is None else str
+            kind = (kind | str if choices else str) | absent
         elif field.name == "total_steps":
             kind = tyro.conf.Suppress[kind]
         same = dataclasses.field(default=field.default, metadata=field.metadata)
@@ -159,7 +162,7 @@ def _split(text: str) -> list[str]:
     """The parts between the commas that are outside of brackets."""
     words, depth = [""], 0
     for letter in text:
-        depth += (letter == "[") - (letter == "]")
+        depth += (letter in "[{(") - (letter in "]})")
         if letter == "," and not depth:
             words.append("")
         else:

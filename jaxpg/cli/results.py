@@ -15,6 +15,7 @@ def evaluate(
     episodes: int = 128,
     sampled: bool = False,
     seed: int = 0,
+    best: bool = False,
     agent: str | None = None,
     env: str | None = None,
     trust: bool = False,
@@ -26,6 +27,7 @@ def evaluate(
         episodes: of each seed.
         sampled: draw actions from the policy, instead of its mode.
         seed: of the random numbers.
+        best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
         agent: module:name of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
@@ -42,7 +44,7 @@ def evaluate(
     from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
     key = jax.random.split(jax.random.fold_in(common.random_key(seed), EVALUATION), seeds)
-    result = jaxpg.load(run, trust=trust, **common.own_objects(run, agent, env))
+    result = jaxpg.load(run, trust=trust, best=best, **common.own_objects(run, agent, env, trust))
     most = step_limit(result.env)
     learnt, cfg, world, state = result[:4]
     returns = jaxpg.evaluate(learnt, cfg, world, state, key, episodes, not sampled, most)
@@ -96,7 +98,7 @@ def report(
     common.set_up(1)
     from jaxpg.experiment.report.build import report as write
 
-    objects = common.own_objects(runs[0], agent, env)
+    objects = common.own_objects(runs[0], agent, env, trust)
     common.tell(f"{write(runs, out, trust=trust, **objects)}  {out.stat().st_size:,} bytes")
     return 0
 
@@ -111,6 +113,7 @@ def render(
     config: int | None = None,
     max_steps: int = 1000,
     fps: float | None = None,
+    best: bool = False,
     agent: str | None = None,
     env: str | None = None,
     trust: bool = False,
@@ -127,6 +130,7 @@ def render(
         config: of a sweep: which of its configs, as scores.csv numbers them.
         max_steps: where an episode is cut that has not ended.
         fps: environment steps a second; None is what suits the environment.
+        best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
         agent: module:name of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
@@ -135,8 +139,12 @@ def render(
     import jaxpg
     from jaxpg.experiment.run.provenance import is_sweep
 
-    source, objects = run, common.own_objects(run, agent, env)
-    if is_sweep(run):
+    source, objects = run, common.own_objects(run, agent, env, trust)
+    if best and config is not None:
+        raise ValueError(f"config={config}: allowed with --best is None")
+    if best:
+        source, objects = jaxpg.load(run, trust=trust, best=True, **objects), {}
+    elif is_sweep(run):
         if config is None:
             raise ValueError(f"{run}: holds many configs, say which: --config 0, 1, ...")
         source, objects = jaxpg.sweep.result(run, config, trust=trust, **objects), {}
@@ -157,6 +165,7 @@ def export(
     out: Path,
     onnx: bool = False,
     seed: int = 0,
+    best: bool = False,
     agent: str | None = None,
     env: str | None = None,
     trust: bool = False,
@@ -168,6 +177,7 @@ def export(
         out: the file.
         onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
         seed: which policy, of a run of several seeds: 0, 1, ...
+        best: of the checkpoint with the best greedy evaluation, of a run with --keep-best.
         agent: module:name of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
@@ -178,8 +188,8 @@ def export(
     common.set_up(math.prod(common.seed_shape(run)))
     import jaxpg
 
-    objects = common.own_objects(run, agent, env)
-    policy = jaxpg.Policy.load(run, seed=seed, trust=trust, **objects)
+    objects = common.own_objects(run, agent, env, trust)
+    policy = jaxpg.Policy.load(run, seed=seed, trust=trust, best=best, **objects)
     (policy.export_onnx if onnx else policy.export)(out)
     common.tell(f"{out}  {out.stat().st_size:,} bytes")
     return 0

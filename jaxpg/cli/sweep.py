@@ -50,6 +50,10 @@ def _sweep(
     episodes: int = 128,
     target: float | None = None,
     lanes: int | None = None,
+    checkpoints: int = 5,
+    checkpoint_minutes: float | None = 10.0,
+    keep: int = 3,
+    chunk: int | None = None,
     log_every: int | None = None,
     log: tuple[str, ...] = (),
 ) -> int:
@@ -57,8 +61,8 @@ def _sweep(
 
     FIELD is one of the agent's config (learning_rate), or env.NAME, a parameter of the
     environment (env.gravity). A list of numbers, names or lists: learning_rate=1e-4,1e-3
-    activation=tanh,relu hidden=[64],[64,64]. A range, for --random and --search: LOW:HIGH, or
-    LOW:HIGH:log for numbers whose logarithms are uniform.
+    activation=tanh,flax.linen:gelu hidden=[64],[64,64]. A range, for --random and --search:
+    LOW:HIGH, or LOW:HIGH:log for numbers whose logarithms are uniform.
 
     Args:
         grid: FIELD=VALUE,VALUE ...: every combination of these.
@@ -79,6 +83,11 @@ def _sweep(
         episodes: of an evaluation.
         target: a seed whose greedy evaluation reaches it ends there.
         lanes: how many seeds are trained at once, at most; None is as memory allows.
+        checkpoints: of each part, spread evenly over it.
+        checkpoint_minutes: between checkpoints by the clock, beside those; None is none.
+        keep: how many of the newest checkpoints stay, of each part.
+        chunk: iterations between looks at what came of them, and after which a signal ends the
+            sweep; None is a thirtieth of the run, at most 100.
         log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
             than 10,000 rows a seed.
         log: loggers, as of `jaxpg train`; a series for every config and seed.
@@ -86,8 +95,9 @@ def _sweep(
     ways = Ways(grid, random, search, count, batch)
     asked = {
         "total_steps": total_steps, "seeds": seeds, "out": out, "episodes": episodes,
-        "evaluations": evaluations, "target": target, "lanes": lanes, "log_every": log_every,
-        "loggers": log, "name": name, "tags": tag,
+        "evaluations": evaluations, "target": target, "lanes": lanes, "checkpoints": checkpoints,
+        "checkpoint_minutes": checkpoint_minutes, "keep": keep, "chunk": chunk,
+        "log_every": log_every, "loggers": log, "name": name, "tags": tag,
     }  # fmt: skip
     return _run_sweep(agent, env_name, config, ways, param, seed, asked)
 
@@ -191,7 +201,7 @@ def compare(
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, log_every=log_every, progress=True, loggers=log,
+            episodes=episodes, log_every=log_every, loggers=log, progress=True,
             log=_tell_after(f"{', '.join(agents)} on {', '.join(env)}; "),
         )  # fmt: skip
     return _sum_up(found)
@@ -209,10 +219,11 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
     common.set_up(common.cores())
     import jaxpg
 
-    objects = common.own_objects(folder, agent, env)
+    objects = common.own_objects(folder, agent, env, trust)
 
     common.tell(f"going on with {folder} ...")
-    return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))
+    with common.resumable(folder):
+        return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))
 
 
 def _sum_up(found: "Sweep") -> int:
@@ -223,7 +234,7 @@ def _sum_up(found: "Sweep") -> int:
     about, folder = found.about, found.folder
     if not all(part["over"] for part in about["parts"]):
         common.say(f"interrupted; go on with: jaxpg resume {folder}")
-        return 130
+        return common.INTERRUPTED
     done = scores.final(found)
     ranked = sorted(done.scores, key=lambda c: -done.iqm([c]))
     common.tell(f"{done.what}: interquartile mean of {about['seeds']} seeds")

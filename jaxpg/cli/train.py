@@ -37,7 +37,13 @@ def _train(
     name: str | None = None,
     tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int = 10,
+    episodes: int = 128,
     target: float | None = None,
+    checkpoints: int = 5,
+    checkpoint_minutes: float | None = 10.0,
+    keep: int = 3,
+    keep_best: bool = False,
+    chunk: int | None = None,
     log: tuple[str, ...] = (),
     tensorboard: bool = False,
     log_every: int | None = None,
@@ -59,7 +65,14 @@ def _train(
             `jaxpg runs` shows it.
         tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: how many times to evaluate, spread evenly over the run.
+        episodes: of an evaluation.
         target: stop when the greedy evaluation of every seed reaches this return.
+        checkpoints: how many, spread evenly over the run.
+        checkpoint_minutes: between checkpoints by the clock, beside those; None is none.
+        keep: how many of the newest checkpoints stay.
+        keep_best: keep the one with the best greedy evaluation too (mean over seeds).
+        chunk: iterations between looks at what came of them; None is a thirtieth of the run, at
+            most 100.
         log: loggers to write to as well: tensorboard, wandb and mlflow, each an extra of jaxpg,
             with a series for each seed; jsonl, the rows of metrics.csv as JSON lines.
         tensorboard: the same as --log tensorboard.
@@ -82,14 +95,17 @@ def _train(
     import jaxpg
     from jaxpg.core.plan import require_seeds
     from jaxpg.core.run import Callback
-    from jaxpg.experiment.callbacks import make_loggers
-    from jaxpg.experiment.run.record import check_labels
+    from jaxpg.experiment.run.record import Settings, check_settings
 
-    log = (*log, *["tensorboard"] * tensorboard)
-    make_loggers(log, Path())  # refused before anything is printed
-    check_labels(name, tag)  # it becomes the name of a folder
-
+    asked = {
+        "evaluations": evaluations, "episodes": episodes, "target": target,
+        "checkpoints": checkpoints, "checkpoint_minutes": checkpoint_minutes, "keep": keep,
+        "keep_best": keep_best, "chunk": chunk, "log_every": log_every,
+        "log": (*log, *["tensorboard"] * tensorboard), "data_parallel": data_parallel,
+        "name": name, "tags": tag,
+    }  # fmt: skip
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+    check_settings(Settings(**asked), cfg, Path())
     require_seeds(agent, cfg, env, seeds)
     key = _keys(seed, seeds)
     usual = f"{agent.name}-{common.short_name(env_name)}"
@@ -98,9 +114,8 @@ def _train(
         def go(watching):
             announce = Callback(on_begin=lambda _: _announce(agent, env_name, seeds, total_steps))
             return jaxpg.run(
-                agent, cfg, env, key, total_steps=total_steps, evaluations=evaluations,
-                callbacks=[announce, *watching], out=folder, data_parallel=data_parallel,
-                target=target, log=log, log_every=log_every, name=name, tags=tag,
+                agent, cfg, env, key, total_steps=total_steps, callbacks=[announce, *watching],
+                out=folder, **asked,
             )  # fmt: skip
 
         return _watch(go, folder)
@@ -168,10 +183,11 @@ def resume(
     import jaxpg
     from jaxpg.core.run import Callback
 
-    objects = common.own_objects(run, agent, env)
+    objects = common.own_objects(run, agent, env, trust)
     announce = Callback(on_begin=lambda _: common.tell(f"going on with {run} ..."))
     asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
-    return _watch(lambda w: jaxpg.resume(run, callbacks=[announce, *w], **asked), run)
+    with common.resumable(run):
+        return _watch(lambda w: jaxpg.resume(run, callbacks=[announce, *w], **asked), run)
 
 
 def _watch(go: Callable, folder: Path) -> int:
@@ -195,14 +211,11 @@ def _watch(go: Callable, folder: Path) -> int:
         good = f"the last good checkpoint is {folder / 'checkpoints' / str(last)}"
         common.say(f"error: {error}; {good if last else 'there is no checkpoint from before that'}")
         return 1
-    except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
-        common.say(f"interrupted; go on with: jaxpg resume {folder}")
-        return 130
     if result.stopped == "interrupt":
         common.say(
             f"interrupted at {result.env_steps:,} env steps; go on with: jaxpg resume {folder}"
         )
-        return 130
+        return common.INTERRUPTED
     if is_main_process():
         _sum_up(result, folder, clock)
     return 0

@@ -11,7 +11,8 @@ env.py            environments, vectorised: reset, step, rollout; spaces.py, obs
                   protocol.py, what they owe to agents
 train.py          training as a pure function
 plan.py, run.py   training with a host loop: the plan of a run, and the loop with its callbacks;
-                  blocks.py, the rows that are kept of its metrics
+                  blocks.py, the rows that are kept of its metrics; pieces.py, a chunk that takes
+                  long; interrupt.py, signals that end it
 episodes.py       whole episodes under a policy that does not learn
 parallel          seeds, lanes, devices and processes
 machine.py, random_cpu.py, gymnax_import.py   devices, caches, random numbers and slow imports

@@ -111,6 +111,40 @@ class Blocks:
         return rows
 
 
+class History:
+    """History of a run's metrics on the host, made of blocks; without blocks it keeps nothing."""
+
+    def __init__(self, blocks: Blocks | None):
+        self._blocks = blocks
+        self._parts: list[dict[str, np.ndarray]] = []
+
+    def add(self, metrics: dict[str, np.ndarray]) -> None:
+        """Adds the metrics of the next iterations, [..., iterations]."""
+        if self._blocks:
+            self._append(self._blocks.add(metrics)[1])
+
+    def join(self) -> dict[str, np.ndarray]:
+        """Joins all rows, [..., rows], the last of them of the block that is begun."""
+        if self._blocks and self._blocks.every > 1 and self._parts:
+            self._append(self._blocks.last()[1])
+        return _join(self._parts) if self._parts else {}
+
+    def _append(self, rows: dict[str, np.ndarray]) -> None:
+        """Appends rows. An array costs more than the few numbers in it, so parts of like length are
+        joined: of n chunks there are log2(n) parts at most."""
+        self._parts.append(rows)
+        while len(self._parts) > 1 and _length(self._parts[-2]) <= _length(self._parts[-1]):
+            self._parts[-2:] = [_join(self._parts[-2:])]
+
+
+def _length(rows: dict[str, np.ndarray]) -> int:
+    return max((x.shape[-1] for x in rows.values()), default=0)
+
+
+def _join(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts], -1) for name in parts[0]}
+
+
 def add_up(x: np.ndarray) -> np.ndarray:
     """Sum over the last axis in its order, so that a sum may be gone on with; `np.sum` adds in an
     order of its own."""

@@ -5,10 +5,11 @@ A class or a function is written "module:Name", and a partial of one with what i
 """
 
 import functools
+import json
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from jaxpg.core.calls import judge_call
 from jaxpg.core.names import Kind, Trust, resolve_name
@@ -64,7 +65,8 @@ def is_named(value: Any) -> bool:
 
 
 def describe_callable(value: Any) -> str | dict[str, Any]:
-    """Describes a class, a function or a partial as plain JSON values."""
+    """Describes a class, a function or a partial as plain JSON values. Raises ValueError for a
+    partial with an object that JSON cannot hold."""
     if not isinstance(value, functools.partial):
         return name_of(value)
     keywords = {name: _plain(x) for name, x in value.keywords.items()}
@@ -77,16 +79,27 @@ def _plain(value: Any) -> Any:
     if is_named(value):
         told = describe_callable(value)
         return {"name": told} if isinstance(told, str) else told
-    return list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
+    if isinstance(value, (tuple, list)):
+        return list(map(_plain, value))
+    if not isinstance(value, (str, int, float, bool, type(None))):
+        allowed = "allowed are numbers, texts, classes and functions"
+        raise ValueError(f"no file can hold {value!r} in a partial, {allowed}")
+    return value
 
 
 def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = False) -> Any:
-    """The inverse of `describe_callable`. Raises as `core.names.resolve_name`, which says what may
-    be imported, and `core.calls.judge_call`, which says what may be called; ValueError for what is
-    not of the kind."""
+    """The inverse of `describe_callable`; a partial may also be the text of its JSON, as on a
+    command. Raises as `core.names.resolve_name`, which says what may be imported, and
+    `core.calls.judge_call`, which says what may be called; ValueError for another kind."""
+    if isinstance(told, str) and told.startswith("{"):
+        told = cast(dict[str, Any], json.loads(told))
     if isinstance(told, str):
-        found = resolve_name(told, kind, trust)
+        # Whether a function is of a kind is known by a call of it.
+        as_class = Kind(kind.words, lambda x: callable(x) and (not _is_class(x) or kind.fits(x)))
+        found = resolve_name(told, as_class, trust)
         judge_call(told, found, (), trust)
+        if not (_is_class(found) or kind.fits(found)):
+            raise ValueError(f"allowed is {kind.words}")
         return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
         form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
@@ -101,6 +114,10 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
     return found
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, type)
 
 
 def _restore(told: Any, trust: Trust) -> Any:

@@ -20,15 +20,18 @@ PACKAGES = ("jax", "jaxlib", "optax", "flax", "jaxpg")
 FILES = ("save", "savez", "load", "fromfile")  # of jax.numpy
 
 
-def judge_call(text: str, found: Any, arguments: Iterable[Any], trust: Trust) -> None:
+def judge_call(
+    text: str, found: Any, arguments: Iterable[Any], trust: Trust, installed: bool = True
+) -> None:
     """Raises UntrustedError for what "module:Name" names if a file may not have it called with
-    these arguments. trust: True allows all, see `core.names`."""
+    these arguments. trust: True allows all, see `core.names`. installed: whether it may be of a
+    package that is installed, and not only of the user's own files."""
     module, name = split_name(text)
     if trust is True or is_listed(module) or sources.is_announced(module):
         return
     if is_numeric(module, name, found) or _is_network(found):
         return
-    if problem := _problem(found, arguments):
+    if problem := _problem(found, arguments, installed):
         raise UntrustedError(
             f"{problem}: to call {text!r} could do anything, allowed with trust=True (--trust)"
         )
@@ -51,12 +54,14 @@ def _is_network(found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, nn.Module)
 
 
-def _problem(found: Any, arguments: Iterable[Any]) -> str | None:
+def _problem(found: Any, arguments: Iterable[Any], installed: bool) -> str | None:
     """Why it may not be called, in words; None if it may."""
     home = _home(found)
     file = Path(getattr(sys.modules.get(home), "__file__", None) or "")
     if not file.name or sources.is_of_python(file) or home.partition(".")[0] in PACKAGES:
         return f"it is of {home or 'no module'}"
+    if sources.is_installed(file) and not installed:
+        return f"it is of {home}, a package that does not announce it"
     if sources.run_folder_of(file):
         return f"it is of {file}, in the folder of a run"
     return "it gets text" if has_text(list(arguments)) else None

@@ -1,5 +1,6 @@
 """Checks of what a caller gives: a ValueError in one line, before anything compiles."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,42 @@ def require_number(name: str, value: Any) -> None:
         raise ValueError(f"{name}={show(value)}: allowed is a finite number")
 
 
-def require_path(name: str, value: Any) -> None:
-    """Raises ValueError unless a value can be the path of a file or folder."""
-    if not isinstance(value, (str, os.PathLike)):
+def require_path(name: str, value: Any, room: str = "") -> None:
+    """Raises ValueError unless a value can be the path of a file or folder, here or not yet. room:
+    what is going to be appended, for a while."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text:
         raise ValueError(f"{name}={show(value)}: allowed is a path, as text or as a Path")
+    try:
+        os.lstat(text + room)
+    except ValueError as error:  # a null byte, half a letter
+        allowed = "a path of whole letters, without null bytes"
+        raise ValueError(f"{name}={show(text)}: allowed is {allowed}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            allowed = "a path as long as the file system can hold, most often 255 bytes a name"
+            raise ValueError(f"{name}={show(text)}: allowed is {allowed}") from error
+
+
+def require_folder(name: str, value: Any) -> Path:
+    """Path of a folder that is to be written, there or still to be made. Raises ValueError unless
+    what is there of the way to it is folders, and this process may write in the last one."""
+    require_path(name, value, room=os.sep + "x" * 200)
+    path = Path(value)
+    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    if not there.is_dir():
+        allowed = "a new or empty folder" if there == path else f"a folder; {there} is none"
+        raise ValueError(f"{name}={show(str(path))}: allowed is {allowed}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        allowed = f"a folder where this process may write; in {there} it may not"
+        raise ValueError(f"{name}={show(str(path))}: allowed is {allowed}")
+    return path
 
 
 def require_file(name: str, value: Any, *endings: str) -> Path:
     """The path of a file that is to be written. Raises ValueError unless its folder is there, it is
     no folder itself, and its name has one of the endings, if there are any."""
-    require_path(name, value)
+    require_path(name, value, room="x" * 32)  # the name of a draft
     path = Path(value)
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{name}={str(path)!r}: allowed is a file in a folder that is there")

@@ -200,16 +200,28 @@ def validate(cfg) -> None:
         static = limits.get("static")
         if isinstance(value, jax.core.Tracer) and not static:
             continue
-        if not is_allowed(value, hint, limits):
-            raise ValueError(
-                f"{label(type(cfg))} {field.name}={show(value)}: allowed is "
-                f"{describe_allowed(hint, limits)}{describe_size(value, static)}"
-            )
+        allowed = f"allowed is {describe_allowed(hint, limits)}{describe_size(value, static)}"
+        try:
+            wrong = None if is_allowed(value, hint, limits) else allowed
+        except ValueError as error:  # a kind says more
+            wrong = str(error)
+        if wrong:
+            raise ValueError(f"{label(type(cfg))} {field.name}={show(value)}: {wrong}")
 
 
 def to_dict(cfg) -> dict[str, Any]:
-    """A config as plain JSON values; see core/callables.py for classes, functions and partials."""
-    return {f.name: plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg)}
+    """A config as plain JSON values; see core/callables.py for classes, functions and partials.
+
+    Raises ValueError for a partial with an object that JSON cannot hold."""
+    return {f.name: _plain_field(cfg, f.name) for f in dataclasses.fields(cfg)}
+
+
+def _plain_field(cfg, name: str):
+    value = getattr(cfg, name)
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise ValueError(f"{label(type(cfg))} {name}={show(value)}: {error}") from error
 
 
 def plain(value):

@@ -16,7 +16,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import signals, spaces, sums
+from jaxpg.core import signals, single, spaces, sums
 from jaxpg.core.checks import require_env, require_integer, require_key, show
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.memory import require_memory
@@ -58,7 +58,7 @@ class Env:
     @property
     def name(self) -> str:
         """Name by which `make` made it, or its core's own."""
-        return self.made_of[0] if self.made_of else self.core.name
+        return self.made_of[0] if self.made_of else single.name_of(self.core)
 
     @property
     def action_space(self) -> Any:
@@ -214,7 +214,7 @@ def _step(
     return EnvState(inner, obs, total, length, totals, lost), t
 
 
-# As gymnax jits its own: parameters may be NumPy arrays, which no tracer can index.
+# As gymnax does it: parameters may be NumPy arrays, which no tracer can index.
 _jitted = functools.partial(jax.jit, static_argnames="core", inline=True)
 
 

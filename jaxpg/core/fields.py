@@ -8,9 +8,12 @@ The default is the agent's own, and so are the fields that it alone has: `static
     memory: ClassVar[str] = "none"
 """
 
-from jaxpg.core.choices import ACTIVATIONS, HEADS, INITS, MEMORIES, POINT_HEADS
+from typing import Any
+
+from jaxpg.core.choices import HEADS, POINT_HEADS
 from jaxpg.core.config import number, static
-from jaxpg.core.names import TORSO
+from jaxpg.core.network_fields import *  # noqa: F403  so that all are `fields.NAME`
+from jaxpg.core.optimizers import OPTIMIZER, OPTIMIZERS
 
 # Collecting.
 
@@ -58,9 +61,9 @@ def learning_rate(default: float, of: str = "network") -> float:
     return number(default, ge=0, help=f"Learning rate of the {of}.")
 
 
-def optimizer(default: str) -> str:
-    """Update rule of actor and critic."""
-    return static(default, choices=("adam", "rmsprop"), help=optimizer.__doc__)
+def optimizer(default: str, of: str = "actor and critic") -> Any:
+    """Optimiser, by optax's name or as a callable; `of` says of which part."""
+    return static(default, choices=OPTIMIZERS, kind=OPTIMIZER, help=f"Optimiser of the {of}.")
 
 
 def max_grad_norm(default: float) -> float:
@@ -99,67 +102,6 @@ def point_head(default: str) -> str:
 def temperature(default: float) -> float:
     """Divisor of the logits of a head over integers."""
     return number(default, gt=0, help=temperature.__doc__)
-
-
-def net(default: type) -> type:
-    """Torso of the networks: any flax module class, net(hidden, activation, kernel_init)."""
-    return static(default, kind=TORSO, help=net.__doc__)
-
-
-def hidden(default: tuple[int, ...]) -> tuple[int, ...]:
-    """Units of each hidden layer; () is a linear network."""
-    return static(default, ge=1, help=hidden.__doc__)
-
-
-def activation(default: str) -> str:
-    """Nonlinearity after each hidden layer."""
-    return static(default, choices=ACTIVATIONS, help=activation.__doc__)
-
-
-def kernel_init(default: str) -> str:
-    """Distribution of the first weights."""
-    return static(default, choices=INITS, help=kernel_init.__doc__)
-
-
-def layer_norm(default: bool) -> bool:
-    """Layer norm before each activation."""
-    return static(default, help=layer_norm.__doc__)
-
-
-def batch_norm(default: bool, help: str) -> bool:
-    """Batch norm before each activation."""
-    return static(default, help=help)
-
-
-def dropout(default: float, of: str = "critics") -> float:
-    """Fraction of hidden units that an update sets to zero; `of` says of which networks."""
-    text = f"Fraction of the {of}' hidden units that an update sets to zero."
-    return static(default, ge=0, le=0.9, help=text)
-
-
-def shared(default: bool) -> bool:
-    """One torso for actor and critic."""
-    return static(default, help=shared.__doc__)
-
-
-def critic_gradient(default: bool) -> bool:
-    """A shared torso learns from the critic too."""
-    return static(default, help=critic_gradient.__doc__)
-
-
-def memory(default: str, help: str | None = None) -> str:
-    """Memory between torso and heads."""
-    return static(default, choices=MEMORIES, help=help or memory.__doc__)
-
-
-def memory_size(default: int) -> int:
-    """Units of the memory."""
-    return static(default, ge=1, help=memory_size.__doc__)
-
-
-def memory_length(default: int) -> int:
-    """Steps that an attention memory looks back."""
-    return static(default, ge=1, help=memory_length.__doc__)
 
 
 # Natural gradients and trust regions.

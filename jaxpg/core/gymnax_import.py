@@ -38,9 +38,14 @@ def import_later(*names: str) -> None:
 import_later("matplotlib.pyplot", "seaborn")
 
 
-def has_own_step(core: Any) -> bool:
-    """True if an environment's `step` is not that of gymnax's `Environment`."""
+def inherits(core: Any, method: str) -> bool:
+    """True if a method of an environment is that of gymnax's `Environment`."""
     with jax.ensure_compile_time_eval():  # its modules have arrays, also if a trace imports them
         from gymnax.environments.environment import Environment
 
-    return getattr(type(core), "step", None) is not Environment.step
+    return getattr(type(core), method, None) is getattr(Environment, method)
+
+
+def has_own_step(core: Any) -> bool:
+    """True if an environment's `step` is not that of gymnax's `Environment`."""
+    return not inherits(core, "step")

@@ -12,7 +12,11 @@ from jaxpg.core.callables import is_named
 
 
 def is_allowed(value: Any, hint: Any, limits: Mapping[str, Any]) -> bool:
-    """True if a field of this type and with these limits may have the value."""
+    """True if a field of this type and with these limits may have the value.
+
+    Beside a field's choices a kind may take them with options: "adamw(weight_decay=0.01)". Raises
+    ValueError where the kind says more of what is wrong.
+    """
     if limits.get("static") and not _hashable(value):
         return False
     return _is_of_kind(value, limits) or (_fits(value, hint) and _within(value, limits))
@@ -61,7 +65,8 @@ def _is_of_kind(value, limits) -> bool:
 
 def _within(value, limits) -> bool:
     if limits.get("choices") is not None:
-        return value in limits["choices"]
+        kind = limits.get("kind") if isinstance(value, str) and "(" in value else None
+        return value in limits["choices"] or (kind is not None and kind.fits(value))
     if limits.get("kind") is not None:
         return value is None
     if value is None or isinstance(value, (str, bool, type)):
@@ -83,14 +88,14 @@ def describe_allowed(hint, limits) -> str:
     ways = [", ".join(map(repr, limits["choices"]))] if limits.get("choices") is not None else []
     if limits.get("kind") is not None:
         ways.append(limits["kind"].words)
+        ways += ["None"] if len(ways) == 1 and type(None) in typing.get_args(hint) else []
     if ways:
         return "one of " * (limits.get("choices") is not None) + ", or ".join(ways)
     names = {float: "a finite number", int: "an integer", bool: "True or False"}
     names |= {str: "a string", type: "a class", type(None): "None"}
-    if typing.get_origin(hint) is tuple:
-        kind = "a tuple of integers" if typing.get_args(hint)[0] is int else "a tuple of numbers"
-    else:
-        kind = " or ".join(names.get(h, str(h)) for h in typing.get_args(hint) or (hint,))
+    names |= {tuple[int, ...]: "a tuple of integers", tuple[float, ...]: "a tuple of numbers"}
+    several = typing.get_args(hint) if hint not in names else ()
+    kind = " or ".join(names.get(h, str(h)) for h in several or (hint,))
     signs = {"ge": ">=", "gt": ">", "le": "<="}
     bounds = [f"{s} {limits[k]}" for k, s in signs.items() if limits.get(k) is not None]
     return " ".join([kind, " and ".join(bounds)]).strip()

@@ -5,6 +5,7 @@ already: jaxpg's own, what is imported, what an installed package announces, and
 it was (core/sources.py). Anything else waits for the user's word.
 """
 
+import functools
 import importlib
 import inspect
 import os
@@ -32,12 +33,25 @@ class Kind(NamedTuple):
 def _is_torso(x: Any) -> bool:
     from flax import linen as nn  # which agents that have networks have imported
 
-    if not (isinstance(x, type) and issubclass(x, nn.Module)):
+    cls = x.func if isinstance(x, functools.partial) else x
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         return False
-    return list(inspect.signature(x).parameters)[:3] == ["hidden", "activation", "kernel_init"]
+    try:
+        parameters = list(inspect.signature(x).parameters.values())
+    except ValueError:  # a partial with what the class does not take
+        return False
+    given, more = parameters[:3], parameters[3:]
+    in_turn = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in given)
+    names = [p.name for p in given]
+    takes = names == ["hidden", "activation", "kernel_init"] and in_turn
+    return takes and all(p.default is not p.empty for p in more)
 
 
-TORSO = Kind("a flax module class that takes (hidden, activation, kernel_init)", _is_torso)
+TORSO = Kind(
+    "a flax module class that takes (hidden, activation, kernel_init), or a functools.partial of "
+    "one with what else it needs",
+    _is_torso,
+)
 
 
 def resolve_name(text: str, kind: Kind, trust: Trust = False) -> Any:
@@ -110,7 +124,7 @@ def _import(module: str, load: Callable[[str], ModuleType] = importlib.import_mo
     """Imports a module, if it is not there. Raises ValueError if that fails, in whatever way."""
     try:
         return load(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that is not meant to be imported
         raise ValueError(f"cannot import it: {type(error).__name__}: {error}") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple
 import jax
 import numpy as np
 
-from jaxpg.core.blocks import Blocks, block_ends, block_length
+from jaxpg.core.blocks import Blocks, History, block_ends, block_length
 from jaxpg.core.env import Env
 from jaxpg.core.interrupt import Interrupted, Signals, catch_signals
 from jaxpg.core.metrics import nan_for_no_data
@@ -71,8 +71,8 @@ class Callback(NamedTuple):
     on_chunk: Callable[[Event], Any] = lambda event: None
     on_metrics: Callable[[Event], Any] = lambda event: None
     on_end: Callable[["Result"], Any] = lambda result: None
-    due: Callable[[], bool] = lambda: False
     on_begin: Callable[[Event], Any] = lambda event: None
+    due: Callable[[], bool] = lambda: False
 
 
 Callbacks = Iterable[Callback | Callable[[Event], Any]]  # what `run` takes
@@ -96,9 +96,9 @@ class Result(NamedTuple, Generic[C]):
     num_iters: int
     stopped: str  # "done", "callback", "interrupt" or "error"
     seconds: float
-    signal: str | None = None  # "SIGTERM", ..., if one has ended it
     log_every: int = 1  # iterations of a row
     evaluations: Mapping[str, np.ndarray] = MappingProxyType({})  # of `jaxpg.run`: see there
+    signal: str | None = None  # "SIGTERM", ..., if one has ended it
 
     @property
     def env_steps(self) -> int:
@@ -183,10 +183,11 @@ def run_plan(
     """Trains by a plan; callbacks, state and iteration are those of `run`. blocks: make the rows of
     the result's metrics; without them it has none."""
     callbacks = as_callbacks(callbacks)
-    this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration, blocks)
+    this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration, History(blocks))
     begun, stopped = time.perf_counter(), "error"
     with catch_signals() as signals:
         try:
+            this.begin()
             ending = this.train(signals, begun)
             this.flush()
             jax.block_until_ready(this.state)
@@ -195,14 +196,11 @@ def run_plan(
             this.flush()  # of the chunk before the one that failed
             raise
         finally:
-            if blocks and blocks.every > 1 and this.history:
-                _append(this.history, blocks.last()[1])
-            metrics = _join(this.history) if this.history else {}
             agent, cfg, env, _, num_iters, _, _ = plan
             name = signal.Signals(signals.asked).name if stopped == "interrupt" else None
             result = Result(
-                agent, cfg, env, this.state, metrics, this.iteration, num_iters, stopped,
-                time.perf_counter() - begun, name, blocks.every if blocks else 1,
+                agent, cfg, env, this.state, this.history.join(), this.iteration, num_iters,
+                stopped, time.perf_counter() - begun, blocks.every if blocks else 1, signal=name,
             )  # fmt: skip
             for c in callbacks:
                 c.on_end(result)
@@ -216,13 +214,19 @@ class _Loop:
 
     def __init__(
         self, plan: Plan, callbacks: list[Callback], state: Tree | None, iteration: int,
-        blocks: Blocks | None,
+        history: History,
     ):  # fmt: skip
         self.plan, self.callbacks, self.state, self.iteration = plan, callbacks, state, iteration
-        self.blocks, self.history = blocks, list[dict]()
+        self.history = history
         # The event whose metrics are still on the device, and the names of a step's own.
         self.late: tuple[Event, list[str]] | None = None
         self.stop = False  # whether a callback has asked to end the run
+
+    def begin(self) -> None:
+        """Calls the callbacks before anything is compiled."""
+        done = self.iteration * self.plan.agent.steps_per_iter(self.plan.cfg)
+        for c in self.callbacks:
+            c.on_begin(Event(self.iteration, self.plan.num_iters, done, {}, None, 0.0))
 
     def train(self, signals: Signals, begun: float) -> str:
         """Trains until all is done, or something ends it; returns what."""
@@ -267,7 +271,7 @@ class _Loop:
         """Brings the metrics of the newest event to the host, if they are not there yet."""
         # If a callback fails here nothing newer may be written: late is None meanwhile.
         waiting, self.late = self.late, None
-        self.stop |= _call_on_metrics(self.callbacks, waiting, self.blocks, self.history)
+        self.stop |= _call_on_metrics(self.callbacks, waiting, self.history)
 
 
 def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool]:
@@ -283,35 +287,17 @@ def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool
 
 
 def _call_on_metrics(
-    callbacks: list[Callback], late: tuple[Event, list[str]] | None, blocks: Blocks | None,
-    history: list[dict],
-) -> bool:  # fmt: skip
-    """Brings a chunk's metrics to the host, as blocks into the history and as they are to the
-    callbacks that wait for them there; returns whether the run is to stop."""
+    callbacks: list[Callback], late: tuple[Event, list[str]] | None, history: History
+) -> bool:
+    """Brings a chunk's metrics to the host, into the history and to the callbacks that wait for
+    them there; returns whether the run is to stop."""
     if late is None:
         return False
     event, names = late
     # `device_get` may give views, each of which keeps a kilobyte of the device's buffer alive.
     metrics = nan_for_no_data(jax.tree.map(np.array, jax.device_get(event.metrics)))
     event = event._replace(metrics=metrics, state=None)
-    if blocks:
-        _append(history, blocks.add({name: metrics[name] for name in names})[1])
+    history.add({name: metrics[name] for name in names})
     answers = [c.on_metrics(event) for c in callbacks]
     finished = ACTIVE in names and not metrics[ACTIVE].any()
     return finished or any(answer is True for answer in answers)
-
-
-def _append(history: list[dict], metrics: dict[str, np.ndarray]) -> None:
-    """Appends the metrics of a chunk. An array costs more than the few numbers in it, so blocks of
-    like length are joined: of n chunks there are log2(n) blocks at most."""
-    history.append(metrics)
-    while len(history) > 1 and _length(history[-2]) <= _length(history[-1]):
-        history[-2:] = [_join(history[-2:])]
-
-
-def _length(block: dict[str, np.ndarray]) -> int:
-    return max((x.shape[-1] for x in block.values()), default=0)
-
-
-def _join(blocks: list[dict]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([block[name] for block in blocks], -1) for name in blocks[0]}

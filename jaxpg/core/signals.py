@@ -10,43 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.gymnax_import import has_own_step
+from jaxpg.core.single import name_of, trace_step
 from jaxpg.core.types import Tree
 
 RESERVED = ("return", "length", "count")  # of the metrics `episode/<name>`
 REAL = (jnp.floating, jnp.integer, jnp.bool_)
 _OWN = {"terminated", "truncated", "final_observation"}  # a Transition has them anyway
-
-
-def trace_step(core: Any, params: Tree) -> tuple[Any, Any]:
-    """The shapes of what one environment's `reset` and `step` give; nothing is computed.
-
-    Of a `step` that is gymnax's, those of its parts, before it selects. params: arrays, or their
-    shapes. Raises ValueError for a `step_env` of another number of values.
-    """
-
-    def both(key, params):
-        k_reset, k_step = jax.random.split(key)
-        space = core.action_space(params)
-        dtype = float if jnp.issubdtype(space.dtype, jnp.floating) else jnp.int32
-        first = core.reset(k_reset, params)
-        action = jnp.zeros(space.shape, dtype)
-        if has_own_step(core):
-            return first, core.step(k_step, first[1], action, params)
-        given = core.step_env(k_step, first[1], action, params)
-        if not (isinstance(given, tuple) and len(given) == 5):
-            allowed = "obs, state, reward, terminated, info"
-            raise ValueError(f"{core.name}: step_env gives {count(given)}, allowed are {allowed}")
-        *after, info = given
-        truncated = core.is_truncated(given[1], params)
-        return first, (*after, truncated, {**info, "final_observation": given[0]})
-
-    return jax.eval_shape(both, jax.random.key(0), params)
-
-
-def count(given: Any) -> str:
-    """Number of values that a function gives, in words."""
-    return f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
 
 
 def info_of_step(core: Any, params: Tree) -> dict[str, Any]:
@@ -61,11 +30,9 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
     for what is no real number.
     """
     names = getattr(core, "signals", ())
+    said = f"{name_of(core)} signals={names!r}"
     if not (isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)):
-        raise ValueError(
-            f"{core.name} signals={names!r}: allowed is a tuple of names, of what the info of a "
-            "step has"
-        )
+        raise ValueError(f"{said}: allowed is a tuple of names, of what the info of a step has")
     if not names:
         return {}
     info = info_of_step(core, params)
@@ -73,18 +40,17 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
     for name in names:
         if name in RESERVED:
             raise ValueError(
-                f"{core.name} signals={names!r}: {name!r} is taken by the metric episode/{name}, "
+                f"{said}: {name!r} is taken by the metric episode/{name}, "
                 f"allowed are names other than {RESERVED}"
             )
         if name not in arrays:
             raise ValueError(
-                f"{core.name} signals={names!r}: the info of a step has no {name!r}, allowed are "
-                f"its arrays {sorted(arrays)}"
+                f"{said}: the info of a step has no {name!r}, allowed are its arrays "
+                f"{sorted(arrays)}"
             )
         dtype = info[name].dtype
         if not any(jnp.issubdtype(dtype, kind) for kind in REAL):
             raise ValueError(
-                f"{core.name} signals={names!r}: {name!r} is of {dtype}, allowed are floats, "
-                "integers and booleans"
+                f"{said}: {name!r} is of {dtype}, allowed are floats, integers and booleans"
             )
     return {name: jax.ShapeDtypeStruct(info[name].shape, jnp.result_type(float)) for name in names}

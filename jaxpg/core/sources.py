@@ -71,7 +71,8 @@ def find_sources(module: str) -> dict[str, Source]:
 def _find_spec(name: str, path: list[str] | None) -> ModuleSpec | None:
     """Finds a module as an import does, in the folders of its package, without importing that."""
     for finder in sys.meta_path:
-        if spec := finder.find_spec(name, path):
+        find = getattr(finder, "find_spec", None)  # as of Python 3.4 they should have one
+        if spec := find and find(name, path):
             return spec
     return None
 
@@ -169,13 +170,10 @@ def announced(group: str) -> dict[str, str]:
     directory or in the folder of a run.
     """
     found = {}
-    for package in importlib.metadata.distributions():
-        folder = Path(str(package.locate_file("")))
-        if folder.resolve() == Path.cwd() or run_folder_of(folder / "any"):
-            continue
-        for entry in package.entry_points:
-            if entry.group == group:
-                found.setdefault(entry.name, entry.value.partition("[")[0].strip())
+    for entry in importlib.metadata.entry_points(group=group):
+        folder = Path(str(entry.dist.locate_file(""))) if entry.dist else Path.cwd()
+        if folder.resolve() != Path.cwd() and not run_folder_of(folder / "any"):
+            found.setdefault(entry.name, entry.value.partition("[")[0].strip())
     return found
 
 

@@ -31,7 +31,8 @@ def require_objects(agent: Agent, cfg: Any, env: Env) -> None:
     require_agent(agent)
     if not isinstance(cfg, agent.Config):
         given = label(type(cfg)) if dataclasses.is_dataclass(type(cfg)) else show(cfg)
-        raise ValueError(f"cfg={given}: allowed for {agent.name} is {label(agent.Config)}")
+        order = "; the order is agent, cfg, env, key" if isinstance(cfg, (str, Env)) else ""
+        raise ValueError(f"cfg={given}: allowed for {agent.name} is {label(agent.Config)}{order}")
     require_env(env)
 
 

@@ -14,6 +14,8 @@ Array = jax.Array
 Key = jax.Array  # a typed key: jax.random.key(seed)
 Tree: TypeAlias = Any  # a pytree of arrays
 Metrics = dict[str, Array]  # scalars of one iteration, keyed "group/name"
+Optimizer: TypeAlias = str | Callable[..., Any]  # learning_rate -> optax.GradientTransformation
+Schedule: TypeAlias = str | Callable[[Array], Array]  # progress -> factor
 
 C = TypeVar("C", bound="DataclassInstance")  # an agent's config
 F = TypeVar("F", bound=Callable)

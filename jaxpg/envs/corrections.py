@@ -1,9 +1,13 @@
-"""Corrections of gymnax's environments to gymnasium's dynamics, which `registry.make` applies.
+"""Corrections of gymnax's environments, which `registry.make` applies: to gymnasium's dynamics, and
+of bounds that observations do not keep.
 
 Beside them stand the parameters that gymnax keeps next to those they follow from.
 """
 
+from gymnax.environments import spaces
+from gymnax.environments.bsuite import memory_chain
 from gymnax.environments.classic_control import continuous_mountain_car as gymnax_car
+from gymnax.environments.misc import gaussian_bandit, meta_maze
 from jax import numpy as jnp
 
 DERIVED = {
@@ -37,4 +41,35 @@ class MountainCarContinuous(gymnax_car.ContinuousMountainCar):
         return obs, state, reward.squeeze(), done, {"discount": self.discount(state, params)}
 
 
-FACTORIES = {"MountainCarContinuous-v0": MountainCarContinuous}
+class MemoryChain(memory_chain.MemoryChain):
+    """The chain whose context is -1 or 1, and whose clock runs on below 0."""
+
+    def observation_space(self, params):
+        return spaces.Box(-1, 2 * self.num_bits, (self.num_bits + 2,), jnp.float32)
+
+
+class GaussianBandit(gaussian_bandit.GaussianBandit):
+    """The bandit whose rewards have no bounds, and whose clock begins at -1."""
+
+    def observation_space(self, params):
+        most, end = jnp.finfo(jnp.float32).max, params.max_steps_in_episode
+        low, high = jnp.array([-most, 0, 0, -1]), jnp.array([most, 1, 1, end])
+        return spaces.Box(low, high, (4,), jnp.float32)
+
+
+class MetaMaze(meta_maze.MetaMaze):
+    """The maze that shows rewards as they are, and whose clock begins at -1."""
+
+    def observation_space(self, params):
+        shown, most = self.rf_size**2 + self.num_actions, jnp.finfo(jnp.float32).max
+        low = jnp.array([0] * shown + [-most, -1], jnp.float32)
+        high = jnp.array([1] * shown + [most, params.max_steps_in_episode], jnp.float32)
+        return spaces.Box(low, high, (shown + 2,), jnp.float32)
+
+
+FACTORIES = {
+    "MountainCarContinuous-v0": MountainCarContinuous,
+    "MemoryChain-bsuite": MemoryChain,
+    "GaussianBandit-misc": GaussianBandit,
+    "MetaMaze-misc": MetaMaze,
+}

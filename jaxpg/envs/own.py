@@ -39,12 +39,18 @@ def find_factory(name: str, trust: Trust, params: Mapping[str, Any]) -> Callable
     found = resolve_name(name, Kind(WORDS, _makes_one), trust)
     if isinstance(found, Env) or _is_core(type(found)):
         return Given(found)
-    if not _may_be_called(name, found):
-        try:
-            judge_call(name, found, params.values(), trust)
-        except UntrustedError as error:
-            raise UntrustedError(f"{error}, or where it is annotated `-> jaxpg.Env`") from error
+    judge_factory(name, found, trust, params)
     return found
+
+
+def judge_factory(name: str, factory: Callable, trust: Trust, params: Mapping[str, Any]) -> None:
+    """Raises UntrustedError for what may not be called with these arguments."""
+    if isinstance(factory, Given) or ":" not in name or _may_be_called(name, factory):
+        return
+    try:
+        judge_call(name, factory, params.values(), trust, installed=False)
+    except UntrustedError as error:
+        raise UntrustedError(f"{error}, or where it is annotated `-> jaxpg.Env`") from error
 
 
 def _is_core(kind: type) -> bool:

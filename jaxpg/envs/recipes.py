@@ -33,9 +33,9 @@ def put(params: Any, values: dict[str, Any]) -> Any:
         return params
     if isinstance(params, dict):
         return {**params, **values}
-    if dataclasses.is_dataclass(params) and not isinstance(params, type):
-        return dataclasses.replace(params, **values)
-    return params._replace(**values)
+    if hasattr(params, "_fields"):
+        return params._replace(**values)
+    return dataclasses.replace(params, **values)
 
 
 def is_traced(value: Any) -> bool:

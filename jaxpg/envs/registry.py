@@ -213,14 +213,17 @@ def options(env: Env) -> dict[str, Any]:
     return json.loads(env.made_of[1]) if env.made_of else {}
 
 
-def with_params(env: Env, **params: Any) -> Env:
+def with_params(env: Env, trust: Trust = True, /, **params: Any) -> Env:
     """Replaces parameters of an environment; what follows from them follows them.
 
-    Raises ValueError for an unknown parameter or a value that is not allowed, as `make` does.
+    trust: whether its constructor may be called with these, see `core.calls`: True for what the
+    user has said. Raises ValueError for an unknown parameter or a value that is not allowed, as
+    `make` does.
     """
     now = {name: recipes.take(env.params, name) for name in recipes.fields_of(env.params)}
     if env.made_of:
         factory, given = _factory(env), options(env)
+        own.judge_factory(env.name, factory, trust, {**given, **params})
         _judge(env.name, params, factory, given)
         base = _core(env.name, env.made_of[1], factory)[2]
         kept = {k: v for k, v in now.items() if k not in _derived(base)}
@@ -263,4 +266,4 @@ def to_dict(env: Env) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any], trust: Trust = False) -> Env:
     """The inverse of `to_dict`. Raises as `find`."""
     params = {name: value for name, value in values.items() if name != "name"}
-    return find(values["name"], trust, **params)
+    return find(values.get("name", ""), trust, **params)

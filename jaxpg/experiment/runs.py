@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core.checks import require_bool
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks, Result
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
 from jaxpg.experiment.run.provenance import is_sweep
+from jaxpg.presets import find_objects
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
-    env: Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: Env | str,
     key: Key,
     *,
     total_steps: int,
@@ -34,12 +36,15 @@ def run(
     data_parallel: bool = False,
     log: Sequence[str] = (),
     tensorboard: bool = False,
+    keep_best: bool = False,
+    checkpoint_minutes: float | None = 10.0,
     log_every: int | None = None,
     name: str | None = None,
     tags: Sequence[str] = (),
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
+    agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset.
     evaluations: how many, spread evenly over the run, of `episodes` episodes each, greedy and
     sampled; None is 10 with `out` or a `target`, and none of a run that is only to be fast.
     `result.evaluations` has them by name: `iteration` and `env_steps` [k]; `greedy`, `greedy_std`
@@ -55,7 +60,13 @@ def run(
     metrics.csv as JSON lines. tensorboard: the same as "tensorboard" in `log`. log_every:
     iterations of a row of the metrics, in the folder and in the result, which are means over a
     block of them and sums of what counts; None is 1 or, for more than 10,000 iterations, as few as
-    give no more rows a seed. name, tags: labels by which `jaxpg runs` finds it.
+    give no more rows a seed. keep_best: keep the checkpoint with the best greedy evaluation too, by
+    the mean over seeds, for `load(out, best=True)`. checkpoint_minutes: between checkpoints by the
+    clock, beside the others, and the first of them after a minute; None is none. name, tags: labels
+    by which `jaxpg runs` finds it.
+
+    SIGTERM and SIGUSR1 end a run as Ctrl-C does, after the chunk in hand and with a checkpoint; a
+    second one ends it at once.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.
@@ -71,11 +82,13 @@ def run(
     >>> result.evaluations["greedy"].shape  # [evaluations]
     (10,)
     """
+    require_bool("tensorboard", tensorboard)
     log = (*log, "tensorboard") if tensorboard else log
     asked = Settings(
         chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log,
-        name, tags,
+        name, tags, keep_best, checkpoint_minutes,
     )  # fmt: skip
+    agent, cfg, env = find_objects(agent, cfg, env)
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 
@@ -119,14 +132,20 @@ def resume(
 
 
 def load(
-    out: str | Path, agent: Agent | None = None, env: Env | None = None, *, trust: bool = False
+    out: str | Path,
+    agent: Agent | None = None,
+    env: Env | None = None,
+    *,
+    trust: bool = False,
+    best: bool = False,
 ) -> Result | Any:
     """Loads a run from its folder: the newest checkpoint, and the metrics up to it. The folder of a
     sweep or a comparison gives its tables, see experiment/sweeps/tables.py.
 
-    agent, env: the objects, if they are your own and not to be had by name, or by another one now.
-    trust: import any module that the folder names, which runs its code. Without it that is jaxpg's
-    own, one that is imported already, of a package that announces it, in the environment variable
+    best: the checkpoint with the best greedy evaluation, of a run with keep_best=True. agent, env:
+    the objects, if they are your own and not to be had by name, or by another one now. trust:
+    import any module that the folder names, which runs its code. Without it that is jaxpg's own,
+    one that is imported already, of a package that announces it, in the environment variable
     JAXPG_TRUST, or a file of yours, in no run's folder, whose source is as it was (docs/trust.md).
 
     `stopped` is "error" for a run that was killed, and `seconds` NaN. Raises CheckpointError, with
@@ -139,7 +158,9 @@ def load(
     ('q_learning', 'done')
     """
     if not is_sweep(out):
-        return folder.load(out, agent, env, trust)
+        return folder.load(out, agent, env, trust, best)
+    if best is not False:
+        raise ValueError(f"best={best!r}: allowed is False for a sweep")
     from jaxpg.experiment import sweeps  # which a run does not need
 
     return sweeps.load(out)

@@ -19,6 +19,7 @@ def init(rules: P, params: P) -> P:
 
 def descend(rules: P, name: str, grads: Tree, params: P, opt_state: P) -> tuple[P, P]:
     """One step of the part called `name`: the parameters and the optimisers' states after it."""
-    updates, new = getattr(rules, name).update(grads, getattr(opt_state, name))
-    part = optax.apply_updates(getattr(params, name), updates)
+    old = getattr(params, name)
+    updates, new = getattr(rules, name).update(grads, getattr(opt_state, name), old)
+    part = optax.apply_updates(old, updates)
     return params._replace(**{name: part}), opt_state._replace(**{name: new})

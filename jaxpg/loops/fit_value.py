@@ -8,6 +8,7 @@ import optax
 from jaxpg.core.config import label
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.loops.minibatch import epochs
+from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.ops import losses
 
 
@@ -21,21 +22,26 @@ def check(cfg) -> None:
         )
 
 
+def optimizer(cfg) -> optax.GradientTransformation:
+    """Optimiser of the critic, by the fields `optimizer` and `critic_learning_rate`."""
+    return build_optimizer(cfg.optimizer, cfg.critic_learning_rate)
+
+
 def fit(
     value: Callable, critic: Tree, opt_state: Tree, obs: Tree, target: Array, key: Key, cfg
 ) -> tuple[Tree, Tree, Array]:
-    """Regresses value(critic, obs) on the targets by Adam, over epochs of shuffled minibatches.
+    """Regresses value(critic, obs) on the targets, over epochs of shuffled minibatches.
 
-    obs: [B, *obs]; target: [B]. Reads the fields `critic_learning_rate, critic_epochs,
+    obs: [B, *obs]; target: [B]. Reads the fields `optimizer, critic_learning_rate, critic_epochs,
     critic_minibatches`. Returns the critic, its optimiser's state and the mean loss.
     """
-    adam = optax.adam(cfg.critic_learning_rate)
+    rule = optimizer(cfg)
 
     def update(carry, minibatch, _):
         critic, opt_state = carry
         obs, target = minibatch
         loss, grads = jax.value_and_grad(lambda c: losses.value(value(c, obs), target))(critic)
-        updates, opt_state = adam.update(grads, opt_state)
+        updates, opt_state = rule.update(grads, opt_state, critic)
         return (optax.apply_updates(critic, updates), opt_state), {"loss/value": loss}
 
     (critic, opt_state), info = epochs(

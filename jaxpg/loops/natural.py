@@ -50,7 +50,7 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     return TrainState(
         actor=net.init(k_actor, env.example_obs, method="policy"),
         critic=critic,
-        critic_opt=optax.adam(cfg.critic_learning_rate).init(critic),
+        critic_opt=fit_value.optimizer(cfg).init(critic),
         env=E.reset(env, k_env, cfg.num_envs),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),

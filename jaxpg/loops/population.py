@@ -69,7 +69,7 @@ def initial_params(cfg, env: E.Env, key: Key) -> Array:
 def act(cfg, env: E.Env, params: Array, stats, obs: Tree, carry, key: Key, greedy: bool):
     """An agent's `act` under parameters [D]. A policy that was searched greedily stays greedy."""
     net, pi = actor_critic(cfg, env)
-    out = net.apply(_unravel(cfg, env)(params), whiten(stats, obs), method="policy")
+    out = net.apply(unraveller(cfg, env)(params), whiten(stats, obs), method="policy")
     draw = pi.mode(out) if greedy or cfg.greedy else pi.sample(out, key)[0]
     return pi.action(draw), carry
 
@@ -133,7 +133,7 @@ def bounded(value: Array) -> Array:
     return jnp.where(fine, value, jnp.where(fine.any(), worst, 0))
 
 
-def _unravel(cfg, env: E.Env):
+def unraveller(cfg, env: E.Env):
     """The function from a vector [D] to the network's parameters."""
     net, _ = actor_critic(cfg, env)
     init = functools.partial(net.init, method="policy")
@@ -176,7 +176,7 @@ def _live(shared: tuple, own: tuple) -> Lives:
     """The first episodes of some candidates, all at once, until the last of them has ended."""
     (cfg, env, stats, key), candidates = shared, own[0]
     net, pi = actor_critic(cfg, env)
-    params = jax.vmap(_unravel(cfg, env))(candidates)
+    params = jax.vmap(unraveller(cfg, env))(candidates)
     # With one key for all, what is random is computed once and not once a candidate.
     keys, axis = (key, None) if key is not None else (own[1], 0)
 

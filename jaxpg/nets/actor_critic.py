@@ -7,43 +7,46 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpg.core.config import require
+from jaxpg.core.checks import show
+from jaxpg.core.config import label, require
 from jaxpg.core.env import Env, zero_carry
 from jaxpg.core.observations import mask_illegal
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import heads, memories
 from jaxpg.nets.initializers import initializer
-from jaxpg.nets.networks import MLP, Network, features, torso
+from jaxpg.nets.networks import MLP, Network, critic_fields, features, torso
 
 
 class ActorCritic(nn.Module):
     """A policy's outputs and a value, on one shared torso or on one each.
 
     Any flax module can be the torso: `torso()` maps [B, *obs] to features [B, F]; an observation
-    that is a pytree has one for every leaf. A memory stands between torso and heads, and with two
-    torsos there are two. Parameters are named `torso`, `actor*` and `critic*`, so that optimisers
-    can tell them apart. Without `critic_gradient` the value's gradient stops where its head
-    meets the shared torso, or its memory.
+    that is a pytree has one for every leaf. The critic's own may be another one. A memory stands
+    between torso and heads, and with two torsos there are two. Parameters are named `torso`,
+    `actor*` and `critic*`, so that optimisers can tell them apart. Without `critic_gradient` the
+    value's gradient stops where its head meets the shared torso, or its memory.
     """
 
     obs_shapes: tuple[tuple[int, ...], ...]
     outputs: int  # what the policy head asks of the network
     free_outputs: int  # further ones, learnt but independent of the observation
     make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64))
-    kernel_init: str = "orthogonal"
+    kernel_init: str | Callable = "orthogonal"
     shared: bool = False
     make_memory: Callable[[], nn.Module] = memories.Nothing
     critic_gradient: bool = True
+    make_critic_torso: Callable[[], nn.Module] | None = None  # None: as the actor's
 
     def setup(self):
-        def torsos():
-            each = [self.make_torso() for _ in self.obs_shapes]
+        def torsos(make):
+            each = [make() for _ in self.obs_shapes]
             return each if len(each) > 1 else each[0]
 
         if self.shared:
-            self.torso, self.torso_memory = torsos(), self.make_memory()
+            self.torso, self.torso_memory = torsos(self.make_torso), self.make_memory()
         else:
-            self.actor_torso, self.critic_torso = torsos(), torsos()
+            self.actor_torso = torsos(self.make_torso)
+            self.critic_torso = torsos(self.make_critic_torso or self.make_torso)
             self.actor_memory, self.critic_memory = self.make_memory(), self.make_memory()
         self.actor = nn.Dense(self.outputs, kernel_init=initializer(self.kernel_init, 0.01))
         self.critic = nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0))
@@ -104,16 +107,22 @@ def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
     """The network and the policy head that a config asks for.
 
     Reads the fields `head, temperature, shared`, with a shared torso `critic_gradient`, and those
-    of `torso` (`net, hidden, activation, kernel_init, layer_norm, batch_norm`) and `memories.make`
-    (`memory`). A config without one of them says so by a class constant, such as
-    `shared: ClassVar[bool] = False`. Raises ValueError for a field that is missing, and for a head
-    that does not fit the environment's actions.
+    of `torso` (`net, hidden, activation, kernel_init, layer_norm, batch_norm`, and the critic's)
+    and `memories.make` (`memory`). A config without one of them says so by a class constant, such
+    as `shared: ClassVar[bool] = False`. Raises ValueError for a field that is missing, for a head
+    that does not fit the environment's actions, and for a critic of its own with a shared torso.
     """
     require(cfg, "nets.actor_critic", "head", "temperature", shared=False)
     pi = heads.make(cfg.head, env, cfg.temperature)
+    if cfg.shared:
+        for name in critic_fields(cfg):
+            raise ValueError(
+                f"{label(type(cfg))} {name}={show(getattr(cfg, name))}: allowed is None with "
+                "shared=True, where actor and critic have one torso"
+            )
     net = ActorCritic(
         env.obs_shapes, pi.outputs, pi.free_outputs,
         torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
-        cfg.critic_gradient if cfg.shared else True,
+        cfg.critic_gradient if cfg.shared else True, torso(cfg, critic=True),
     )  # fmt: skip
     return net, pi

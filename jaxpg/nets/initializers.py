@@ -2,11 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxpg.core.choices import is_initializer
 from jaxpg.core.types import Array, Key
 
 
@@ -39,9 +41,21 @@ def _orthonormal(key: Key, shape: tuple[int, int], dtype) -> Array:
     return x if rows >= cols else x.T
 
 
-def initializer(name: str, scale: float):
-    """A kernel initialiser; `scale` is the gain for "orthogonal" and relative to it for others."""
-    if name == "orthogonal":
+def initializer(kernel_init: str | Callable, scale: float) -> Callable:
+    """The initialiser that the field `kernel_init` says.
+
+    scale: the gain for "orthogonal", and relative to it for other names. An initialiser of the
+    user's own knows its scale itself; a function that makes one is called.
+    """
+    if not isinstance(kernel_init, str):
+        return _of_users_own(kernel_init)
+    if kernel_init == "orthogonal":
         return orthogonal(scale)
-    gain = {"lecun": 1.0, "he": 2.0}[name] * (scale / math.sqrt(2)) ** 2
+    gain = {"lecun": 1.0, "he": 2.0}[kernel_init] * (scale / math.sqrt(2)) ** 2
     return nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
+
+
+@functools.lru_cache  # one and the same at every `apply`
+def _of_users_own(kernel_init: Callable) -> Callable:
+    own = kernel_init if is_initializer(kernel_init) else kernel_init()
+    return lambda key, shape, dtype=jnp.float32: own(key, shape, dtype)

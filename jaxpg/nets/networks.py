@@ -45,8 +45,8 @@ class MLP(nn.Module):
     """
 
     hidden: tuple[int, ...]
-    activation: str = "tanh"
-    kernel_init: str = "orthogonal"
+    activation: str | Callable = "tanh"
+    kernel_init: str | Callable = "orthogonal"
     layer_norm: bool = False
     batch_norm: bool = False
     dropout: float = 0.0
@@ -58,8 +58,17 @@ class MLP(nn.Module):
             x = nn.Dense(size, kernel_init=initializer(self.kernel_init, math.sqrt(2)))(x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
-            x = getattr(nn, self.activation)(_normalized(self, x))
+            x = activate(self.activation, _normalized(self, x))
         return x
+
+
+def activate(activation: str | Callable[[Array], Array], x: Array) -> Array:
+    """Applies the field `activation`, one of its names or a function: [..., F] -> [..., F].
+
+    >>> activate("relu", jax.numpy.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    return (getattr(nn, activation) if isinstance(activation, str) else activation)(x)
 
 
 def _normalized(net: nn.Module, x: Array) -> Array:
@@ -80,7 +89,7 @@ class Conv(nn.Module):
     features: int
     size: int
     stride: int = 1
-    kernel_init: str = "orthogonal"
+    kernel_init: str | Callable = "orthogonal"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -112,8 +121,8 @@ class CNN(nn.Module):
     """
 
     hidden: tuple[int, ...]
-    activation: str = "relu"
-    kernel_init: str = "orthogonal"
+    activation: str | Callable = "relu"
+    kernel_init: str | Callable = "orthogonal"
     layer_norm: bool = False
     layers: tuple[tuple[int, int, int], ...] = ()
     batch_norm: bool = False
@@ -128,7 +137,7 @@ class CNN(nn.Module):
             _check_size(x, layers)
             for features, size, stride in layers:
                 x = Conv(features, size, stride, self.kernel_init)(x)
-                x = getattr(nn, self.activation)(_normalized(self, x))
+                x = activate(self.activation, _normalized(self, x))
         return MLP(
             self.hidden, self.activation, self.kernel_init,
             self.layer_norm, self.batch_norm, self.dropout,
@@ -146,24 +155,48 @@ def _check_size(x: Array, layers: Sequence[tuple[int, int, int]]) -> None:
         )
 
 
-def torso(cfg, switches=("layer_norm", "batch_norm")) -> Callable[[], nn.Module]:
+def torso(
+    cfg, switches=("layer_norm", "batch_norm"), critic: bool = False
+) -> Callable[[], nn.Module]:
     """Makes the torso that a config asks for: [B, *obs] -> features [B, F].
 
-    Reads the fields `net, hidden, activation, kernel_init`, and the `switches`. Raises ValueError
-    for a field that is missing, and for a switch with a `net` that has no field of its name.
+    Reads the fields `net, hidden, activation, kernel_init`, and the `switches`; for a critic those
+    of `critic_fields` in the place of the first three. Raises ValueError for a field that is
+    missing, and for a switch with a net that has no field of its name.
     """
-    own = {name: _OFF[name] for name in switches}
-    require(cfg, "nets.networks.torso", "net", "hidden", "activation", "kernel_init", **own)
+    off = {name: _OFF[name] for name in switches}
+    require(cfg, "nets.networks.torso", "net", "hidden", "activation", "kernel_init", **off)
+    own = {x.removeprefix("critic_"): x for x in critic_fields(cfg)} if critic else {}
+    net, hidden, activation = (
+        getattr(cfg, own.get(name, name)) for name in ("net", "hidden", "activation")
+    )
+    cls = net.func if isinstance(net, functools.partial) else net
     options = {}
     for name in switches:
         if value := getattr(cfg, name):
-            if name not in getattr(cfg.net, "__dataclass_fields__", ()):
+            if name not in getattr(cls, "__dataclass_fields__", ()):
                 raise ValueError(
                     f"{label(type(cfg))} {name}={value!r}: allowed is {type(value)()!r} with "
-                    f"net={cfg.net.__name__}, which has no field {name!r}"
+                    f"{own.get('net', 'net')}={cls.__name__}, which has no field {name!r}"
                 )
             options[name] = value
-    return functools.partial(cfg.net, cfg.hidden, cfg.activation, cfg.kernel_init, **options)
+    # A class of the user's own gets a name as the name, all else as flax takes it.
+    init = cfg.kernel_init
+    init = init if isinstance(init, str) else initializer(init, 1.0)
+    return functools.partial(net, hidden, activation, init, **options)
+
+
+def critic_fields(cfg) -> list[str]:
+    """Fields by which the critic's torso differs from the actor's: those of `critic_net,
+    critic_hidden, critic_activation` that are not None.
+
+    A config may be without all three. Raises ValueError for one that has only some of them.
+    """
+    names = "critic_net", "critic_hidden", "critic_activation"
+    if not any(hasattr(cfg, name) for name in names):
+        return []
+    require(cfg, "nets.networks.torso", **dict.fromkeys(names))
+    return [name for name in names if getattr(cfg, name) is not None]
 
 
 def dropping(cfg, key: Any, use: int = 0) -> dict[str, Key]:

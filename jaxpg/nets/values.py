@@ -29,7 +29,7 @@ class DiscreteQ(nn.Module):
     obs_shapes: tuple[tuple[int, ...], ...]
     actions: int
     make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
-    kernel_init: str = "orthogonal"
+    kernel_init: str | Callable = "orthogonal"
     dueling: bool = False
     make_memory: Callable[[], nn.Module] = memories.Nothing
 
@@ -55,7 +55,7 @@ class Value(nn.Module):
 
     obs_shapes: tuple[tuple[int, ...], ...]
     make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
-    kernel_init: str = "orthogonal"
+    kernel_init: str | Callable = "orthogonal"
 
     @nn.compact
     def __call__(self, obs: Tree) -> Array:
@@ -75,7 +75,7 @@ class Critics(nn.Module):
     obs_shapes: tuple[tuple[int, ...], ...]
     count: int = 2
     make_torso: Callable[[], nn.Module] = functools.partial(MLP, (64, 64), "relu")
-    kernel_init: str = "orthogonal"
+    kernel_init: str | Callable = "orthogonal"
 
     @nn.compact
     def __call__(self, obs: Tree, action: Array) -> Array:
@@ -91,7 +91,7 @@ class Critics(nn.Module):
 
 class _Critic(nn.Module):
     make_torso: Callable[[], nn.Module]
-    kernel_init: str
+    kernel_init: str | Callable
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -106,8 +106,8 @@ def _features(net: nn.Module, obs: Tree) -> Array:
 def discrete_q(cfg, env: Env, dueling: bool = False) -> Network:
     """Q network of discrete actions, as the config's torso fields say.
 
-    Like all functions below it reads the fields of `networks.torso`. Dropout is for Q networks, not
-    for V.
+    Like all functions below it reads the fields of `networks.torso`, as a critic does. Dropout is
+    for Q networks, not for V.
 
     Raises ValueError for an environment whose actions are not discrete.
     """
@@ -117,14 +117,14 @@ def discrete_q(cfg, env: Env, dueling: bool = False) -> Network:
             "discrete"
         )
     return DiscreteQ(
-        env.obs_shapes, env.action_space.n, torso(cfg, SWITCHES),
+        env.obs_shapes, env.action_space.n, torso(cfg, SWITCHES, critic=True),
         cfg.kernel_init, dueling, memories.make(cfg),
     )  # fmt: skip
 
 
 def critics(cfg, env: Env, count: int = 2) -> Network:
-    return Critics(env.obs_shapes, count, torso(cfg, SWITCHES), cfg.kernel_init)
+    return Critics(env.obs_shapes, count, torso(cfg, SWITCHES, critic=True), cfg.kernel_init)
 
 
 def state_value(cfg, env: Env) -> Network:
-    return Value(env.obs_shapes, torso(cfg), cfg.kernel_init)
+    return Value(env.obs_shapes, torso(cfg, critic=True), cfg.kernel_init)

@@ -15,7 +15,9 @@ from typing import Any, overload
 from jaxpg import agents
 from jaxpg.core.checks import show
 from jaxpg.core.config import from_dict, replace
+from jaxpg.core.env import Env
 from jaxpg.core.types import Agent, C
+from jaxpg.envs import registry
 
 
 def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
@@ -49,3 +51,18 @@ def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
         raise ValueError(f"agent={show(agent)}: allowed is an Agent, or its name")
     cfg = from_dict(agent.Config, table(agent).get(env, {}).get("config", {}))
     return replace(cfg, **fields)
+
+
+def find_objects(agent: Any, cfg: Any, env: Any) -> tuple[Any, Any, Any]:
+    """The agent and the environment that names stand for, also "module:Object", and the preset in
+    the place of no config; what is no name comes back as it is. Raises ValueError for an unknown
+    name.
+
+    For what runs experiments. Pure functions, `train` and `evaluate`, take objects alone: theirs
+    are arguments of compiled programs.
+    """
+    agent = agents.find(agent, True) if isinstance(agent, str) else agent
+    env = registry.find(env, True) if isinstance(env, str) else env
+    if cfg is None and isinstance(agent, Agent) and isinstance(env, Env):
+        cfg = preset(agent, env.name)
+    return agent, cfg, env

@@ -4,6 +4,7 @@ A run that diverged has no score. In figures and tables it counts as the worst s
 (of its environment, in a comparison): so it is not forgotten, and the scale stays readable.
 """
 
+import json
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -104,6 +105,8 @@ def group_configs(sweep, fields: Sequence[str]) -> list[Group]:
 
 
 def _to_hashable(value) -> Hashable:
+    if isinstance(value, dict):  # a partial
+        return json.dumps(value)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -119,12 +122,25 @@ def is_number(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """Formats a field's value for people: 0.001, 64 x 64, True, CNN."""
+    """Formats a field's value for people: 0.001, 64 x 64, True, CNN, elu(alpha=2)."""
+    if isinstance(value, str) and value.startswith('{"partial"'):
+        value = json.loads(value)
+    if isinstance(value, dict):
+        return _format_partial(value)
     if is_number(value):
         return f"{value:g}"
     if isinstance(value, (tuple, list)):
         return " x ".join(map(text, value)) or "()"
     return printable(str(value).rpartition(":")[2])
+
+
+def _format_partial(told: dict[str, Any]) -> str:
+    """Formats a partial, as files have it, as a call: elu(alpha=2)."""
+    if "name" in told:  # an argument that is a class or a function
+        return text(told["name"])
+    given = [*map(text, told.get("args", ()))]
+    given += [f"{name}={text(x)}" for name, x in told.get("keywords", {}).items()]
+    return f"{text(told['partial'])}({', '.join(given)})"
 
 
 def estimate(scores: np.ndarray) -> Estimate:

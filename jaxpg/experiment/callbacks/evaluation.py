@@ -64,8 +64,9 @@ def evaluation(
     def measure(event: Event) -> dict[str, jax.Array] | None:
         nonlocal previous, compiled
         due = event.iteration // every > previous // every or event.iteration == event.num_iters
-        previous = event.iteration
-        args = cfg, env, event.state, key, np.uint32(previous)
+        due &= event.whole  # where a chunk is cut short the clock decides
+        previous = event.iteration if event.whole else previous
+        args = cfg, env, event.state, key, np.uint32(event.iteration)
         if compiled is None:  # while the first chunks run: XLA leaves Python alone meanwhile
             pool = ThreadPoolExecutor(1)
             with collector_paused():

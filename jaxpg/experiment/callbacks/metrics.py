@@ -49,7 +49,8 @@ def metrics_files(
         whole = True
 
     def finish(result: Result) -> None:
-        if whole:  # after a write that failed there is no telling what is in the files
+        # After a write that failed there is no telling what is in the files; before one, nothing.
+        if whole and steps:
             append_metrics(files, *blocks.last(), steps, only, formats)
 
     return Callback(on_metrics=write, on_end=finish)

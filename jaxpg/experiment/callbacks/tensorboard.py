@@ -26,8 +26,8 @@ def tensorboard(
 ) -> Callback:
     """Writes TensorBoard files, a sub-folder for each seed: `tensorboard --logdir FOLDER`.
 
-    config: settings to show under HPARAMS, nested or not. series, points: as of `log_series`. Every
-    iteration's numbers are in `metrics.csv`. A run that goes on hides what was written after the
+    config: settings to show under HPARAMS, nested or not. series, points: as of `log_series`. All
+    rows are in `metrics.csv`. A run that goes on hides what was written after the
     point from which it does. Raises ImportError without tensorboardX, ValueError for points < 1.
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)

@@ -205,7 +205,12 @@ class _MlflowStore:
         artifacts = None
         if not uri:
             self.folder.mkdir(parents=True, exist_ok=True)
-            uri = f"sqlite:///{(self.folder / 'mlflow.db').absolute()}"
+            from sqlalchemy import URL
+
+            # Odd letters of a path are written as SQLAlchemy reads them; with the driver's name,
+            # MLflow does not make a folder of what is written.
+            path = str((self.folder / "mlflow.db").absolute())
+            uri = URL.create("sqlite+pysqlite", database=path).render_as_string()
             artifacts = (self.folder / "artifacts").absolute().as_uri()
         with _without_notes():
             self.client = package.MlflowClient(tracking_uri=uri)

@@ -57,17 +57,17 @@ class Policy(NamedTuple):
     @staticmethod
     def load(
         run: str | Path, *, seed: int = 0, agent: Agent | None = None, env: Any = None,
-        trust: bool = False,
+        trust: bool = False, best: bool = False,
     ) -> "Policy":  # fmt: skip
         """Loads the policy of a run folder's newest checkpoint.
 
-        seed: which, in a run of several. agent, env, trust: as for `jaxpg.load`. Raises
+        seed: which, in a run of several. agent, env, trust, best: as for `jaxpg.load`. Raises
         CheckpointError for a damaged or missing folder or one without a checkpoint, ValueError for
         no such seed or a network that is not trusted.
         """
         from jaxpg.experiment.run import folder as run_folder  # brings what trains
 
-        return Policy.of(run_folder.load(run, agent, env, trust), seed=seed)
+        return Policy.of(run_folder.load(run, agent, env, trust, best), seed=seed)
 
     @staticmethod
     def of(result: Any, *, seed: int = 0) -> "Policy":

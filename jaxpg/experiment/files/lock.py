@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxpg.core.checks import require_path
+from jaxpg.core.checks import require_folder
 from jaxpg.core.parallel.processes import broadcast_from_main
 from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.files.arrays import plain_path
@@ -45,7 +45,7 @@ def hold_new_folder(out: str | Path | None) -> Iterator[Path]:
     """Holds a new folder, or a temporary one for None. Raises ValueError for one that holds
     something, or that another process holds."""
     if out is not None:
-        require_path("out", out)
+        require_folder("out", out)
     with contextlib.ExitStack() as held:
         folder = Path(out or held.enter_context(tempfile.TemporaryDirectory()))
         held.enter_context(hold(folder, new=True))
@@ -61,20 +61,43 @@ def claim(folder: Path) -> Iterator[Path]:
         yield broadcast_from_main(lambda: _make_first(folder, held))
 
 
+@contextlib.contextmanager
+def make(folder: Path) -> Iterator[Path]:
+    """Makes a folder, if it is not there, and takes it away again if nothing is written. Raises
+    ValueError for one that cannot be made, or that holds something."""
+    require_folder("out", folder)
+    with contextlib.ExitStack() as held:
+        broadcast_from_main(lambda: _make_given(folder, held))
+        yield folder
+
+
+def _make_given(folder: Path, held: contextlib.ExitStack) -> None:
+    if not (folder / LOCK).exists():  # else its holder is who shall be named
+        _require_empty(folder)
+    held.callback(_remove_empty, [p for p in (folder, *folder.parents) if not p.exists()])
+    _make(folder)
+
+
 def _make_first(folder: Path, held: contextlib.ExitStack) -> Path:
     held.callback(_remove_empty, [p for p in folder.parents if not p.exists()])
     others = (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))
-    made = next(path for path in itertools.chain([folder], others) if _make(path))
+    made = next(path for path in itertools.chain([folder], others) if _make(path, new=True))
     held.callback(_remove_empty, [made])
     return made
 
 
-def _make(folder: Path) -> bool:
-    """Makes a folder, unless there is something of that name."""
+def _make(folder: Path, new: bool = False) -> bool:
+    """Makes a folder. Returns False if there is something of that name, for a new one; raises
+    ValueError if it cannot be made."""
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=not new)
     except FileExistsError:
         return False
+    except OSError as error:
+        raise ValueError(
+            f"out={str(folder)!r}: cannot be made ({error.strerror}), allowed is a folder where "
+            "this process may write"
+        ) from error
     return True
 
 
@@ -147,7 +170,7 @@ def _open_locked(path: Path, new: bool) -> int:
     own in the end."""
     while True:
         if new:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path.parent)
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except FileNotFoundError:  # the folder has just been taken away again

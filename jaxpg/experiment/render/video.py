@@ -64,7 +64,7 @@ def render(
     >>> jaxpg.render("runs/cliff", "cliff.gif", max_steps=20).returns.shape
     (1,)
     """
-    require_path("out", out)
+    require_path("out", out, room="x" * 32)  # the name of a draft
     out = Path(out)
     _check_settings(out, episodes, seed, max_steps, fps, greedy)
     agent, cfg, env, state = _load_policy(run, policy, agent, env, trust)

@@ -162,6 +162,7 @@ def _config_options(about: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words += [f"--config.{'' if value else 'no-'}{flag}"]
         else:
+            value = json.dumps(value) if isinstance(value, dict) else value  # a partial
             values = value if isinstance(value, list) else [value]
             words += [f"--config.{flag}", *map(str, values)]
     return words

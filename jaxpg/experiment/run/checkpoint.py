@@ -12,7 +12,6 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +22,8 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
-from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process, replicate
-from jaxpg.core.run import Callback, Event, Result
-from jaxpg.core.types import Agent, Tree, learnt_leaves
+from jaxpg.core.parallel.processes import replicate
+from jaxpg.core.types import Agent, Tree
 from jaxpg.envs import registry
 from jaxpg.experiment.files import arrays
 from jaxpg.experiment.files.atomic import (
@@ -36,10 +34,10 @@ from jaxpg.experiment.files.atomic import (
     to_json_values,
     write_json,
 )
-from jaxpg.experiment.text import warn
 
 MANIFEST = "manifest.json"
 MARK = "made-by-jaxpg"  # a file in every step
+SCORE = "greedy"  # in a manifest: the evaluation that was the best so far
 PACKAGES = ("jaxpg", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint")
 
 
@@ -50,14 +48,17 @@ def package_versions() -> dict[str, str]:
 
 def describe(agent: Agent, cfg, env: E.Env) -> dict[str, Any]:
     """Describes what a checkpoint belongs to, as plain JSON values."""
+    told = to_json_values({"agent": agent.name, "config": config.to_dict(cfg)})
+    return {**told, "environment": describe_env(env)}
+
+
+def describe_env(env: E.Env) -> dict[str, Any]:
+    """Describes an environment as plain JSON values; the user's own by the paths of its
+    parameters."""
     if env.made_of:
-        environment = registry.to_dict(env)
-    else:  # the user's own: its parameters by path
-        params = jax.tree_util.tree_leaves_with_path(env.params)
-        environment = {"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params}
-    return to_json_values(
-        {"agent": agent.name, "config": config.to_dict(cfg), "environment": environment}
-    )
+        return to_json_values(registry.to_dict(env))
+    params = jax.tree_util.tree_leaves_with_path(env.params)
+    return to_json_values({"name": env.name} | {jax.tree_util.keystr(p): x for p, x in params})
 
 
 RESTORE = "put the file back as it was, or remove the checkpoint and `resume` from an older one"
@@ -109,11 +110,14 @@ def _file_digests(step: Path) -> dict[str, str]:
 _attempts = itertools.count()  # to save, of this process
 
 
-def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3) -> None:
+def save(
+    folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: int = 3,
+    spare: int | None = None,
+) -> None:  # fmt: skip
     """Saves a checkpoint, and removes what a kill left behind and all but the newest `keep`.
 
-    about: from `describe`. Raises CheckpointError if what was written cannot be read back, or if
-    there is something else of that name.
+    about: from `describe`. spare: an iteration that is kept too. Raises CheckpointError if what was
+    written cannot be read back, or if there is something else of that name.
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +141,8 @@ def save(folder: str | Path, snap: Snapshot, iteration: int, about: dict, keep: 
     draft.rename(step)
     steps = [x for x in finished(folder) if x <= iteration]
     for old in steps[keep:]:  # not sooner: one is whole at all times
-        _remove(folder, old)
+        if old != spare:
+            _remove(folder, old)
 
 
 def _is_iteration(name: str) -> bool:
@@ -197,6 +202,14 @@ def require_newest(folder: str | Path) -> int:
     return iteration
 
 
+def best(folder: str | Path) -> tuple[float, int] | None:
+    """Score and iteration of the finished checkpoint with the best greedy evaluation, the first of
+    equals; None if none was kept for its score."""
+    scores = [(read_manifest(folder, x).get(SCORE), x) for x in finished(folder)]
+    known = [(score, x) for score, x in scores if score is not None]
+    return max(known, key=lambda pair: (pair[0], -pair[1]), default=None)
+
+
 def read_manifest(folder: str | Path, iteration: int) -> dict[str, Any]:
     """Reads the manifest of a finished checkpoint."""
     return read_json(Path(folder, str(iteration), MANIFEST), ("iteration", "leaves", "files"))
@@ -250,58 +263,3 @@ def remove_newer(folder: str | Path, iteration: int) -> None:
     for later in finished(folder):
         if later > iteration:
             _remove(Path(folder), later)
-
-
-def checkpoints(
-    folder: str | Path, agent: Agent, cfg, env: E.Env, every: int, keep: int = 3,
-    bind: Callable[[], dict[str, Any]] = dict,
-) -> Callback:  # fmt: skip
-    """Saves a checkpoint at the first chunk end at or after each multiple of `every` iterations,
-    and when the run ends or is stopped, but not when it fails.
-
-    A state that learnt a NaN or infinity is not saved, with a warning, so that the last good one
-    stays.
-    The copy is made while the state is in hand, and written one chunk later, with the metrics:
-    give this after the callbacks that write files, and a checkpoint has all of its rows in them.
-    bind: gives what else the manifest shall hold, such as the digests of these rows. Of several
-    processes process 0 writes. Raises CheckpointError, after the first chunk, if the folder has
-    checkpoints of another run.
-    """
-    about, folder = describe(agent, cfg, env), Path(folder)
-    last, handed, waiting = broadcast_from_main(lambda: newest(folder)) or 0, 0, {}
-    learnt = set()  # names of leaves
-
-    def write(snap: Snapshot, iteration: int) -> None:
-        if not is_main_process():
-            return
-        for name, x in snap.arrays.items():
-            if name in learnt and not np.isfinite(x).all():
-                where = f"{folder}: iteration {iteration} is not saved"
-                warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
-                return
-        save(folder, snap, iteration, about | bind(), keep)
-
-    def on_chunk(event: Event) -> None:
-        nonlocal last
-        if event.iteration <= last:
-            raise CheckpointError(
-                f"{folder}: found a checkpoint of iteration {last}, expected none that this run, "
-                f"at iteration {event.iteration}, has still to reach"
-            )
-        learnt.update(jax.tree_util.keystr(path) for path, _ in learnt_leaves(event.state))
-        if event.iteration // every > last // every:
-            last = event.iteration
-            waiting[last] = take_snapshot(event.state)
-
-    def on_metrics(event: Event) -> None:
-        nonlocal handed
-        handed = event.iteration
-        if handed in waiting:
-            write(waiting.pop(handed), handed)
-
-    def on_end(result: Result) -> None:
-        # Not the same iteration if a second Ctrl-C came between the last state and its rows.
-        if result.stopped != "error" and handed == result.iteration != last:
-            write(take_snapshot(result.state), handed)
-
-    return Callback(on_chunk, on_metrics, on_end)

@@ -23,12 +23,13 @@ import numpy as np
 from jaxpg.core import env as E
 from jaxpg.core import run as loop
 from jaxpg.core.blocks import Blocks, block_length
-from jaxpg.core.checks import require_path
+from jaxpg.core.checks import require_bool, require_folder, require_path
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
 from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
 from jaxpg.core.parallel.seeds import seeds_here
-from jaxpg.core.plan import Plan, plan_run
+from jaxpg.core.pieces import chunk_begin
+from jaxpg.core.plan import Plan, chunk_length, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
@@ -38,7 +39,7 @@ from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
-from jaxpg.experiment.run import checkpoint, provenance, seal, standing
+from jaxpg.experiment.run import checkpoint, provenance, saving, seal, standing
 from jaxpg.experiment.run.record import (
     RunFolder,
     Settings,
@@ -48,6 +49,7 @@ from jaxpg.experiment.run.record import (
     new_record,
     open_folder,
     record_failure,
+    warn_of_many_rows,
 )
 from jaxpg.experiment.text import warn
 
@@ -68,9 +70,9 @@ def run(
     draw: draws the learning curve into a file when the run has ended.
     """
     if out is not None:
-        require_path("out", out)
+        require_folder("out", out)
     asked = count_evaluations(asked, out)
-    check_settings(asked, out)
+    check_settings(asked, cfg, out)
     callbacks = loop.as_callbacks(callbacks)
     plan = plan_run(
         agent, cfg, env, key,
@@ -151,11 +153,14 @@ def _resume(
     if changed:
         record = change_record(this.record, this.digest, total_steps, target)
         this = this._replace(record=record)
+        warn_of_many_rows(this)
     before = None if done is None else _load_result(this, done)
     complete = done == this.num_iters
     if before and not complete and (target := this.target) is not None:
         reached = standing.reached_at(this.out, this.key.shape, target, before.iteration)
-        if reached == done:  # it ends with the next chunk
+        length = chunk_length(this.num_iters, this.record["chunk"])
+        if reached is not None and reached >= chunk_begin(before.iteration, length):
+            # It ends with the chunk after that, of which some may be done.
             callbacks = [*callbacks, lambda event: True]
         elif reached is not None:
             before, complete = before._replace(stopped="callback"), True
@@ -189,12 +194,18 @@ def _resume(
 
 
 def load(
-    out: str | Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+    out: str | Path,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+    trust: bool = False,
+    best: bool = False,
 ) -> Result:
     """Loads the run of a folder, see `jaxpg.load`."""
     require_path("out", out)
+    require_bool("best", best)
     this = open_folder(Path(out), agent, env, trust)
-    return _load_result(this, standing.require_last_checkpoint(this.out))
+    which = standing.require_best_checkpoint if best else standing.require_last_checkpoint
+    return _load_result(this, which(this.out))
 
 
 def _load_result(this: RunFolder, iteration: int) -> Result:
@@ -218,7 +229,7 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
     return Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
-        log_every=this.log_every, evaluations=measured,
+        this.log_every, measured,
     )  # fmt: skip
 
 
@@ -248,11 +259,12 @@ def _train(
         seeds, formats = seeds_here(len(key)), this.formats
         tables += [metrics_files(mine, only=seeds, blocks=begin_blocks(), formats=formats)]
     watch += [table._replace(on_end=lambda result: None) for table in tables]
-    watch += evaluations(plan, cfg, key, asked, kept, rows, begun)
-    save = checkpoint.checkpoints(
+    watch += evaluations(plan, cfg, key, asked, kept, rows, chunk_begin(begun, plan.chunk))
+    save = saving.checkpoints(
         out / CHECKPOINTS, agent, cfg, env, every(asked["checkpoints"]), asked["keep"],
         lambda: {"run": this.digest, "rows": rows.ends() if rows else {}}
         | ({"block": blocks.begun()} if log_every > 1 else {}),
+        asked.get("checkpoint_minutes", 10.0), asked.get("keep_best", False),
     )  # fmt: skip
     # The checkpoint comes when all of its rows are written. The last row, of a block that the run
     # ends in, comes after it: a run that goes on has that block's sums, and finishes it.
@@ -264,6 +276,9 @@ def _train(
     result = result._replace(evaluations=kept.found)
     if rows:
         rows.save(anew=True)
+    if result.iteration == begun:  # a signal came while it was compiled
+        result = result._replace(metrics=before.metrics if before else {}, log_every=log_every)
+    elif rows:
         metrics = seal.read_metrics(out / METRICS, blocks, key.shape)
         result = result._replace(metrics=metrics, log_every=log_every)
     elif before:
@@ -284,7 +299,7 @@ def _finish(this: RunFolder, result: Result, draw: Callable[[Path], None] | None
 
 def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
     """Draws the learning curve. A run is whole without it: an error is a warning."""
-    if draw is None or has_lanes(this.cfg):
+    if draw is None or has_lanes(this.cfg) or not (this.out / METRICS).exists():
         return
     try:
         draw(this.out / CURVE)

@@ -35,8 +35,8 @@ class MeasuredRun(NamedTuple):
     summary: dict[str, Any]  # summary.json; {} while the run goes on, or if it was killed
     source: Path | Result
     trust: bool = False  # whether `result` may import any module that the folder names
-    objects: tuple[Agent | None, Env | None] = (None, None)  # in the place of those it names
     log_every: int = 1  # iterations of a row
+    objects: tuple[Agent | None, Env | None] = (None, None)  # in the place of those it names
 
     @property
     def seeds(self) -> int:
@@ -57,9 +57,12 @@ class MeasuredRun(NamedTuple):
 
 
 def read_run(
-    run: "str | Path | Result | MeasuredRun", trust: bool = False,
-    agent: Agent | None = None, env: Env | None = None, names: Sequence[str] | None = None,
-) -> MeasuredRun:  # fmt: skip
+    run: "str | Path | Result | MeasuredRun",
+    trust: bool = False,
+    agent: Agent | None = None,
+    env: Env | None = None,
+    names: Sequence[str] | None = None,
+) -> MeasuredRun:
     """Reads what there is of a run; a MeasuredRun is returned as it is. agent, env, trust: as of
     `jaxpg.load`. names: of the metrics that are read of a folder, if not all.
 

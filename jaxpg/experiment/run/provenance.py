@@ -1,9 +1,11 @@
 """Provenance of results, in run.json and sweep.json: agent, config, environment, key and versions;
 and the way back to the objects."""
 
+import contextlib
 import platform
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +88,32 @@ def add_sources(record: dict[str, Any], *told: Any) -> dict[str, Any]:
     found = sources.describe_sources(*sorted(modules & sys.modules.keys()))
     found |= record.get("sources", {})
     return {**record, "sources": found} if found else record
+
+
+@contextlib.contextmanager
+def lasting(out: Any) -> Iterator[None]:
+    """Context in which what no other program can import is warned of only if a folder stays: with
+    out=None none does."""
+    with contextlib.ExitStack() as quiet:
+        if out is None:
+            quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", f".*{_LOST}")
+        yield
+
+
+_LOST = "(has no name that another program finds|is made in a function or in the script itself)"
+
+
+def recorded_sources(record: dict[str, Any]) -> sources.Recorded:
+    """What a record says of the sources of its modules, without what it cannot mean."""
+    found = record.get("sources")
+    found = found if isinstance(found, dict) else {}
+    return {name: about for name, about in found.items() if isinstance(about, dict)}
+
+
+def _recorded_names(record: dict[str, Any]) -> dict[str, Any]:
+    found = record.get("names")
+    return found if isinstance(found, dict) else {}
 
 
 def _warn_of_lost(own: list[str], told: dict[str, Any]) -> None:
@@ -179,7 +207,7 @@ def restore_objects(
             )
     if agent is not None and agent.name != record["agent"]:
         raise CheckpointError(f"{path}: agent: found {record['agent']!r}, expected {agent.name!r}")
-    allowed = True if trust else record.get("sources", {})
+    allowed = trust or recorded_sources(record)
     agent = agent or _restore(path, "agent", lambda: restore_agent(record, allowed))
     if env is None:
         env = _restore(path, "env", lambda: restore_env(record, allowed))
@@ -209,13 +237,15 @@ def _restore(path: Path, what: str, find: Callable[[], T]) -> T:
 
 def restore_agent(record: dict[str, Any], trust: Trust, name: str | None = None) -> Agent:
     """Restores the agent of a record, or takes that of another name. Raises as `agents.find`."""
-    return agents.find(name or record.get("names", {}).get("agent") or record["agent"], trust)
+    return agents.find(name or _recorded_names(record).get("agent") or record["agent"], trust)
 
 
 def restore_env(record: dict[str, Any], trust: Trust, name: str | None = None) -> E.Env:
-    """Restores the environment of a record, with its parameters; name: of what makes it, if that is
-    another one now. Raises as `registry.find`."""
-    told, names = record["environment"], record.get("names", {})
+    """Restores the environment of a record, with its parameters; name: of what makes it, if the
+    user says that it is another one now. Raises as `registry.find`."""
+    if name is not None:  # it may be imported; what it is called with is the folder's
+        registry.find_factory(name, True, {})
+    told, names = record["environment"], _recorded_names(record)
     if not ("env" in names or "env" in record["own"]):
         made = registry.from_dict(told if name is None else {**told, "name": name}, trust)
         return made if name is None else registry.renamed(made, told)
@@ -228,21 +258,21 @@ def restore_env(record: dict[str, Any], trust: Trust, name: str | None = None) -
 def _as_recorded(env: E.Env, record: dict[str, Any]) -> E.Env:
     """An environment that is given, under the name that it has in a record, if that is not one of
     gymnax's or jaxpg's."""
-    if "env" in record.get("names", {}) or "env" in record["own"]:
+    if "env" in _recorded_names(record) or "env" in record["own"]:
         return E.Env(env.params, env.core)
     return registry.renamed(env, record["environment"])
 
 
 def _warn_of_other_sources(path: Path, record: dict[str, Any]) -> None:
     """Warns of modules that were imported, on whatever word, and are not what they were."""
-    before = record.get("sources", {})
+    before = recorded_sources(record)
     for name, now in sources.describe_sources(*before).items():
         if name in before and now["sha256"] != before[name].get("sha256"):
             warn(f"{path.parent}: the source of {name}, {now['file']}, has changed since", 4)
 
 
 def named_objects(
-    folder: Path, agent: str | None, env: str | None
+    folder: Path, agent: str | None, env: str | None, trust: bool = False
 ) -> tuple[Agent | None, E.Env | None]:
     """Finds the objects that the user names in the place of those of a run or sweep: for
     `restore_objects`. The environment gets the parameters that are on record. Raises ValueError for
@@ -254,5 +284,5 @@ def named_objects(
         raise ValueError(f"{folder}: is a comparison, allowed is None for its agents and env")
     return (
         agent if agent is None else restore_agent(record, True, agent),
-        env if env is None else restore_env(record, True, env),
+        env if env is None else restore_env(record, trust, env),
     )

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.blocks import block_length
-from jaxpg.core.checks import require_integer, require_number, show
+from jaxpg.core.blocks import MOST, block_length
+from jaxpg.core.checks import require_bool, require_integer, require_number, show
 from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.run import Callback
 from jaxpg.core.train import num_iterations
@@ -21,6 +21,7 @@ from jaxpg.experiment.files import FAILURE, RUN
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import RECORD
 from jaxpg.experiment.run import provenance, seal
+from jaxpg.experiment.text import warn
 
 
 class Settings(NamedTuple):
@@ -37,6 +38,8 @@ class Settings(NamedTuple):
     log: Sequence[str] = ()
     name: str | None = None  # not in the record if there is none, as the tags
     tags: Sequence[str] = ()
+    keep_best: bool = False
+    checkpoint_minutes: float | None = 10.0
 
 
 # What loggers show of a record.
@@ -126,7 +129,7 @@ def check_labels(name: str | None, tags: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in labels.items() if value}
 
 
-def check_settings(asked: Settings, out: str | Path | None) -> None:
+def check_settings(asked: Settings, cfg: Any, out: str | Path | None) -> None:
     """Raises ValueError for settings that are not allowed, ImportError for a logger whose package
     is missing."""
     least = {"chunk": 1, "evaluations": 0, "episodes": 1, "checkpoints": 1, "keep": 1}
@@ -135,6 +138,18 @@ def check_settings(asked: Settings, out: str | Path | None) -> None:
         if name == "chunk" and value is None:
             continue
         require_integer(name, value, minimum)
+    for name in ("data_parallel", "keep_best"):
+        require_bool(name, getattr(asked, name))
+    if asked.keep_best and out is None:
+        raise ValueError("keep_best=True: allowed only with a folder `out`")
+    if asked.keep_best and has_lanes(cfg):
+        raise ValueError("keep_best=True: of lanes allowed is False")
+    if asked.keep_best and asked.evaluations == 0:
+        raise ValueError("evaluations=0: with keep_best allowed is an integer >= 1")
+    if (minutes := asked.checkpoint_minutes) is not None:
+        require_number("checkpoint_minutes", minutes)
+        if minutes <= 0:
+            raise ValueError(f"checkpoint_minutes={minutes!r}: allowed is a number > 0, or None")
     block_length(1, asked.log_every)
     if check_labels(asked.name, asked.tags) and out is None:
         raise ValueError("name and tags: allowed only with a folder `out`")
@@ -170,9 +185,17 @@ def change_record(
         changed["total_steps"] = int(total_steps)
     if target is not None:
         asked = Settings(evaluations=record["evaluations"], target=target)
-        check_settings(asked, Path())
+        check_settings(asked, None, Path())
         changed["target"] = float(target)
     return changed
+
+
+def warn_of_many_rows(this: RunFolder) -> None:
+    """Warns if a run that is made longer has far more rows than one that begins so long."""
+    rows = -(-this.num_iters // this.log_every)
+    if rows > 10 * MOST:
+        said = f"{this.out}: it goes on with log_every={this.log_every}, as it began: that is "
+        warn(f"{said}{rows:,} rows a seed in metrics.csv", stacklevel=6)
 
 
 def open_folder(out: Path, agent: Agent | None, env: E.Env | None, trust: bool) -> RunFolder:

@@ -34,6 +34,24 @@ def require_last_checkpoint(folder: Path) -> int:
     return newest
 
 
+def require_best_checkpoint(folder: Path) -> int:
+    """Iteration of the checkpoint with the best greedy evaluation.
+
+    Raises CheckpointError if none was kept for that, if it is gone, or if a byte of the rows has
+    changed.
+    """
+    best = checkpoint.best(folder / CHECKPOINTS)
+    known = seal.read_summary(folder).get("best", {}).get("iteration")
+    if best is None or known not in (None, best[1]):
+        found = "none" if best is None else f"iteration {best[1]}"
+        expected = "a run with keep_best=True" if known is None else f"iteration {known}"
+        raise CheckpointError(
+            f"{folder / CHECKPOINTS}: found {found} kept as the best, expected {expected}"
+        )
+    seal.check_rows(folder)
+    return best[1]
+
+
 def is_complete(folder: Path, num_iters: int) -> bool:
     """True if a run has done all of its iterations, and finished its folder."""
     done = checkpoint.newest(folder / CHECKPOINTS)
@@ -105,6 +123,7 @@ def write_summary(this: RunFolder, result: Result) -> None:
     seal.check_rows(this.out)
     summary = {
         "stopped": result.stopped,
+        **({"signal": result.signal} if result.signal else {}),
         "seconds": result.seconds,
         "iteration": result.iteration,
         "env_steps": result.env_steps,
@@ -112,8 +131,11 @@ def write_summary(this: RunFolder, result: Result) -> None:
         "rows": {name: end._asdict() for name, end in (seal.read_ends(this.out)[0] or {}).items()},
     }
     if rows := last_evaluation(this.out, this.key.shape):
-        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in ("greedy", "sampled")}
+        kinds = [k for k in ("greedy", "sampled") if k in rows[0]]  # a callback may measure one
+        means = {k: [float(r[k]) if r[k] else None for r in rows] for k in kinds}
         summary["evaluation"] = {"iteration": int(rows[0]["iteration"]), **means}
+    if this.record.get("keep_best") and (best := checkpoint.best(this.out / CHECKPOINTS)):
+        summary["best"] = {"iteration": best[1], "greedy": best[0]}
     write_json(this.out / SUMMARY, summary)
 
 

@@ -6,19 +6,16 @@ folder, and for what happens to a seed that diverges.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from jaxpg import agents, presets
+from jaxpg import presets
 from jaxpg.core.checks import require_key, show
-from jaxpg.core.config import to_dict
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.plan import plan_run
 from jaxpg.core.types import Key
-from jaxpg.envs import registry
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
+from jaxpg.experiment.sweeps import entries
+from jaxpg.experiment.sweeps.entries import Agents, Envs, Given
 from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
@@ -31,8 +28,8 @@ from jaxpg.experiment.sweeps.tables import Sweep, open_comparison
 
 
 def compare(
-    names: Sequence[str],
-    envs: Sequence[str],
+    agents: Agents,
+    envs: Envs,
     key: Key,
     *,
     total_steps: int | None = None,
@@ -47,43 +44,51 @@ def compare(
 ) -> Sweep:
     """Trains every agent in every environment, with its preset there or its defaults.
 
+    agents: names, "module:name", Agents, and pairs of one of these and a config, or a dict of
+    fields over the preset. envs: names, "module:Object", and Envs. In a dict of them the keys are
+    the labels in the tables; in a list these are the names, and what differs where two have one.
     total_steps: of each seed; None is the most that any of the presets asks for, or 500k if there
     is none. key: one; every agent has the same seeds, split off it. The rest as in `sweep.run`.
     Raises ValueError before anything compiles or is written for what cannot work.
 
-    >>> names, envs, key = ["q_learning", "sarsa"], ["Cliff-jaxpg"], jax.random.key(0)
-    >>> found = jaxpg.compare(names, envs, key, total_steps=1000, seeds=2, episodes=4)
+    >>> agents, envs, key = ["q_learning", jaxpg.sarsa], ["Cliff-jaxpg"], jax.random.key(0)
+    >>> agents += [("sarsa", jaxpg.sarsa.Config(epsilon=0.01))]
+    >>> found = jaxpg.compare(agents, envs, key, total_steps=1000, seeds=2, episodes=4)
     >>> len(found.scores)  # a row per agent and seed
-    4
+    6
+    >>> found.scores["agent"].unique().tolist()
+    ['q_learning', 'sarsa', 'sarsa, epsilon=0.01']
     """
-    for name, value in {"names": names, "envs": envs}.items():
-        if isinstance(value, str) or not np.iterable(value):
-            raise ValueError(f"{name}={show(value)}: allowed is a list of names")
+    of_envs = entries.list_envs(envs)
+    if not of_envs:
+        raise ValueError(f"envs={show(envs)}: allowed is at least one")
+    of_agents = entries.list_agents(agents, next(iter(of_envs.values())).env)
     require_key(key)
-    points = grid(agent=list(names), env=list(envs))
+    points = grid(agent=list(of_agents), env=list(of_envs))
     require_runs(len(points), seeds)
-    tuned = [presets.table(agents.find(p["agent"], True)).get(p["env"], {}) for p in points]
+    pairs = [(of_agents[point["agent"]], of_envs[point["env"]].env) for point in points]
     if total_steps is None:
+        tuned = [presets.table(x.agent).get(env.name, {}) for x, env in pairs]
         total_steps = int(max((t["total_steps"] for t in tuned if t), default=500_000))
-    configs: dict[str, dict] = {}
-    for point in points:
-        agent, env = agents.find(point["agent"], True), registry.make(point["env"])
-        cfg = presets.preset(agent, point["env"])
-        plan_run(agent, cfg, env, key, total_steps=total_steps)
+    for x, env in pairs:
+        plan_run(x.agent, x.config(env), env, key, total_steps=total_steps)
         require_episodes(env, "episodes", episodes)
-        configs.setdefault(point["agent"], {})[point["env"]] = to_dict(cfg)
     about = {
         "kind": "comparison",
         "format": provenance.FORMAT,
-        "configs": configs,
-        "environments": {name: registry.to_dict(registry.make(name)) for name in envs},
+        **entries.describe_entries(of_agents, of_envs),
         "key": provenance.key_to_dict(key),
         "made_with": provenance.environment_versions(),
     }
-    fields = ["agent", "env"] if len(envs) > 1 else ["agent"]
-    settings: dict[str, Any] = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
-    settings |= {"log_every": log_every}
-    record = ask_for_loggers(loggers, out) | new_record(about, fields, total_steps, **settings)
-    with lock.hold_new_folder(out) as folder:
-        this = plan_parts(open_comparison(folder, key, record, trust=True), points, log)
+    fields = ["agent", "env"] if len(of_envs) > 1 else ["agent"]
+    record = ask_for_loggers(loggers, out) | new_record(
+        about, fields, total_steps,
+        seeds=seeds, evaluations=evaluations, episodes=episodes, log_every=log_every,
+    )  # fmt: skip
+    given = Given(
+        {label: x.agent for label, x in of_agents.items()},
+        {label: x.env for label, x in of_envs.items()},
+    )
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
+        this = plan_parts(open_comparison(folder, key, record, given, trust=True), points, log)
         return write_tables(train_parts(this, (), progress))

@@ -16,9 +16,11 @@ import numpy as np
 
 from jaxpg.core import config
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_integer
+from jaxpg.core.callables import names_in
+from jaxpg.core.checks import require_integer, show
+from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.types import C
+from jaxpg.core.types import Agent, C
 from jaxpg.envs import registry
 from jaxpg.envs.recipes import fields_of
 
@@ -125,7 +127,7 @@ def field_names(cfg, env: E.Env) -> list[str]:
     return own + [ENV + name for name in (*fields_of(env.params), *registry.arguments(env))]
 
 
-def apply_point(cfg, env: E.Env, point: Point, trust: bool = False) -> tuple[Any, E.Env]:
+def apply_point(cfg, env: E.Env, point: Point, trust: Trust = False) -> tuple[Any, E.Env]:
     """Returns config and environment of a point. trust: as of `core.config.updated`.
 
     Raises ValueError for an unknown field, with the nearest one, and for a value that is not
@@ -144,17 +146,33 @@ def apply_point(cfg, env: E.Env, point: Point, trust: bool = False) -> tuple[Any
             raise ValueError(f"{name}={value!r}: allowed is one value in each point")
     own = {name: x for name, x in point.items() if not name.startswith(ENV)}
     of_env = {name.removeprefix(ENV): x for name, x in point.items() if name.startswith(ENV)}
-    return config.updated(cfg, own, trust), registry.with_params(env, **of_env) if of_env else env
+    return config.updated(cfg, own, trust), registry.with_params(
+        env, trust, **of_env
+    ) if of_env else env
 
 
-def group_by_program(pairs: Sequence[tuple[Any, E.Env]]) -> list[list[int]]:
+def require_names(cfg: Any, points: Sequence[Point]) -> None:
+    """Raises ValueError for a function that no file can name, and so no sweep can find again."""
+    for name, value in (item for point in points for item in point.items()):
+        if any("<" in text for text in names_in(config.plain(value))):
+            raise ValueError(
+                f"{config.label(type(cfg))} {name}={show(value)}: no file can name it, allowed is "
+                "a function of a module (that which makes an initialiser, say, not the one that it "
+                "made), or a functools.partial of one"
+            )
+
+
+def group_by_program(
+    pairs: Sequence[tuple[Any, E.Env]], agents: Sequence[Agent] | None = None
+) -> list[list[int]]:
     """Groups configs and environments that one program can serve: those of one structure, static
-    fields included, and of the same shapes. Indices into `pairs`, in the order of the first
-    ones."""
+    fields included, of the same shapes, and of one agent. Indices into `pairs`, in the order of the
+    first ones. agents: of each pair; None if that is the same for all."""
     found: dict[Any, list[int]] = {}
     for i, pair in enumerate(pairs):
         leaves, structure = jax.tree.flatten(pair)
-        found.setdefault((structure, *map(np.shape, leaves)), []).append(i)
+        agent = agents and agents[i]
+        found.setdefault((agent, structure, *map(np.shape, leaves)), []).append(i)
     return list(found.values())
 
 

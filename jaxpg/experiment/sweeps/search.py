@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, show
-from jaxpg.core.config import label, static_fields
+from jaxpg.core.config import label, plain, static_fields
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import require_objects
@@ -33,12 +33,13 @@ from jaxpg.experiment.sweeps.sweep import (
     write_tables,
 )
 from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, open_sweep, read_tables
+from jaxpg.presets import find_objects
 
 
 def search(
-    agent: Agent[C],
-    cfg: C,
-    env: E.Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: E.Env | str,
     key: Key,
     space: Mapping[str, Sequence | Range],
     *,
@@ -68,6 +69,7 @@ def search(
     4
     """
     _import_optuna()
+    agent, cfg, env = find_objects(agent, cfg, env)
     require_objects(agent, cfg, env)
     require_integer("trials", trials, 1, MOST)
     require_integer("batch", batch, 1, MOST)
@@ -88,12 +90,15 @@ def search(
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]
     each = [corners[0] | {name: v} for name, x in ends.items() for v in x]
     check_points(agent, cfg, env, key, [*corners, *each], total_steps, 1)
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = ask_for_loggers(loggers, out) | new_record(about, list(space), total_steps, **settings)
-    plain = {n: x._asdict() if isinstance(x, Range) else list(x) for n, x in space.items()}
-    record["search"] = {"space": plain, "trials": trials, "batch": batch}
-    record = provenance.add_sources(record, plain)
-    with lock.hold_new_folder(out) as folder:
+    told = {
+        n: x._asdict() if isinstance(x, Range) else list(map(plain, x)) for n, x in space.items()
+    }
+    record["search"] = {"space": told, "trials": trials, "batch": batch}
+    record = provenance.add_sources(record, told)
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return train_batches(this, callbacks, progress, log)
 

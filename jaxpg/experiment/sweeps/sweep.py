@@ -33,6 +33,7 @@ from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, require_key, require_number, show
 from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
@@ -45,7 +46,13 @@ from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.record import check_labels
 from jaxpg.experiment.sweeps.loggers import ask_for_loggers, loggers_of_part
-from jaxpg.experiment.sweeps.points import Point, apply_point, group_by_program, require_runs
+from jaxpg.experiment.sweeps.points import (
+    Point,
+    apply_point,
+    group_by_program,
+    require_names,
+    require_runs,
+)
 from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
     TABLES,
@@ -56,15 +63,17 @@ from jaxpg.experiment.sweeps.tables import (
     read_tables,
 )
 from jaxpg.experiment.text import format_count
+from jaxpg.presets import find_objects
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
+PART = ("chunk", "checkpoints", "keep", "checkpoint_minutes")  # settings of its runs
 FREE = 0.8  # of the memory that is free, for a sweep
 
 
 def run(
-    agent: Agent[C],
-    cfg: C,
-    env: E.Env,
+    agent: Agent[C] | str,
+    cfg: C | None,
+    env: E.Env | str,
     key: Key,
     points: Sequence[Point],
     *,
@@ -83,10 +92,12 @@ def run(
     loggers: Sequence[str] = (),
     name: str | None = None,
     tags: Sequence[str] = (),
+    **settings: Any,
 ) -> Sweep:
     """Trains every point with every seed.
 
-    cfg, env: what the points change. key: one; seeds are split off it. out: a new folder; None
+    agent, env: the objects, or their names. cfg, env: what the points change; cfg=None is the
+    preset. key: one; seeds are split off it. out: a new folder; None
     keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
     end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
@@ -94,22 +105,25 @@ def run(
     each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when
     compiling begins, and how the sweep is laid out: parts, their lanes, the bytes that a device
     needs and has. loggers: names, as `log` of `jaxpg.run` has them; each shows a series for every
-    config and seed. name, tags: labels by which `jaxpg runs` finds it.
+    config and seed. name, tags: labels by which `jaxpg runs` finds it. settings: chunk,
+    checkpoints, keep and checkpoint_minutes of each part, as of `jaxpg.run`.
 
     Raises ValueError before anything compiles or is written for what cannot work, whichever point
     it is in.
     """
     callbacks = as_callbacks(callbacks)
+    agent, cfg, env = find_objects(agent, cfg, env)
     check_points(agent, cfg, env, key, points, total_steps, seeds)
     require_episodes(env, "episodes", episodes)
     fields = list(dict.fromkeys(name for point in points for name in point))
-    about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
+    with provenance.lasting(out):
+        about = {"kind": "sweep", **provenance.describe_run(agent, cfg, env, key)}
     record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, target=target, lanes=lanes,
-        memory=memory, log_every=log_every, name=name, tags=tags,
+        memory=memory, log_every=log_every, name=name, tags=tags, **settings,
     )  # fmt: skip
-    with lock.hold_new_folder(out) as folder:
+    with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         this = open_sweep(folder, agent, cfg, env, key, record, trust=True)
         return write_tables(train_parts(plan_parts(this, points, log), callbacks, progress))
 
@@ -118,13 +132,17 @@ def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
     *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
-    log_every: int | None = None, name: str | None = None, tags: Sequence[str] = (),
+    log_every: int | None = None,
+    name: str | None = None, tags: Sequence[str] = (), **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the record of a sweep or comparison without points. Raises ValueError for what is not
     allowed.
 
-    about: its kind, what the points change, and where it comes from.
+    about: its kind, what the points change, and where it comes from. settings: of its runs.
     """
+    if unknown := settings.keys() - set(PART):
+        raise TypeError(f"{min(unknown)}: allowed of a sweep are {', '.join(PART)}")
+    run_folder.check_settings(run_folder.Settings(**settings), None, Path())
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
@@ -143,6 +161,7 @@ def new_record(
         **limits,
         "target": None if target is None else float(target),
         **check_labels(name, tags),
+        **settings,
         "points": [],
         "parts": [],
         "compilations": 0,
@@ -166,6 +185,7 @@ def check_points(
     if not known or not points:
         raise ValueError(f"points={show(points)}: allowed is a list of dicts, at least one")
     require_runs(len(points), seeds)
+    require_names(cfg, points)
     pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
     for group in group_by_program(pairs):
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
@@ -185,11 +205,12 @@ def plan_parts(
         log("compiling ...")
     points = [{name: plain(value) for name, value in point.items()} for point in points]
     found = [this.resolve(point) for point in points]
-    record = provenance.add_sources(record, points, record.get("configs"))
+    told = (record.get(name) for name in ("configs", "environments", "names"))
+    record = provenance.add_sources(record, points, *told)
     pairs = [(cfg, env) for _, cfg, env in found]
     record["points"] = [*record["points"], *points]
     with count_compilations() as compiled:
-        for group in group_by_program(pairs):
+        for group in group_by_program(pairs, [agent for agent, _, _ in found]):
             lanes = [[first + i, seed] for i in group for seed in range(seeds)]
             agent = found[group[0]][0]
             size, width = _size_parts(this, agent, [pairs[i] for i in group], log)
@@ -227,7 +248,9 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
         width = math.ceil(size / len(devices)) * len(devices) if size >= len(devices) else size
         cfg, env = stack([pairs[min(i // seeds, configs - 1)] for i in range(width)])
         keys = this.keys[np.arange(width) % seeds]
-        need = device_bytes(agent, cfg, env, keys, total_steps=record["total_steps"])
+        need = device_bytes(
+            agent, cfg, env, keys, total_steps=record["total_steps"], chunk=record.get("chunk")
+        )
         if need <= limit or size == 1:
             break
         most = max(1, min(size - 1, int(size * limit / need)))
@@ -247,40 +270,43 @@ def train_parts(
 
     share: of the sweep that is planned, see `progress.display`.
     """
-    record, asked = dict(this.record), ("evaluations", "episodes", "target", "log_every")
-    kept: dict[str, Any] = {name: record.get(name) for name in asked}
-    settings = run_folder.Settings(**kept)
+    names = ("evaluations", "episodes", "target", "log_every", *PART)
+    record = dict(this.record)
+    settings = run_folder.Settings(**{name: record[name] for name in names if name in record})
     shown = display(record["parts"], share) if progress else None
-    for i, part in enumerate(record["parts"]):
-        if part["over"]:
-            continue
-        folder, agent, cfg, env, keys = this.part(i)
-        record["parts"] = list(record["parts"])
-        if (folder / RUN).exists():
-            check_part(this.out, part, i)
-        else:  # by which its folder will be known
-            made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
-            part = part | {"run": json_digest(to_json_values(made))}
-            record["parts"][i] = part
-            write_json(this.out / SWEEP, record)
-        watch = [*callbacks, *loggers_of_part(this, i), *([shown(i)] if shown else [])]
-        begun = time.perf_counter()
-        with count_compilations() as compiled:
+    with catch_signals() as signals:
+        for i, part in enumerate(record["parts"]):
+            if part["over"]:
+                continue
+            if signals.asked:
+                break
+            folder, agent, cfg, env, keys = this.part(i)
+            record["parts"] = list(record["parts"])
             if (folder / RUN).exists():
-                found = run_folder.resume(
-                    folder, callbacks=watch, agent=agent, env=env, trust=this.trust
-                )
-            else:
-                found = run_folder.run(
-                    folder, agent, cfg, env, keys, record["total_steps"], settings, watch
-                )
-        record["seconds"] += time.perf_counter() - begun
-        record["compilations"] += len(compiled)
-        record["parts"][i] = part | {"over": found.stopped != "interrupt"}
-        this = this._replace(record=record)
-        write_json(this.out / SWEEP, record)
-        if found.stopped == "interrupt":
-            break
+                check_part(this.out, part, i)
+            else:  # by which its folder will be known
+                made = run_folder.new_record(agent, cfg, env, keys, record["total_steps"], settings)
+                part = part | {"run": json_digest(to_json_values(made))}
+                record["parts"][i] = part
+                write_json(this.out / SWEEP, record)
+            watch = [*callbacks, *loggers_of_part(this, i), *([shown(i)] if shown else [])]
+            begun = time.perf_counter()
+            with count_compilations() as compiled:
+                if (folder / RUN).exists():
+                    found = run_folder.resume(
+                        folder, callbacks=watch, agent=agent, env=env, trust=this.trust
+                    )
+                else:
+                    found = run_folder.run(
+                        folder, agent, cfg, env, keys, record["total_steps"], settings, watch
+                    )
+            record["seconds"] += time.perf_counter() - begun
+            record["compilations"] += len(compiled)
+            record["parts"][i] = part | {"over": found.stopped != "interrupt"}
+            this = this._replace(record=record)
+            write_json(this.out / SWEEP, record)
+            if found.stopped == "interrupt":
+                break
     return this
 
 

@@ -9,6 +9,7 @@ scores        env_steps, score (the last greedy evaluation), ended: done, target
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,21 +18,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg import agents
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_index, require_path
+from jaxpg.core.checks import require_index, require_path, show
 from jaxpg.core.config import from_dict
+from jaxpg.core.names import UntrustedError
 from jaxpg.core.parallel.lanes import ACTIVE, stack, take_lane
 from jaxpg.core.run import Result
 from jaxpg.core.train import settle
 from jaxpg.core.types import Agent, Key
-from jaxpg.envs import registry
 from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.files.atomic import CheckpointError, changed_file, read_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.seal import read_rows, read_seal
+from jaxpg.experiment.sweeps.entries import (
+    Agents,
+    Envs,
+    Given,
+    match_given,
+    restore_agent,
+    restore_env,
+)
 from jaxpg.experiment.sweeps.points import Point, apply_point
+from jaxpg.experiment.text import printable
 
 TABLES = {"table": "results", "evaluations": "evaluations", "scores": "scores"}  # files
 
@@ -84,37 +93,54 @@ def open_sweep(
     keys = jax.random.split(key, record["seeds"])
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        return agent, *apply_point(cfg, env, point, trust or record.get("sources", {}))
+        return agent, *apply_point(cfg, env, point, trust or provenance.recorded_sources(record))
 
     return SweepFolder(out, record, keys, of_point, trust)
 
 
 def open_comparison(
-    out: Path, key: Key, record: dict[str, Any], trust: bool = False
+    out: Path, key: Key, record: dict[str, Any], given: Given, trust: bool = False
 ) -> SweepFolder:
     """Opens the folder of a comparison: its points are agents and environments, whose settings are
-    in the record."""
+    in the record. given: those that the user gives."""
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        allowed = trust or record.get("sources", {})
-        agent = agents.find(point["agent"], allowed)
+        allowed = trust or provenance.recorded_sources(record)
+        agent = restore_agent(out, record, point["agent"], given, allowed)
         config = record["configs"][point["agent"]][point["env"]]
-        cfg = from_dict(agent.Config, config, allowed)
-        env = registry.from_dict(record["environments"][point["env"]], allowed)
+        try:
+            cfg = from_dict(agent.Config, config, allowed)
+        except ValueError as error:
+            kind = UntrustedError if isinstance(error, UntrustedError) else CheckpointError
+            raise kind(printable(f"{out / SWEEP}: {error}")) from error
+        env = restore_env(out, record, point["env"], given, allowed)
         return agent, settle(agent, cfg, record["total_steps"])[0], env
 
     return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point, trust)
 
 
 def open_folder(
-    out: Path, agent: Agent | None = None, env: E.Env | None = None, trust: bool = False
+    out: Path,
+    agent: Agent | None = None,
+    env: E.Env | None = None,
+    trust: bool = False,
+    agents: Agents = (),
+    envs: Envs = (),
 ) -> SweepFolder:
-    """Opens the folder of a sweep or comparison. trust: as of `jaxpg.load`. Raises CheckpointError
-    for a damaged, missing or foreign one, ValueError for a network that is not trusted."""
+    """Opens the folder of a sweep or comparison. agent, env, trust: as of `jaxpg.load`; agents,
+    envs: as of `compare`, those of a comparison that the user gives. Raises CheckpointError for a
+    damaged, missing or foreign one, ValueError for a network that is not trusted, or for an object
+    that is not of this folder."""
     path = out / SWEEP
     record = provenance.read_record(path, "sweep")
     if record["kind"] == "comparison":
-        return open_comparison(out, provenance.key_from_dict(record), record, trust)
+        given = match_given(
+            record, agents if agent is None else [agent], envs if env is None else [env]
+        )
+        return open_comparison(out, provenance.key_from_dict(record), record, given, trust)
+    for name, value in {"agents": agents, "envs": envs}.items():
+        if len(value):
+            raise ValueError(f"{name}={show(value)}: allowed for a sweep is {name[:-1]}=...")
     return open_sweep(out, *provenance.restore_objects(path, agent, env, trust), record, trust)
 
 
@@ -256,7 +282,9 @@ def _add_point_columns(frame, lanes: list, points: list[dict], fields: list[str]
 
 
 def _format_cell(value):
-    """Formats a value for a table: hidden sizes as "[64, 64]"."""
+    """Formats a value for a table: hidden sizes as "[64, 64]", a partial as JSON."""
+    if isinstance(value, dict):
+        return json.dumps(value)
     return str(list(value)) if isinstance(value, (list, tuple)) else value
 
 

@@ -1,0 +1,78 @@
+"""Single environments: what one `reset` and one `step` of a core give."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core.gymnax_import import has_own_step, inherits
+from jaxpg.core.types import Array, Key, Tree
+
+RESET = ("obs", "state")
+STEP = ("obs", "state", "reward", "terminated", "truncated", "info")
+PARTS = ("obs", "state", "reward", "terminated", "info")  # of gymnax's `step_env`
+
+
+class CountError(ValueError):
+    """Error of a method that gives another number of values than it should, or of another kind."""
+
+
+def name_of(core: Any) -> str:
+    """Name of an environment's code: its own, or that of its class."""
+    name = getattr(core, "name", None)
+    return name if isinstance(name, str) and name else type(core).__name__
+
+
+def trace_step(core: Any, params: Tree) -> tuple[Any, Any]:
+    """The shapes of what one environment's `reset` and `step` give; nothing is computed.
+
+    Of a `step` that is gymnax's, those of its parts, before it selects. params: arrays, or their
+    shapes. Raises CountError for another number of values.
+    """
+
+    def both(key, params):
+        k_reset, k_step = jax.random.split(key)
+        first = call_reset(core, k_reset, params)
+        return first, call_step(core, k_step, first[1], example_action(core, params), params)
+
+    return jax.eval_shape(both, jax.random.key(0), params)
+
+
+def example_action(core: Any, params: Tree) -> Array:
+    """Zeros in the shape and dtype of one action, in the units of the space."""
+    space = core.action_space(params)
+    return jnp.zeros(space.shape, float if jnp.issubdtype(space.dtype, jnp.floating) else jnp.int32)
+
+
+def call_reset(core: Any, key: Key, params: Tree) -> tuple[Any, ...]:
+    """Resets one environment. Raises CountError unless that gives obs and state."""
+    method = "reset_env" if inherits(core, "reset") else "reset"
+    return _require_count(core, method, getattr(core, method)(key, params), RESET)
+
+
+def call_step(core: Any, key: Key, state: Tree, action: Array, params: Tree) -> tuple[Any, ...]:
+    """Steps one environment: the six values of `step`. One that is gymnax's is put together from
+    its parts, and does not reset. Raises CountError for another number of values."""
+    if has_own_step(core):
+        return _require_count(core, "step", core.step(key, state, action, params), STEP)
+    given = core.step_env(key, state, action, params)
+    obs, state, reward, terminated, info = _require_count(core, "step_env", given, PARTS)
+    if not isinstance(info, dict):
+        kind = type(info).__name__
+        raise CountError(f"{name_of(core)}: step_env gives {kind} for info, allowed is a dict")
+    truncated = core.is_truncated(state, params)
+    return obs, state, reward, terminated, truncated, {**info, "final_observation": obs}
+
+
+def _require_count(core: Any, method: str, given: Any, names: tuple) -> tuple[Any, ...]:
+    """Raises CountError unless a method gives a tuple of as many values as there are names."""
+    if isinstance(given, tuple) and len(given) == len(names):
+        return given
+    several = isinstance(given, tuple)
+    found = f"{len(given)} values" if several else type(given).__name__
+    text = f"{name_of(core)}: {method} gives {found}, allowed are {', '.join(names)}"
+    if several and (method, len(given)) == ("step", 5):
+        text += "; in place of one done: terminated (the task ended) and truncated (it was cut)"
+    if several and (method, len(given)) == ("step_env", 6):
+        text += "; what cuts an episode short is a method of its own, is_truncated(state, params)"
+    raise CountError(text)

@@ -1,0 +1,102 @@
+"""The contract of environments, line by line: `jaxpg.check_env`.
+
+traces.py    what two traces show: side effects, randomness of its own, NumPy where JAX is meant
+play.py      random episodes, in one compiled program
+episodes.py  what they show: bounds, numbers that are not finite, auto-resets, time limits, masks
+strict.py    what training forgives, and other libraries do not
+"""
+
+from typing import Any
+
+import jax
+import jax.core
+
+from jaxpg.core import protocol, signals, spaces
+from jaxpg.core.checks import require_env, show
+from jaxpg.core.env import Env
+from jaxpg.core.protocol import METHODS, Fault
+from jaxpg.core.single import name_of
+from jaxpg.envs import registry
+from jaxpg.envs.contract import episodes, strict, traces
+
+RULES = {  # as docs/environments.md states them
+    "methods": "reset, step, the two spaces and default_params, with gymnax's arguments",
+    "hash": "a core has a hash, which stays the same",
+    "parameters": "a pytree of numbers",
+    "action space": "Discrete, MultiDiscrete, MultiBinary or Box, with bounds that fit",
+    "observation space": "one of these, or a Dict or Tuple of them",
+    "traceable": "reset and step can be traced by JAX",
+    "values": "reset gives two values, step six",
+    "reward": "one real number",
+    "ends": "terminated and truncated are one bool each",
+    "observation": "of one structure, shape and dtype, as its space says",
+    "final observation": "info has the true successor, also at an end",
+    "state": "of one structure, shapes and dtypes",
+    "signals": "names of real arrays in info",
+    "pure": "same key, same result; nothing is kept in the object",
+    "keys": "what is random is drawn from the key that is given",
+    "finite": "no NaN and no infinity in observations and rewards",
+    "bounds": "observations lie in their space",
+    "auto-reset": "after an end follows a new episode",
+    "time limit": "truncated, and not terminated, where max_steps_in_episode cuts an episode short",
+    "mask": "one entry for every action, and at least one action is legal",
+}
+
+
+def check_env(env: Env | Any) -> None:
+    """Checks an environment against the contract, line by line, and runs it for some steps.
+
+    env: an Env, a core (then with its default parameters), or a name as `jaxpg.make` takes it.
+    Looks at shapes, traces `reset` and `step` twice, and plays a few random episodes, some of them
+    under a short time limit. Raises one ValueError with all faults, each in one sentence that says
+    what to change. The lines of the contract are in docs/environments.md.
+
+    >>> jaxpg.check_env(jaxpg.make("Cliff-jaxpg"))
+    >>> class Core:
+    ...     default_params = ()
+    >>> try:
+    ...     jaxpg.check_env(Core())
+    ... except ValueError as error:
+    ...     print(str(error).split(":")[0])
+    Core breaks the contract of environments
+    """
+    env = _as_env(env)
+    name = name_of(env.core)
+    if found := _find_faults(env):
+        lines = [f"- {rule}: {text.removeprefix(name).lstrip(': ')}" for rule, text in found]
+        raise ValueError("\n".join([f"{name} breaks the contract of environments:", *lines]))
+
+
+def _as_env(env: Any) -> Env:
+    """The Env of what `check_env` takes."""
+    if isinstance(env, str):
+        return registry.make(env)
+    if isinstance(env, type):
+        raise ValueError(f"env={show(env)}: allowed is an instance of that class, not the class")
+    if not isinstance(env, Env):
+        if not any(hasattr(env, name) for name in [*METHODS, "default_params"]):
+            require_env(env)
+        try:
+            env = Env(env.default_params, env)
+        except Exception:  # which the faults will say
+            env = Env((), env)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env.params)):
+        raise ValueError(f"{env.name}: its parameters are traced, allowed are numbers")
+    return env
+
+
+def _find_faults(env: Env) -> list[Fault]:
+    """Finds all faults. What is wrong in shapes or traces keeps the environment from being run."""
+    if found := protocol.find_faults(env):
+        return found
+    found = strict.find_faults(env)
+    if spaces.kind(env.action_space) not in spaces.KINDS:
+        return found  # nobody can act
+    try:
+        signals.shapes(env.core, env.params)
+    except ValueError as error:
+        found.append(Fault("signals", str(error)))
+    found += traces.find_faults(env)
+    if not {"pure", "mask", "observation space"} & {rule for rule, _ in found}:
+        found += episodes.find_faults(env)
+    return found

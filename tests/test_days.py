@@ -1,0 +1,507 @@
+"""Runs that live for days: signals end them in good order, checkpoints come by the clock, and the
+best evaluation is kept."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg import sweep
+from jaxpg.core import interrupt, pieces
+from jaxpg.core.interrupt import AGAIN, SIGNALS, Interrupted, Signals, catch_signals, hand_on
+from jaxpg.core.run import Callback
+from jaxpg.experiment.callbacks.evaluation import MEASURES
+from jaxpg.experiment.files.atomic import CheckpointError
+from jaxpg.experiment.run import checkpoint, saving
+from tests.conftest import TINY, short_env, slow_of
+
+ITERATIONS, CHUNK, KEY = 12, 5, jax.random.key(3)
+ASKED = {"chunk": CHUNK, "evaluations": 3, "episodes": 2, "checkpoints": 2, "keep": 2}
+ROWS = ("metrics.csv", "evaluations.csv")
+
+
+def train(out, *callbacks, key=KEY, **asked):
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    asked = ASKED | {"total_steps": ITERATIONS * 100} | asked
+    return jaxpg.run(jaxpg.q_learning, cfg, env, key, out=out, callbacks=callbacks, **asked)
+
+
+def at(iteration, do):
+    """A callback that does something at the end of the chunk of an iteration."""
+    return lambda event: do() if event.iteration == iteration else None
+
+
+def send(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never stopped."""
+    out = tmp_path_factory.mktemp("days") / "run"
+    return train(out), out
+
+
+def same_run(result, out, whole):
+    """Rows, state and metrics are those of the run that was never stopped."""
+    expected, folder = whole
+    assert (result.stopped, result.iteration) == ("done", expected.iteration)
+    for name in ROWS:
+        assert (out / name).read_bytes() == (folder / name).read_bytes(), name
+    same_state(result, whole)
+    jax.tree.map(np.testing.assert_array_equal, result.metrics, expected.metrics)
+
+
+def same_state(result, whole):
+    jax.tree.map(same_bytes, result.state, whole[0].state)
+
+
+def same_bytes(x, y):
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """Every iteration takes long: chunks are run in pieces of one."""
+    monkeypatch.setattr(pieces, "LONG", 0.0)
+    monkeypatch.setattr("jaxpg.core.run.LONG", 0.0)
+
+
+# Signals.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_run_in_good_order(number, whole, tmp_path, capsys):
+    handlers = [signal.getsignal(x) for x in SIGNALS]
+    out, name = tmp_path / "run", signal.Signals(number).name
+    result = train(out, at(5, send(number)))
+    assert (result.stopped, result.iteration, result.signal) == ("interrupt", 5, name)
+    assert checkpoint.newest(out / "checkpoints") == 5
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["stopped"], summary["signal"]) == ("interrupt", name)
+    assert f"{name}: stopping after this chunk; a second one stops" in capsys.readouterr().err
+    assert handlers == [signal.getsignal(x) for x in SIGNALS]
+    same_run(jaxpg.resume(out), out, whole)
+    assert "signal" not in json.loads((out / "summary.json").read_text())
+
+
+def test_a_signal_while_it_compiles_ends_a_run_before_its_first_iteration(
+    whole, tmp_path, monkeypatch
+):
+    out, again, compile_ = tmp_path / "run", tmp_path / "again", pieces.run_chunk
+
+    def slowly(*args):
+        assert args[4] == 0, "nothing is trained any more"
+        send(signal.SIGTERM)()
+        return compile_(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pieces, "run_chunk", slowly)
+        result = train(out)
+    assert (result.stopped, result.iteration, result.metrics) == ("interrupt", 0, {})
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        jaxpg.load(out)
+    train(again, at(5, send(signal.SIGTERM)), log_every=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(pieces, "run_chunk", slowly)
+        result = jaxpg.resume(again)
+    assert (result.stopped, result.iteration) == ("interrupt", 5)
+    assert result.metrics["episode/return"].shape == (3,)
+    same_state(jaxpg.resume(again), whole)
+    same_run(jaxpg.resume(out), out, whole)
+
+
+@pytest.mark.parametrize("stops", slow_of([(3, 11), range(1, ITERATIONS)], range(1, ITERATIONS)))
+def test_a_signal_in_the_middle_of_a_long_chunk(stops, whole, tmp_path, one_at_a_time, monkeypatch):
+    """It ends at an iteration that ends no chunk, and evaluations stay where they are."""
+    for stop in stops:
+        out, go, calls = tmp_path / f"run{stop}", pieces.run_chunk, itertools.count()
+
+        def counted(*args, go=go, calls=calls, stop=stop):
+            if next(calls) == stop:
+                send(signal.SIGTERM)()
+            return go(*args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(pieces, "run_chunk", counted)
+            result = train(out)
+        assert (result.stopped, result.iteration) == ("interrupt", stop)
+        same_run(jaxpg.resume(out), out, whole)
+
+
+def test_a_run_in_pieces_is_that_of_whole_chunks(whole, tmp_path, one_at_a_time):
+    ends = []
+    result = train(tmp_path / "run", lambda event: ends.append((event.iteration, event.whole)))
+    assert ends == [(5, True), (10, True), (12, True)]
+    same_run(result, tmp_path / "run", whole)
+
+
+def test_chunks_end_where_they_would_have_after_one_that_was_cut(tmp_path, one_at_a_time):
+    """A run with a target ends with the chunk after the one that reaches it, though a checkpoint by
+    the clock has cut that."""
+    wanted = iter([False, False, True])
+    cut = Callback(due=lambda: next(wanted, False))
+    ends = []
+    see = lambda event: ends.append((event.iteration, event.whole))  # noqa: E731
+    result = train(tmp_path / "run", cut, see, target=-1e9)
+    assert ends == [(2, False), (5, True), (10, True)]
+    assert (result.stopped, result.iteration) == ("callback", 10)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_of_a_kind_stops_at_once(second, monkeypatch):
+    """But not one that a launcher has handed on twice, nor another kind."""
+    clock = itertools.count(0, 0.6 * AGAIN)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with catch_signals() as signals:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), second)
+        os.kill(os.getpid(), second)
+        assert signals.asked == signal.SIGUSR1
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), second)
+
+
+def test_a_signal_for_which_nobody_waits_ends_what_is_done():
+    with catch_signals(wait=False) as outer:
+        with catch_signals() as inner:
+            assert inner is outer
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert outer.asked == signal.SIGTERM
+        with pytest.raises(Interrupted, match="SIGUSR1") as caught:
+            os.kill(os.getpid(), signal.SIGUSR1)
+    assert caught.value.number == signal.SIGUSR1
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_the_program_is_left_alone_or_called_afterwards():
+    """As submitit has them for its jobs."""
+    called = []
+    before = signal.signal(signal.SIGTERM, lambda *_: called.append("own"))
+    try:
+        with catch_signals() as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert (called, signals.asked) == (["own"], 0)
+        with hand_on([signal.SIGTERM]):
+            with catch_signals() as signals:
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert (called, signals.asked) == (["own"], signal.SIGTERM)
+            assert len(called) == 1
+        assert called == ["own", "own"]
+        with hand_on([signal.SIGTERM]):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert len(called) == 3
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_other_threads_than_the_main_one_catch_no_signals():
+    seen, before = [], [signal.getsignal(x) for x in SIGNALS]
+
+    def look():
+        with catch_signals() as signals:
+            seen.append((signals.asked, [signal.getsignal(x) for x in SIGNALS]))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [(0, before)]
+    assert interrupt._active is None
+
+
+def test_a_signal_that_comes_after_the_last_look_is_not_lost(tmp_path):
+    late = Callback(on_end=lambda result: send(signal.SIGTERM)())
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        train(tmp_path / "run", late)
+    assert jaxpg.resume(tmp_path / "run").stopped == "done"
+
+
+def test_a_closed_terminal_does_not_keep_a_run_from_its_end(monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    signals = Signals()
+    signals.waits = True
+    signals.handle(signal.SIGTERM, None)
+    assert signals.asked == signal.SIGTERM
+
+
+def test_a_sweep_ends_in_good_order_too(tmp_path):
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    points = sweep.grid(gamma=[0.9, 0.99])
+
+    def go(out, *callbacks):
+        return sweep.run(
+            jaxpg.q_learning, cfg, env, KEY, points, total_steps=600, seeds=1, episodes=2, out=out,
+            callbacks=callbacks, chunk=2, checkpoint_minutes=None, lanes=1,
+        )  # fmt: skip
+
+    expected = go(tmp_path / "whole")
+    found = go(tmp_path / "run", at(2, send(signal.SIGTERM)))
+    assert [part["over"] for part in found.about["parts"]] == [False, False]
+    assert not (tmp_path / "run" / "parts" / "1").exists()
+    found = sweep.resume(tmp_path / "run")
+    for name in ("results.csv", "evaluations.csv", "scores.csv"):
+        same = [(tmp_path / x / name).read_bytes() for x in ("whole", "run")]
+        assert same[0] == same[1], name
+    assert found.about["chunk"] == expected.about["chunk"] == 2
+    part = json.loads((tmp_path / "run" / "parts" / "0" / "run.json").read_text())
+    assert (part["chunk"], part["checkpoint_minutes"]) == (2, None)
+
+
+# Checkpoints by the clock.
+
+
+class Time:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(saving.time, "monotonic", lambda: self.now)
+
+    def wait(self, seconds):
+        self.now += seconds
+
+
+def test_when_a_checkpoint_is_due(monkeypatch):
+    now = Time(monkeypatch)
+    clock = saving._Clock(10)
+    now.wait(59)
+    assert not clock.due()
+    now.wait(1)
+    assert clock.due(), "one early"
+    clock.take()
+    now.wait(30)
+    clock.written()
+    for _ in range(2):
+        now.wait(570 - (now.now - clock.taken) - 1)
+        assert not clock.due()
+        now.wait(1)
+        assert clock.due(), "sooner by what the last one took"
+        clock.take()
+    clock = saving._Clock(0.1)
+    now.wait(6)
+    assert clock.due()
+    clock.take()
+    now.wait(60)  # it takes longer to write than is between two
+    clock.written()
+    now.wait(59)
+    assert not clock.due()
+    now.wait(1)
+    assert clock.due()
+    assert not saving._Clock(None).due()
+
+
+def test_checkpoints_by_the_clock(whole, tmp_path, monkeypatch):
+    now, kept = Time(monkeypatch), []
+    folder = tmp_path / "run" / "checkpoints"
+
+    def look(event):
+        kept.append((event.iteration, checkpoint.finished(folder)))
+        now.wait(40)
+
+    see = Callback(on_metrics=look)
+    result = train(tmp_path / "run", see, chunk=1, keep=9, checkpoints=1, evaluations=0)
+    # A chunk takes 40 seconds, and metrics come one chunk late.
+    assert checkpoint.finished(folder) == [12, 4], "after a minute one, at the end one"
+    assert kept[4] == (5, [4])
+    same_state(result, whole)
+    again = tmp_path / "again"
+    train(again, see, chunk=1, keep=9, checkpoints=1, evaluations=0, checkpoint_minutes=2)
+    assert checkpoint.finished(again / "checkpoints") == [12, 8, 4]
+    train(tmp_path / "none", see, chunk=1, keep=9, checkpoints=1, checkpoint_minutes=None)
+    assert checkpoint.finished(tmp_path / "none" / "checkpoints") == [12]
+
+
+def test_a_long_chunk_is_cut_for_a_checkpoint(whole, tmp_path, one_at_a_time, monkeypatch):
+    """And one that was killed then goes on to the byte."""
+    now, go, ends = Time(monkeypatch), pieces.run_chunk, []
+
+    def slow(*args):
+        now.wait(35)
+        return go(*args)
+
+    monkeypatch.setattr(pieces, "run_chunk", slow)
+
+    def die(event):
+        ends.append((event.iteration, event.whole))
+        if event.iteration == 5:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(tmp_path / "run", die, checkpoint_minutes=1)
+    assert ends == [(1, False), (3, False), (5, True)]
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == 3
+    assert jaxpg.load(tmp_path / "run").iteration == 3
+    same_run(jaxpg.resume(tmp_path / "run"), tmp_path / "run", whole)
+
+
+# The best evaluation.
+
+
+@pytest.fixture
+def best_at_five(monkeypatch):
+    """Evaluations of two seeds whose mean is the highest at iteration 5."""
+    values = {5: [-10.0, 4.0], 10: [-3.0, -4.0], 12: [3.0, -9.0]}
+
+    def measure(event):
+        return dict.fromkeys(MEASURES, np.zeros(2, np.float32)) | {
+            "eval/greedy": np.float32(values[event.iteration])
+        }
+
+    return measure
+
+
+def test_the_best_evaluation_is_kept_beside_the_newest(tmp_path, best_at_five):
+    """By the mean of the seeds."""
+    out, keys = tmp_path / "run", jax.random.split(KEY)
+    result = train(
+        out, best_at_five, key=keys, keep_best=True, keep=1, checkpoints=1, evaluations=1
+    )
+    assert checkpoint.finished(out / "checkpoints") == [12, 5]
+    assert json.loads((out / "summary.json").read_text())["best"] == {"iteration": 5, "greedy": -3}
+    best = jaxpg.load(out, best=True)
+    assert (best.iteration, best.stopped, best.metrics["episode/count"].shape[-1]) == (5, "done", 5)
+    assert jaxpg.load(out).iteration == result.iteration == 12
+    assert jaxpg.Policy.load(out, best=True, seed=1).about["iteration"] == 5
+    (out / "checkpoints" / "5" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="found none kept as the best, expected iteration 5"):
+        jaxpg.load(out, best=True)
+
+
+def test_which_is_the_best_is_known_after_a_stop(tmp_path, best_at_five):
+    out, keys = tmp_path / "run", jax.random.split(KEY)
+    asked = {"key": keys, "keep_best": True, "keep": 1, "checkpoints": 1, "evaluations": 1}
+    train(out, best_at_five, at(10, send(signal.SIGTERM)), **asked)
+    assert checkpoint.finished(out / "checkpoints") == [10, 5]
+    assert jaxpg.load(out, best=True).iteration == 5
+    jaxpg.resume(out, callbacks=[best_at_five])
+    assert checkpoint.finished(out / "checkpoints") == [12, 5]
+
+
+def test_without_it_no_checkpoint_is_the_best(whole):
+    with pytest.raises(CheckpointError, match="found none kept as the best, expected a run with"):
+        jaxpg.load(whole[1], best=True)
+
+
+# What is long: processes that are sent signals, and killed, at any moment.
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+import jax, jaxpg
+from tests.test_days import program
+program(*sys.argv[1:])
+"""
+SECONDS = 0.04  # of a chunk, at least
+
+
+def program(what, folder, minutes="10"):
+    """Trains `what` into a folder, or goes on with it, and exits as the command does."""
+    slow = [lambda event: time.sleep(SECONDS)]
+    asked = {"checkpoint_minutes": float(minutes)}
+    with catch_signals(wait=False) as signals:
+        if Path(folder, "run.json").exists() or Path(folder, "sweep.json").exists():
+            jaxpg.resume(folder, callbacks=slow)
+        elif what == "sweep":
+            cfg, points = jaxpg.q_learning.Config(), sweep.grid(gamma=[0.9, 0.99], num_envs=[1, 2])
+            sweep.run(
+                jaxpg.q_learning, cfg, jaxpg.make("Cliff-jaxpg"), KEY, points, total_steps=4000,
+                seeds=2, evaluations=4, episodes=2, chunk=2, out=folder, callbacks=slow, **asked,
+            )  # fmt: skip
+        else:
+            agent = getattr(jaxpg, what)
+            cfg = agent.Config(**TINY[what])
+            jaxpg.run(
+                agent, cfg, short_env(agent, cfg), KEY, out=folder, callbacks=slow, chunk=3,
+                total_steps=100 * agent.steps_per_iter(cfg), evaluations=5, episodes=2,
+                checkpoints=1, **asked,
+            )  # fmt: skip
+    sys.exit(interrupt.exit_code(signals.asked) if signals.asked else 0)
+
+
+def start(what, folder, *words):
+    command = [sys.executable, "-c", PROGRAM, what, str(folder), *words]
+    return subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True
+    )
+
+
+def files(folder):
+    """Bytes of all tables, and of the arrays' digests in the newest checkpoints."""
+    found = {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*.csv"))}
+    for steps in folder.rglob("checkpoints"):
+        newest = checkpoint.newest(steps)
+        manifest = checkpoint.read_manifest(steps, newest)
+        arrays = checkpoint.arrays.read(steps / str(newest))
+        found[steps.relative_to(folder)] = (
+            newest,
+            manifest["leaves"],
+            [(name, np.asarray(x).tobytes()) for name, x in sorted(arrays.items())],
+        )
+    return found
+
+
+@pytest.mark.slow  # its quick twins send signals to this process
+@pytest.mark.parametrize("what", ["ppo", "sac", "sweep"])
+def test_sigterm_at_any_moment(what, tmp_path):
+    """Ten of ten go on to the byte."""
+    begun = time.monotonic()
+    process = start(what, tmp_path / "whole")
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    took, expected, rng = time.monotonic() - begun, files(tmp_path / "whole"), random.Random(what)
+    stopped = 0
+    for i in range(10):
+        folder = tmp_path / str(i)
+        process = start(what, folder)
+        time.sleep(rng.uniform(0.1, 1) * took)
+        process.terminate()
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode in (0, 143, -signal.SIGTERM, 1, 130), said
+        stopped += process.returncode == 143
+        process = start(what, folder)
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said
+        assert files(folder) == expected, i
+    assert stopped > 2, "most came while it was training"
+
+
+@pytest.mark.slow  # its quick twin has a clock of its own
+@pytest.mark.parametrize("minutes", [1 / 60, 2 / 60])
+def test_sigkill_loses_no_more_than_the_interval(minutes, tmp_path):
+    for i in range(3):
+        folder = tmp_path / str(i)
+        process = start("ppo", folder, str(minutes))
+        rows, deadline = folder / "metrics.csv", time.monotonic() + 200
+        while checkpoint.newest(folder / "checkpoints") is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(random.Random(i).uniform(0.2, 1) * 60 * minutes)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        done = checkpoint.newest(folder / "checkpoints")
+        reached = int(rows.read_text().splitlines()[-2].split(",")[1])
+        # Three iterations take SECONDS at least; what is lost is what was done since.
+        lost = (reached - done) / 3 * SECONDS
+        assert 0 <= lost <= 60 * minutes, (reached, done)
+        written = (folder / "checkpoints" / str(done)).stat().st_mtime
+        assert rows.stat().st_mtime - written <= 60 * minutes + 1
+        process = start("ppo", folder, str(minutes))
+        process.communicate(timeout=300)
+        assert process.returncode == 0
