@@ -219,9 +219,13 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
     """Goes on with a sweep or a comparison, for `jaxpg resume`."""
     common.set_up(common.cores())
     import jaxpg
+    from jaxpg.experiment.files import SWEEP
+    from jaxpg.experiment.files.atomic import read_json
 
-    objects = common.own_objects(folder, agent, env, trust)
-
+    if read_json(folder / SWEEP).get("kind") == "comparison":
+        objects = {"agents": [agent] if agent else (), "envs": [env] if env else ()}
+    else:
+        objects = common.own_objects(folder, agent, env, trust)
     common.tell(f"going on with {folder} ...")
     with common.resumable(folder):
         return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))

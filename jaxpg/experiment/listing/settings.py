@@ -1,5 +1,6 @@
 """Settings of a run that differ from its preset and from the defaults."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 from jaxpg import presets
@@ -26,11 +27,12 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
     """Lists the settings of a record, run.json or sweep.json, that differ from the agent's
     defaults, from its preset for the environment, or from the environment's own parameters.
 
-    Raises ValueError for an agent or an environment of the user's own that no name gives again, or
-    that may not be imported on the word of a folder (see `core.names`).
+    Raises ValueError for an agent of the user's own that no name gives again, or that may not be
+    imported on the word of a folder (see `core.names`). Of such an environment all parameters are
+    listed.
     """
-    if record.get("own"):
-        raise ValueError("an agent or an environment of one's own: its defaults are not known")
+    if "agent" in record.get("own", ()):
+        raise ValueError("an agent of one's own: its defaults are not known")
     trust, environment = provenance.recorded_sources(record), dict(record["environment"])
     agent = provenance.restore_agent(record, trust)
     default = to_dict(agent.Config())
@@ -41,24 +43,23 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
         if name not in HIDDEN and not value == tuned.get(name) == default.get(name)
     ]
     usual = _usual_parameters(record, trust)
-    del environment["name"]
     found += [
-        Difference(f"env.{key}", value, None, usual.get(key))
+        Difference(f"env.{key}", value, None, usual.get(key, "?"))
         for key, value in environment.items()
-        if value != usual.get(key)
+        if key != "name" and value != usual.get(key, "?")
     ]
     return found
 
 
 def _usual_parameters(record: dict[str, Any], trust: Trust) -> dict[str, Any]:
-    """What a record says of an environment with its usual parameters."""
-    env = provenance.restore_env(record, trust)
-    if not env.made_of:
+    """What a record says of an environment with its usual parameters; {} if they cannot be known
+    here: it may not be imported, or its constructor needs arguments."""
+    with contextlib.suppress(ValueError):
+        env = provenance.restore_env(record, trust)
+        if env.made_of:
+            return registry.to_dict(registry.find(env.name, trust))
         return checkpoint.describe_env(Env(env.core.default_params, env.core))
-    try:
-        return registry.to_dict(registry.find(env.name, trust))
-    except ValueError:  # its constructor needs arguments
-        return {}
+    return {}
 
 
 def list_versions(made_with: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
