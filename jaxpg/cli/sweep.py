@@ -71,7 +71,8 @@ def _sweep(
             `optuna`), `count` times, `batch` at once in one program. Without a grid.
         count: points that are drawn, or tried by a search.
         batch: points of a search that are trained side by side.
-        param: NAME=NUMBER, a parameter of the environment; may be given several times.
+        param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
+            be given several times.
         total_steps: environment steps of each seed.
         seeds: of every point; the same for all.
         seed: of all random numbers.
