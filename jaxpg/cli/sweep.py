@@ -223,7 +223,7 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
     from jaxpg.experiment.files.atomic import read_json
 
     if read_json(folder / SWEEP).get("kind") == "comparison":
-        objects = {"agents": [agent] if agent else (), "envs": [env] if env else ()}
+        objects: dict[str, Any] = {"agents": [agent] if agent else (), "envs": [env] if env else ()}
     else:
         objects = common.own_objects(folder, agent, env, trust)
     common.tell(f"going on with {folder} ...")

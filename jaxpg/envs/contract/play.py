@@ -27,7 +27,7 @@ class Steps(NamedTuple):
     terminated: np.ndarray  # [T, N]
     truncated: np.ndarray  # [T, N]
     final: Tree  # [T, N, ...] info["final_observation"]
-    mask: np.ndarray | None  # [T, N, actions] of the state that was reached
+    mask: Any  # [T, N, actions] of the state that was reached; None if there is none
 
     @property
     def ended(self) -> np.ndarray:
@@ -39,7 +39,7 @@ class Play(NamedTuple):
 
     first_obs: Tree  # [R, ...]
     first_state: Tree  # [R, ...]
-    first_mask: np.ndarray | None  # [R, actions]
+    first_mask: Any  # [R, actions]
     steps: Steps
 
 
@@ -57,7 +57,7 @@ def play(env: Env, seed: int = 0) -> Play:
 
 def _on_host(x: Array) -> np.ndarray:
     """An array in NumPy, keys as their words."""
-    words = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    words = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(x) if words else x)
 
 
@@ -91,7 +91,7 @@ def _play(core: Any, params: Tree, key: Key, num_steps: int) -> Play:
 
 def _strong(x: Array) -> Array:
     """An array whose dtype is no longer weak, as training casts it."""
-    keys = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    keys = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return x if keys else x.astype(x.dtype)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
@@ -87,7 +88,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _plain(x: Any) -> np.ndarray:
     """An array on the host; of keys their words."""
-    if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         x = jax.random.key_data(x)
     return np.asarray(x)
 

@@ -90,10 +90,11 @@ def _split(what: str, given: Any) -> tuple[list[str] | None, list]:
 
 def _agent_entry(given: Any) -> AgentEntry:
     """Finds an agent by its name, or takes it; of a pair the second is a config, or fields."""
-    pair = isinstance(given, tuple) and not isinstance(given, Agent)
-    if pair and len(given) != 2:
+    pair: Any = given if isinstance(given, tuple) and not isinstance(given, Agent) else None
+    if pair is not None and len(pair) != 2:
         raise ValueError(f"agent={show(given)}: allowed is a pair, the agent and its config")
-    agent, cfg = given if pair else (given, None)
+    both: tuple[Any, Any] = (given, None) if pair is None else pair
+    agent, cfg = both
     if isinstance(agent, str):
         return AgentEntry(agents.find(agent, True), cfg, agent)
     require_agent(agent)

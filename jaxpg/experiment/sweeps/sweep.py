@@ -97,9 +97,9 @@ def run(
     """Trains every point with every seed.
 
     agent, env: the objects, or their names. cfg, env: what the points change; cfg=None is the
-    preset. key: one; seeds are split off it. out: a new folder; None
-    keeps the tables only. evaluations: of each seed, spread over the run; None is one, at its
-    end, or ten if there is a target. target: a seed whose greedy evaluation reaches it ends there.
+    preset. key: one; seeds are split off it. out: a new folder; None keeps the tables only.
+    evaluations: of each seed, spread over the run; None is one, at its end, or ten if there is a
+    target. target: a seed whose greedy evaluation reaches it ends there.
     lanes: how many are run at once, at most; None leaves it to memory, and to the target. memory:
     bytes on each device that they may take; None is 80 % of what is free. callbacks, log_every: for
     each part, as of `jaxpg.run`. progress: whether to show it on stderr. log: is told when
