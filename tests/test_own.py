@@ -718,7 +718,7 @@ def test_the_command_of_a_report_names_them(module, tmp_path):
 def test_what_differs_from_the_usual_is_known_of_one_s_own(module, tmp_path):
     about = read_json(a_run(tmp_path / "x", module) / RUN)
     found = {x.name: (x.value, x.default) for x in list_differences(about)}
-    assert found["env.size"] == (6, None)
+    assert found["env.size"] == (6, "?")  # an argument of the constructor
     assert "env.goal" not in found
     assert found["net"][0] == module.of("Net")
     sys.modules.pop(module.name)
@@ -726,6 +726,8 @@ def test_what_differs_from_the_usual_is_known_of_one_s_own(module, tmp_path):
     with pytest.raises(UntrustedError):
         list_differences(about | {"sources": {}})
     assert not module.imported
+    lost = record(jaxpg.make("CartPole-v1")) | {"own": ["env"]}  # by no name
+    assert {x.name for x in list_differences(lost)} >= {"env.gravity"}
 
 
 # The page.
