@@ -125,6 +125,7 @@ def _tell(what: str, text: str) -> None:
 
 def _show_settings(record: dict[str, Any]) -> None:
     """Prints the settings that differ from the usual ones."""
+    from jaxpg.experiment.analysis.scores import text
     from jaxpg.experiment.listing.settings import list_differences
 
     if "configs" in record:  # a comparison: every agent with its preset
@@ -146,7 +147,8 @@ def _show_settings(record: dict[str, Any]) -> None:
     table = Table("setting", "here", "preset", "default", box=SIMPLE_HEAD)
     for x in found:
         preset = "" if x.preset is None and x.name.startswith("env.") else str(x.preset)
-        table.add_row(*map(printable, (x.name, str(x.value), preset, str(x.default))))
+        own = text(x.value) if isinstance(x.value, dict) else str(x.value)  # a partial: Net(size=3)
+        table.add_row(*map(printable, (x.name, own, preset, str(x.default))))
     common.console().print(table)
 
 
