@@ -237,8 +237,6 @@ class _Loop:
             self.flush()
             return self._look(signals, any(c.due() for c in self.callbacks), seconds)
 
-        for c in self.callbacks:
-            c.on_begin(Event(self.iteration, plan.num_iters, self.iteration * steps, {}, None, 0.0))
         while self.iteration < plan.num_iters:
             now = time.perf_counter()
             chunk = next_chunk(plan, self.state, self.iteration, look, first, slow)
