@@ -217,6 +217,10 @@ def test_show_lists_what_is_not_as_usual(jaxpg, shelf):  # noqa: F811
     assert "mine #long #thesis" in out
     assert "jax 0.9.9 (here" in " ".join(out.split())
     assert "metrics.csv" in out
+    record["environment"]["name"] = "nowhere:Env"  # looked at, not imported
+    write_json(shelf / "runs/stopped/run.json", record)
+    out = jaxpg("show runs/stopped")[1]
+    assert ["env.gravity", "20.0", "?"] in [line.split() for line in out.splitlines()]
     assert "found a changed or cut file" in jaxpg("show runs/broken")[2]
     assert "allowed is the folder of a run or a sweep" in jaxpg("show runs/notes")[2]
     assert jaxpg("show sweeps/swept")[0] == 0
