@@ -17,7 +17,7 @@ from flax import linen as nn
 
 import jaxpg
 from jaxpg.nets.initializers import initializer
-from jaxpg.nets.networks import MLP
+from jaxpg.nets.networks import MLP, activate
 
 
 class Fourier(nn.Module):
@@ -37,7 +37,7 @@ class Fourier(nn.Module):
         x = jnp.concatenate([x, jnp.sin(phase), jnp.cos(phase)], -1)
         for size in self.hidden:
             x = nn.Dense(size, kernel_init=initializer(self.kernel_init, math.sqrt(2)))(x)
-            x = getattr(nn, self.activation)(x)
+            x = activate(self.activation, x)
         return x
 
 

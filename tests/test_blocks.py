@@ -268,6 +268,13 @@ def test_many_rows_of_a_run_that_is_made_longer_are_warned_of():
         warn_of_many_rows(longer)
 
 
+def test_a_run_of_before_rows_could_be_blocks_goes_on_as_it_began():
+    this = RunFolder(Path("x"), jaxpg.q_learning, CFG, None, keys(), {"total_steps": 9}, "")
+    assert (this.log_every, this.formats) == (1, ("csv", "jsonl"))
+    now = this._replace(record={"total_steps": 9, "log_every": 2, "log": []})
+    assert (now.log_every, now.formats) == (2, ("csv",))
+
+
 def test_the_last_row_of_a_run_killed_at_its_very_end_is_written(whole, tmp_path):
     result, out = whole
     there = shutil.copytree(out, tmp_path / "run")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -52,13 +53,16 @@ if processes > 1:  # what one of them does or meets, all know of
     def stop(event):
         return process == 1 and event.iteration >= 4
 
-    def interrupt(event):
-        if process == 1 and event.iteration == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+    def send(number):
+        def interrupt(event):
+            if process == 1 and event.iteration == 4:
+                os.kill(os.getpid(), number)
+        return interrupt
 
-    for name, callback in {"callback": stop, "interrupt": interrupt}.items():
+    ways = {"callback": stop, "interrupt": send(signal.SIGINT), "SIGTERM": send(signal.SIGTERM)}
+    for name, callback in ways.items():
         result = run(None, key=key, data_parallel=True, callbacks=[callback])
-        found[name] = result.stopped, result.iteration
+        found[name] = result.stopped, result.iteration, result.signal
     for name, options in {
         "occupied": {"out": "seeds", "data_parallel": True},
         "one key": {"out": "new"},
@@ -147,12 +151,18 @@ def test_each_process_writes_the_metrics_of_its_own_seeds(folders):
         assert [int(row.split(",")[1]) for row in own[1::2]] == [3, 6, 9, 10]
 
 
-@pytest.mark.parametrize("how", ["callback", "interrupt"])
-def test_processes_stop_together(how, found):
+@pytest.mark.parametrize(
+    ("how", "stopped", "signal"),
+    [
+        ("callback", "callback", None),
+        ("interrupt", "interrupt", "SIGINT"),
+        ("SIGTERM", "interrupt", "SIGTERM"),
+    ],
+)
+def test_processes_stop_together(how, stopped, signal, found):
     """Though only the second one was told to."""
     assert found[1][how] == found[2][how]
-    assert found[1][how][0] == how
-    assert found[1][how][1] < 10
+    assert found[1][how] == (stopped, 4, signal)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +241,30 @@ def test_experiments_that_share_nothing(tmp_path):
     with pytest.raises(RuntimeError, match=r"1 of 3 jobs failed.*2: ValueError: two is not liked"):
         jaxpg.fan_out(square, [1, 2, 4], tmp_path / "bad", **options)
     assert {path.name for path in done.iterdir()} == {"1", "3", "4"}
+
+
+@pytest.mark.slow  # its quick twin hands a signal on in one process
+def test_a_job_that_makes_room_is_queued_again_and_goes_on(tmp_path):
+    """Its run ends at submitit's signal, and submitit's own handler is called then."""
+    pytest.importorskip("submitit")
+
+    def train(out) -> tuple[int, str]:
+        if (out / "run.json").exists():
+            before = jaxpg.load(out)
+            return before.iteration, before.stopped, jaxpg.resume(out).iteration
+
+        def make_room(event):
+            if event.iteration == 4:
+                os.kill(os.getpid(), signal.SIGUSR2)
+
+        env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+        jaxpg.run(
+            jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=1000, chunk=2, out=out,
+            callbacks=[make_room], evaluations=0,
+        )  # fmt: skip
+
+    found = jaxpg.fan_out(train, [tmp_path / "run"], tmp_path / "jobs", cluster="local")
+    assert found == [(4, "interrupt", 10)]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ import pytest
 import jaxpg
 from jaxpg import presets, sweep
 from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
+from jaxpg.experiment.report.reproduce import shell_command
+from jaxpg.experiment.run import folder
 from jaxpg.experiment.sweeps import entries
 from tests.test_check_env import InGymnax
 
@@ -86,6 +88,26 @@ def test_environments_are_called_by_name_and_by_what_differs():
     one, two = own_env(), own_env(max_steps_in_episode=8)
     assert list(entries.list_envs([one, two])) == ["Here", "Here, max_steps_in_episode=8"]
     assert list(entries.list_envs({"far": two})) == ["far"]
+
+
+def commanded(agents, envs):
+    """The command of a report, for a comparison of these."""
+    of_envs = entries.list_envs(envs)
+    told = entries.describe_entries(entries.list_agents(agents, CARTPOLE), of_envs)
+    key = {"generator": "threefry2x32", "words": [0, 3]}
+    return shell_command({"kind": "comparison", "key": key, **told, **ASKED}, "new")
+
+
+def test_a_report_says_the_command_where_names_give_all_again():
+    asked = "--total-steps 16 --seeds 2 --seed 3 --evaluations 1 --episodes 2 --out new"
+    env = InGymnax()
+    envs = ["CartPole-v1", jaxpg.Env(env.default_params, env)]
+    said = "jaxpg compare ppo sac --env CartPole-v1 tests.test_check_env:InGymnax"
+    assert commanded({"a": "ppo", "b": jaxpg.sac}, envs) == f"{said} {asked}"
+    assert commanded([("ppo", {"gamma": 0.5})], ["CartPole-v1"]) is None
+    assert commanded([own_agent()], ["CartPole-v1"]) is None
+    assert commanded(["ppo"], [own_env()]) is None
+    assert commanded(["ppo"], [jaxpg.make("CartPole-v1", gravity=20.0)]) is None
 
 
 def test_what_cannot_be_told_apart_is_named():
@@ -243,6 +265,7 @@ def test_names_stand_for_objects_where_experiments_run(monkeypatch):
     assert (agent, env) == (jaxpg.ppo, CARTPOLE)
     assert cfg == jaxpg.preset("ppo", "CartPole-v1") != jaxpg.ppo.Config()
     assert presets.find_objects(jaxpg.ppo, cfg, CARTPOLE) == (jaxpg.ppo, cfg, CARTPOLE)
-    result = jaxpg.run("q_learning", None, "Cliff-jaxpg", KEY, total_steps=100)
-    assert (result.agent, result.env.name) == (jaxpg.q_learning, "Cliff-jaxpg")
-    assert result.cfg.total_steps == 100
+    taken = []
+    monkeypatch.setattr(folder, "run", lambda *args: taken.append(args[1:4]))
+    jaxpg.run("ppo", None, "CartPole-v1", KEY, total_steps=100)
+    assert taken == [(agent, cfg, env)]

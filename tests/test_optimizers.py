@@ -1,7 +1,7 @@
 """Optimisers: every name, with options and as a callable, what each sees, and that agents learn."""
 
-import dataclasses
 import functools
+import importlib
 import json
 import os
 
@@ -14,6 +14,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 import jaxpg
 from jaxpg import agents
+from jaxpg.cli import options
 from jaxpg.core.config import from_dict, to_dict, validate
 from jaxpg.core.named_options import split_options
 from jaxpg.core.names import UntrustedError
@@ -238,6 +239,56 @@ def test_a_module_that_is_not_imported_waits_for_the_user_s_word():
         from_dict(jaxpg.ppo.Config, {"optimizer": "never_seen:mine"})
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("muon", "muon"),
+        ("adamw(weight_decay=0.1)", "adamw(weight_decay=0.1)"),
+        ("optax:adamw", optax.adamw),
+        ("optax.contrib:muon", optax.contrib.muon),
+    ],
+)
+def test_the_command_takes_names_options_and_modules(word, value):
+    taken = []
+
+    def command(agent, env_name, config=None, total_steps=1):
+        taken.append(from_dict(agent.Config, vars(config), trust=True))
+        return 0
+
+    words = ["a2c", "CartPole-v1", "--config.optimizer", word]
+    assert options.call_with_agent("train", command, "", words) == 0
+    assert taken[0].optimizer == value
+
+
+def test_the_command_takes_a_grid_of_them():
+    grid = "optimizer=adam,adamw(weight_decay=0.1, b1=0.8),optax:sgd,muon(ns_coeffs=(3, 4, 2))"
+    values = ["adam", "adamw(weight_decay=0.1, b1=0.8)", "optax:sgd", "muon(ns_coeffs=(3, 4, 2))"]
+    assert options.parse_values(grid) == ("optimizer", values)
+
+
+def test_a_sweep_with_a_wrong_option_leaves_nothing(tmp_path):
+    points = jaxpg.sweep.grid(optimizer=["adam", "adamw(weight_deca=0.1)"])
+    agent, cfg, env = tiny("a2c", total_steps=None)
+    with pytest.raises(
+        ValueError, match=r"a2c.Config optimizer='adamw\(weight_deca=0.1\)': unknown"
+    ):
+        jaxpg.sweep.run(
+            agent, cfg, env, KEY, points, seeds=2, total_steps=64, out=tmp_path / "sweep"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_ppo_s_default_is_adam_of_one_vector():
+    cfg = jaxpg.ppo.Config()
+    chain = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(2.5e-4, eps=1e-5))
+    ours, theirs = (
+        one_update(x, PARAMS)
+        for x in (importlib.import_module("jaxpg.agents.ppo").optimizer(cfg), optax.flatten(chain))
+    )
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    assert bits(ours) == bits(theirs)
+
+
 # What it sees in each agent.
 
 
@@ -401,7 +452,16 @@ def test_agents_learn_the_probe_with_other_optimisers(name, how):
         assert optax.global_norm(learner.params) > 1
 
 
-def test_an_optimiser_is_a_field_of_a_sweep():
-    points = jaxpg.sweep.grid(optimizer=["adam", "adamw(weight_decay=0.1)", optax.sgd])
-    groups = {dataclasses.replace(jaxpg.a2c.Config(), **point) for point in points}
-    assert len(groups) == 3
+@pytest.mark.slow
+def test_an_optimiser_is_a_field_of_a_sweep_and_the_rate_is_vmapped(tmp_path):
+    own = functools.partial(optax.adamw, weight_decay=0.2)
+    rules = ["adam", "muon", "adamw(weight_decay=0.1)", optax.sgd, own]
+    points = jaxpg.sweep.grid(optimizer=rules, learning_rate=[0.0, 1e-2])
+    agent, cfg, env = tiny("a2c", total_steps=None, critic_learning_rate=0.0)
+    found = jaxpg.sweep.run(
+        agent, cfg, env, KEY, points, seeds=2, total_steps=64, out=tmp_path / "sweep"
+    )
+    states = [jaxpg.sweep.result(found.folder, i) for i in range(len(points))]
+    assert [x.cfg.optimizer for x in states[::2]] == rules
+    assert len({str(bits(x.state.params)) for x in states[1::2]}) == len(rules)
+    assert len({str(bits(x.state.params)) for x in states[::2]}) == 1  # at rate 0 none moves

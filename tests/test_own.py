@@ -23,6 +23,7 @@ from jaxpg.core.names import TORSO, UntrustedError, resolve_name
 from jaxpg.envs import registry
 from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
+from jaxpg.experiment.listing.settings import list_differences
 from jaxpg.experiment.report import reproduce
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import apply_point
@@ -712,6 +713,19 @@ def test_the_command_of_a_report_names_them(module, tmp_path):
     assert command[command.index("--config.net") + 1] == module.of("Net")
     sys.modules.pop(module.name)
     assert reproduce.shell_command(about | {"sources": {}}, "again") is None
+
+
+def test_what_differs_from_the_usual_is_known_of_one_s_own(module, tmp_path):
+    about = read_json(a_run(tmp_path / "x", module) / RUN)
+    found = {x.name: (x.value, x.default) for x in list_differences(about)}
+    assert found["env.size"] == (6, None)
+    assert "env.goal" not in found
+    assert found["net"][0] == module.of("Net")
+    sys.modules.pop(module.name)
+    module.mark.unlink()
+    with pytest.raises(UntrustedError):
+        list_differences(about | {"sources": {}})
+    assert not module.imported
 
 
 # The page.

@@ -327,3 +327,30 @@ def test_partials_in_tables():
     assert scores.text(told["critic_net"]) == "CNN(layers=3 x 2 x 1)"
     nested = to_dict(jaxpg.ppo.Config(net=functools.partial(Deep, layers=MLP)))["net"]
     assert scores.text(nested) == "Deep(layers=MLP)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_a_run_of_ones_own_networks(name, tmp_path):
+    """Trained with two seeds, loaded to the byte, gone on with, and evaluated."""
+    agent, more = agents.get(name), {"activation": snake, "kernel_init": make_halves}
+    cfg = agent.Config(**TINY[name] | own(**more, critic_net=DEEP))
+    env, keys = short_env(agent, cfg), jax.random.split(KEY)
+    steps, folder = 4 * agent.steps_per_iter(cfg), tmp_path / "run"
+    trained = jaxpg.run(
+        agent, cfg, env, keys, total_steps=steps, evaluations=1, episodes=2, out=folder
+    )
+    loaded = jaxpg.load(folder)
+    assert {n: getattr(loaded.cfg, n) for n in OWN} == {n: getattr(cfg, n) for n in OWN}
+    longer = jaxpg.resume(folder, total_steps=2 * steps)
+    first, again, last = (jax.tree.leaves(learnt(x.state)) for x in (trained, loaded, longer))
+    for a, b, c in zip(first, again, last, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.isfinite(c).all()
+    assert any(np.any(a != c) for a, c in zip(first, last, strict=True))
+    play = functools.partial(jaxpg.evaluate, agent, cfg, env, key=keys[0], episodes=2)
+    assert np.isfinite(jax.vmap(lambda state: play(state=state))(longer.state)).all()
+
+
+def learnt(state):
+    return state.learner.params if hasattr(state, "learner") else state.params

@@ -64,7 +64,7 @@ def written(tmp_path_factory):
         with pytest.raises(RuntimeError, match="planted"):
             train(
                 out, Callback(on_metrics=fail), log=tuple(LOGGERS), evaluations=3, episodes=2,
-                checkpoints=3,
+                checkpoints=3, tags=["probe"],
             )  # fmt: skip
         failed = store(out).get_run(children(out)[0].info.run_id).info.status
         result = jaxpg.resume(out, callbacks=[Callback(on_metrics=seen.append)])
@@ -204,6 +204,7 @@ def test_wandb_shows_a_series_for_each_seed(written):
                 kind = record.WhichOneof("record_type")
                 if kind == "run":
                     ids.add((record.run.run_id, record.run.run_group, record.run.project))
+                    assert [*record.run.tags] == ["probe"]
                     named = {x.key: json.loads(x.value_json) for x in record.run.config.update}
                 elif kind == "history":
                     items = {
@@ -264,6 +265,7 @@ def test_mlflow_shows_a_series_for_each_seed(written):
         assert float(run.data.params["config.gamma"]) == jaxpg.q_learning.Config().gamma
         assert run.data.params["environment.name"] == "Cliff-jaxpg"
         assert run.data.tags["jaxpg.stopped"] == "done"
+        assert json.loads(run.data.params["tags"]) == ["probe"]
     assert [run.data.params["seed"] for run in runs] == ["0", "1"]
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
     parent = client.get_run(parent)

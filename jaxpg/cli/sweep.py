@@ -71,7 +71,8 @@ def _sweep(
             `optuna`), `count` times, `batch` at once in one program. Without a grid.
         count: points that are drawn, or tried by a search.
         batch: points of a search that are trained side by side.
-        param: NAME=NUMBER, a parameter of the environment; may be given several times.
+        param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
+            be given several times.
         total_steps: environment steps of each seed.
         seeds: of every point; the same for all.
         seed: of all random numbers.
@@ -218,9 +219,13 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
     """Goes on with a sweep or a comparison, for `jaxpg resume`."""
     common.set_up(common.cores())
     import jaxpg
+    from jaxpg.experiment.files import SWEEP
+    from jaxpg.experiment.files.atomic import read_json
 
-    objects = common.own_objects(folder, agent, env, trust)
-
+    if read_json(folder / SWEEP).get("kind") == "comparison":
+        objects = {"agents": [agent] if agent else (), "envs": [env] if env else ()}
+    else:
+        objects = common.own_objects(folder, agent, env, trust)
     common.tell(f"going on with {folder} ...")
     with common.resumable(folder):
         return _sum_up(jaxpg.sweep.resume(folder, progress=True, trust=trust, **objects))

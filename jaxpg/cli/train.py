@@ -56,7 +56,8 @@ def _train(
     """Trains an agent and writes a run folder: config, metrics, checkpoints, learning curve.
 
     Args:
-        param: NAME=NUMBER, a parameter of the environment; may be given several times.
+        param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
+            be given several times.
         total_steps: environment steps of each seed.
         seeds: how many independent runs to train side by side.
         seed: of all random numbers.

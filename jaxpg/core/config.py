@@ -25,7 +25,7 @@ from jaxpg.core.types import C
 
 T = TypeVar("T")
 FEW = 8  # options that an error lists
-WHERE = dict.fromkeys(("agent", "environment"), "`jaxpg list` has all")
+WHERE = dict.fromkeys(("agent", "environment"), "`jaxpg list` has all, your own is module:Object")
 
 
 def static(

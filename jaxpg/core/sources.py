@@ -57,7 +57,7 @@ def find_sources(module: str) -> dict[str, Source]:
         name = ".".join(parts[: i + 1])
         spec = None if i and path is None else _find_spec(name, path)
         if spec is None:
-            raise MissingError(f"there is no module {name!r} on Python's path")
+            raise MissingError(f"there is no module {name!r} on Python's path (PYTHONPATH)")
         path = spec.submodule_search_locations
         if loaded := sys.modules.get(name):
             path = getattr(loaded, "__path__", path)

@@ -53,7 +53,7 @@ def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
     return replace(cfg, **fields)
 
 
-def find_objects(agent: Any, cfg: Any, env: Any) -> tuple[Any, Any, Any]:
+def find_objects(agent: Any, cfg: Any, env: Any) -> tuple[Agent[Any], Any, Env]:
     """The agent and the environment that names stand for, also "module:Object", and the preset in
     the place of no config; what is no name comes back as it is. Raises ValueError for an unknown
     name.

@@ -36,25 +36,27 @@ def make_loggers(
     id: str | None = None,
     config: Mapping[str, Any] | None = None,
     series: Sequence[Series] | None = None,
+    name: str | None = None,
+    tags: Sequence[str] | None = None,
 ) -> list[Callback]:
     """Makes loggers by name, which write into a run's folder, but for "jsonl", which is among the
     files of its rows. Nothing is written before the first chunk. id: of the run, by which its
-    series go on when it does.
+    series go on when it does. name: of the run; None is that of its folder. The rest as of each.
 
     Raises ValueError for an unknown name, ImportError, with the command that installs it, for one
     whose package is missing.
     """
     listed = isinstance(names, Sequence) and not isinstance(names, str)
-    if not listed or not all(isinstance(name, str) for name in names):
+    if not listed or not all(isinstance(x, str) for x in names):
         raise ValueError(f"log={names!r}: allowed is a list of names: {', '.join(LOGGERS)}")
-    for name in names:
-        if name not in LOGGERS:
-            raise unknown("logger", name, LOGGERS)
-    named: dict[str, Any] = {"name": folder.absolute().name, "id": id}
+    for logger in names:
+        if logger not in LOGGERS:
+            raise unknown("logger", logger, LOGGERS)
+    named: dict[str, Any] = {"name": name or folder.absolute().name, "id": id}
     about: dict[str, Any] = {"config": config, "series": series}
     makers = {
         "tensorboard": lambda: tensorboard(folder / "tensorboard", **about),
-        "wandb": lambda: wandb(folder, **named, **about),
+        "wandb": lambda: wandb(folder, tags=tags or (), **named, **about),
         "mlflow": lambda: mlflow(folder, **named, **about),
     }
-    return [makers[name]() for name in dict.fromkeys(names) if name in makers]
+    return [makers[logger]() for logger in dict.fromkeys(names) if logger in makers]

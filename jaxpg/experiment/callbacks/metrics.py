@@ -40,17 +40,17 @@ def metrics_files(
     11
     """
     files = folder if isinstance(folder, Rows) else Rows(folder, (METRICS, LINES), iteration)
-    blocks, steps, whole = blocks or B.Blocks(1, iteration), 0, True
+    blocks, whole = blocks or B.Blocks(1, iteration), True
 
     def write(event: Event) -> None:
-        nonlocal steps, whole
+        nonlocal whole
         whole, steps = False, event.env_steps // event.iteration
         append_metrics(files, *blocks.add(split_metrics(event)[0]), steps, only, formats)
         whole = True
 
     def finish(result: Result) -> None:
-        # After a write that failed there is no telling what is in the files; before one, nothing.
-        if whole and steps:
+        if whole:  # after a write that failed there is no telling what is in the files
+            steps = result.agent.steps_per_iter(result.cfg)
             append_metrics(files, *blocks.last(), steps, only, formats)
 
     return Callback(on_metrics=write, on_end=finish)

@@ -12,7 +12,8 @@ from jaxpg.experiment.run.checkpoint import MANIFEST, MARK
 
 OWN = (
     *(SUMMARY, CURVE, FAILURE, RECORD, *FILES, "metrics.*", f"*{DRAFT}", f".{CURVE}"),
-    *("results.csv", "evaluations.csv", "scores.csv", "tensorboard", "wandb", "process-*"),
+    *("results.csv", "evaluations.csv", "scores.csv", "tensorboard", "wandb", "mlflow"),
+    "process-*",
 )  # names in the folder of a run or a sweep; what holds its record goes last
 
 

@@ -3,9 +3,12 @@
 import contextlib
 from typing import Any, NamedTuple
 
-from jaxpg import agents, presets
+from jaxpg import presets
 from jaxpg.core.config import to_dict
+from jaxpg.core.env import Env
+from jaxpg.core.names import Trust
 from jaxpg.envs import registry
+from jaxpg.experiment.run import checkpoint, provenance
 from jaxpg.experiment.run.provenance import environment_versions
 
 HIDDEN = ("total_steps",)  # which the run fills in
@@ -24,12 +27,14 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
     """Lists the settings of a record, run.json or sweep.json, that differ from the agent's
     defaults, from its preset for the environment, or from the environment's own parameters.
 
-    Raises ValueError for an agent that is the user's own and not imported: what a folder names is
-    not imported to look at it. Of such an environment all parameters are listed.
+    Raises ValueError for an agent of the user's own that no name gives again, or that may not be
+    imported on the word of a folder (see `core.names`). Of such an environment all parameters are
+    listed.
     """
     if "agent" in record.get("own", ()):
         raise ValueError("an agent of one's own: its defaults are not known")
-    agent, environment = agents.find(record["agent"]), dict(record["environment"])
+    trust, environment = provenance.recorded_sources(record), dict(record["environment"])
+    agent = provenance.restore_agent(record, trust)
     default = to_dict(agent.Config())
     tuned = to_dict(presets.preset(agent, environment["name"]))
     found = [
@@ -37,7 +42,7 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
         for name, value in record["config"].items()
         if name not in HIDDEN and not value == tuned.get(name) == default.get(name)
     ]
-    usual = _usual_parameters(environment)
+    usual = _usual_parameters(record, trust)
     found += [
         Difference(f"env.{key}", value, None, usual.get(key, "?"))
         for key, value in environment.items()
@@ -46,10 +51,14 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
     return found
 
 
-def _usual_parameters(environment: dict[str, Any]) -> dict[str, Any]:
-    """An environment's own parameters; {} if they cannot be known here."""
+def _usual_parameters(record: dict[str, Any], trust: Trust) -> dict[str, Any]:
+    """What a record says of an environment with its usual parameters; {} if they cannot be known
+    here: it may not be imported, or its constructor needs arguments."""
     with contextlib.suppress(ValueError):
-        return registry.to_dict(registry.find(environment["name"]))
+        env = provenance.restore_env(record, trust)
+        if env.made_of:
+            return registry.to_dict(registry.find(env.name, trust))
+        return checkpoint.describe_env(Env(env.core.default_params, env.core))
     return {}
 
 

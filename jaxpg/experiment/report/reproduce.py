@@ -14,6 +14,7 @@ from jaxpg.core.config import class_fields, from_dict, to_dict
 from jaxpg.core.names import Trust
 from jaxpg.core.types import Agent
 from jaxpg.envs import registry
+from jaxpg.experiment.sweeps.entries import named
 from jaxpg.presets import preset
 
 # What `jaxpg train` does where it has no option.
@@ -61,13 +62,19 @@ def _agent_name(about: dict[str, Any]) -> str:
     return about.get("names", {}).get("agent") or about["agent"]
 
 
+def _name_of_label(about: dict[str, Any], what: str, label: str) -> str | None:
+    """Returns the name of an agent or environment of a comparison; None if it has none."""
+    return named(about, what).get(label, {"name": label}).get("name")
+
+
 def find_agent(about: dict[str, Any], name: str | None = None) -> Agent | None:
-    """Finds the agent of a record, or of a name in it; None if it has no name, is not here, or may
-    not be imported."""
+    """Finds the agent of a record, or of a label in a comparison; None if it has no name, is not
+    here, or may not be imported."""
     if "agent" in about.get("own", ()) or ("agent" not in about and name is None):
         return None
+    name = _agent_name(about) if name is None else _name_of_label(about, "agents", name)
     try:
-        return agents.find(name or _agent_name(about), about.get("sources", {}))
+        return None if name is None else agents.find(name, about.get("sources", {}))
     except ValueError:
         return None
 
@@ -95,23 +102,33 @@ def _compare_command(about: dict[str, Any], out: str) -> str | None:
     names, configs = list(about["configs"]), about["configs"]
     trust = about.get("sources", {})
     found = {name: find_agent(about, name) for name in names}
+    told = about["environments"]
+    envs = {label: _name_of_label(about, "envs", label) for label in told}
+    envs |= {label: x["name"] for label, x in told.items() if registry.is_registered(x["name"])}
     try:
         same = all(
-            agent is not None and to_dict(preset(agent, env)) == config
+            agent is not None and to_dict(preset(agent, told[env]["name"])) == config
             for name, agent in found.items()
             for env, config in configs[name].items()
-        ) and all(
-            registry.to_dict(registry.find(name, trust)) == env
-            for name, env in about["environments"].items()
-        )
+        ) and all(_is_usual(name, told[label], trust) for label, name in envs.items())
     except ValueError:  # what may not be imported
         return None
     if seed is None or not same:
         return None
-    words = ["jaxpg", "compare", *names, "--env", *about["environments"]]
+    words = ["jaxpg", "compare", *(_name_of_label(about, "agents", name) for name in names)]
+    words += ["--env", *envs.values()]
     words += ["--total-steps", about["total_steps"], "--seeds", about["seeds"], "--seed", seed]
     words += ["--evaluations", about["evaluations"], "--episodes", about["episodes"], "--out", out]
     return shlex.join(map(str, words))
+
+
+def _is_usual(name: str | None, told: dict[str, Any], trust: Trust) -> bool:
+    """True if a name gives an environment as a record has it, with its usual parameters."""
+    if name is None:
+        return False
+    made = registry.to_dict(registry.find(name, trust))
+    alike = {key.removeprefix("."): value for key, value in told.items()}
+    return made == alike | {"name": name}
 
 
 def find_seed(key: dict[str, Any]) -> int | None:

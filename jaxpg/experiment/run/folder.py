@@ -247,7 +247,8 @@ def _train(
     watch = [] if has_lanes(cfg) else [nan_guard()]
     kept = EvaluationHistory(before.evaluations if before else {})
     rows = _open_rows(this, begun) if is_main_process() else None
-    begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every)
+    dtypes = {name: x.dtype for name, x in before.metrics.items()} if before else None
+    begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every, dtypes)
     blocks, tables = begin_blocks(), []
     if rows:
         tables += [metrics_files(rows, blocks=blocks, formats=this.formats)]

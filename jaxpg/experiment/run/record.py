@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 
 
 # What loggers show of a record.
-LOGGED = ("agent", "config", "environment", "total_steps", "made_with")
+LOGGED = ("agent", "config", "environment", "total_steps", "tags", "made_with")
 
 
 def count_evaluations(asked: Settings, out: str | Path | None) -> Settings:
@@ -91,7 +91,8 @@ class RunFolder(NamedTuple):
         before = ["tensorboard"] if self.record.get("tensorboard") else []  # of an older record
         about = {name: self.record[name] for name in LOGGED if name in self.record}
         names = self.record.get("log", before)
-        return make_loggers(names, self.out, self.record.get("log_id"), about)
+        labels = {label: self.record.get(label) for label in ("name", "tags")}
+        return make_loggers(names, self.out, self.record.get("log_id"), about, **labels)
 
 
 def new_record(

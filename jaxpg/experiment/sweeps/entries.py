@@ -179,6 +179,14 @@ def describe_entries(
     }
 
 
+def named(record: dict[str, Any], what: str) -> dict[str, dict[str, Any]]:
+    """What a record says of labels that are no names themselves. what: "agents" or "envs"."""
+    names = record.get("names")
+    found = names.get(what) if isinstance(names, dict) else None
+    found = found if isinstance(found, dict) else {}
+    return {label: one for label, one in found.items() if isinstance(one, dict)}
+
+
 class Given(NamedTuple):
     """Objects of a comparison that the user gives in the place of its record's, by label."""
 
@@ -189,8 +197,10 @@ class Given(NamedTuple):
 def match_given(record: dict[str, Any], agents: Agents, envs: Envs) -> Given:
     """Finds what the objects that the user gives are in a comparison: by their labels, or their
     names. Raises ValueError for what is none of its objects."""
-    names, found = record.get("names", {}), Given({}, {})
-    own, own_envs = names.get("agents", {}), names.get("envs", {})
+    found = Given({}, {})
+    if not (len(agents) or len(envs)):
+        return found
+    own, own_envs = named(record, "agents"), named(record, "envs")
     called = {label: own.get(label, {}).get("agent", label) for label in record["configs"]}
     for label, given in _pairs("agents", agents):
         agent = _agent_entry(given).agent
@@ -201,8 +211,8 @@ def match_given(record: dict[str, Any], agents: Agents, envs: Envs) -> Given:
         env = _env_entry(given).env
         ways = {x: _as_told(env, x in own_envs, told[x]) for x in told}
         alike = {x: env.name for x in told if checkpoint.describe_env(ways[x]) == told[x]}
-        named = {x: env.name if told[x]["name"] == ways[x].name else "" for x in told}
-        for one in _labels_of("envs", label, env.name, alike or named, own_envs):
+        alone = {x: env.name if told[x]["name"] == ways[x].name else "" for x in told}
+        for one in _labels_of("envs", label, env.name, alike or alone, own_envs):
             found.envs[one] = ways[one]
     return found
 
@@ -221,7 +231,7 @@ def _labels_of(
         found = [label] if label in called else []
     else:
         found = [x for x in called if called[x] == name]
-        found = [x for x in found if x in own and own[x]["name"] is None] or found
+        found = [x for x in found if x in own and own[x].get("name") is None] or found
     if not found:
         said = ", ".join(map(repr, called))
         raise ValueError(f"{what}: {label or name!r} is none of this comparison's: {said}")
@@ -239,7 +249,7 @@ def restore_agent(out: Path, record: dict[str, Any], label: str, given: Given, t
     UntrustedError for a name that is not allowed."""
     if label in given.agents:
         return given.agents[label]
-    own = record.get("names", {}).get("agents", {}).get(label, {"name": label})
+    own = named(record, "agents").get(label, {"name": label})
     return _restore(out, "agent", label, own, lambda: agents.find(own["name"], trust))
 
 
@@ -252,7 +262,7 @@ def restore_env(out: Path, record: dict[str, Any], label: str, given: Given, tru
         if differs := checkpoint.first_difference(told, now, "environment"):
             raise CheckpointError(f"{out / SWEEP}: {label}: {differs}")
         return given.envs[label]
-    own = record.get("names", {}).get("envs", {}).get(label)
+    own = named(record, "envs").get(label)
     names = {"env": own["name"]} if own else {}
     alone = {"environment": told, "own": [], "names": names}
     return _restore(out, "env", label, own, lambda: provenance.restore_env(alone, trust))
@@ -265,7 +275,7 @@ def _restore(
     out: Path, what: str, label: str, own: dict[str, Any] | None, find: Callable[[], T]
 ) -> T:
     """Calls find() -> what a label stands for; an error says where, and what helps."""
-    if own is not None and own["name"] is None:
+    if own is not None and own.get("name") is None:
         raise CheckpointError(
             f"{out}: compares an {what} of your own, {label!r}, that no name finds again: pass "
             f"{what}s={{{label!r}: ...}}"

@@ -32,5 +32,7 @@ def loggers_of_part(this: SweepFolder, part: int) -> list[Callback]:
         own = checkpoint.describe(agent, *take_lane((cfg, env), lane))
         own |= {"point": record["points"][point], "seed": seed}
         series.append(Series(f"config-{point}-seed-{seed}", own))
-    about = {name: record[name] for name in ("total_steps", "made_with")}
-    return make_loggers(record["loggers"], this.out, record["log_id"], about, series)
+    shared = ("total_steps", "tags", "made_with")
+    about = {name: record[name] for name in shared if name in record}
+    labels = {label: record.get(label) for label in ("name", "tags")}
+    return make_loggers(record["loggers"], this.out, record["log_id"], about, series, **labels)

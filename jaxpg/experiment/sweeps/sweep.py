@@ -142,15 +142,15 @@ def new_record(
     """
     if unknown := settings.keys() - set(PART):
         raise TypeError(f"{min(unknown)}: allowed of a sweep are {', '.join(PART)}")
-    run_folder.check_settings(run_folder.Settings(**settings), None, Path())
+    run_folder.check_settings(run_folder.Settings(evaluations=1, **settings), None, Path())
     if evaluations is None:
         evaluations = 1 if target is None else 10
     asked = {"seeds": seeds, "evaluations": evaluations, "episodes": episodes}
     limits = {"lanes": lanes, "memory": memory, "log_every": log_every}
-    for name, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
-        require_integer(name, value, 1)
-    asked = {name: int(value) for name, value in asked.items()}  # as JSON has them
-    limits = {name: value if value is None else int(value) for name, value in limits.items()}
+    for limit, value in (asked | {k: x for k, x in limits.items() if x is not None}).items():
+        require_integer(limit, value, 1)
+    asked = {limit: int(value) for limit, value in asked.items()}  # as JSON has them
+    limits = {k: value if value is None else int(value) for k, value in limits.items()}
     if target is not None:
         require_number("target", target)
     return {
