@@ -404,14 +404,14 @@ def test_compiled_code_zips_and_plain_folders_run_nothing(module, monkeypatch):
     py_compile.compile(str(module.file), str(module.file) + "c")
     with zipfile.ZipFile(module.folder / "x.zip", "w") as file:
         file.write(module.file, "zipped.py")
-    (module.folder / "plain").mkdir()
-    (module.folder / "plain" / "inner.py").write_text(module.file.read_text())
+    (module.folder / "bare").mkdir()
+    (module.folder / "bare" / "inner.py").write_text(module.file.read_text())
     module.file.unlink()
     monkeypatch.syspath_prepend(module.folder / "x.zip")
     digest = recorded[module.name]
-    for name in (module.name, "zipped", "plain", "plain.inner"):
+    for name in (module.name, "zipped", "bare", "bare.inner"):
         with pytest.raises(UntrustedError, match="has no file of Python source"):
-            resolve_name(f"{name}:Net", TORSO, dict.fromkeys((name, "plain"), digest))
+            resolve_name(f"{name}:Net", TORSO, dict.fromkeys((name, "bare"), digest))
     assert not module.imported
 
 
