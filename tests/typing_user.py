@@ -127,6 +127,12 @@ def sweep_over_settings() -> None:
     space = {"learning_rate": sweep.loguniform(1e-5, 1e-2), "num_envs": [4, 8]}
     best = jaxpg.search(jaxpg.ppo, cfg, env, key, space, trials=8, batch=4, total_steps=20_000)
     duel = jaxpg.compare(["ppo", "a2c"], ["CartPole-v1"], key, total_steps=20_000, seeds=4)
+    careful = {"usual": "ppo", "careful": (jaxpg.ppo, {"clip_eps": 0.1}), "own": jaxpg.a2c}
+    both = jaxpg.compare(careful, ["Cliff-jaxpg", env], key, total_steps=20_000)
+    again = sweep.run("ppo", None, "CartPole-v1", key, points, total_steps=20_000)
+    assert_type((both, again), tuple[sweep.Sweep, sweep.Sweep])
+    jaxpg.check_env(env)
+    jaxpg.check_env(env.core)
     one: jaxpg.Result = sweep.result(best.folder, 0)
     jaxpg.pictures.save(jaxpg.pictures.curves(duel), "curves.png")
     print(one.env_steps, jaxpg.statistics.iqm(np.ones((1, 8))))
