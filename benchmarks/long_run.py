@@ -86,7 +86,7 @@ def full(args: argparse.Namespace) -> dict:
 
 def curves(args: argparse.Namespace) -> dict:
     """One process: draws both, and compares."""
-    from jaxpg.experiment.run.measured import read_run, to_blocks
+    from jaxpg.experiment.figures.measured import read_run, to_blocks
 
     folder = read_run(Path(args.folder, "run"))
     saved = np.load(Path(args.folder, "full.npz"))

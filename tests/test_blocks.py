@@ -13,9 +13,9 @@ import jaxpg
 from jaxpg.core.blocks import MOST, Blocks, block_length
 from jaxpg.core.run import Callback
 from jaxpg.core.run import run as core_run
+from jaxpg.experiment.figures.measured import read_run
 from jaxpg.experiment.files.rows import Rows, parse_cells
 from jaxpg.experiment.run import folder
-from jaxpg.experiment.run.measured import read_run
 from jaxpg.experiment.run.record import RunFolder, Settings, warn_of_many_rows
 from jaxpg.experiment.run.seal import checkpoint_ends, read_seal
 

@@ -11,7 +11,7 @@ from jaxpg import cli
 from jaxpg.cli import common
 from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.run import Event, Result
-from jaxpg.experiment.sweeps.progress import display
+from jaxpg.experiment.sweeps.watching import display
 from tests.test_cli import TINY, elsewhere, jaxpg  # noqa: F401  fixtures
 
 SWEEP = f"sweep ppo CartPole-v1 {TINY} --total-steps 64 --seeds 2 --episodes 4"

@@ -10,10 +10,9 @@ import jaxpg
 from jaxpg.core.blocks import Blocks
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
-from jaxpg.experiment.figures import learning_curve
+from jaxpg.experiment.figures import learning_curve, measured
 from jaxpg.experiment.figures.learning_curve import curves
 from jaxpg.experiment.figures.runs import _median
-from jaxpg.experiment.run import measured
 
 NAN = np.nan
 

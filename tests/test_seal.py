@@ -12,9 +12,10 @@ import pytest
 
 import jaxpg
 from jaxpg.core.run import Callback
+from jaxpg.experiment.figures import measured
 from jaxpg.experiment.files import rows
 from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
-from jaxpg.experiment.run import checkpoint, measured
+from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import newest
 from jaxpg.experiment.run.seal import read_rows
 

@@ -159,7 +159,7 @@ def test_a_batch_of_points_is_for_vmap(cfg, env):
 )  # fmt: skip
 def test_what_cannot_work_is_named_before_anything_compiles(cfg, env, tmp_path, make, words):
     begun = time.perf_counter()
-    with sweep.sweep.count_compilations() as compiled, pytest.raises(ValueError, match=words):
+    with sweep.watching.count_compilations() as compiled, pytest.raises(ValueError, match=words):
         make(cfg, env)
     assert not compiled
     assert time.perf_counter() - begun < 15

@@ -12,7 +12,7 @@ import jaxpg
 from jaxpg.core.config import to_dict
 from jaxpg.envs import registry
 from jaxpg.experiment import runs
-from jaxpg.experiment.run.measured import read_run
+from jaxpg.experiment.figures.measured import read_run
 from jaxpg.experiment.run.provenance import is_sweep
 from tests.conftest import TINY, short_env
 

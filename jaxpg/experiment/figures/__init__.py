@@ -1,5 +1,6 @@
 """Pictures of runs, sweeps and comparisons: `jaxpg.pictures`.
 
+measured.py        metrics and evaluations as they stand, of a result or a folder
 runs.py            the four-panel report of one run
 actions.py         what a policy does over whole episodes
 learning_curve.py  learning curves, which a run folder draws by itself

@@ -8,9 +8,8 @@ import numpy as np
 
 from jaxpg.core import episodes, spaces
 from jaxpg.core.run import Result
-from jaxpg.experiment.figures import style
-from jaxpg.experiment.run import measured
-from jaxpg.experiment.run.measured import MeasuredRun
+from jaxpg.experiment.figures import measured, style
+from jaxpg.experiment.figures.measured import MeasuredRun
 from jaxpg.experiment.text import format_count
 
 EPISODES, STEPS = 64, 1000  # of each seed; no episode is longer than these steps

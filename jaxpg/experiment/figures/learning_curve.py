@@ -9,9 +9,8 @@ import numpy as np
 from jaxpg.core.checks import require_file, require_integer
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
-from jaxpg.experiment.figures import style
+from jaxpg.experiment.figures import measured, style
 from jaxpg.experiment.figures.style import COLOURS, GREY
-from jaxpg.experiment.run import measured
 from jaxpg.experiment.text import printable
 
 POINTS = 400  # of a drawn curve; more would be narrower than a pixel

@@ -9,10 +9,9 @@ from jaxpg.core.run import Result
 from jaxpg.experiment.analysis import phases
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.analysis.thresholds import solved, threshold_source
-from jaxpg.experiment.figures import learning_curve, style
+from jaxpg.experiment.figures import learning_curve, measured, style
 from jaxpg.experiment.figures.actions import Played, play
-from jaxpg.experiment.run import measured
-from jaxpg.experiment.run.measured import MeasuredRun
+from jaxpg.experiment.figures.measured import MeasuredRun
 from jaxpg.experiment.text import format_count
 
 WINDOW = 20  # episodes of a moving average

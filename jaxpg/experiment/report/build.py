@@ -16,7 +16,8 @@ from jaxpg.core.types import Agent
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores
 from jaxpg.experiment.analysis.thresholds import solved, threshold_source
-from jaxpg.experiment.figures import learning_curve
+from jaxpg.experiment.figures import learning_curve, measured
+from jaxpg.experiment.figures.measured import MeasuredRun
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import write_atomically
 from jaxpg.experiment.report import html, reproduce
@@ -31,8 +32,6 @@ from jaxpg.experiment.report.parts import (
     settings_tables,
 )
 from jaxpg.experiment.report.sweep import sweep_section
-from jaxpg.experiment.run import measured
-from jaxpg.experiment.run.measured import MeasuredRun
 from jaxpg.experiment.run.provenance import is_sweep
 from jaxpg.experiment.text import format_count
 

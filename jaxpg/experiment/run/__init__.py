@@ -7,5 +7,4 @@ saving.py      when a run saves one: evenly, by the clock, and the best
 provenance.py  agent, config, environment, key and versions of results, and the way back to objects
 seal.py        what holds the files of a folder together, and reads their rows
 standing.py    how far a run has come, by its folder
-measured.py    metrics and evaluations as they stand, for figures and reports
 """

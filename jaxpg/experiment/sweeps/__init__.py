@@ -6,8 +6,7 @@ search.py    points that Optuna chooses (`jaxpg.search`)
 compare.py   several agents and environments (`jaxpg.compare`)
 entries.py   what these are called, and how a folder finds them again
 tables.py    what was found, and the folder of a sweep
-progress.py  the bar on stderr
-loggers.py   a series for each config and seed in loggers
+watching.py  the bar on stderr, loggers, and a count of what is compiled
 """
 
 from pathlib import Path

@@ -16,7 +16,6 @@ from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps import entries
 from jaxpg.experiment.sweeps.entries import Agents, Envs, Given
-from jaxpg.experiment.sweeps.loggers import ask_for_loggers
 from jaxpg.experiment.sweeps.points import grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
     new_record,
@@ -25,6 +24,7 @@ from jaxpg.experiment.sweeps.sweep import (
     write_tables,
 )
 from jaxpg.experiment.sweeps.tables import Sweep, open_comparison
+from jaxpg.experiment.sweeps.watching import ask_for_loggers
 
 
 def compare(

@@ -17,10 +17,12 @@ import numpy as np
 from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.callables import names_in
-from jaxpg.core.checks import require_integer, show
+from jaxpg.core.checks import require_integer, require_key, show
 from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.types import Agent, C
+from jaxpg.core.plan import plan_run
+from jaxpg.core.train import require_objects
+from jaxpg.core.types import Agent, C, Key
 from jaxpg.envs import registry
 from jaxpg.envs.recipes import fields_of
 
@@ -192,3 +194,29 @@ def batch(cfg: C, env: E.Env, points: Sequence[Point]) -> tuple[C, E.Env]:
             "`sweep.run` takes several, a program each"
         )
     return stack(pairs)
+
+
+def check_points(
+    agent: Agent,
+    cfg,
+    env: E.Env,
+    key: Key,
+    points: Sequence[Point],
+    total_steps: int,
+    seeds: int,
+) -> None:
+    """Raises ValueError for what cannot work in any point."""
+    require_objects(agent, cfg, env)
+    require_key(key)  # seeds are split off it
+    known = isinstance(points, Sequence) and all(isinstance(p, Mapping) for p in points)
+    if not known or not points:
+        raise ValueError(f"points={show(points)}: allowed is a list of dicts, at least one")
+    require_runs(len(points), seeds)
+    require_names(cfg, points)
+    pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
+    for group in group_by_program(pairs):
+        # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
+        leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
+        ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
+        for i in sorted(group[end] for end in ends):
+            plan_run(agent, *pairs[i], key, total_steps=total_steps)

@@ -23,16 +23,15 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.sweeps.loggers import ask_for_loggers
-from jaxpg.experiment.sweeps.points import MOST, Point, Range, grid, require_runs
+from jaxpg.experiment.sweeps.points import MOST, Point, Range, check_points, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
-    check_points,
     new_record,
     plan_parts,
     train_parts,
     write_tables,
 )
 from jaxpg.experiment.sweeps.tables import Sweep, SweepFolder, open_sweep, read_tables
+from jaxpg.experiment.sweeps.watching import ask_for_loggers
 from jaxpg.presets import find_objects
 
 

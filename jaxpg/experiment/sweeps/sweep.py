@@ -18,11 +18,10 @@ Every config has the same seeds, those of `jaxpg.run` with as many, so that diff
 configs are differences of pairs.
 """
 
-import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +29,26 @@ import jax
 import numpy as np
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import require_integer, require_key, require_number, show
+from jaxpg.core.checks import require_integer, require_number
 from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
-from jaxpg.core.plan import CHUNK_PROGRAM, device_bytes, plan_run
+from jaxpg.core.plan import device_bytes
 from jaxpg.core.run import Callbacks, as_callbacks
-from jaxpg.core.train import initial_state, num_iterations, require_objects
+from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.files import RUN, SWEEP, lock
 from jaxpg.experiment.files.atomic import json_digest, to_json_values, write_json
 from jaxpg.experiment.run import folder as run_folder
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.run.record import check_labels
-from jaxpg.experiment.sweeps.loggers import ask_for_loggers, loggers_of_part
 from jaxpg.experiment.sweeps.points import (
     Point,
-    apply_point,
+    check_points,
     group_by_program,
-    require_names,
-    require_runs,
 )
-from jaxpg.experiment.sweeps.progress import display
 from jaxpg.experiment.sweeps.tables import (
     TABLES,
     Sweep,
@@ -61,6 +56,12 @@ from jaxpg.experiment.sweeps.tables import (
     check_part,
     open_sweep,
     read_tables,
+)
+from jaxpg.experiment.sweeps.watching import (
+    ask_for_loggers,
+    count_compilations,
+    display,
+    loggers_of_part,
 )
 from jaxpg.experiment.text import format_count
 from jaxpg.presets import find_objects
@@ -169,32 +170,6 @@ def new_record(
     }
 
 
-def check_points(
-    agent: Agent,
-    cfg,
-    env: E.Env,
-    key: Key,
-    points: Sequence[Point],
-    total_steps: int,
-    seeds: int,
-) -> None:
-    """Raises ValueError for what cannot work in any point."""
-    require_objects(agent, cfg, env)
-    require_key(key)  # seeds are split off it
-    known = isinstance(points, Sequence) and all(isinstance(p, Mapping) for p in points)
-    if not known or not points:
-        raise ValueError(f"points={show(points)}: allowed is a list of dicts, at least one")
-    require_runs(len(points), seeds)
-    require_names(cfg, points)
-    pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
-    for group in group_by_program(pairs):
-        # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
-        leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])
-        ends = {*leaves.argmin(0), *leaves.argmax(0)} if leaves.size else {0}
-        for i in sorted(group[end] for end in ends):
-            plan_run(agent, *pairs[i], key, total_steps=total_steps)
-
-
 def plan_parts(
     this: SweepFolder, points: Sequence[Point], log: Callable[[str], None]
 ) -> SweepFolder:
@@ -268,7 +243,7 @@ def train_parts(
 ) -> SweepFolder:
     """Trains the parts that are not over, and records how it went.
 
-    share: of the sweep that is planned, see `progress.display`.
+    share: of the sweep that is planned, see `watching.display`.
     """
     names = ("evaluations", "episodes", "target", "log_every", *PART)
     record = dict(this.record)
@@ -322,20 +297,3 @@ def write_tables(this: SweepFolder) -> Sweep:
         digests[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     write_json(this.out / SWEEP, this.record | {"digests": digests})
     return found._replace(about=this.record | {"digests": digests})
-
-
-@contextlib.contextmanager
-def count_compilations():
-    """Context whose list grows by one with each compilation of a training program."""
-    found = []
-
-    def listen(event: str, duration_secs: float, **about: Any) -> None:
-        ours = about.get("fun_name") == CHUNK_PROGRAM
-        if ours and event.endswith("backend_compile_duration"):
-            found.append(duration_secs)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)

@@ -1,16 +1,50 @@
-"""Progress of a sweep, on stderr."""
+"""What watches a sweep: loggers, progress on stderr, and a count of what is compiled."""
 
+import contextlib
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxpg.core.parallel.lanes import ACTIVE
+from jaxpg.core.parallel.lanes import ACTIVE, take_lane
+from jaxpg.core.plan import CHUNK_PROGRAM
 from jaxpg.core.run import Callback, Event, Result
+from jaxpg.experiment.callbacks import Series, make_loggers
 from jaxpg.experiment.callbacks.progress import progress_bar
+from jaxpg.experiment.run import checkpoint
+from jaxpg.experiment.sweeps.tables import SweepFolder
 from jaxpg.experiment.text import format_count
+
+
+def ask_for_loggers(loggers: Sequence[str], out: str | Path | None) -> dict[str, Any]:
+    """What the record of a sweep says of its loggers; nothing without any. Raises ValueError for an
+    unknown one or for a sweep without a folder, ImportError for one whose package is missing."""
+    make_loggers(loggers, Path())
+    if loggers and out is None:
+        raise ValueError(f"loggers={loggers!r}: allowed only with a folder `out`")
+    return {"loggers": list(loggers), "log_id": secrets.token_hex(8)} if loggers else {}
+
+
+def loggers_of_part(this: SweepFolder, part: int) -> list[Callback]:
+    """Makes the loggers of a part that the record of its sweep asks for."""
+    record = this.record
+    if not record.get("loggers"):
+        return []
+    _, agent, cfg, env, _ = this.part(part)
+    series = []
+    for lane, (point, seed) in enumerate(record["parts"][part]["lanes"]):
+        own = checkpoint.describe(agent, *take_lane((cfg, env), lane))
+        own |= {"point": record["points"][point], "seed": seed}
+        series.append(Series(f"config-{point}-seed-{seed}", own))
+    shared = ("total_steps", "tags", "made_with")
+    about = {name: record[name] for name in shared if name in record}
+    labels = {label: record.get(label) for label in ("name", "tags")}
+    return make_loggers(record["loggers"], this.out, record["log_id"], about, series, **labels)
 
 
 def display(parts: Sequence[dict[str, Any]], planned: float = 1.0) -> Callable[[int], Callback]:
@@ -80,3 +114,20 @@ def _rate_notes(rate: float, work: float, scores: dict[int, float]) -> list[str]
     best = [f"best {max(scores.values()):.4g}"] if scores else []
     left = timedelta(seconds=round(work / rate if rate else 0))
     return [f"{format_count(rate)} steps/s", *best, f"ETA {left}"]
+
+
+@contextlib.contextmanager
+def count_compilations():
+    """Context whose list grows by one with each compilation of a training program."""
+    found = []
+
+    def listen(event: str, duration_secs: float, **about: Any) -> None:
+        ours = about.get("fun_name") == CHUNK_PROGRAM
+        if ours and event.endswith("backend_compile_duration"):
+            found.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
