@@ -94,7 +94,9 @@ def test_a_row_is_the_mean_of_its_block_and_a_count_is_its_sum(every):
 @pytest.mark.parametrize("every", [1, 2, 7, 30, 1000])
 def test_blocks_do_not_depend_on_chunks_to_the_byte(every):
     metrics = series(seed=1)
-    metrics["loss/value"][1, :40] = -0.0  # whose sum may be 0.0 in one order and -0.0 in another
+    metrics["loss/value"][1, :40] = -0.0
+    rng = np.random.default_rng(2)  # float64, whose sums are others in another order
+    metrics["loss/wide"] = rng.normal(size=(3, 100)) * 10 ** rng.uniform(-8, 8, (3, 100))
     ends, rows = in_chunks(metrics, every, [])
     for i in range(12):
         cuts = np.sort(np.random.default_rng(i).choice(100, i, replace=False))

@@ -224,6 +224,9 @@ def test_show_lists_what_is_not_as_usual(jaxpg, shelf):  # noqa: F811
     assert "found a changed or cut file" in jaxpg("show runs/broken")[2]
     assert "allowed is the folder of a run or a sweep" in jaxpg("show runs/notes")[2]
     assert jaxpg("show sweeps/swept")[0] == 0
+    assert "1 of 1 are over" in jaxpg("status sweeps/swept")[1]
+    assert jaxpg("show mine")[1] == out  # by the name that it was given
+    assert "unknown run 'mime': did you mean 'mine'?" in jaxpg("show mime")[2]
 
 
 def test_status_counts_from_where_this_process_began(jaxpg, shelf):  # noqa: F811

@@ -384,6 +384,12 @@ def test_points_are_bounded_and_evaluations_stay():
     assert logged([]) == ([], [])  # of a run that failed before its first chunk
 
 
+def test_a_chunk_that_is_cut_short_is_no_point_of_its_own():
+    cut = episodes(3, [[1, 2, 3]], [[1, 1, 1]])._replace(whole=False)
+    said, _ = logged([cut, episodes(4, [[4]], [[1]])], points=4)
+    assert said[1:] == [(40, [{"episode/count": 1, "episode/return": 2.5}])]
+
+
 def test_a_lane_that_has_ended_has_no_more_points():
     active = {"lane_active": [[1, 1], [1, 0], [0, 0]]}
     chunk = episodes(2, np.arange(1.0, 7).reshape(3, 2), np.ones((3, 2)), **active)

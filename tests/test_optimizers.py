@@ -15,6 +15,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 import jaxpg
 from jaxpg import agents
 from jaxpg.cli import options
+from jaxpg.core.callables import freeze
 from jaxpg.core.config import from_dict, to_dict, validate
 from jaxpg.core.named_options import split_options
 from jaxpg.core.names import UntrustedError
@@ -462,6 +463,6 @@ def test_an_optimiser_is_a_field_of_a_sweep_and_the_rate_is_vmapped(tmp_path):
         agent, cfg, env, KEY, points, seeds=2, total_steps=64, out=tmp_path / "sweep"
     )
     states = [jaxpg.sweep.result(found.folder, i) for i in range(len(points))]
-    assert [x.cfg.optimizer for x in states[::2]] == rules
+    assert [x.cfg.optimizer for x in states[::2]] == list(map(freeze, rules))
     assert len({str(bits(x.state.params)) for x in states[1::2]}) == len(rules)
     assert len({str(bits(x.state.params)) for x in states[::2]}) == 1  # at rate 0 none moves

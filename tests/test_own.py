@@ -404,14 +404,14 @@ def test_compiled_code_zips_and_plain_folders_run_nothing(module, monkeypatch):
     py_compile.compile(str(module.file), str(module.file) + "c")
     with zipfile.ZipFile(module.folder / "x.zip", "w") as file:
         file.write(module.file, "zipped.py")
-    (module.folder / "plain").mkdir()
-    (module.folder / "plain" / "inner.py").write_text(module.file.read_text())
+    (module.folder / "bare").mkdir()
+    (module.folder / "bare" / "inner.py").write_text(module.file.read_text())
     module.file.unlink()
     monkeypatch.syspath_prepend(module.folder / "x.zip")
     digest = recorded[module.name]
-    for name in (module.name, "zipped", "plain", "plain.inner"):
+    for name in (module.name, "zipped", "bare", "bare.inner"):
         with pytest.raises(UntrustedError, match="has no file of Python source"):
-            resolve_name(f"{name}:Net", TORSO, dict.fromkeys((name, "plain"), digest))
+            resolve_name(f"{name}:Net", TORSO, dict.fromkeys((name, "bare"), digest))
     assert not module.imported
 
 
@@ -718,7 +718,7 @@ def test_the_command_of_a_report_names_them(module, tmp_path):
 def test_what_differs_from_the_usual_is_known_of_one_s_own(module, tmp_path):
     about = read_json(a_run(tmp_path / "x", module) / RUN)
     found = {x.name: (x.value, x.default) for x in list_differences(about)}
-    assert found["env.size"] == (6, None)
+    assert found["env.size"] == (6, "?")  # an argument of the constructor
     assert "env.goal" not in found
     assert found["net"][0] == module.of("Net")
     sys.modules.pop(module.name)
@@ -726,6 +726,8 @@ def test_what_differs_from_the_usual_is_known_of_one_s_own(module, tmp_path):
     with pytest.raises(UntrustedError):
         list_differences(about | {"sources": {}})
     assert not module.imported
+    lost = record(jaxpg.make("CartPole-v1")) | {"own": ["env"]}  # by no name
+    assert {x.name for x in list_differences(lost)} >= {"env.gravity"}
 
 
 # The page.

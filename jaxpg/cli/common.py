@@ -81,6 +81,11 @@ def end_by_signal(main: Callable[..., int]) -> Callable[..., int]:
             except KeyboardInterrupt as stop:
                 say("; ".join(["interrupted", *getattr(stop, "__notes__", [])]))
                 return exit_code(getattr(stop, "number", signal.SIGINT))
+            except Exception as error:
+                if not signals.asked:
+                    raise
+                say(f"interrupted; {error!r}")  # what others' code has made of it
+                return exit_code(signals.asked)
         return exit_code(signals.asked) if code == INTERRUPTED and signals.asked else code
 
     return bound

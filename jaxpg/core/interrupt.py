@@ -58,8 +58,10 @@ class Signals:
         before = self.previous.get(number)
         if callable(before):
             before(number, frame)  # for Ctrl-C Python's own, which raises KeyboardInterrupt
-        else:
-            raise Interrupted(number)
+            return
+        # What is thrown into others' code may get lost there: then the next run ends by this.
+        self.asked = self.asked or number
+        raise Interrupted(number)
 
 
 _active: Signals | None = None  # of the innermost `catch_signals`, which those within it share

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from jaxpg.cli import common
-from jaxpg.cli.about.table import number
+from jaxpg.cli.about.table import find_named, number
 from jaxpg.cli.about.usage import wrap
 from jaxpg.experiment.text import format_count, printable
 
 if TYPE_CHECKING:
     from jaxpg.experiment.listing.entries import Entry
 
-ASKED = ("evaluations", "episodes", "target", "checkpoints", "keep", "data_parallel", "tensorboard")
+ASKED = ("evaluations", "episodes", "target", "checkpoints", "checkpoint_minutes", "keep")
+ASKED += ("keep_best", "chunk", "log", "log_every", "data_parallel")
 WIDE = 14  # columns of what a line is about
 
 
@@ -27,9 +28,10 @@ def show(run: Positional[Path]) -> int:
     environment.
 
     Args:
-        run: its folder.
+        run: its folder, or its name.
     """
     entry, record = _open(run)
+    run = entry.folder
     _tell("what", f"{entry.agent} on {entry.environment}, {entry.kind}")
     if entry.given or entry.tags:
         _tell("labels", " ".join([entry.given, *(f"#{tag}" for tag in entry.tags)]).strip())
@@ -40,7 +42,7 @@ def show(run: Positional[Path]) -> int:
     best = "the best point" if entry.kind != "run" else "the last greedy evaluation"
     _tell("result", f"{number(entry.result)}, mean over seeds of {best}")
     asked = {name: record.get(name) for name in ASKED}
-    told = [f"{name}={value}" for name, value in asked.items() if value not in (None, False)]
+    told = [f"{name}={value}" for name, value in asked.items() if value not in (None, False, [])]
     _tell("asked for", ", ".join(told))
     if entry.kind != "run":
         _tell("points", f"{len(record['points'])} of {', '.join(record['fields'])}")
@@ -57,11 +59,12 @@ def status(run: Positional[Path]) -> int:
     """Says how far a run or sweep is that goes on: its pace, its last evaluation, the time left.
 
     Args:
-        run: its folder.
+        run: its folder, or its name.
     """
     from jaxpg.experiment.listing.pace import measure_pace
 
     entry, record = _open(run)
+    run = entry.folder
     _tell("what", f"{entry.agent} on {entry.environment}, {entry.kind}")
     _tell("state", _state(entry))
     folder = run
@@ -94,11 +97,14 @@ def status(run: Positional[Path]) -> int:
 
 
 def _open(run: Path) -> "tuple[Entry, dict[str, Any]]":
-    """The entry and the record of a folder. Raises ValueError for what is none, or damaged."""
+    """The entry and the record of a folder, or of the run of that name in runs/ or sweeps/. Raises
+    ValueError for what is none, or damaged."""
     from jaxpg.experiment.files import RUN, SWEEP
     from jaxpg.experiment.files.atomic import read_json
-    from jaxpg.experiment.listing.entries import read_entry
+    from jaxpg.experiment.listing.entries import find_entries, read_entry
 
+    if not run.exists():
+        run = find_named(find_entries(), str(run)).folder
     record = next((run / x for x in (SWEEP, RUN) if (run / x).is_file()), None)
     if record is None:
         raise ValueError(f"{run}: found no {RUN}, allowed is the folder of a run or a sweep")
@@ -125,6 +131,7 @@ def _tell(what: str, text: str) -> None:
 
 def _show_settings(record: dict[str, Any]) -> None:
     """Prints the settings that differ from the usual ones."""
+    from jaxpg.experiment.analysis.scores import text
     from jaxpg.experiment.listing.settings import list_differences
 
     if "configs" in record:  # a comparison: every agent with its preset
@@ -146,7 +153,8 @@ def _show_settings(record: dict[str, Any]) -> None:
     table = Table("setting", "here", "preset", "default", box=SIMPLE_HEAD)
     for x in found:
         preset = "" if x.preset is None and x.name.startswith("env.") else str(x.preset)
-        table.add_row(*map(printable, (x.name, str(x.value), preset, str(x.default))))
+        own = text(x.value) if isinstance(x.value, dict) else str(x.value)  # a partial: Net(size=3)
+        table.add_row(*map(printable, (x.name, own, preset, str(x.default))))
     common.console().print(table)
 
 

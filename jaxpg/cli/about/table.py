@@ -155,7 +155,7 @@ def _delete(found: "list[Entry]", names: tuple[str, ...], yes: bool) -> int:
     """Removes entries by name, if the user says so."""
     from jaxpg.experiment.listing.remove import remove_run
 
-    chosen = list(dict.fromkeys(_find(found, name) for name in names))
+    chosen = list(dict.fromkeys(find_named(found, name) for name in names))
     for x in chosen:
         if x.holder:
             raise ValueError(
@@ -180,8 +180,9 @@ def _agrees(question: str) -> bool:
     return input(question).strip().lower() in ("y", "yes")
 
 
-def _find(found: "list[Entry]", name: str) -> "Entry":
-    """The entry of a name: its path, its folder's name, or what --name said."""
+def find_named(found: "list[Entry]", name: str) -> "Entry":
+    """The entry of a name: its path, its folder's name, or what --name said. Raises ValueError for
+    none, for several, and for a link."""
     from jaxpg.core.config import unknown
 
     if Path(name).is_symlink():
@@ -191,5 +192,9 @@ def _find(found: "list[Entry]", name: str) -> "Entry":
     if len(same) > 1:
         raise ValueError(f"{name}: allowed is one of {', '.join(x.name for x in same)}")
     if not same:
-        raise unknown("run", name, [x.name for x in found])
+        if not found:
+            raise ValueError(f"{name}: found nothing, allowed is the folder of a run or a sweep")
+        raise unknown(
+            "run", name, {*(x.folder.name for x in found), *(x.given for x in found)} - {""}
+        )
     return same[0]

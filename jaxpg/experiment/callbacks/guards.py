@@ -156,7 +156,7 @@ def early_stop(
     def stalled(event: Event) -> bool:
         nonlocal best, since
         values = _read_metric(event, metric)
-        if values is None:
+        if values is None or not event.whole:  # where a chunk is cut short the clock decides
             return False
         values = values if maximize else -values
         better = values > best + min_delta

@@ -60,7 +60,7 @@ def log_series(
     waiting: list[dict[str, np.ndarray]] = []
     known: list[Series] = list(series or ())
     newest: list[Row] = []
-    env_steps = 0
+    env_steps = previous = 0
 
     def mean() -> dict[str, np.ndarray]:
         """Means [seeds] over the chunks that wait."""
@@ -80,17 +80,20 @@ def log_series(
             backend.write(env_steps, rows)
 
     def log(event: Event) -> None:
-        nonlocal env_steps
+        nonlocal env_steps, previous
         metrics, measured = split_metrics(event)
         seeds, count = next(iter(metrics.values())).shape
-        env_steps, before = event.env_steps, event.iteration - count
+        env_steps = event.env_steps
         if not newest:
+            previous = event.iteration - count
             known[:] = known or [Series(f"seed-{i}", {"seed": i}) for i in range(seeds)]
             newest[:] = [{} for _ in known]
-            backend.open(known, before * (event.env_steps // event.iteration))
+            backend.open(known, previous * (event.env_steps // event.iteration))
         waiting.append(_without_ended(metrics))
         every = -(-event.num_iters // points)
-        due = event.iteration // every > before // every or event.iteration == event.num_iters
+        due = event.iteration // every > previous // every or event.iteration == event.num_iters
+        due &= event.whole  # where a chunk is cut short the clock decides
+        previous = event.iteration if event.whole else previous
         write((mean() if due else {}) | measured)
 
     def end(result: Result) -> None:

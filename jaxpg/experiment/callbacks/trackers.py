@@ -56,7 +56,7 @@ def wandb(
     "jaxpg". name: of the run, and of the group of its seeds. tags: words to find it by. id: known
     again when the run goes on: the same series go on, without a point that they have. config:
     settings, nested or not. series, points: as of `log_series`. Raises ImportError without wandb,
-    ValueError for an unknown mode.
+    ValueError for an unknown mode, and online for one that cannot log in.
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
     >>> log = [jaxpg.callbacks.wandb("logs", name="cliff", config=vars(cfg))]
@@ -68,9 +68,30 @@ def wandb(
     mode = mode or os.environ.get("WANDB_MODE") or MODES[0]
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} (or WANDB_MODE): allowed is one of {', '.join(MODES)}")
+    if mode == "online":
+        _log_in()
     names = {"project": project, "name": name, "id": id, "mode": mode, "tags": [*tags]}
     written = _WandbRuns(Path(folder), names, config or {}, series is not None)
     return log_series(Backend(written.open, written.write, written.close), series, points)
+
+
+def _import_wandb() -> Any:
+    """Imports Weights & Biases, which even offline would look for the host that gathers its
+    errors."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb as package
+
+    return package
+
+
+def _log_in() -> None:
+    """Logs in, before anything compiles. Raises ValueError if that cannot be."""
+    package = _import_wandb()
+    try:
+        package.login()
+    except package.Error as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"mode='online' of Weights & Biases: {said}") from error
 
 
 class _WandbRuns:
@@ -86,10 +107,7 @@ class _WandbRuns:
 
     def open(self, series: Sequence[Series], env_steps: int) -> None:
         """Opens the runs; those of an id that was there before go on."""
-        # Even offline it would look for the host that gathers its errors.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb as package
-
+        package = _import_wandb()
         self.folder.mkdir(parents=True, exist_ok=True)
         name, id = self.names["name"], self.names["id"] or secrets.token_hex(4)
         project = self.names["project"] or os.environ.get("WANDB_PROJECT") or HOME

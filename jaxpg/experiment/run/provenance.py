@@ -249,6 +249,8 @@ def restore_env(record: dict[str, Any], trust: Trust, name: str | None = None) -
     if not ("env" in names or "env" in record["own"]):
         made = registry.from_dict(told if name is None else {**told, "name": name}, trust)
         return made if name is None else registry.renamed(made, told)
+    if not (name or names.get("env")):
+        raise ValueError(f"env {told['name']!r} has no name that finds it")
     env = registry.find(name or names["env"], trust)
     paths, tree = jax.tree_util.tree_flatten_with_path(env.params)
     leaves = [settle(told.get(jax.tree_util.keystr(path), x), x) for path, x in paths]
