@@ -160,13 +160,13 @@ def describe_entries(
 ) -> dict[str, Any]:
     """Describes the entries of a comparison as plain JSON values.
 
-    names: of the labels that are no names themselves, what finds them again, null where the user
-    has to give it.
+    names: of the labels that are not the objects' own names, what these are, and what finds them
+    again, null where the user has to give it.
     """
     agent_names = {
         label: {"agent": x.agent.name, "name": x.name}
         for label, x in of_agents.items()
-        if x.name != label
+        if not x.name == label == x.agent.name
     }
     env_names = {label: {"name": x.name} for label, x in of_envs.items() if not x.env.made_of}
     names = {"agents": agent_names, "envs": env_names}
