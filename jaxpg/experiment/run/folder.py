@@ -35,10 +35,10 @@ from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
-from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
+from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
-from jaxpg.experiment.files.rows import FILES, LINES, METRICS, Rows
+from jaxpg.experiment.files.rows import LINES, METRICS, Rows
 from jaxpg.experiment.run import checkpoint, provenance, saving, seal, standing
 from jaxpg.experiment.run.record import (
     RunFolder,
@@ -176,7 +176,7 @@ def _resume(
             digest = write_json(this.out / RUN, this.record)
         if before and complete:  # it may have been killed at the very end
             if not summary.exists():
-                _finish_rows(this, before)
+                standing.finish_rows(this, before)
                 standing.write_summary(this, before)
             if not (this.out / CURVE).exists():
                 _draw_curve(this, draw)
@@ -246,7 +246,7 @@ def _train(
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
     kept = EvaluationHistory(before.evaluations if before else {})
-    rows = _open_rows(this, begun) if is_main_process() else None
+    rows = standing.open_rows(this, begun) if is_main_process() else None
     dtypes = {name: x.dtype for name, x in before.metrics.items()} if before else None
     begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every, dtypes)
     blocks, tables = begin_blocks(), []
@@ -307,20 +307,6 @@ def _draw_curve(this: RunFolder, draw: Callable[[Path], None] | None) -> None:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         warn(f"{this.out}: its learning curve is not drawn: {why}", stacklevel=2)
-
-
-def _open_rows(this: RunFolder, begun: int) -> Rows:
-    """Opens the files of a run's rows, cut off where it goes on."""
-    ends = seal.checkpoint_ends(this.out, begun) if begun else {}
-    return Rows(this.out, FILES, begun, this.digest, ends)
-
-
-def _finish_rows(this: RunFolder, result: Result) -> None:
-    """Writes the last row of a run that was killed before it could, if it ended in a block."""
-    rows, last = _open_rows(this, result.iteration), int(result.iteration % this.log_every > 0)
-    metrics = {name: np.atleast_2d(x)[:, -last:] for name, x in result.metrics.items()}
-    steps = this.agent.steps_per_iter(this.cfg)
-    append_metrics(rows, result.iterations[-1:][:last], metrics, steps, None, this.formats)
 
 
 def _asked_callbacks(this: RunFolder) -> list[Callback]:

@@ -64,66 +64,74 @@ def checkpoints(
     processes process 0 writes, and its clock decides. Raises CheckpointError, after the first
     chunk, if the folder has checkpoints of another run.
     """
-    about, folder, clock = describe(agent, cfg, env), Path(folder), _Clock(minutes)
-    last, handed = broadcast_from_main(lambda: newest(folder)) or 0, 0
-    waiting: dict[int, tuple[Snapshot, float | None]] = {}  # until their rows are written
-    top = broadcast_from_main(lambda: best(folder) if keep_best else None)
-    kept = None if top is None else top[1]  # the best that is on the disk
-    learnt = set()  # names of leaves
+    this = _Saver(Path(folder), describe(agent, cfg, env), every, keep, bind, minutes, keep_best)
+    return Callback(this.on_chunk, this.on_metrics, this.on_end, due=this.due)
 
-    def write(snap: Snapshot, score: float | None, iteration: int) -> None:
-        nonlocal kept
+
+class _Saver:
+    """Checkpoints of one run, see `checkpoints`."""
+
+    def __init__(
+        self, folder: Path, about: dict[str, Any], every: int, keep: int,
+        bind: Callable[[], dict[str, Any]], minutes: float | None, keep_best: bool,
+    ):  # fmt: skip
+        self.folder, self.about, self.every, self.keep = folder, about, every, keep
+        self.bind, self.keep_best, self.clock = bind, keep_best, _Clock(minutes)
+        self.last = broadcast_from_main(lambda: newest(folder)) or 0  # iteration that was taken
+        self.handed = 0  # iteration whose rows are written
+        self.waiting: dict[int, tuple[Snapshot, float | None]] = {}  # until their rows are written
+        self.top = broadcast_from_main(lambda: best(folder) if keep_best else None)
+        self.kept = None if self.top is None else self.top[1]  # the best that is on the disk
+        self.learnt: set[str] = set()  # names of leaves
+
+    def due(self) -> bool:
+        return is_main_process() and self.clock.due()
+
+    def on_chunk(self, event: Event) -> None:
+        if event.iteration <= self.last:
+            raise CheckpointError(
+                f"{self.folder}: found a checkpoint of iteration {self.last}, expected none that "
+                f"this run, at iteration {event.iteration}, has still to reach"
+            )
+        self.learnt.update(jax.tree_util.keystr(path) for path, _ in learnt_leaves(event.state))
+        score = self._better(event)
+        late = self.clock.minutes is not None and any_process(self.due())[0]
+        if score is not None or late or event.iteration // self.every > self.last // self.every:
+            self.last = event.iteration
+            self.clock.take()
+            self.waiting[self.last] = take_snapshot(event.state), score
+
+    def on_metrics(self, event: Event) -> None:
+        self.handed = event.iteration
+        if self.handed in self.waiting:
+            self._write(*self.waiting.pop(self.handed))
+
+    def on_end(self, result: Result) -> None:
+        # Not the same iteration if a second Ctrl-C came between the last state and its rows.
+        if result.stopped != "error" and self.handed == result.iteration != self.last:
+            self._write(take_snapshot(result.state), None)
+
+    def _better(self, event: Event) -> float | None:
+        """Score of an evaluation that is better than all before."""
+        if not self.keep_best or "eval/greedy" not in event.metrics:
+            return None
+        score = float(np.mean(np.asarray(event.metrics["eval/greedy"], float)))
+        if np.isnan(score) or (self.top is not None and score <= self.top[0]):
+            return None
+        self.top = score, event.iteration
+        return score
+
+    def _write(self, snap: Snapshot, score: float | None) -> None:
+        """Writes the state of the iteration whose rows are written."""
         if not is_main_process():
             return
         for name, x in snap.arrays.items():
-            if name in learnt and not np.isfinite(x).all():
-                where = f"{folder}: iteration {iteration} is not saved"
+            if name in self.learnt and not np.isfinite(x).all():
+                where = f"{self.folder}: iteration {self.handed} is not saved"
                 warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
                 return
-        kept = kept if score is None else iteration
+        self.kept = self.kept if score is None else self.handed
         more = {} if score is None else {SCORE: score}
-        checkpoint.save(folder, snap, iteration, about | bind() | more, keep, kept)
-        clock.written()
-
-    def due() -> bool:
-        return is_main_process() and clock.due()
-
-    def better(event: Event) -> float | None:
-        """Score of an evaluation that is better than all before."""
-        nonlocal top
-        if not keep_best or "eval/greedy" not in event.metrics:
-            return None
-        score = float(np.mean(np.asarray(event.metrics["eval/greedy"], float)))
-        if np.isnan(score) or (top is not None and score <= top[0]):
-            return None
-        top = score, event.iteration
-        return score
-
-    def on_chunk(event: Event) -> None:
-        nonlocal last
-        if event.iteration <= last:
-            raise CheckpointError(
-                f"{folder}: found a checkpoint of iteration {last}, expected none that this run, "
-                f"at iteration {event.iteration}, has still to reach"
-            )
-        learnt.update(jax.tree_util.keystr(path) for path, _ in learnt_leaves(event.state))
-        score = better(event)
-        late = minutes is not None and any_process(due())[0]
-        if score is not None or late or event.iteration // every > last // every:
-            last = event.iteration
-            clock.take()
-            waiting[last] = take_snapshot(event.state), score
-
-    def on_metrics(event: Event) -> None:
-        nonlocal handed
-        handed = event.iteration
-        if handed in waiting:
-            snap, score = waiting.pop(handed)
-            write(snap, score, handed)
-
-    def on_end(result: Result) -> None:
-        # Not the same iteration if a second Ctrl-C came between the last state and its rows.
-        if result.stopped != "error" and handed == result.iteration != last:
-            write(take_snapshot(result.state), None, handed)
-
-    return Callback(on_chunk, on_metrics, on_end, due=due)
+        about = self.about | self.bind() | more
+        checkpoint.save(self.folder, snap, self.handed, about, self.keep, self.kept)
+        self.clock.written()

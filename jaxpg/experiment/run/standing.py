@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxpg.core.blocks import Blocks
 from jaxpg.core.run import Result
+from jaxpg.experiment.callbacks.metrics import append_metrics
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY
 from jaxpg.experiment.files.atomic import CheckpointError, write_json
-from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, RowsError
+from jaxpg.experiment.files.rows import EVALUATIONS, FILES, METRICS, Rows, RowsError
 from jaxpg.experiment.run import checkpoint, seal
 from jaxpg.experiment.run.record import RunFolder
 from jaxpg.experiment.text import warn
@@ -145,3 +146,17 @@ def reached_at(folder: Path, seeds: tuple[int, ...], target: float, iteration: i
     rows = last_evaluation(folder, seeds, seal.checkpoint_ends(folder, iteration))
     reached = rows and all(float(row["greedy"] or "nan") >= target for row in rows)
     return int(rows[0]["iteration"]) if reached else None
+
+
+def open_rows(this: RunFolder, begun: int) -> Rows:
+    """Opens the files of a run's rows, cut off where it goes on."""
+    ends = seal.checkpoint_ends(this.out, begun) if begun else {}
+    return Rows(this.out, FILES, begun, this.digest, ends)
+
+
+def finish_rows(this: RunFolder, result: Result) -> None:
+    """Writes the last row of a run that was killed before it could, if it ended in a block."""
+    rows, last = open_rows(this, result.iteration), int(result.iteration % this.log_every > 0)
+    metrics = {name: np.atleast_2d(x)[:, -last:] for name, x in result.metrics.items()}
+    steps = this.agent.steps_per_iter(this.cfg)
+    append_metrics(rows, result.iterations[-1:][:last], metrics, steps, None, this.formats)
