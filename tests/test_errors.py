@@ -28,7 +28,10 @@ TABLE = {
     # what is done: (a call, what the error says)
     "unknown agent": (partial(go, "pppo"), "'pppo'.*'ppo'"),
     "unknown environment": (partial(go, env="CartPole-v2"), "'CartPole-v2'.*'CartPole-v1'"),
-    "environment by no name": (partial(go, env="Go"), "'Go'.*Allowed"),
+    "environment by no name": (
+        partial(go, env="Go"),
+        "'Go': Of the .* that are allowed the nearest are",
+    ),
     "needs a download": (partial(go, env="MNISTBandit-bsuite"), "MNISTBandit-bsuite.*download"),
     "unknown parameter": (partial(go, params={"gravty": 1.0}), "'gravty'.*'gravity'"),
     "parameter is text": (partial(go, params={"gravity": "low"}), "gravity='low'"),

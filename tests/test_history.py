@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.core import run as loop
+from jaxpg.core.blocks import Blocks, History
 
 
 def test_a_chunk_costs_the_bytes_of_its_metrics():
@@ -34,17 +34,23 @@ def test_a_chunk_costs_the_bytes_of_its_metrics():
 
 
 @pytest.mark.parametrize("lengths", [[1] * 1000, [7] * 63 + [3], [5]])
-def test_blocks_of_metrics_are_few_and_in_order(lengths):
-    history, begin = [], 0
+def test_parts_of_a_history_are_few_and_in_order(lengths):
+    history, begin = History(Blocks(1)), 0
     for n in lengths:
-        loop._append(history, {"x": np.arange(begin, begin + n)[None]})
+        history.add({"x": np.arange(begin, begin + n)[None]})
         begin += n
-        assert len(history) <= 1 + np.log2(len(lengths))
-    np.testing.assert_array_equal(loop._join(history)["x"], np.arange(begin)[None])
+        assert len(history._parts) <= 1 + np.log2(len(lengths))
+    np.testing.assert_array_equal(history.join()["x"], np.arange(begin)[None])
 
 
 def test_an_agent_without_metrics_has_none():
-    history = []
+    history = History(Blocks(1))
     for _ in range(3):
-        loop._append(history, {})
-    assert loop._join(history) == {}
+        history.add({})
+    assert history.join() == {}
+
+
+def test_without_blocks_nothing_is_kept():
+    history = History(None)
+    history.add({"x": np.arange(3)})
+    assert history.join() == {}

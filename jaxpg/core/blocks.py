@@ -120,7 +120,7 @@ class History:
 
     def add(self, metrics: dict[str, np.ndarray]) -> None:
         """Adds the metrics of the next iterations, [..., iterations]."""
-        if self._blocks:
+        if self._blocks and metrics:
             self._append(self._blocks.add(metrics)[1])
 
     def join(self) -> dict[str, np.ndarray]:

@@ -235,7 +235,7 @@ class _MlflowStore:
         with _without_notes():
             self.client = package.MlflowClient(tracking_uri=uri)
             found = self.client.get_experiment_by_name(self.experiment)
-            self.home = (
+            self.experiment_id = (
                 found.experiment_id
                 if found
                 else self.client.create_experiment(self.experiment, artifacts)
@@ -253,13 +253,15 @@ class _MlflowStore:
 
         tags = {"jaxpg.series": series} | ({"jaxpg.id": self.id} if self.id else {})
         same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        if self.id and (found := self.client.search_runs([self.home], same, max_results=1)):
+        if self.id and (
+            found := self.client.search_runs([self.experiment_id], same, max_results=1)
+        ):
             run = found[0].info.run_id
             self.client.update_run(run, status="RUNNING")
             return run
         if self.parent:
             tags["mlflow.parentRunId"] = self.parent
-        run = self.client.create_run(self.home, run_name=name, tags=tags).info.run_id
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
         params = [Param(_plain(key), str(value)) for key, value in flatten(config).items()]
         self.client.log_batch(run, params=params)
         return run
