@@ -28,7 +28,7 @@ from jaxpg.ops.returns import gae
 
 @jaxpg.config
 class Config:
-    """What `static` is, is a part of the compiled program; numbers may be swept in one."""
+    """Static fields are a part of the compiled program; numbers may be swept within one."""
 
     num_envs: int = fields.num_envs(16)
     num_steps: int = fields.num_steps(64)

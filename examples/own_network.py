@@ -10,6 +10,7 @@ From the command it has a name too: --config.net own_network:Fourier, in this fi
 
 import argparse
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,8 @@ class Fourier(nn.Module):
     """Fully connected layers on an observation, and on `waves` sines and cosines of it."""
 
     hidden: tuple[int, ...]
-    activation: str
-    kernel_init: str
+    activation: str | Callable
+    kernel_init: str | Callable
     waves: int = 32  # a field of its own: functools.partial(Fourier, waves=64) has others
 
     @nn.compact

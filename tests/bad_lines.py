@@ -104,8 +104,8 @@ LINES = {
     f"{TRAIN} --coordinator nowhere": "coordinator='nowhere': allowed is HOST:PORT",
     # parameters of the environment
     f"{TRAIN} --param masspol=1": "parameter 'masspol': did you mean 'masspole'?",
-    f"{TRAIN} --param masspole": "param='masspole': allowed is NAME=NUMBER",
-    f"{TRAIN} --param masspole=inf": "param='masspole=inf': allowed is NAME=NUMBER",
+    f"{TRAIN} --param masspole": "param='masspole': allowed is NAME=VALUE",
+    f"{TRAIN} --param masspole=inf": "param='masspole=inf': allowed is NAME=VALUE",
     f"{TRAIN} --param gravity=true": "gravity=True: allowed is a finite number",
     f"{TRAIN} --param gravity=null": "gravity=None: allowed is a finite number",
     f"{TRAIN} --param gravity=\"low\"": "gravity='low': allowed is a finite number",

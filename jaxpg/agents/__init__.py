@@ -58,7 +58,7 @@ def names() -> list[str]:
 
 
 def find(spec: str, trust: Trust = False) -> Agent:
-    """The agent of a name that `get` knows, or of "module:name" anywhere.
+    """The agent of a name that `get` knows, or of "module:Object" anywhere.
 
     trust: whether its module may be imported for it, see `core.names`: True for what the user has
     said. Raises ValueError for an unknown one, and for what is no Agent, UntrustedError for one

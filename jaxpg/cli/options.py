@@ -137,7 +137,8 @@ def parse_parameter(text: str) -> tuple[str, float]:
     try:
         return name, json.loads(value)
     except ValueError as error:
-        raise ValueError(f"param={text!r}: allowed is NAME=NUMBER") from error
+        allowed = "NAME=VALUE, a number, true, false, a list, or text in double quotes"
+        raise ValueError(f"param={text!r}: allowed is {allowed}") from error
 
 
 def parse_values(text: str) -> "tuple[str, list | Range]":

@@ -28,7 +28,7 @@ def evaluate(
         sampled: draw actions from the policy, instead of its mode.
         seed: of the random numbers.
         best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
-        agent: module:name of its agent, if it is another one now.
+        agent: module:Object of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
     """
@@ -89,7 +89,7 @@ def report(
     Args:
         runs: their folders.
         out: the page.
-        agent: module:name of their agent, if it is another one now.
+        agent: module:Object of their agent, if it is another one now.
         env: module:Object of their environment, if it is another one now.
         trust: import any module that a folder names, which runs its code.
     """
@@ -131,7 +131,7 @@ def render(
         max_steps: where an episode is cut that has not ended.
         fps: environment steps a second; None is what suits the environment.
         best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
-        agent: module:name of its agent, if it is another one now.
+        agent: module:Object of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
     """
@@ -178,7 +178,7 @@ def export(
         onnx: as ONNX, greedy; else for jaxpg.Policy.from_file, which needs JAX.
         seed: which policy, of a run of several seeds: 0, 1, ...
         best: of the checkpoint with the best greedy evaluation, of a run with --keep-best.
-        agent: module:name of its agent, if it is another one now.
+        agent: module:Object of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
     """

@@ -178,7 +178,7 @@ def compare(
     """Trains several agents on equal steps and seeds, each with its preset, and compares them.
 
     Args:
-        agents: their names, see `jaxpg list`, or module:name of your own.
+        agents: their names, see `jaxpg list`, or module:Object of your own.
         env: environments, one or more, by name or module:Object.
         total_steps: of each seed; None is the most that any of the presets asks for.
         seeds: of every agent; the same for all.

@@ -159,7 +159,7 @@ def resume(
         run: the run folder.
         total_steps: of each seed, in all, if the run shall be longer now.
         target: of the greedy evaluation of every seed, if it shall be another one now.
-        agent: module:name of its agent, if it is another one now.
+        agent: module:Object of its agent, if it is another one now.
         env: module:Object of its environment, if it is another one now.
         trust: import any module that the folder names, which runs its code.
         distributed: one of several processes that go on together, as `jaxpg train` says it.

@@ -44,15 +44,16 @@ def run(
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
-    agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset.
-    evaluations: how many, spread evenly over the run, of `episodes` episodes each, greedy and
-    sampled; None is 10 with `out` or a `target`, and none of a run that is only to be fast.
+    agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset of
+    the two, or the defaults. evaluations: how many, spread evenly over the run, of `episodes`
+    episodes each, greedy and sampled; None is 10 with `out` or a `target`, and none of a run that
+    is only to be fast.
     `result.evaluations` has them by name: `iteration` and `env_steps` [k]; `greedy`, `greedy_std`
     (over episodes), `sampled` and `sampled_std`, [k] or [seeds, k]. target: the run ends with the
     chunk after the one in which the greedy evaluation of every seed reaches it.
 
-    The folder gets metrics, evaluations and `checkpoints` checkpoints, of which the newest `keep`
-    stay, spread evenly over the run; a NaN or infinity in what is learnt ends it with
+    The folder gets metrics, evaluations and `checkpoints` checkpoints, spread evenly over the run,
+    of which the newest `keep` stay; a NaN or infinity in what is learnt ends it with
     NonFiniteError. `resume` goes on with a run that was stopped, in whatever way. Of lanes (see
     core/parallel/lanes.py) one that is not finite stands still instead, and so does one that
     reaches `target`. log: loggers to write to as well: "tensorboard", "wandb" and "mlflow", each an

@@ -131,7 +131,7 @@ def _look_at(core: Any) -> dict[str, Any]:
 
 def _find_kept(name: str, core: Any, before: dict[str, Any]) -> Iterator[Fault]:
     """Looks for what a trace has left in an object: traced values, and other changes."""
-    allowed = "what changes belongs into the state, which reset and step return"
+    allowed = "what changes belongs in the state, which reset and step return"
     for key, now in _look_at(core).items():
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(vars(core)[key])):
             yield Fault("pure", f"{name}: a trace leaves its values in self.{key}: {allowed}")

@@ -26,9 +26,9 @@ def tensorboard(
 ) -> Callback:
     """Writes TensorBoard files, a sub-folder for each seed: `tensorboard --logdir FOLDER`.
 
-    config: settings to show under HPARAMS, nested or not. series, points: as of `log_series`. All
-    rows are in `metrics.csv`. A run that goes on hides what was written after the
-    point from which it does. Raises ImportError without tensorboardX, ValueError for points < 1.
+    config: settings to show under HPARAMS, nested or not. series, points: as of `log_series`. A run
+    with a folder has its rows in `metrics.csv` too. A run that goes on hides what was written after
+    the point from which it does. Raises ImportError without tensorboardX, ValueError for points < 1.
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
     >>> log = [jaxpg.callbacks.tensorboard("tb", config={"learning_rate": cfg.learning_rate})]

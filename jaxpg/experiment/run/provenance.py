@@ -67,7 +67,7 @@ def describe_run(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
 
 
 def name_of_agent(agent: Agent) -> str | None:
-    """The "module:name" by which an agent is found again; None if no module but the script itself
+    """The "module:Object" by which an agent is found again; None if no module but the script itself
     has it."""
     homes = [getattr(x, "__module__", "") for x in (agent.step, agent.init, agent.act)]
     for name in dict.fromkeys([*homes, *list(sys.modules)]):

@@ -44,7 +44,7 @@ def compare(
 ) -> Sweep:
     """Trains every agent in every environment, with its preset there or its defaults.
 
-    agents: names, "module:name", Agents, and pairs of one of these and a config, or a dict of
+    agents: names, "module:Object", Agents, and pairs of one of these and a config, or a dict of
     fields over the preset. envs: names, "module:Object", and Envs. In a dict of them the keys are
     the labels in the tables; in a list these are the names, and what differs where two have one.
     total_steps: of each seed; None is the most that any of the presets asks for, or 500k if there
