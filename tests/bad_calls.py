@@ -353,6 +353,14 @@ CALLS = {
     "load(5)": (partial(jaxpg.load, 5), "folder=5: allowed is a path"),
     "resume(None)": (partial(jaxpg.resume, None), "folder=None: allowed is a path"),
     "sweep.load(5)": (partial(jaxpg.sweep.load, 5), "out=5: allowed is a path"),
+    "resume: one Callback": (
+        partial(jaxpg.resume, "runs/x", callbacks=jaxpg.Callback()),
+        "allowed is a list of functions of an event, and of Callbacks",
+    ),
+    "sweep.resume: one Callback": (
+        partial(jaxpg.sweep.resume, "runs/x", callbacks=jaxpg.Callback()),
+        "allowed is a list of functions of an event, and of Callbacks",
+    ),
     "sweep.result(5, 0)": (partial(jaxpg.sweep.result, 5, 0), "out=5: allowed is a path"),
     "report([5])": (partial(jaxpg.report, [5], "page.html"), "runs=5: allowed is a path"),
     "report(5)": (partial(jaxpg.report, 5, "page.html"), "runs=5: allowed are folders"),

@@ -11,6 +11,7 @@ import pytest
 
 import jaxpg
 from jaxpg.core.blocks import MOST, Blocks, block_length
+from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.run import Callback
 from jaxpg.core.run import run as core_run
 from jaxpg.experiment.figures.measured import read_run
@@ -54,8 +55,12 @@ def by_definition(metrics, every):
                 elif name.startswith("episode/"):
                     if count.sum():
                         rows[name][s, b] = np.average(x[count > 0], weights=count[count > 0])
-                elif not np.isnan(x).all():
-                    rows[name][s, b] = np.nanmean(x)
+                else:
+                    learns = (
+                        metrics["lane/active"][s, cut] > 0 if "lane/active" in metrics else True
+                    )
+                    x = x[learns & ~np.isnan(x)]
+                    rows[name][s, b] = x.mean() if len(x) else NAN
     return [cut.stop for cut in cuts], rows
 
 
@@ -306,3 +311,16 @@ def test_a_run_that_fails_has_the_rows_up_to_there(tmp_path):
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert rows[-1].startswith("1,40,800,")  # of the chunk before
     assert rows[-3].startswith("1,35,700,")
+
+
+def test_a_lane_that_has_ended_does_not_count_in_its_last_block():
+    """Its whole numbers are 0 from then on, where others are NaN."""
+    metrics = {
+        ACTIVE: np.array([[1, 1, 0, 0]]),
+        "update/epochs": np.array([[4, 2, 0, 0]]),
+        "loss/policy": np.array([[1.0, 3.0, np.nan, np.nan]]),
+    }
+    _, rows = Blocks(4).add(metrics)
+    assert rows["update/epochs"] == 3
+    assert rows["loss/policy"] == 2
+    assert rows[ACTIVE] == 2

@@ -141,7 +141,11 @@ def test_a_thousand_folders_take_seconds(tmp_path):
 
 def test_delete_removes_what_jaxpg_wrote(jaxpg, shelf, monkeypatch):  # noqa: F811
     done = shelf / "runs/done"
-    (done / "thesis.txt").write_text("dear")
+    for mine in ("thesis.txt", "metrics.ipynb", "results.csv"):  # a run has no such table
+        (done / mine).write_text("dear")
+    for name in ("process-1", "process-notes"):
+        (done / name).mkdir()
+        (done / name / "metrics.csv").write_text("")
     step = done / "checkpoints/3"
     step.mkdir(parents=True)
     (step / "made-by-jaxpg").write_text("")
@@ -156,9 +160,15 @@ def test_delete_removes_what_jaxpg_wrote(jaxpg, shelf, monkeypatch):  # noqa: F8
     monkeypatch.setattr("builtins.input", lambda question: "y")
     code, out, _ = jaxpg("runs --delete done mine")  # a folder's name, and a run's
     assert code == 0
-    assert "but not what jaxpg did not write: checkpoints, outside, thesis.txt" in out
+    kept = "metrics.ipynb, outside, process-notes, results.csv, thesis.txt"
+    assert f"but not what jaxpg did not write: checkpoints, {kept}" in out
     left = {p.relative_to(done).as_posix() for p in done.rglob("*")}
-    assert left == {"checkpoints", "checkpoints/2019", "outside", "thesis.txt"}
+    assert left == {
+        *kept.split(", "),
+        "checkpoints",
+        "checkpoints/2019",
+        "process-notes/metrics.csv",
+    }
     assert not (shelf / "runs/stopped").exists()
     assert (shelf / "sweeps/swept/sweep.json").exists()
     assert jaxpg("runs --delete sweeps/swept --yes")[0] == 0

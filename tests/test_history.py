@@ -54,3 +54,18 @@ def test_without_blocks_nothing_is_kept():
     history = History(None)
     history.add({"x": np.arange(3)})
     assert history.join() == {}
+
+
+def test_an_error_at_the_end_keeps_no_other_callback_from_its_end():
+    ended = []
+
+    def fail(result):
+        raise RuntimeError("a logger without its network")
+
+    watch = [jaxpg.Callback(on_end=x) for x in (fail, ended.append)]
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(num_envs=1, num_steps=1)
+    with pytest.raises(RuntimeError, match="without its network"):
+        jaxpg.run(
+            jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=3, chunk=1, callbacks=watch
+        )
+    assert [result.iteration for result in ended] == [3]

@@ -462,6 +462,15 @@ def test_the_folder_of_a_sweep_may_have_any_name(whole, cfg, env, tmp_path, monk
     assert jaxpg.report([out], out / "x.html").exists()
 
 
+def test_seeds_of_parts_that_ended_apart_are_joined():
+    floats, counts = np.float32([[1.0, 2.0, 3.0]]), np.int32([[1, 2, 3]])
+    joined = tables._join_seeds([floats[:, :1], floats])
+    np.testing.assert_array_equal(joined, np.float32([[1, np.nan, np.nan], [1, 2, 3]]))
+    joined = tables._join_seeds([counts, counts[:, :2]])
+    np.testing.assert_array_equal(joined, [[1, 2, 3], [1, 2, 0]])
+    assert joined.dtype == np.int32
+
+
 PROGRAM = """
 import sys, jax, jaxpg
 from jaxpg import sweep

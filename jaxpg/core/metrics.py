@@ -55,10 +55,12 @@ def is_count(name: str) -> bool:
 
 def weigh(series: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Terms and weights of the mean of a series over iterations, float64 and on the host: in a
-    metric of episodes each episode counts once, in others each iteration; NaN ("no data") does not
-    count."""
+    metric of episodes each episode counts once, in others each iteration; NaN ("no data") and lanes
+    that have ended do not count."""
     values = series[name].astype(float)
     weight = ~np.isnan(values)
+    if ACTIVE in series and not is_count(name):
+        weight = weight & (series[ACTIVE] > 0)
     if name.startswith("episode/") and not is_count(name):
         weight = series.get("episode/count", weight)
     return np.where(weight > 0, values, 0) * weight, weight

@@ -202,8 +202,7 @@ def run_plan(
                 agent, cfg, env, this.state, this.history.join(), this.iteration, num_iters,
                 stopped, time.perf_counter() - begun, blocks.every if blocks else 1, signal=name,
             )  # fmt: skip
-            for c in callbacks:
-                c.on_end(result)
+            _call_on_end(callbacks, result)
     if signals.asked and stopped != "interrupt":  # it came after the last look
         raise Interrupted(signals.asked)
     return result
@@ -262,7 +261,8 @@ class _Loop:
         """Tells all processes what any of them has seen: a signal, or that a callback asks to
         end."""
         asked, stop, due_, longest = largest_of_processes(signals.asked, self.stop, due, seconds)
-        signals.asked, self.stop = int(asked), bool(stop)
+        # One that came here while the others were asked is told the next time.
+        signals.asked, self.stop = signals.asked or int(asked), bool(stop)
         return Look(bool(asked), bool(due_), longest)
 
     def flush(self) -> None:
@@ -282,6 +282,18 @@ def _call_on_chunk(callbacks: list[Callback], event: Event) -> tuple[Event, bool
         if isinstance(answer, dict):
             event = _measured(event, answer)
     return event, stop
+
+
+def _call_on_end(callbacks: list[Callback], result: Result) -> None:
+    """Calls all callbacks when a run has ended; then raises the first error of one of them."""
+    errors = []
+    for c in callbacks:
+        try:
+            c.on_end(result)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _call_on_metrics(

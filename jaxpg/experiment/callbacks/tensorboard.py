@@ -28,7 +28,8 @@ def tensorboard(
 
     config: settings to show under HPARAMS, nested or not. series, points: as of `log_series`. A run
     with a folder has its rows in `metrics.csv` too. A run that goes on hides what was written after
-    the point from which it does. Raises ImportError without tensorboardX, ValueError for points < 1.
+    the point from which it does. Raises ImportError without tensorboardX, ValueError for points
+    below 1.
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
     >>> log = [jaxpg.callbacks.tensorboard("tb", config={"learning_rate": cfg.learning_rate})]

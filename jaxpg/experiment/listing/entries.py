@@ -1,5 +1,6 @@
 """A line for every run and sweep below a folder: what it is, and what it has come to."""
 
+import contextlib
 import csv
 import math
 import os
@@ -58,7 +59,8 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
         return
     if depth:
-        with os.scandir(folder) as inside:
+        names = []
+        with contextlib.suppress(OSError), os.scandir(folder) as inside:  # it may be gone by now
             names = [x.name for x in inside if x.is_dir(follow_symlinks=False)]
         for name in sorted(x for x in names if not x.startswith(".")):
             yield from _folders(folder / name, depth - 1)
@@ -166,12 +168,13 @@ def _best_score(path: Path) -> float:
 
 
 def _size(folder: str | Path) -> int:
-    """Bytes of the files in a folder, links not followed."""
+    """Bytes of the files in a folder, links not followed; of drafts that go meanwhile, none."""
     total = 0
-    with os.scandir(folder) as inside:
+    with contextlib.suppress(OSError), os.scandir(folder) as inside:
         for x in inside:
             if x.is_dir(follow_symlinks=False):
                 total += _size(x.path)
             elif x.is_file(follow_symlinks=False):
-                total += x.stat(follow_symlinks=False).st_size
+                with contextlib.suppress(OSError):
+                    total += x.stat(follow_symlinks=False).st_size
     return total

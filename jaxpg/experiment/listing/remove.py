@@ -1,7 +1,7 @@
 """Removes what a run or a sweep wrote, and nothing else."""
 
-import fnmatch
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,11 +10,10 @@ from jaxpg.experiment.files.atomic import DRAFT, CheckpointError, read_json
 from jaxpg.experiment.files.rows import FILES, RECORD
 from jaxpg.experiment.run.checkpoint import MANIFEST, MARK
 
-OWN = (
-    *(SUMMARY, CURVE, FAILURE, RECORD, *FILES, "metrics.*", f"*{DRAFT}", f".{CURVE}"),
-    *("results.csv", "evaluations.csv", "scores.csv", "tensorboard", "wandb", "mlflow"),
-    "process-*",
-)  # names in the folder of a run or a sweep; what holds its record goes last
+# Names in the folder of a run or a sweep; what holds its record goes last.
+OWN = {SUMMARY, CURVE, FAILURE, f".{CURVE}", "tensorboard", "wandb", "mlflow"}
+ROWS = {RECORD, *FILES}  # of a run, and of a process of several
+TABLES = {"results.csv", "evaluations.csv", "scores.csv"}  # of a sweep
 
 
 def remove_run(folder: Path) -> list[str]:
@@ -50,6 +49,7 @@ def _is_own(record: Path) -> bool:
 
 def _remove_contents(folder: Path) -> None:
     """Removes all that is jaxpg's but the record."""
+    tables = TABLES if (folder / SWEEP).exists() else set()
     for path in list(folder.iterdir()):
         if path.is_symlink():
             continue  # none is jaxpg's
@@ -62,7 +62,12 @@ def _remove_contents(folder: Path) -> None:
                     (part / RUN).unlink(missing_ok=True)
                     _remove_if_empty(part)
             _remove_if_empty(path)
-        elif any(fnmatch.fnmatch(path.name, own) for own in OWN):
+        elif path.is_dir() and re.fullmatch(r"process-\d+", path.name):
+            for file in list(path.iterdir()):
+                if file.name in ROWS or file.name.endswith(DRAFT):
+                    file.unlink()
+            _remove_if_empty(path)
+        elif path.name in OWN | ROWS | tables or path.name.endswith(DRAFT):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -121,6 +121,7 @@ def resume(
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
+    callbacks = loop.as_callbacks(callbacks)
     this = open_folder(Path(out), agent, env, trust)
     provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     complete = broadcast_from_main(lambda: standing.is_complete(this.out, this.num_iters))
@@ -182,14 +183,16 @@ def _resume(
                 _draw_curve(this, draw)
         return digest
 
-    this = this._replace(digest=broadcast_from_main(begin))
     if before and complete:
+        broadcast_from_main(begin)
         return before
-    asked = this.record
+    asked = this.record  # what cannot work is refused before anything is changed
     plan = plan_run(
         *this[1:5], total_steps=asked["total_steps"], chunk=asked["chunk"],
         data_parallel=asked.get("data_parallel", False),
     )  # fmt: skip
+    _asked_callbacks(this)  # an extra may be missing
+    this = this._replace(digest=broadcast_from_main(begin))
     return _train(this, plan, callbacks, before, draw)
 
 
@@ -269,8 +272,9 @@ def _train(
     )  # fmt: skip
     # The checkpoint comes when all of its rows are written. The last row, of a block that the run
     # ends in, comes after it: a run that goes on has that block's sums, and finishes it.
-    watch += [*_asked_callbacks(this), *callbacks, save]
-    watch += [Callback(on_end=table.on_end) for table in tables]
+    # At the end both come first: loggers may wait for a network, and a scheduler does not.
+    watch += [Callback(on_end=c.on_end) for c in (save, *tables)]
+    watch += [*_asked_callbacks(this), *callbacks, save._replace(on_end=lambda result: None)]
     with record_failure(out) if is_main_process() else contextlib.nullcontext():
         seen = None if rows else blocks
         result = loop.run_plan(plan, watch, before and before.state, begun, seen)

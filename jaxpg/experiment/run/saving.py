@@ -93,7 +93,9 @@ class _Saver:
                 f"{self.folder}: found a checkpoint of iteration {self.last}, expected none that "
                 f"this run, at iteration {event.iteration}, has still to reach"
             )
-        self.learnt.update(jax.tree_util.keystr(path) for path, _ in learnt_leaves(event.state))
+        if not self.learnt:
+            leaves = learnt_leaves(event.state)
+            self.learnt.update(jax.tree_util.keystr(path) for path, _ in leaves)
         score = self._better(event)
         late = self.clock.minutes is not None and any_process(self.due())[0]
         if score is not None or late or event.iteration // self.every > self.last // self.every:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxpg.core.checks import require_path
 from jaxpg.core.env import Env
-from jaxpg.core.run import Callbacks
+from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.types import Agent
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
@@ -47,6 +47,7 @@ def resume(
     network that is not trusted, or an object that is not of this folder.
     """
     require_path("out", out)
+    callbacks = as_callbacks(callbacks)
     given = agent, env, trust, agents, envs
     this = open_folder(Path(out), *given)
     if "digests" in this.record:

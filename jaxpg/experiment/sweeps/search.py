@@ -16,6 +16,7 @@ from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, show
 from jaxpg.core.config import label, plain, static_fields
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.run import Callbacks, as_callbacks
 from jaxpg.core.train import require_objects
 from jaxpg.core.types import Agent, C, Key
@@ -25,6 +26,8 @@ from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.points import MOST, Point, Range, check_points, grid, require_runs
 from jaxpg.experiment.sweeps.sweep import (
+    EPISODES,
+    SEEDS,
     new_record,
     plan_parts,
     train_parts,
@@ -72,8 +75,8 @@ def search(
     require_objects(agent, cfg, env)
     require_integer("trials", trials, 1, MOST)
     require_integer("batch", batch, 1, MOST)
-    require_runs(batch, settings.get("seeds", 1))
-    require_episodes(env, "episodes", settings.get("episodes", 1))
+    require_runs(max(trials, batch), settings.get("seeds", SEEDS))
+    require_episodes(env, "episodes", settings.get("episodes", EPISODES))
     if not (isinstance(space, Mapping) and space):
         raise ValueError(f"space={show(space)}: allowed is a dict of fields, at least one")
     callbacks = as_callbacks(callbacks)
@@ -110,15 +113,16 @@ def train_batches(
 ) -> Sweep:
     """Trains the batches that are missing."""
     asked = this.record["search"]
-    while True:
-        share = len(this.record["points"]) / (
-            -(-asked["trials"] // asked["batch"]) * asked["batch"]
-        )
-        if share:
-            this = train_parts(this, callbacks, progress, share)
-        if share == 1 or not all(part["over"] for part in this.record["parts"]):
-            return write_tables(this)
-        this = plan_parts(this, propose_points(this), log if not share else lambda text: None)
+    total = -(-asked["trials"] // asked["batch"]) * asked["batch"]
+    with catch_signals() as signals:  # between two batches too
+        while True:
+            share = len(this.record["points"]) / total
+            if share:
+                this = train_parts(this, callbacks, progress, share)
+            over = all(part["over"] for part in this.record["parts"])
+            if share == 1 or not over or signals.asked:
+                return write_tables(this)
+            this = plan_parts(this, propose_points(this), log if not share else lambda text: None)
 
 
 def _end_values(name: str, values: Sequence | Range) -> list:

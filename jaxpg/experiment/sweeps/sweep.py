@@ -30,7 +30,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, require_number
-from jaxpg.core.config import plain
+from jaxpg.core.config import plain, unknown
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.memory import free_memory
@@ -67,6 +67,7 @@ from jaxpg.experiment.text import format_count
 from jaxpg.presets import find_objects
 
 NARROW = 16  # lanes of a part, at least, if they may end early on a CPU, where width buys nothing
+SEEDS, EPISODES = 8, 128  # of a point, and of an evaluation, unless others are asked for
 PART = ("chunk", "checkpoints", "keep", "checkpoint_minutes")  # settings of its runs
 FREE = 0.8  # of the memory that is free, for a sweep
 
@@ -131,7 +132,7 @@ def run(
 
 def new_record(
     about: dict[str, Any], fields: list[str], total_steps: int,
-    *, seeds: int = 8, evaluations: int | None = None, episodes: int = 128,
+    *, seeds: int = SEEDS, evaluations: int | None = None, episodes: int = EPISODES,
     target: float | None = None, lanes: int | None = None, memory: int | None = None,
     log_every: int | None = None,
     name: str | None = None, tags: Sequence[str] = (), **settings: Any,
@@ -141,8 +142,9 @@ def new_record(
 
     about: its kind, what the points change, and where it comes from. settings: of its runs.
     """
-    if unknown := settings.keys() - set(PART):
-        raise TypeError(f"{min(unknown)}: allowed of a sweep are {', '.join(PART)}")
+    if others := settings.keys() - set(PART):
+        known = ("seeds", "evaluations", "episodes", "target", "lanes", "memory", "log_every")
+        raise unknown("setting of a sweep", min(others), (*known, "name", "tags", *PART))
     run_folder.check_settings(run_folder.Settings(evaluations=1, **settings), None, Path())
     if evaluations is None:
         evaluations = 1 if target is None else 10

@@ -148,47 +148,48 @@ def result(
     out: str | Path, config: int, agent: Agent | None = None, env: E.Env | None = None,
     *, trust: bool = False,
 ) -> Result:  # fmt: skip
-    """Loads all seeds of one config of a sweep, as `jaxpg.load` gives a run: to evaluate, or to act
-    with.
+    """Loads all seeds of one config of a sweep, as `jaxpg.load` gives a run.
 
-    config: its number in the tables. agent, env, trust: as of `jaxpg.load`. Raises ValueError if
-    there is no such config or a network is not trusted, CheckpointError if it has not been trained,
-    or for a damaged, missing or foreign folder.
+    config: its number in the tables. agent, env, trust: as of `jaxpg.load`. Raises as that, and
+    ValueError if there is no such config, CheckpointError if it has not been trained.
     """
     require_path("out", out)
     this = open_folder(Path(out), agent, env, trust)
     require_index("config", config, len(this.record["points"]))
-    found, measured = [], []
+    found: list[tuple[Result, np.ndarray]] = []
     for i, part in enumerate(this.record["parts"]):
         rows = np.array([n for n, (p, _) in enumerate(part["lanes"]) if p == config], int)
         if len(rows):
             folder, agent, _, envs, _ = this.part(i)
             check_part(out, part, i)
-            whole = run_folder.load(folder, agent, envs, trust)
-            cfg, env = take_lane((whole.cfg, whole.env), rows[0])
-            found.append(jax.tree.map(lambda x, r=rows: x[r], (whole.state.state, whole.metrics)))
-            measured.append((whole.evaluations, rows))
-    state, metrics = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
-    metrics = {name: np.asarray(x) for name, x in metrics.items() if name != ACTIVE}
-    return whole._replace(
-        agent=agent, cfg=cfg, env=env, state=state, metrics=metrics,
-        evaluations=_join_evaluations(measured),
+            found.append((run_folder.load(folder, agent, envs, trust), rows))
+    longest = max((x for x, _ in found), key=lambda x: x.iteration)
+    cfg, env = take_lane((found[0][0].cfg, found[0][0].env), found[0][1][0])
+    states = [jax.tree.map(lambda x, r=r: x[r], x.state.state) for x, r in found]
+    names = [name for name in longest.metrics if name != ACTIVE]
+    return longest._replace(
+        agent=agent, cfg=cfg, env=env, state=jax.tree.map(lambda *x: jnp.concatenate(x), *states),
+        metrics={n: _join_seeds([x.metrics[n][r] for x, r in found]) for n in names},
+        evaluations=_join_evaluations([(x.evaluations, r) for x, r in found]),
     )  # fmt: skip
 
 
 def _join_evaluations(parts: list[tuple[Mapping[str, np.ndarray], np.ndarray]]) -> dict:
-    """Evaluations of the seeds of one config, from the lanes of its parts: those of a part that was
-    over sooner end with NaN."""
+    """Evaluations of the seeds of one config, from the lanes of its parts."""
     longest = max((x for x, _ in parts), key=lambda x: len(x.get("iteration", ())))
     joined = {name: longest[name] for name in ("iteration", "env_steps") if name in longest}
     for name in longest.keys() - joined.keys():
-        count, dtype = longest[name].shape[-1], longest[name].dtype
-        rows = []
-        for measured, lanes in parts:
-            own = measured.get(name, np.zeros((lanes.max() + 1, 0)))[lanes]
-            rows.append(np.pad(own, ((0, 0), (0, count - own.shape[-1])), constant_values=np.nan))
-        joined[name] = np.concatenate(rows).astype(dtype)
+        none = longest[name][:, :0]
+        joined[name] = _join_seeds([x[name][r] if name in x else none[r * 0] for x, r in parts])
     return joined
+
+
+def _join_seeds(parts: list[np.ndarray]) -> np.ndarray:
+    """Joins [seeds, k] of parts: those that were over sooner end with no data."""
+    count, kind = max(x.shape[-1] for x in parts), parts[0].dtype
+    none = np.nan if np.issubdtype(kind, np.floating) else 0
+    pad = lambda x: ((0, 0), (0, count - x.shape[-1]))  # noqa: E731
+    return np.concatenate([np.pad(x, pad(x), constant_values=none) for x in parts])
 
 
 def check_part(out: str | Path, part: dict[str, Any], i: int) -> Path:
