@@ -57,7 +57,7 @@ def evaluate(
     require_integer("max_steps", max_steps, 1, MOST_STEPS)
     require_bool("greedy", greedy)
     require_integer("episodes", episodes, 1)
-    key = _key_for_each_seed(state, key)
+    key = _key_for_each_seed(agent, cfg, env, state, key)
     sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
     if key.ndim and sizes != {key.shape}:
         raise ValueError(
@@ -71,12 +71,16 @@ def evaluate(
     return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
 
 
-def _key_for_each_seed(state: Tree, key: Key) -> Key:
+def _key_for_each_seed(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> Key:
     """Splits one key into as many as the state of an agent has seeds, if it has several."""
     own: Any = getattr(state, "key", None)  # [seeds] then; also where all else has unknown axes
     is_key = isinstance(own, jax.Array) and jnp.issubdtype(own.dtype, jax.dtypes.prng_key)
-    if key.ndim or not (is_key and own.ndim == 1):
+    if key.ndim or not (is_key and own.ndim):
         return key
+    if not has_lanes(cfg):  # of several learners in one environment one state has several keys
+        one: Any = jax.eval_shape(lambda key: agent.init(cfg, env, key), key)
+        if own.ndim == one.key.ndim:
+            return key
     return jax.random.split(key, len(own))
 
 

@@ -52,7 +52,7 @@ def compare(
     Raises ValueError before anything compiles or is written for what cannot work.
 
     >>> agents, envs, key = ["q_learning", jaxpg.sarsa], ["Cliff-jaxpg"], jax.random.key(0)
-    >>> agents += [("sarsa", jaxpg.sarsa.Config(epsilon=0.01))]
+    >>> agents += [("sarsa", {"epsilon": 0.01})]
     >>> found = jaxpg.compare(agents, envs, key, total_steps=1000, seeds=2, episodes=4)
     >>> len(found.scores)  # a row per agent and seed
     6
