@@ -172,6 +172,17 @@ def test_tensorboard_shows_a_series_for_each_seed(written, seed):
 
 
 def wandb_records(path):
+    """The records of an offline file, which a process of its own closes a little later."""
+    deadline = time.monotonic() + 60
+    while True:
+        records = list(read_records(path))
+        if any(x.WhichOneof("record_type") == "exit" for x in records):
+            return records
+        assert time.monotonic() < deadline, path
+        time.sleep(0.1)
+
+
+def read_records(path):
     """The records of an offline file: protocol buffers in LevelDB's log format."""
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -354,11 +365,7 @@ def test_an_interrupted_run_is_one_there_too(tmp_path, monkeypatch):
     )  # fmt: skip
     assert (result.stopped, wandb.run) == ("interrupt", None)
     (path,) = Path(tmp_path, "wandb").glob("offline-run-*/*.wandb")
-    end = time.monotonic() + 30  # the file is closed a little later, by another process
-    while "exit" not in {x.WhichOneof("record_type") for x in wandb_records(path)}:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    records = list(wandb_records(path))
+    records = wandb_records(path)
     runs = [x.run for x in records if x.WhichOneof("record_type") == "run"]
     assert {(x.display_name, x.project, x.run_group) for x in runs} == {("one", "mine", "")}
     exits = [x.exit.exit_code for x in records if x.WhichOneof("record_type") == "exit"]
