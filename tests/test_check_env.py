@@ -348,7 +348,7 @@ TRACES = {
     ),
     "a signal that is not there": (Walk(signals=("cost",)), "signals", "of a step has no 'cost'"),
     "one step, as gymnax has it": (Inherited(), "time limit", "ends after one step: give it in"),
-    "a counter": (Counter(), "pure", "reset or step changes self.steps: what changes belongs into"),
+    "a counter": (Counter(), "pure", "reset or step changes self.steps: what changes belongs in"),
     "a value of a trace": (Keeper(), "pure", "a trace leaves its values in self.state"),
     "an array that is written": (Filler(), "pure", "reset or step changes self.seen"),
     "a global": (Walk(reset=reset_into_a_global), "pure", "cannot be repeated.*Leaked"),
