@@ -261,7 +261,7 @@ def updated(cfg: C, values: dict[str, Any], trust: Trust = False) -> C:
 
 
 def _resolve_callable(cfg: Any, name: str, told: str | dict, trust: Trust) -> Any:
-    """What a field names by "module:Name", or as a partial of that; its value in `cfg` needs no
+    """Finds the object that a field names, or a partial of it; its value in `cfg` needs no
     looking for."""
     now, metadata = getattr(cfg, name), type(cfg).__dataclass_fields__[name].metadata
     if told == plain(now):

@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What the host sees between two pieces, of all processes."""
+    """Signals, requests and time between two pieces of a chunk, over all processes."""
 
     asked: bool  # to stop
     due: bool  # a callback wants the state

@@ -113,7 +113,7 @@ def _takes(function: Any, arguments: tuple[str, ...]) -> bool:
 
 
 def _say(error: Exception, core: Any) -> str:
-    """What an error of an environment's own code says, in one line, and where it was raised."""
+    """Describes an error of an environment's own code in one line, with where it was raised."""
     said, kind = str(error).strip().partition("\n")[0], type(error).__name__
     try:
         file = inspect.getfile(type(core))

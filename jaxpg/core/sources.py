@@ -164,7 +164,7 @@ def import_sources(module: str, sources: Mapping[str, Source]) -> ModuleType:
 
 @functools.cache
 def announced(group: str) -> dict[str, str]:
-    """What installed packages announce as entry points of a group: name -> "module:Object".
+    """Lists entry points of a group that installed packages announce: name -> "module:Object".
 
     A package counts as installed by its metadata on Python's path, but not by those in the working
     directory or in the folder of a run.

@@ -103,7 +103,7 @@ def find(name: str, trust: Trust = False, /, **params: Any) -> Env:
 
 
 def find_factory(name: str, trust: Trust, params: Mapping[str, Any]) -> Callable:
-    """What makes an environment of a name. params: what it may be called with. Raises as `find`."""
+    """Finds the factory of an environment. params: its arguments. Raises as `find`."""
     if isinstance(name, str) and ":" not in name:
         if name in _gymnax().registered_envs and name not in _NEEDS_DOWNLOAD:
             return _corrections().FACTORIES.get(name, _gymnax().registration._registry[name])
@@ -192,7 +192,7 @@ def _as_meant(value: Any, default: Any) -> Any:
 
 
 def _factory(env: Env) -> Callable:
-    """What makes an environment of the kind of one that `make` made."""
+    """Factory of an environment that `make` made."""
     return env.made_of[2] if len(env.made_of) > 2 else find_factory(env.name, False, {})
 
 

@@ -1,4 +1,4 @@
-"""What the command says of itself, and of runs that are there.
+"""Usage and completion of the command, and tables of runs that are there.
 
 usage.py       the text of `jaxpg train --help` without an agent; what is wrong with words
 completion.py  scripts by which shells complete the command

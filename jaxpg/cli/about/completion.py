@@ -19,7 +19,7 @@ WORDS = dict[str, str]  # what may come, with blanks between; by what stands the
 
 
 class Tables(typing.NamedTuple):
-    """What may come where."""
+    """Words that a shell may complete, by their place in a command."""
 
     commands: str
     agents: str

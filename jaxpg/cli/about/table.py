@@ -74,7 +74,7 @@ def runs(
 
 
 def _order(entry: "Entry", column: str) -> tuple:
-    """What entries are sorted by; those without a number come first."""
+    """Sort key of entries; those without a number come first."""
     value = getattr(entry, {"steps": "env_steps"}.get(column, column))
     known = not (isinstance(value, float) and math.isnan(value))
     return known, value if known else 0, entry.when

@@ -1,4 +1,4 @@
-"""What a command says of itself before an agent is named, and of words that do not fit."""
+"""Usage of a command before an agent is named, and errors of words that do not fit."""
 
 import dataclasses
 import inspect
@@ -48,7 +48,7 @@ def describe(name: str, function: Callable, names: Sequence[str], examples: Sequ
 
 
 def _parts_of(function: Callable) -> tuple[str, dict[str, str]]:
-    """What a docstring says of a function, and of its options, as they are written."""
+    """Parses a docstring: the text on a function, and that on each of its options."""
     about, _, arguments = (inspect.getdoc(function) or "").partition("Args:\n")
     told = dict(re.findall(r"^    (\w+): (.*(?:\n     .*)*)", arguments, re.M))
     options = {}
@@ -123,7 +123,7 @@ def _as_integer(value: str) -> str:
 
 
 def _explain_option(said: str, options: dict[str, Any], words: Sequence[str]) -> str:
-    """What was meant by the first unknown word: an option by another name, or a flag's value."""
+    """Guesses the meaning of the first unknown word: a misspelt option, or a flag's value."""
     from jaxpg.core.config import nearest
 
     word = re.split(r"[,;]", said.removeprefix("Unrecognized options: "))[0].strip()

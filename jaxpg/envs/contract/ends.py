@@ -37,7 +37,7 @@ class Fresh(NamedTuple):
         return (inside | ~(x == x) & ~(low == low)).all(-1)
 
     def chance_of_one(self, count: int) -> float:
-        """How likely it is that `count` resets are all the same, by how often these are."""
+        """Probability that `count` resets are all the same, by the frequencies of resets."""
         _, counts = np.unique(self.drawn, axis=0, return_counts=True)
         return float(((counts / len(self.drawn)) ** count).sum())
 
@@ -114,7 +114,7 @@ def _find_in_observations(name: str, how: str, fresh: Fresh, ends: Ends) -> Iter
 
 
 def _find_in_states(name: str, how: str, fresh: Fresh, ends: Ends) -> Iterator[Fault]:
-    """What is counted over all episodes may stay: something has to be as reset makes it."""
+    """Finds states after an end of which nothing is as reset makes it; counts may stay."""
     if not fresh.is_like(ends.state).any() and not fresh.has_returned(ends.before, ends.state):
         text = f"{name}: the state after an episode has {how} is none that reset gives: allowed is "
         yield Fault("auto-reset", f"{text}the state of a new episode, which step gives at an end")

@@ -105,7 +105,7 @@ _LOST = "(has no name that another program finds|is made in a function or in the
 
 
 def recorded_sources(record: dict[str, Any]) -> sources.Recorded:
-    """What a record says of the sources of its modules, without what it cannot mean."""
+    """Sources of modules by a record, without entries that are none."""
     found = record.get("sources")
     found = found if isinstance(found, dict) else {}
     return {name: about for name, about in found.items() if isinstance(about, dict)}

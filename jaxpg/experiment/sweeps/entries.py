@@ -51,7 +51,7 @@ class EnvEntry(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """Description of the environment for a record."""
         return checkpoint.describe_env(self.env)
 
 

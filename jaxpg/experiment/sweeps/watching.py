@@ -1,4 +1,4 @@
-"""What watches a sweep: loggers, progress on stderr, and a count of what is compiled."""
+"""Loggers of a sweep, its progress on stderr, and a count of its compilations."""
 
 import contextlib
 import secrets
@@ -22,7 +22,7 @@ from jaxpg.experiment.text import format_count
 
 
 def ask_for_loggers(loggers: Sequence[str], out: str | Path | None) -> dict[str, Any]:
-    """What the record of a sweep says of its loggers; nothing without any. Raises ValueError for an
+    """Records the loggers of a sweep; {} without any. Raises ValueError for an
     unknown one or for a sweep without a folder, ImportError for one whose package is missing."""
     make_loggers(loggers, Path())
     if loggers and out is None:
