@@ -535,3 +535,14 @@ def test_sigkill_loses_no_more_than_the_interval(seconds, child, tmp_path):
         written = (folder / "checkpoints" / str(done)).stat().st_mtime
         assert rows.stat().st_mtime - written <= seconds + 1
         assert jaxpg.resume(folder).stopped == "done"
+
+
+def test_the_checkpoint_is_there_before_others_end(tmp_path):
+    """A logger may wait for a network when it closes; a scheduler does not wait for it."""
+    folder, seen = tmp_path / "run", []
+    stop = Callback(
+        on_chunk=lambda event: event.iteration == 5,
+        on_end=lambda result: seen.append(checkpoint.newest(folder / "checkpoints")),
+    )
+    assert train(folder, stop, checkpoints=1, evaluations=0).stopped == "callback"
+    assert seen == [5]
