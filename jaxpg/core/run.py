@@ -15,8 +15,8 @@ from jaxpg.core.interrupt import Interrupted, Signals, catch_signals
 from jaxpg.core.metrics import nan_for_no_data
 from jaxpg.core.parallel.devices import put_on_mesh
 from jaxpg.core.parallel.lanes import ACTIVE
-from jaxpg.core.parallel.processes import largest_of_processes, replicate
-from jaxpg.core.pieces import LONG, Look, next_chunk
+from jaxpg.core.parallel.processes import agree_on_errors, largest_of_processes, replicate
+from jaxpg.core.pieces import LONG, Look, chunk_begin, next_chunk
 from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.types import Agent, C, Key, Tree
 
@@ -164,11 +164,12 @@ def run(
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
-    callbacks = as_callbacks(callbacks)
-    block_length(1, log_every)
-    plan = plan_run(
-        agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
-    )
+    with agree_on_errors():
+        callbacks = as_callbacks(callbacks)
+        block_length(1, log_every)
+        plan = plan_run(
+            agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
+        )
     blocks = Blocks(block_length(plan.num_iters, log_every), iteration)
     return run_plan(plan, callbacks, state, iteration, blocks)
 
@@ -187,7 +188,8 @@ def run_plan(
     begun, stopped = time.perf_counter(), "error"
     with catch_signals() as signals:
         try:
-            this.begin()
+            with agree_on_errors():
+                this.begin()
             ending = this.train(signals, begun)
             this.flush()
             jax.block_until_ready(this.state)
