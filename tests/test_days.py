@@ -21,6 +21,7 @@ from jaxpg import sweep
 from jaxpg.core import interrupt, pieces
 from jaxpg.core.interrupt import AGAIN, SIGNALS, Interrupted, Signals, catch_signals, hand_on
 from jaxpg.core.run import Callback
+from jaxpg.experiment.callbacks import early_stop, stop_at
 from jaxpg.experiment.callbacks.evaluation import MEASURES
 from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run import checkpoint, saving
@@ -161,6 +162,48 @@ def test_chunks_end_where_they_would_have_after_one_that_was_cut(tmp_path, one_a
     result = train(tmp_path / "run", cut, see, target=-1e9)
     assert ends == [(2, False), (5, True), (10, True)]
     assert (result.stopped, result.iteration) == ("callback", 10)
+
+
+@pytest.mark.parametrize("guard", [stop_at, early_stop])
+def test_what_ends_a_run_does_not_depend_on_the_pieces_of_a_chunk(guard, tmp_path, one_at_a_time):
+    """The mean over a chunk is that of all its iterations, also where the clock has cut it."""
+    values = np.arange(40.0)  # of iterations 1, 2, ...
+    values[1::5] = 100.0  # the second of each chunk: it alone, or without it, decides otherwise
+
+    def go(due):
+        env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+        given = {"metric": "mine", "all_seeds": True}
+        watch = guard(30.0, **given) if guard is stop_at else guard(1, maximize=False, **given)
+
+        def mine(event):
+            end, count = event.iteration, event.metrics["episode/count"].shape[-1]
+            series = event.metrics | {"mine": values[end - count : end]}
+            return watch.on_metrics(event._replace(metrics=series))
+
+        callbacks = [Callback(on_metrics=mine, due=due)]
+        result = jaxpg.core.run.run(
+            jaxpg.q_learning, cfg, env, KEY, total_steps=4000, chunk=CHUNK, callbacks=callbacks
+        )
+        return result.stopped, result.iteration
+
+    whole = go(lambda: False)
+    assert whole[0] == "callback"
+    rng = random.Random(0)
+    for _ in range(4):
+        assert go(lambda: rng.random() < 0.5) == whole
+
+
+def test_of_a_chunk_in_which_a_run_was_resumed_no_mean_is_judged(tmp_path, one_at_a_time):
+    """The iterations before are not there; a resumed run at the end of a chunk has all."""
+    ends = {}
+    for begun in (3, 5):
+        out = tmp_path / str(begun)
+        stop = lambda event, begun=begun: event.iteration == begun and send(signal.SIGTERM)()  # noqa: E731
+        cut = Callback(on_chunk=stop, due=lambda: True)
+        assert train(out, cut, total_steps=4000, checkpoints=40).iteration == begun
+        stop = stop_at(-1e9, "episode/return")
+        ends[begun] = jaxpg.resume(out, callbacks=[stop]).iteration
+    assert ends == {3: 15, 5: 15}
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])

@@ -40,6 +40,8 @@ class Event(NamedTuple):
     state: Tree | None  # on the device, until the next chunk takes it
     seconds: float  # since the first chunk was asked for
     whole: bool = True  # False if the chunk was cut short: by a signal, or for a callback's `due`
+    begin: int | None = None  # iteration at which its chunk began; the metrics are of a rest of it
+    # if it was cut before, or if the run was resumed within it
 
 
 class Callback(NamedTuple):
@@ -239,7 +241,7 @@ class _Loop:
             return self._look(signals, any(c.due() for c in self.callbacks), seconds)
 
         while self.iteration < plan.num_iters:
-            now = time.perf_counter()
+            now, begin = time.perf_counter(), chunk_begin(self.iteration, plan.chunk)
             chunk = next_chunk(plan, self.state, self.iteration, look, first, slow)
             self.state, metrics, self.iteration, whole = chunk
             if not metrics:
@@ -247,7 +249,7 @@ class _Loop:
             seconds = time.perf_counter() - begun
             event = Event(
                 self.iteration, plan.num_iters, self.iteration * steps, metrics, self.state,
-                seconds, whole,
+                seconds, whole, begin,
             )  # fmt: skip
             event, stop = _call_on_chunk(self.callbacks, event)
             self.state, self.stop = event.state, self.stop or stop
