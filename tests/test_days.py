@@ -332,24 +332,45 @@ def test_when_a_checkpoint_is_due(monkeypatch):
     assert clock.due(), "one early"
     clock.take()
     now.wait(30)
-    clock.written()
+    clock.written(clock.taken, 1)
     for _ in range(2):
         now.wait(570 - (now.now - clock.taken) - 1)
         assert not clock.due()
         now.wait(1)
-        assert clock.due(), "sooner by what the last one took"
+        assert clock.due(), "sooner by as long as the last one was not on the disk"
         clock.take()
     clock = saving._Clock(0.1)
     now.wait(6)
     assert clock.due()
     clock.take()
     now.wait(60)  # it takes longer to write than is between two
-    clock.written()
+    clock.written(clock.taken, 60)
     now.wait(59)
     assert not clock.due()
     now.wait(1)
     assert clock.due()
     assert not saving._Clock(None).due()
+
+
+@pytest.mark.parametrize(("chunk", "write"), [(60, 2), (60, 40), (7, 40)])
+def test_a_chunk_that_is_longer_than_the_interval_has_a_checkpoint(chunk, write, monkeypatch):
+    """It waits a chunk for its rows, in which the run goes on: that is no time which it takes. What
+    it does take is at most half of the run's."""
+    now, clock, pending, taken, wrote, begun = Time(monkeypatch), saving._Clock(0.1), None, [], 0, 0
+    for i in range(100):
+        if i == 10:  # it knows by now how long one takes
+            wrote, begun = 0, now.now
+        now.wait(chunk)
+        if clock.due():
+            clock.take()
+            taken.append(i)
+        if pending is not None:  # the rows of the chunk before are there
+            now.wait(write)
+            wrote += write
+            clock.written(pending, write)
+        pending = clock.taken if taken[-1:] == [i] else None
+    assert (taken == list(range(100))) == (chunk >= write)
+    assert wrote / (now.now - begun) <= 0.5
 
 
 def test_checkpoints_by_the_clock(whole, tmp_path, monkeypatch):
@@ -368,7 +389,8 @@ def test_checkpoints_by_the_clock(whole, tmp_path, monkeypatch):
     same_state(result, whole)
     again = tmp_path / "again"
     train(again, see, chunk=1, keep=9, checkpoints=1, evaluations=0, checkpoint_minutes=2)
-    assert checkpoint.finished(again / "checkpoints") == [12, 8, 4]
+    # On the disk 80 seconds after it was asked for: 40 seconds later it is time for the next.
+    assert checkpoint.finished(again / "checkpoints") == [12, 11, 10, 9, 8, 7, 6, 4]
     train(tmp_path / "none", see, chunk=1, keep=9, checkpoints=1, checkpoint_minutes=None)
     assert checkpoint.finished(tmp_path / "none" / "checkpoints") == [12]
 
@@ -390,9 +412,10 @@ def test_a_long_chunk_is_cut_for_a_checkpoint(whole, tmp_path, one_at_a_time, mo
 
     with pytest.raises(MemoryError):
         train(tmp_path / "run", die, checkpoint_minutes=1)
-    assert ends == [(1, False), (3, False), (5, True)]
-    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == 3
-    assert jaxpg.load(tmp_path / "run").iteration == 3
+    # A minute from one to the next, of which its rows take 35 seconds.
+    assert ends == [(1, False), (2, False), (3, False), (4, False), (5, True)]
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == 4
+    assert jaxpg.load(tmp_path / "run").iteration == 4
     same_run(jaxpg.resume(tmp_path / "run"), tmp_path / "run", whole)
 
 
