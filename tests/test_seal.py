@@ -465,6 +465,65 @@ def test_a_run_that_reached_its_target_stays_there(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in end.rglob("*")}
 
 
+def scores(at, other=-1e9):
+    """A callback that measures these greedy returns in the place of those that were, by iteration."""
+
+    def measure(event):
+        if "eval/greedy" in event.metrics:
+            return {"eval/greedy": np.float32(at.get(event.iteration, other))}
+
+    return measure
+
+
+def test_a_target_that_was_reached_once_is_reached(tmp_path):
+    """At 4, which ends the run with the chunk to 6, whose own evaluation is below it again."""
+
+    def copy(event, kind):
+        shutil.copytree(tmp_path / "run", tmp_path / f"{kind}{event.iteration}")
+
+    measure = scores({4: 1.0})
+    kills = Callback(lambda e: copy(e, "chunk"), lambda e: copy(e, "rows"))
+    whole = train(tmp_path / "run", 0, measure, kills, target=0.0, evaluations=6, checkpoints=12)
+    assert (whole.stopped, whole.iteration) == ("callback", 6)
+    assert whole.evaluations["greedy"].tolist() == [-1e9, 1, -1e9]
+    (tmp_path / "run").rename(tmp_path / "whole")
+    (shutil.copytree(tmp_path / "whole", tmp_path / "end") / "summary.json").unlink()
+    outs = sorted(path for path in tmp_path.iterdir())
+    assert [path.name for path in outs if "chunk" not in path.name] == [
+        "end", "rows2", "rows4", "rows6", "whole"
+    ]  # fmt: skip
+    for out in outs:
+        found = jaxpg.resume(out, callbacks=[measure])
+        assert (found.stopped, found.iteration) == ("callback", 6), out.name
+        assert (out / "evaluations.csv").read_bytes() == (
+            tmp_path / "whole" / "evaluations.csv"
+        ).read_bytes()
+    assert jaxpg.resume(tmp_path / "end", target=2.0, callbacks=[measure]).stopped == "done"
+
+
+def test_a_run_that_ended_by_its_target_stays_so_when_it_is_made_longer(tmp_path):
+    """By default a longer run has longer chunks: of 10 iterations here, and of 100 then."""
+    asked = {"chunk": None, "evaluations": 30, "checkpoints": 30, "target": -1e9}
+    out, killed = tmp_path / "run", tmp_path / "killed"
+
+    def copy(event):
+        if event.iteration == 20:  # its rows are there, its checkpoint is not
+            shutil.copytree(out, killed)
+
+    whole = train(out, 0, Callback(on_metrics=copy), total_steps=30_000, **asked)
+    assert (whole.stopped, whole.iteration) == ("callback", 20)
+    unsaid = shutil.copytree(out, tmp_path / "unsaid")
+    (unsaid / "summary.json").unlink()  # killed at the very end
+    for folder in (out, unsaid):
+        for more in ({"total_steps": 300_000}, {}, {"total_steps": 400_000}):
+            found = jaxpg.resume(folder, **more)
+            assert (found.stopped, found.iteration) == ("callback", 20), folder.name
+    assert newest(killed / "checkpoints") == 10
+    for more in ({"total_steps": 300_000}, {}):
+        found = jaxpg.resume(killed, **more)  # the chunk after 10 is one of 100
+        assert (found.stopped, found.iteration) == ("callback", 100)
+
+
 def test_a_target_out_of_reach_is_asked_for_again(tmp_path):
     out = tmp_path / "run"
     assert train(out, 0, lambda event: event.iteration == 2, target=1e6).iteration == 2
