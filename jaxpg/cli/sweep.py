@@ -232,7 +232,7 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
 
 
 def _sum_up(found: "Sweep") -> int:
-    """Prints what a sweep found, the best first."""
+    """Prints what a sweep found, the best first; returns 1 if nothing that it trained is finite."""
     from jaxpg.experiment.analysis import scores
     from jaxpg.experiment.text import format_count
 
@@ -248,6 +248,9 @@ def _sum_up(found: "Sweep") -> int:
         common.tell(f"and {len(ranked) - BEST} more configs in scores.csv")
     lived, count = int(found.scores["env_steps"].sum()), about["compilations"]
     common.tell(
+    if failed := about.get("failed"):
+        common.say(f"error: {failed}; its tables are in {folder}")
+        return 1
         f"{len(found.scores)} runs, {format_count(lived)} env steps in {about['seconds']:.1f} s "
         f"and {count} compilation{'s'[: count != 1]} of a training program"
     )
