@@ -1,10 +1,14 @@
 """Runs that live for days: signals end them in good order, checkpoints come by the clock, and the
 best evaluation is kept."""
 
+import contextlib
+import errno
 import itertools
 import json
 import os
+import pty
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -18,10 +22,11 @@ import pytest
 
 import jaxpg
 from jaxpg import sweep
+from jaxpg.cli import common
 from jaxpg.core import interrupt, pieces
-from jaxpg.core.interrupt import AGAIN, SIGNALS, Interrupted, Signals, catch_signals, hand_on
+from jaxpg.core.interrupt import AGAIN, SIGNALS, Interrupted, catch_signals, hand_on
 from jaxpg.core.run import Callback
-from jaxpg.experiment.callbacks import early_stop, stop_at
+from jaxpg.experiment.callbacks import early_stop, progress, stop_at
 from jaxpg.experiment.callbacks.evaluation import MEASURES
 from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run import checkpoint, saving
@@ -84,7 +89,7 @@ def one_at_a_time(monkeypatch):
 # Signals.
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_a_run_in_good_order(number, whole, tmp_path, capsys):
     handlers = [signal.getsignal(x) for x in SIGNALS]
     out, name = tmp_path / "run", signal.Signals(number).name
@@ -274,16 +279,85 @@ def test_a_signal_that_comes_after_the_last_look_is_not_lost(tmp_path):
     assert jaxpg.resume(tmp_path / "run").stopped == "done"
 
 
-def test_a_closed_terminal_does_not_keep_a_run_from_its_end(monkeypatch):
-    class Gone:
-        def write(self, text):
-            raise OSError(5, "Input/output error")
+class Gone:
+    """Standard error of a terminal that was closed."""
 
-    monkeypatch.setattr(sys, "stderr", Gone())
-    signals = Signals()
-    signals.waits = True
-    signals.handle(signal.SIGTERM, None)
-    assert signals.asked == signal.SIGTERM
+    encoding = "utf-8"
+
+    def __init__(self, terminal=True):
+        self.isatty, self.tried = lambda: terminal, 0
+
+    def write(self, text):
+        self.tried += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    flush = write
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_closed_terminal_does_not_keep_a_run_from_its_end(terminal, tmp_path, monkeypatch):
+    out, gone = tmp_path / "run", Gone(terminal)
+
+    def close():
+        monkeypatch.setattr(sys, "stderr", gone)
+        send(signal.SIGHUP)()
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)  # the bar has a thread
+    result = train(out, progress(), at(5, close))
+    common.say("interrupted")
+    monkeypatch.undo()
+    assert gone.tried > 1
+    assert (result.stopped, result.iteration, result.signal) == ("interrupt", 5, "SIGHUP")
+    assert checkpoint.newest(out / "checkpoints") == 5
+    with pytest.raises(OSError, match="No space"), common.lost_terminal():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_run_that_ignores_hang_ups_goes_on(tmp_path):
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert train(tmp_path / "run", at(5, send(signal.SIGHUP))).stopped == "done"
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# A session of its own gets the terminal that it opens first.
+IN_TERMINAL = """
+import os, sys
+os.open(sys.argv[1], os.O_RDWR)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.slow  # its quick twins send the signal, and fail to write, in this process
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_run_outlives_its_terminal(nohup, tmp_path):
+    """It ends with a checkpoint when the terminal is closed, or goes on under `nohup`."""
+    steps = 100 * (4000 if nohup else 10**7)
+    line = f"-m jaxpg train q_learning Cliff-jaxpg --total-steps {steps} --chunk 20 --out run"
+    command = [*["nohup"][:nohup], sys.executable, *line.split()]
+    screen, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", IN_TERMINAL, os.ttyname(terminal), *command], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, start_new_session=True,
+        stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    rows, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 200
+    while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # `nohup` writes to a file
+            if select.select([screen], [], [], 0.05)[0]:
+                os.read(screen, 4096)
+    os.close(screen)
+    ended = child.wait(200)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    if nohup:
+        assert (ended, summary["stopped"]) == (0, "done")
+    else:
+        assert (ended, summary["stopped"], summary["signal"]) == (129, "interrupt", "SIGHUP")
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == summary["iteration"]
 
 
 def test_a_sweep_ends_in_good_order_too(tmp_path):

@@ -466,7 +466,7 @@ def test_a_run_that_reached_its_target_stays_there(tmp_path):
 
 
 def scores(at, other=-1e9):
-    """A callback that measures these greedy returns in the place of those that were, by iteration."""
+    """A callback that puts these greedy returns, by iteration, in the place of those measured."""
 
     def measure(event):
         if "eval/greedy" in event.metrics:
