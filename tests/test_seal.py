@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -590,6 +591,31 @@ def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
     assert jaxpg.load(tmp_path / "run").stopped == "done"
     assert cli.main(f"resume {tmp_path / 'run'} --target nan".split()) == 2
     assert "target=nan: allowed is a finite number" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*was made with devices")
+@pytest.mark.parametrize("why", ["a missing extra", "devices"])
+def test_a_resume_that_is_refused_leaves_the_folder_as_it_was(why, tmp_path, monkeypatch):
+    """To the byte: what a run needs is looked at before its summary and its newer files go."""
+    pytest.importorskip("tensorboardX")
+    out = tmp_path / "run"
+    asked = {"log": ["jsonl", "tensorboard"], "data_parallel": True}
+    train(out, 0, lambda event: event.iteration == 6, **asked)
+    read = lambda: {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}  # noqa: E731
+    before = read()
+    if why == "devices":
+        three = jax.devices() * 3
+        monkeypatch.setattr(jax, "devices", lambda: three)
+        error, words = ValueError, "num_envs=1: with data_parallel=True allowed is a multiple of 3"
+    else:
+        monkeypatch.setitem(sys.modules, "tensorboardX", None)
+        error, words = ImportError, r"pip install 'jaxpg\[tensorboard\]'"
+    for more in ({}, {"total_steps": 3000}, {"target": 1e6}):
+        with pytest.raises(error, match=words):
+            jaxpg.resume(out, **more)
+        assert read() == before
+    monkeypatch.undo()
+    assert jaxpg.resume(out).stopped == "done"
 
 
 # Sweeps.
