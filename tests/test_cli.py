@@ -314,7 +314,8 @@ def test_a_run_that_diverges_is_exit_code_1(jaxpg):
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 128 + signal.SIGUSR1)]
+    ("name", "code"),
+    [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 128 + signal.SIGUSR1), ("SIGHUP", 129)],
 )
 def test_a_signal_outside_the_loop_says_how_to_go_on_too(jaxpg, monkeypatch, name, code):
     """Where there is something to go on with; else nothing is left."""

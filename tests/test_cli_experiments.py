@@ -11,6 +11,7 @@ from jaxpg import cli
 from jaxpg.cli import common
 from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.run import Event, Result
+from jaxpg.experiment.listing.entries import read_entry
 from jaxpg.experiment.sweeps.watching import display
 from tests.test_cli import TINY, elsewhere, jaxpg  # noqa: F401  fixtures
 
@@ -26,6 +27,32 @@ def swept(tmp_path_factory):
         patch.setattr(common, "set_up", lambda *_: None)
         assert cli.main(f"{SWEEP}{GRID} --out {folder}".split()) == 0
     return folder
+
+
+def test_a_sweep_of_which_nothing_is_finite_is_exit_code_1(jaxpg, tmp_path):  # noqa: F811
+    """As a run is: in its line, in its state, and when it is resumed."""
+    folder = tmp_path / "lost"
+    why = "NonFiniteError: what all 4 seeds learnt is not finite"
+    for line in (f"{SWEEP} --grid learning_rate=2e38,3e38 --out {folder}", f"resume {folder}"):
+        code, _, err = jaxpg(line)
+        assert code == 1
+        assert err.splitlines()[-1] == f"jaxpg: error: {why}; its tables are in {folder}"
+    for command in ("status", "show"):
+        assert f"failed: {why}" in " ".join(jaxpg(f"{command} {folder}")[1].split())
+    assert "failed" in jaxpg(f"runs {folder}")[1]
+
+
+def test_a_comparison_has_a_name_and_tags(jaxpg):  # noqa: F811
+    line = "compare q_learning sarsa --env Cliff-jaxpg --total-steps 200 --seeds 1 --episodes 2"
+    code, _, err = jaxpg(f"{line} --name tables --tag one --tag two")
+    assert code == 0, err
+    entry = read_entry(Path("comparisons/tables"))
+    assert (entry.given, entry.tags, entry.kind) == ("tables", ("one", "two"), "comparison")
+    assert "tables" in jaxpg("runs --tag two")[1]
+    code, out, err = jaxpg(f"{line} --tag a/b")
+    assert (code, out) == (2, "")
+    assert "tags=" in err
+    assert len(list(Path("comparisons").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """Runs that live for days: signals end them in good order, checkpoints come by the clock, and the
 best evaluation is kept."""
 
+import contextlib
+import errno
 import itertools
 import json
 import os
+import pty
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -18,9 +22,11 @@ import pytest
 
 import jaxpg
 from jaxpg import sweep
+from jaxpg.cli import common
 from jaxpg.core import interrupt, pieces
-from jaxpg.core.interrupt import AGAIN, SIGNALS, Interrupted, Signals, catch_signals, hand_on
+from jaxpg.core.interrupt import AGAIN, SIGNALS, Interrupted, catch_signals, hand_on
 from jaxpg.core.run import Callback
+from jaxpg.experiment.callbacks import early_stop, progress, stop_at
 from jaxpg.experiment.callbacks.evaluation import MEASURES
 from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run import checkpoint, saving
@@ -83,7 +89,7 @@ def one_at_a_time(monkeypatch):
 # Signals.
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_a_run_in_good_order(number, whole, tmp_path, capsys):
     handlers = [signal.getsignal(x) for x in SIGNALS]
     out, name = tmp_path / "run", signal.Signals(number).name
@@ -163,6 +169,48 @@ def test_chunks_end_where_they_would_have_after_one_that_was_cut(tmp_path, one_a
     assert (result.stopped, result.iteration) == ("callback", 10)
 
 
+@pytest.mark.parametrize("guard", [stop_at, early_stop])
+def test_what_ends_a_run_does_not_depend_on_the_pieces_of_a_chunk(guard, tmp_path, one_at_a_time):
+    """The mean over a chunk is that of all its iterations, also where the clock has cut it."""
+    values = np.arange(40.0)  # of iterations 1, 2, ...
+    values[1::5] = 100.0  # the second of each chunk: it alone, or without it, decides otherwise
+
+    def go(due):
+        env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+        given = {"metric": "mine", "all_seeds": True}
+        watch = guard(30.0, **given) if guard is stop_at else guard(1, maximize=False, **given)
+
+        def mine(event):
+            end, count = event.iteration, event.metrics["episode/count"].shape[-1]
+            series = event.metrics | {"mine": values[end - count : end]}
+            return watch.on_metrics(event._replace(metrics=series))
+
+        callbacks = [Callback(on_metrics=mine, due=due)]
+        result = jaxpg.core.run.run(
+            jaxpg.q_learning, cfg, env, KEY, total_steps=4000, chunk=CHUNK, callbacks=callbacks
+        )
+        return result.stopped, result.iteration
+
+    whole = go(lambda: False)
+    assert whole[0] == "callback"
+    rng = random.Random(0)
+    for _ in range(4):
+        assert go(lambda: rng.random() < 0.5) == whole
+
+
+def test_of_a_chunk_in_which_a_run_was_resumed_no_mean_is_judged(tmp_path, one_at_a_time):
+    """The iterations before are not there; a resumed run at the end of a chunk has all."""
+    ends = {}
+    for begun in (3, 5):
+        out = tmp_path / str(begun)
+        stop = lambda event, begun=begun: event.iteration == begun and send(signal.SIGTERM)()  # noqa: E731
+        cut = Callback(on_chunk=stop, due=lambda: True)
+        assert train(out, cut, total_steps=4000, checkpoints=40).iteration == begun
+        stop = stop_at(-1e9, "episode/return")
+        ends[begun] = jaxpg.resume(out, callbacks=[stop]).iteration
+    assert ends == {3: 15, 5: 15}
+
+
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_of_a_kind_stops_at_once(second, monkeypatch):
     """But not one that a launcher has handed on twice, nor another kind."""
@@ -231,16 +279,85 @@ def test_a_signal_that_comes_after_the_last_look_is_not_lost(tmp_path):
     assert jaxpg.resume(tmp_path / "run").stopped == "done"
 
 
-def test_a_closed_terminal_does_not_keep_a_run_from_its_end(monkeypatch):
-    class Gone:
-        def write(self, text):
-            raise OSError(5, "Input/output error")
+class Gone:
+    """Standard error of a terminal that was closed."""
 
-    monkeypatch.setattr(sys, "stderr", Gone())
-    signals = Signals()
-    signals.waits = True
-    signals.handle(signal.SIGTERM, None)
-    assert signals.asked == signal.SIGTERM
+    encoding = "utf-8"
+
+    def __init__(self, terminal=True):
+        self.isatty, self.tried = lambda: terminal, 0
+
+    def write(self, text):
+        self.tried += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    flush = write
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_closed_terminal_does_not_keep_a_run_from_its_end(terminal, tmp_path, monkeypatch):
+    out, gone = tmp_path / "run", Gone(terminal)
+
+    def close():
+        monkeypatch.setattr(sys, "stderr", gone)
+        send(signal.SIGHUP)()
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)  # the bar has a thread
+    result = train(out, progress(), at(5, close))
+    common.say("interrupted")
+    monkeypatch.undo()
+    assert gone.tried > 1
+    assert (result.stopped, result.iteration, result.signal) == ("interrupt", 5, "SIGHUP")
+    assert checkpoint.newest(out / "checkpoints") == 5
+    with pytest.raises(OSError, match="No space"), common.lost_terminal():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_run_that_ignores_hang_ups_goes_on(tmp_path):
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert train(tmp_path / "run", at(5, send(signal.SIGHUP))).stopped == "done"
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# A session of its own gets the terminal that it opens first.
+IN_TERMINAL = """
+import os, sys
+os.open(sys.argv[1], os.O_RDWR)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.slow  # its quick twins send the signal, and fail to write, in this process
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_run_outlives_its_terminal(nohup, tmp_path):
+    """It ends with a checkpoint when the terminal is closed, or goes on under `nohup`."""
+    steps = 100 * (4000 if nohup else 10**7)
+    line = f"-m jaxpg train q_learning Cliff-jaxpg --total-steps {steps} --chunk 20 --out run"
+    command = [*["nohup"][:nohup], sys.executable, *line.split()]
+    screen, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", IN_TERMINAL, os.ttyname(terminal), *command], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, start_new_session=True,
+        stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    rows, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 200
+    while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # `nohup` writes to a file
+            if select.select([screen], [], [], 0.05)[0]:
+                os.read(screen, 4096)
+    os.close(screen)
+    ended = child.wait(200)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    if nohup:
+        assert (ended, summary["stopped"]) == (0, "done")
+    else:
+        assert (ended, summary["stopped"], summary["signal"]) == (129, "interrupt", "SIGHUP")
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == summary["iteration"]
 
 
 def test_a_sweep_ends_in_good_order_too(tmp_path):
@@ -289,24 +406,45 @@ def test_when_a_checkpoint_is_due(monkeypatch):
     assert clock.due(), "one early"
     clock.take()
     now.wait(30)
-    clock.written()
+    clock.written(clock.taken, 1)
     for _ in range(2):
         now.wait(570 - (now.now - clock.taken) - 1)
         assert not clock.due()
         now.wait(1)
-        assert clock.due(), "sooner by what the last one took"
+        assert clock.due(), "sooner by as long as the last one was not on the disk"
         clock.take()
     clock = saving._Clock(0.1)
     now.wait(6)
     assert clock.due()
     clock.take()
     now.wait(60)  # it takes longer to write than is between two
-    clock.written()
+    clock.written(clock.taken, 60)
     now.wait(59)
     assert not clock.due()
     now.wait(1)
     assert clock.due()
     assert not saving._Clock(None).due()
+
+
+@pytest.mark.parametrize(("chunk", "write"), [(60, 2), (60, 40), (7, 40)])
+def test_a_chunk_that_is_longer_than_the_interval_has_a_checkpoint(chunk, write, monkeypatch):
+    """It waits a chunk for its rows, in which the run goes on: that is no time which it takes. What
+    it does take is at most half of the run's."""
+    now, clock, pending, taken, wrote, begun = Time(monkeypatch), saving._Clock(0.1), None, [], 0, 0
+    for i in range(100):
+        if i == 10:  # it knows by now how long one takes
+            wrote, begun = 0, now.now
+        now.wait(chunk)
+        if clock.due():
+            clock.take()
+            taken.append(i)
+        if pending is not None:  # the rows of the chunk before are there
+            now.wait(write)
+            wrote += write
+            clock.written(pending, write)
+        pending = clock.taken if taken[-1:] == [i] else None
+    assert (taken == list(range(100))) == (chunk >= write)
+    assert wrote / (now.now - begun) <= 0.5
 
 
 def test_checkpoints_by_the_clock(whole, tmp_path, monkeypatch):
@@ -325,7 +463,8 @@ def test_checkpoints_by_the_clock(whole, tmp_path, monkeypatch):
     same_state(result, whole)
     again = tmp_path / "again"
     train(again, see, chunk=1, keep=9, checkpoints=1, evaluations=0, checkpoint_minutes=2)
-    assert checkpoint.finished(again / "checkpoints") == [12, 8, 4]
+    # On the disk 80 seconds after it was asked for: 40 seconds later it is time for the next.
+    assert checkpoint.finished(again / "checkpoints") == [12, 11, 10, 9, 8, 7, 6, 4]
     train(tmp_path / "none", see, chunk=1, keep=9, checkpoints=1, checkpoint_minutes=None)
     assert checkpoint.finished(tmp_path / "none" / "checkpoints") == [12]
 
@@ -347,9 +486,10 @@ def test_a_long_chunk_is_cut_for_a_checkpoint(whole, tmp_path, one_at_a_time, mo
 
     with pytest.raises(MemoryError):
         train(tmp_path / "run", die, checkpoint_minutes=1)
-    assert ends == [(1, False), (3, False), (5, True)]
-    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == 3
-    assert jaxpg.load(tmp_path / "run").iteration == 3
+    # A minute from one to the next, of which its rows take 35 seconds.
+    assert ends == [(1, False), (2, False), (3, False), (4, False), (5, True)]
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints") == 4
+    assert jaxpg.load(tmp_path / "run").iteration == 4
     same_run(jaxpg.resume(tmp_path / "run"), tmp_path / "run", whole)
 
 

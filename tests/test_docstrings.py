@@ -3,6 +3,7 @@
 An example may use what those before it wrote: `runs/cliff`, the folder of the example of `run`.
 """
 
+import ast
 import doctest
 import inspect
 import os
@@ -24,7 +25,8 @@ LONG = ("compare", "fan_out", "render", "report", "search")
 SHORT = [name for name in PUBLIC if name not in (*SETUP, *LONG, "run")]
 
 # A first line names or does something: it does not begin in the middle of a sentence.
-NOT_FIRST = {"what", "how", "whether", "which", "that", "this", "where", "when", "if", "as", "of"}
+QUESTIONS = {"what", "how", "whether", "which", "where", "when", "who", "whose", "why"}
+NOT_FIRST = QUESTIONS | {"that", "this", "if", "as", "of"}
 NOT_FIRST |= {"for", "with", "by", "to", "in", "on", "it", "they", "is", "are", "do", "does", "see"}
 OPTIONAL = {"fan_out": "submitit", "search": "optuna"}
 
@@ -76,6 +78,21 @@ def test_docstrings_begin_with_a_verb_or_a_noun(name):
         first = (f.__doc__ or "").split("\n")[0]
         assert first, f.__qualname__
         assert first.split()[0].strip("`,.").lower() not in NOT_FIRST, first
+
+
+def first_words(path):
+    """First word and place of every docstring in a file."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield text.split()[0].strip("`,.").lower(), f"{path}: {text.partition(chr(10))[0]}"
+
+
+def test_no_docstring_begins_with_a_question():
+    """Nor of what is private, in any file of the package."""
+    found = [pair for path in sorted((ROOT / "jaxpg").rglob("*.py")) for pair in first_words(path)]
+    assert len(found) > 1000
+    assert [place for word, place in found if word in QUESTIONS] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -168,18 +168,21 @@ def of_nothing(learning_rate):
 
 
 WRONG = {
-    "adamm": "allowed is one of 'adam', .* or a callable learning_rate -> optax.Gradient",
-    "adamw(weight_deacy=0.1)": "unknown option 'weight_deacy': allowed are its options b1, b2",
+    "adamv": "did you mean 'adam' or 'adamw'. allowed is one of 'adam', .* or a callable learn",
+    "adamv(weight_decay=0.1)": "did you mean 'adam' or 'adamw'. allowed is one of adam, adamw",
+    "adamw(weight_deacy=0.1)": "unknown option 'weight_deacy': did you mean 'weight_decay'. a",
+    "adamw(moment=0.1)": "unknown option 'moment': allowed are its options b1, b2, eps, eps_root",
     "adamw(b1='x')": "with a traced rate it gave TypeError",
     "muon(preconditioning='x')": "with a traced rate it gave",
-    "rprop": "allowed is one of 'adam'",
+    "rprop": "did you mean 'rmsprop'. allowed is one of 'adam'",
+    "newton": "allowed is one of 'adam'",
     3: "allowed is one of 'adam'",
     optax.adam(1e-3): "allowed is one of .* such as optax.adamw",
     optax.scale: "allowed is one of",
     os.system: "allowed is one of",
     of_nothing: "allowed is one of",
     untraceable: "with a traced rate it gave TracerBoolConversionError",
-    functools.partial(optax.adamw, weight=1): "unknown option 'weight': allowed are its options",
+    functools.partial(optax.adamw, weight=1): "unknown option 'weight': did you mean 'weight_d",
     functools.partial(optax.adam, learning_rate=1e-3): "unknown option 'learning_rate'",
 }
 

@@ -121,7 +121,9 @@ def by_python(progress):
 
 
 WRONG = {
-    "linaer": "allowed is one of 'constant', 'linear', .*, or a function progress -> factor",
+    "linaer": "did you mean 'linear'. allowed is one of 'constant', .*, or a function progress",
+    "steps": "allowed is one of 'constant', 'linear', .*, or a function progress -> factor",
+    "linaer(end=0.1)": "did you mean 'linear'. allowed is one of constant, linear",
     "linear(stop=0.1)": "unknown option 'stop': allowed are its options end",
     "constant(end=0.1)": "unknown option 'end': it has no options",
     "linear(end=-0.1)": "end=-0.1: allowed is a number >= 0",

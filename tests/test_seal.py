@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -465,6 +466,65 @@ def test_a_run_that_reached_its_target_stays_there(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in end.rglob("*")}
 
 
+def scores(at, other=-1e9):
+    """A callback that puts these greedy returns, by iteration, in the place of those measured."""
+
+    def measure(event):
+        if "eval/greedy" in event.metrics:
+            return {"eval/greedy": np.float32(at.get(event.iteration, other))}
+
+    return measure
+
+
+def test_a_target_that_was_reached_once_is_reached(tmp_path):
+    """At 4, which ends the run with the chunk to 6, whose own evaluation is below it again."""
+
+    def copy(event, kind):
+        shutil.copytree(tmp_path / "run", tmp_path / f"{kind}{event.iteration}")
+
+    measure = scores({4: 1.0})
+    kills = Callback(lambda e: copy(e, "chunk"), lambda e: copy(e, "rows"))
+    whole = train(tmp_path / "run", 0, measure, kills, target=0.0, evaluations=6, checkpoints=12)
+    assert (whole.stopped, whole.iteration) == ("callback", 6)
+    assert whole.evaluations["greedy"].tolist() == [-1e9, 1, -1e9]
+    (tmp_path / "run").rename(tmp_path / "whole")
+    (shutil.copytree(tmp_path / "whole", tmp_path / "end") / "summary.json").unlink()
+    outs = sorted(path for path in tmp_path.iterdir())
+    assert [path.name for path in outs if "chunk" not in path.name] == [
+        "end", "rows2", "rows4", "rows6", "whole"
+    ]  # fmt: skip
+    for out in outs:
+        found = jaxpg.resume(out, callbacks=[measure])
+        assert (found.stopped, found.iteration) == ("callback", 6), out.name
+        assert (out / "evaluations.csv").read_bytes() == (
+            tmp_path / "whole" / "evaluations.csv"
+        ).read_bytes()
+    assert jaxpg.resume(tmp_path / "end", target=2.0, callbacks=[measure]).stopped == "done"
+
+
+def test_a_run_that_ended_by_its_target_stays_so_when_it_is_made_longer(tmp_path):
+    """By default a longer run has longer chunks: of 10 iterations here, and of 100 then."""
+    asked = {"chunk": None, "evaluations": 30, "checkpoints": 30, "target": -1e9}
+    out, killed = tmp_path / "run", tmp_path / "killed"
+
+    def copy(event):
+        if event.iteration == 20:  # its rows are there, its checkpoint is not
+            shutil.copytree(out, killed)
+
+    whole = train(out, 0, Callback(on_metrics=copy), total_steps=30_000, **asked)
+    assert (whole.stopped, whole.iteration) == ("callback", 20)
+    unsaid = shutil.copytree(out, tmp_path / "unsaid")
+    (unsaid / "summary.json").unlink()  # killed at the very end
+    for folder in (out, unsaid):
+        for more in ({"total_steps": 300_000}, {}, {"total_steps": 400_000}):
+            found = jaxpg.resume(folder, **more)
+            assert (found.stopped, found.iteration) == ("callback", 20), folder.name
+    assert newest(killed / "checkpoints") == 10
+    for more in ({"total_steps": 300_000}, {}):
+        found = jaxpg.resume(killed, **more)  # the chunk after 10 is one of 100
+        assert (found.stopped, found.iteration) == ("callback", 100)
+
+
 def test_a_target_out_of_reach_is_asked_for_again(tmp_path):
     out = tmp_path / "run"
     assert train(out, 0, lambda event: event.iteration == 2, target=1e6).iteration == 2
@@ -531,6 +591,31 @@ def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
     assert jaxpg.load(tmp_path / "run").stopped == "done"
     assert cli.main(f"resume {tmp_path / 'run'} --target nan".split()) == 2
     assert "target=nan: allowed is a finite number" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*was made with devices")
+@pytest.mark.parametrize("why", ["a missing extra", "devices"])
+def test_a_resume_that_is_refused_leaves_the_folder_as_it_was(why, tmp_path, monkeypatch):
+    """To the byte: what a run needs is looked at before its summary and its newer files go."""
+    pytest.importorskip("tensorboardX")
+    out = tmp_path / "run"
+    asked = {"log": ["jsonl", "tensorboard"], "data_parallel": True}
+    train(out, 0, lambda event: event.iteration == 6, **asked)
+    read = lambda: {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}  # noqa: E731
+    before = read()
+    if why == "devices":
+        three = jax.devices() * 3
+        monkeypatch.setattr(jax, "devices", lambda: three)
+        error, words = ValueError, "num_envs=1: with data_parallel=True allowed is a multiple of 3"
+    else:
+        monkeypatch.setitem(sys.modules, "tensorboardX", None)
+        error, words = ImportError, r"pip install 'jaxpg\[tensorboard\]'"
+    for more in ({}, {"total_steps": 3000}, {"target": 1e6}):
+        with pytest.raises(error, match=words):
+            jaxpg.resume(out, **more)
+        assert read() == before
+    monkeypatch.undo()
+    assert jaxpg.resume(out).stopped == "done"
 
 
 # Sweeps.

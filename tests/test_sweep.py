@@ -22,7 +22,9 @@ from jaxpg.core.parallel.lanes import ACTIVE, lanes, stack
 from jaxpg.core.plan import device_bytes, plan_run
 from jaxpg.envs import registry
 from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
+from jaxpg.experiment.listing.entries import read_entry
 from jaxpg.experiment.run import checkpoint
+from jaxpg.experiment.run.standing import judge_lanes
 from jaxpg.experiment.sweeps import points, tables
 from jaxpg.nets.networks import MLP
 from tests.conftest import short_env
@@ -221,6 +223,38 @@ def test_a_lane_that_diverges_stands_still_and_leaves_the_others_alone(cfg, env)
     assert not going.any(), "nothing of the chunk in which it diverged is kept"
     assert np.isnan(metrics["loss/value"]).all()
     assert (metrics["episode/count"] == 0).all()
+
+
+def test_lanes_that_are_all_lost_end_as_an_error(cfg, env, tmp_path):
+    """As one seed that is not finite does; one that had reached the target is not lost."""
+    rates = of_rates(cfg, env, (3e38, 3e38, 3e38))
+    assert train(*rates).stopped == "error"
+    assert train(*of_rates(cfg, env, (1e-3, 3e38, 3e38))).stopped == "done"
+    found = train(*rates, out=tmp_path / "lost", target=17.0)
+    assert (found.stopped, found.iteration < 20) == ("error", True)
+    why = "NonFiniteError: what all 3 lanes learnt is not finite"
+    entry = read_entry(tmp_path / "lost")
+    assert (entry.state, entry.problem) == ("failed", why)
+    for again in (jaxpg.load, jaxpg.resume):
+        assert again(tmp_path / "lost").stopped == "error"
+    assert read_entry(tmp_path / "lost").problem == why
+    ended = found._replace(stopped="callback", evaluations={"greedy": np.array([[18.0, 2]] * 3)})
+    assert judge_lanes(ended, 17.0).stopped == "callback"
+    assert judge_lanes(ended, 19.0).stopped == judge_lanes(ended, None).stopped == "error"
+
+
+def test_a_sweep_of_which_nothing_is_finite_has_failed(cfg, env, tmp_path):
+    rates = {"learning_rate": 3e38}
+    lost = go(cfg, env, [rates], out=tmp_path / "lost")
+    assert set(lost.scores["ended"]) == {"diverged"}
+    for found in (lost, sweep.load(tmp_path / "lost"), sweep.resume(tmp_path / "lost")):
+        assert found.about["failed"] == "NonFiniteError: what all 2 seeds learnt is not finite"
+    entry = read_entry(tmp_path / "lost")
+    assert (entry.state, entry.problem) == ("failed", lost.about["failed"])
+    some = go(cfg, env, [rates, {"learning_rate": 1e-3}], out=tmp_path / "some", lanes=2)
+    assert set(some.scores["ended"]) == {"diverged", "done"}, "a part each"
+    assert "failed" not in some.about
+    assert read_entry(tmp_path / "some").state == "done"
 
 
 def test_lanes_have_one_number(cfg, env):

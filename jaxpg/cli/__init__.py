@@ -104,7 +104,7 @@ JAX_ENABLE_COMPILATION_CACHE=0 turns that off.
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 1 if the run failed, 2 for bad input, 141 if
     nobody reads its output; if a signal ended it 128 and its number: 130 for Ctrl-C, 143 for
-    SIGTERM, 138 for SIGUSR1 on Linux. Raises SystemExit after --help.
+    SIGTERM, 129 for SIGHUP, 138 for SIGUSR1 on Linux. Raises SystemExit after --help.
     """
     if argv is not None:
         return _run(list(argv))
@@ -116,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(sys.argv[1:])
         finally:
-            sys.stdout.flush()  # or what is left fails when Python ends
+            with common.lost_terminal():
+                sys.stdout.flush()  # or what is left fails when Python ends
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GONE

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -33,7 +34,18 @@ class Job(NamedTuple):
 
 def say(text: str) -> None:
     """Prints a message for the user, in one line on stderr."""
-    print("jaxpg:", printable(" ".join(text.split())), file=sys.stderr)
+    with lost_terminal():
+        print("jaxpg:", printable(" ".join(text.split())), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def lost_terminal() -> Iterator[None]:
+    """Context in which nothing is wrong if the terminal that is written to has been closed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 def tell(*lines: object) -> None:

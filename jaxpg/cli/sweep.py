@@ -170,6 +170,8 @@ def compare(
     seeds: int = 8,
     seed: int = 0,
     out: Path | None = None,
+    name: str | None = None,
+    tag: UseAppendAction[tuple[str, ...]] = (),
     evaluations: int = 10,
     episodes: int = 128,
     log_every: int | None = None,
@@ -184,6 +186,9 @@ def compare(
         seeds: of every agent; the same for all.
         seed: of all random numbers.
         out: the folder; None is a new one in comparisons/.
+        name: of the folder in comparisons/, if that shall not be called after the environments;
+            `jaxpg runs` shows it.
+        tag: a word by which `jaxpg runs` finds it; may be given several times.
         evaluations: of each seed, spread evenly over the run.
         episodes: of an evaluation.
         log_every: iterations of a row of results.csv; 1 is all rows, None as many as give no more
@@ -194,15 +199,18 @@ def compare(
         raise ValueError("`jaxpg compare AGENT ... --env ENV`: no AGENT is given")
     common.set_up(common.cores())
     from jaxpg.experiment.callbacks import make_loggers
+    from jaxpg.experiment.run.record import check_labels
     from jaxpg.experiment.sweeps.compare import compare as go
 
-    name = "-".join(map(common.short_name, env))[:100]
-    with common.new_folder(out, Path("comparisons", name)) as folder:
+    check_labels(name, tag)  # it becomes the name of a folder
+    usual = "-".join(map(common.short_name, env))[:100]
+    with common.new_folder(out, Path("comparisons", name or usual)) as folder:
         make_loggers(log, folder)  # refused before anything is printed
         found = go(
             agents, env, common.random_key(seed),
             total_steps=total_steps, seeds=seeds, out=folder, evaluations=evaluations,
-            episodes=episodes, log_every=log_every, loggers=log, progress=True,
+            episodes=episodes, log_every=log_every, loggers=log, name=name, tags=tag,
+            progress=True,
             log=_tell_after(f"{', '.join(agents)} on {', '.join(env)}; "),
         )  # fmt: skip
     return _sum_up(found)
@@ -232,7 +240,7 @@ def resume_sweep(folder: Path, agent: str | None, env: str | None, trust: bool) 
 
 
 def _sum_up(found: "Sweep") -> int:
-    """Prints what a sweep found, the best first."""
+    """Prints what a sweep found, the best first; returns 1 if nothing that it trained is finite."""
     from jaxpg.experiment.analysis import scores
     from jaxpg.experiment.text import format_count
 
@@ -240,6 +248,9 @@ def _sum_up(found: "Sweep") -> int:
     if not all(part["over"] for part in about["parts"]):
         common.say(f"interrupted; go on with: jaxpg resume {folder}")
         return common.INTERRUPTED
+    if failed := about.get("failed"):
+        common.say(f"error: {failed}; its tables are in {folder}")
+        return 1
     done = scores.final(found)
     ranked = sorted(done.scores, key=lambda c: -done.iqm([c]))
     common.tell(f"{done.what}: interquartile mean of {about['seeds']} seeds")

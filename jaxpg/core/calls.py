@@ -55,7 +55,7 @@ def _is_network(found: Any) -> bool:
 
 
 def _problem(found: Any, arguments: Iterable[Any], installed: bool) -> str | None:
-    """Why it may not be called, in words; None if it may."""
+    """Reason why it may not be called, in words; None if it may."""
     home = _home(found)
     file = Path(getattr(sys.modules.get(home), "__file__", None) or "")
     if not file.name or sources.is_of_python(file) or home.partition(".")[0] in PACKAGES:

@@ -9,6 +9,7 @@ allowed and what a field means; `core.fields` has the fields that several agents
 import dataclasses
 import difflib
 import functools
+import itertools
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -128,8 +129,7 @@ def unknown(what: str, name: Any, options) -> ValueError:
     """The error for a name that is not among `options`, with the nearest one; of more than a few
     options it lists the nearest three."""
     options = sorted(options)
-    near = nearest(str(name), options)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = hint_at(name, options)
     if len(options) <= FEW:
         return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
     listed = ", ".join(nearest(str(name), options, cutoff=0.0))
@@ -140,15 +140,39 @@ def unknown(what: str, name: Any, options) -> ValueError:
     )
 
 
+def hint_at(name: Any, options: Sequence[str]) -> str:
+    """Question whether the nearest of the options was meant; "" if none is near."""
+    near = nearest(str(name), options)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def hint_at_choice(name: Any, choices: Sequence[Any] | None) -> str:
+    """Question as of `hint_at`, about a choice among short names: by up to two that are nearer.
+
+    >>> hint_at_choice("adamv", ("adam", "adamw", "sgd", None))
+    "did you mean 'adam' or 'adamw'? "
+    """
+    texts = [x for x in choices or () if isinstance(x, str)]
+    near = nearest(name, texts, cutoff=0.6)[:2] if isinstance(name, str) else []
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
 def nearest(name: str, options: Sequence[str], cutoff: float = 0.5) -> list[str]:
-    """The options that are most like a name, in whatever case, three at most, the nearest first.
+    """The options that are most like a name, in whatever case, three at most, the nearest first. Of
+    equals it is the one that begins like it for longer.
 
     >>> nearest("PPO", ["dqn", "ppo", "trpo"])
     ['ppo', 'trpo']
     """
-    known = {option.lower(): option for option in options}
-    found = difflib.get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
-    return [known[x] for x in found]
+    word, known = name.lower(), {option.lower(): option for option in options}
+    alike = {x: difflib.SequenceMatcher(None, x, word).ratio() for x in known}
+
+    def order(x: str) -> tuple[float, int, str]:
+        same = itertools.takewhile(lambda both: both[0] == both[1], zip(x, word, strict=False))
+        return alike[x], len(list(same)), x
+
+    best = sorted(known, key=order, reverse=True)[:3]
+    return [known[x] for x in best if alike[x] >= cutoff]
 
 
 def require(cfg, reader: str, *names: str, **absent) -> None:
@@ -201,6 +225,7 @@ def validate(cfg) -> None:
         if isinstance(value, jax.core.Tracer) and not static:
             continue
         allowed = f"allowed is {describe_allowed(hint, limits)}{describe_size(value, static)}"
+        allowed = hint_at_choice(value, limits.get("choices")) + allowed
         try:
             wrong = None if is_allowed(value, hint, limits) else allowed
         except ValueError as error:  # a kind says more

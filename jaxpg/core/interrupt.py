@@ -1,7 +1,8 @@
-"""Signals by which people and schedulers stop a program: Ctrl-C, SIGTERM and SIGUSR1.
+"""Signals by which people and schedulers stop a program: Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP.
 
-A run looks after each chunk whether one came (core/run.py), and then ends in good order. Where
-nobody looks, a signal ends what is done at once, as an exception.
+The last is of a terminal that is closed; `nohup` has a program ignore it. A run looks after each
+chunk whether one came (core/run.py), and then ends in good order. Where nobody looks, a signal ends
+what is done at once, as an exception.
 """
 
 import contextlib
@@ -12,8 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# By name, for Windows has no SIGUSR1.
-SIGNALS = tuple(getattr(signal, x) for x in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, x))
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # Windows has only two of them
+SIGNALS = tuple(getattr(signal, x) for x in NAMES if hasattr(signal, x))
 AGAIN = 1.0  # seconds; sooner it is the same signal, which launchers hand on twice
 
 

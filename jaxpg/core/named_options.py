@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxpg.core.config import hint_at_choice
+
 
 def split_options(text: str) -> tuple[str, dict[str, Any]]:
     """Splits "name(option=value, ...)" into the name and its options; a name alone has none.
@@ -52,7 +54,7 @@ def require_options(function: Callable, given: int, options: dict[str, Any]) -> 
     for name in options:
         if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             words = f"allowed are its options {', '.join(known)}" if known else "it has no options"
-            raise ValueError(f"unknown option {name!r}: {words}")
+            raise ValueError(f"unknown option {name!r}: {hint_at_choice(name, known)}{words}")
 
 
 def free_parameter(function: Any) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.config import hint_at_choice
 from jaxpg.core.named_options import require_options, split_options, takes_argument
 from jaxpg.core.names import Kind
 
@@ -40,7 +41,8 @@ def find_optimizer(value: Any, defaults: Mapping[str, dict[str, Any]] | None = N
 
     name, options = split_options(value)
     if name not in OPTIMIZERS:
-        raise ValueError(f"allowed is one of {', '.join(OPTIMIZERS)}")
+        near = hint_at_choice(name, OPTIMIZERS)
+        raise ValueError(f"{near}allowed is one of {', '.join(OPTIMIZERS)}")
     function = getattr(optax, name, None) or getattr(optax.contrib, name)
     require_options(function, 1, options)
     return functools.partial(function, **((defaults or {}).get(name, {}) | options))

@@ -82,7 +82,7 @@ def fold_in(keys: Array, data: Array) -> Array:
 
 
 def _fits(impl: Any, bit_width: int = 32, shape: tuple[int, ...] = ()) -> bool:
-    """Whether a draw is one of those above: of this hash, this wide, and counted in one word."""
+    """True if a draw is one of those above: of this hash, this wide, and counted in one word."""
     counted = all(isinstance(n, int) for n in shape) and math.prod(shape) < 2**32
     kind = impl.name == "threefry2x32" and jax.config.values["jax_threefry_partitionable"]
     return kind and counted and bit_width <= 32

@@ -15,8 +15,8 @@ from jaxpg.core.interrupt import Interrupted, Signals, catch_signals
 from jaxpg.core.metrics import nan_for_no_data
 from jaxpg.core.parallel.devices import put_on_mesh
 from jaxpg.core.parallel.lanes import ACTIVE
-from jaxpg.core.parallel.processes import largest_of_processes, replicate
-from jaxpg.core.pieces import LONG, Look, next_chunk
+from jaxpg.core.parallel.processes import agree_on_errors, largest_of_processes, replicate
+from jaxpg.core.pieces import LONG, Look, chunk_begin, next_chunk
 from jaxpg.core.plan import Plan, plan_run
 from jaxpg.core.types import Agent, C, Key, Tree
 
@@ -40,6 +40,8 @@ class Event(NamedTuple):
     state: Tree | None  # on the device, until the next chunk takes it
     seconds: float  # since the first chunk was asked for
     whole: bool = True  # False if the chunk was cut short: by a signal, or for a callback's `due`
+    begin: int | None = None  # iteration at which its chunk began; the metrics are of a rest of it
+    # if it was cut before, or if the run was resumed within it
 
 
 class Callback(NamedTuple):
@@ -164,11 +166,12 @@ def run(
 
     Raises ValueError before anything compiles for a config, environment or key that cannot work.
     """
-    callbacks = as_callbacks(callbacks)
-    block_length(1, log_every)
-    plan = plan_run(
-        agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
-    )
+    with agree_on_errors():
+        callbacks = as_callbacks(callbacks)
+        block_length(1, log_every)
+        plan = plan_run(
+            agent, cfg, env, key, total_steps=total_steps, chunk=chunk, data_parallel=data_parallel
+        )
     blocks = Blocks(block_length(plan.num_iters, log_every), iteration)
     return run_plan(plan, callbacks, state, iteration, blocks)
 
@@ -187,7 +190,8 @@ def run_plan(
     begun, stopped = time.perf_counter(), "error"
     with catch_signals() as signals:
         try:
-            this.begin()
+            with agree_on_errors():
+                this.begin()
             ending = this.train(signals, begun)
             this.flush()
             jax.block_until_ready(this.state)
@@ -237,7 +241,7 @@ class _Loop:
             return self._look(signals, any(c.due() for c in self.callbacks), seconds)
 
         while self.iteration < plan.num_iters:
-            now = time.perf_counter()
+            now, begin = time.perf_counter(), chunk_begin(self.iteration, plan.chunk)
             chunk = next_chunk(plan, self.state, self.iteration, look, first, slow)
             self.state, metrics, self.iteration, whole = chunk
             if not metrics:
@@ -245,7 +249,7 @@ class _Loop:
             seconds = time.perf_counter() - begun
             event = Event(
                 self.iteration, plan.num_iters, self.iteration * steps, metrics, self.state,
-                seconds, whole,
+                seconds, whole, begin,
             )  # fmt: skip
             event, stop = _call_on_chunk(self.callbacks, event)
             self.state, self.stop = event.state, self.stop or stop

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.checks import require_integer, require_number
-from jaxpg.core.config import label, replace, static
+from jaxpg.core.config import hint_at_choice, label, replace, static
 from jaxpg.core.named_options import require_options, split_options, takes_argument
 from jaxpg.core.names import Kind
 from jaxpg.core.types import Array, C
@@ -164,7 +164,8 @@ def find_schedule(value: Any) -> tuple[Callable[[Array], Array], bool]:
         return value, False
     name, options = split_options(value)
     if name not in SCHEDULES:
-        raise ValueError(f"allowed is one of {', '.join(SCHEDULES)}")
+        near = hint_at_choice(name, SCHEDULES)
+        raise ValueError(f"{near}allowed is one of {', '.join(SCHEDULES)}")
     warm = name.startswith("warmup")
     shape = SHAPES[name.removeprefix("warmup").removeprefix("_") or "constant"]
     require_options(shape, 1, options)

@@ -66,8 +66,8 @@ def run(
     clock, beside the others, and the first of them after a minute; None is none. name, tags: labels
     by which `jaxpg runs` finds it.
 
-    SIGTERM and SIGUSR1 end a run as Ctrl-C does, after the chunk in hand and with a checkpoint; a
-    second one ends it at once.
+    SIGTERM, SIGUSR1 and SIGHUP end a run as Ctrl-C does, after the chunk in hand and with a
+    checkpoint; a second one ends it at once.
 
     Of several processes process 0 writes the folder; of several seeds each process writes the
     metrics of its own into process-0/, process-1/, ... beside.

@@ -1,4 +1,4 @@
-"""How many updates an iteration of an off-policy agent makes.
+"""Number of updates that an iteration of an off-policy agent makes.
 
 Reads the fields `num_envs, num_steps, updates_per_step` of a config.
 """

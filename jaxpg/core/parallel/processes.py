@@ -4,10 +4,11 @@ Every process calls every function here, in the same order, or the others wait f
 process they cost nothing.
 """
 
+import contextlib
 import functools
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -75,20 +76,67 @@ def broadcast_from_main(f: Callable[[], Any]) -> Any:
     from jax.experimental import multihost_utils
 
     any_process(False)
-    mine = None, None
+    value, mine, packed = None, None, b""
     if is_main_process():
         try:
-            mine = f(), None
+            value = f()
         except Exception as error:
-            mine = None, error
-    answer = pickle.dumps(mine)
+            mine, packed = error, _pack_error(error)
+    answer = pickle.dumps((value, packed))
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(answer))))
     raw = np.frombuffer(answer[:size].ljust(size, b"\0"), np.uint8)
     sent = np.asarray(multihost_utils.broadcast_one_to_all(raw)).tobytes()
-    value, error = mine if is_main_process() else pickle.loads(sent)
-    if error is not None:
-        raise error
+    if not is_main_process():
+        value, packed = pickle.loads(sent)
+        mine = pickle.loads(packed) if packed else None
+    if mine is not None:
+        raise mine
     return value
+
+
+@contextlib.contextmanager
+def agree_on_errors() -> Iterator[None]:
+    """Context at whose end all processes wait for each other; if any has met an error in it, all
+    raise that one, of the first process that has. Its words say which that is, if it is not all of
+    them. Nothing within may wait for another process."""
+    if jax.process_count() == 1:
+        yield
+        return
+    mine = None
+    try:
+        yield
+    except Exception as error:
+        mine = error
+    if (found := _first_error(mine)) is not None:
+        raise found
+
+
+def _first_error(mine: Exception | None) -> Exception | None:
+    """The error of the first process that has one, on all of them."""
+    from jax.experimental import multihost_utils
+
+    packed = b"" if mine is None else _pack_error(mine)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(packed))))
+    if not sizes.any():
+        return None
+    raw = np.frombuffer(packed.ljust(int(sizes.max()), b"\0"), np.uint8)
+    sent = np.asarray(multihost_utils.process_allgather(raw))
+    first = int(np.flatnonzero(sizes)[0])
+    error = pickle.loads(sent[first, : sizes[first]].tobytes())
+    if not sizes.all() and len(error.args) == 1 and isinstance(error.args[0], str):
+        error = type(error)(f"process {first}: {error}")
+    error.__cause__ = mine
+    return error
+
+
+def _pack_error(error: Exception) -> bytes:
+    """Bytes of an error or, if it cannot be sent, of a RuntimeError with its words."""
+    try:
+        packed = pickle.dumps(error)
+        pickle.loads(packed)  # some can be written and not read
+    except Exception:
+        packed = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    return packed
 
 
 def any_process(*flags: bool) -> tuple[bool, ...]:

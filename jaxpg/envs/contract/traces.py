@@ -118,8 +118,8 @@ def _draws(jaxpr: Any) -> bool:
 
 
 def _look_at(core: Any) -> dict[str, Any]:
-    """What an object holds, so that a change is seen: lists, dicts and NumPy's arrays by what is in
-    them, all else by itself."""
+    """Attributes of an object, so that a change is seen: lists, dicts and NumPy's arrays by what is
+    in them, all else by itself."""
 
     def mark(value: Any) -> Any:
         if isinstance(value, (list, dict, set)):

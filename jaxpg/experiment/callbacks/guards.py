@@ -1,6 +1,7 @@
 """Guards that end a run: what is learnt is not finite, a target is reached, nothing improves."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -102,10 +103,10 @@ def finite_leaves(state, seeded: bool):
 def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) -> Callback:
     """Ends the run when a metric has reached a target in all seeds, or in any of them.
 
-    metric: a measured one ("eval/..."), or one of the agent's, then its mean over a chunk (per
-    episode for "episode/return"). The run ends a chunk later, for metrics arrive while the next
-    chunk is under way. Raises ValueError for a target that is no finite number and, after the
-    first chunk, for an unknown metric.
+    metric: a measured one ("eval/..."), or one of the agent's, then its mean over a whole chunk
+    (per episode for "episode/return"), but not over one within which the run was resumed. The run
+    ends a chunk later, for metrics arrive while the next chunk is under way. Raises ValueError for
+    a target that is no finite number and, after the first chunk, for an unknown metric.
 
     >>> env, cfg, key = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config(), jax.random.key(0)
     >>> stop = [jaxpg.callbacks.stop_at(-1000, metric="episode/return")]
@@ -114,13 +115,10 @@ def stop_at(target: float, metric: str = "eval/greedy", all_seeds: bool = True) 
     """
     require_number("target", target)
 
-    def reached(event: Event) -> bool:
-        values = _read_metric(event, metric)
-        if values is None:
-            return False
+    def reached(values: np.ndarray) -> bool:
         return bool((values >= target).all() if all_seeds else (values >= target).any())
 
-    return Callback(on_metrics=reached)
+    return _ask_of_chunks(metric, reached)
 
 
 def early_stop(
@@ -153,28 +151,51 @@ def early_stop(
     best: Any = -np.inf
     since: Any = 0  # evaluations since the best, of each seed
 
-    def stalled(event: Event) -> bool:
+    def stalled(values: np.ndarray) -> bool:
         nonlocal best, since
-        values = _read_metric(event, metric)
-        if values is None or not event.whole:  # where a chunk is cut short the clock decides
-            return False
         values = values if maximize else -values
         better = values > best + min_delta
         since = np.where(better, 0, since + ~np.isnan(values))
         best = np.where(better, values, best)
         return bool((since >= patience).all() if all_seeds else (since >= patience).any())
 
-    return Callback(on_metrics=stalled)
+    return _ask_of_chunks(metric, stalled)
 
 
-def _read_metric(event: Event, metric: str) -> np.ndarray | None:
-    """Values [seeds] of a metric: measured ones as they are, the agent's as means over the chunk;
-    None if it was not measured. Raises ValueError for an unknown one."""
-    series, measured = split_metrics(event)
-    if metric in measured:
-        return measured[metric]
-    if metric in series:
-        return mean_metric(series, metric)
-    if metric.startswith("eval/"):
-        return None  # not measured after every chunk
-    raise unknown("metric", metric, [*series, *measured, *MEASURES])
+def _ask_of_chunks(metric: str, judge: Callable[[np.ndarray], bool]) -> Callback:
+    """Callback that asks judge(values [seeds] of a metric) whether to end the run, after each whole
+    chunk.
+
+    Measured values are as they are, the agent's are means over the chunk: where the clock has cut
+    it (see core/pieces.py) over all of its pieces, for what is decided may not depend on them. Of
+    what was not measured, and of a chunk within which the run was resumed, nothing is asked. Raises
+    ValueError for an unknown metric.
+    """
+    pieces: list[dict[str, np.ndarray]] = []  # series of the chunk that is under way
+    end = 0  # iteration at the end of them
+
+    def look(event: Event) -> bool:
+        nonlocal end
+        series, measured = split_metrics(event)
+        if event.iteration - _length(series) != end:  # those of a run before
+            pieces.clear()
+        pieces.append(series)
+        end = event.iteration
+        if not event.whole:
+            return False
+        joined = {name: np.concatenate([x[name] for x in pieces], -1) for name in series}
+        pieces.clear()
+        values = measured.get(metric)
+        if metric in joined:
+            whole = event.begin in (None, end - _length(joined))
+            values = mean_metric(joined, metric) if whole else None
+        elif values is None and not metric.startswith("eval/"):
+            raise unknown("metric", metric, [*series, *measured, *MEASURES])
+        return values is not None and judge(values)
+
+    return Callback(on_metrics=look)
+
+
+def _length(series: dict[str, np.ndarray]) -> int:
+    """Iterations of series [seeds, iterations]."""
+    return next(iter(series.values())).shape[-1]

@@ -1,5 +1,6 @@
 """Progress bar on stderr."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -34,16 +35,18 @@ def progress_bar(label: str = "", begin: float = 0.0) -> Bar:
     def show(share: float, notes: Sequence[str]) -> None:
         nonlocal tenths
         note = "  ".join(notes)
-        if console.is_terminal:
-            bar.start()
-            bar.update(task, completed=share, note=note)
-        elif int(share * 10 + 1e-9) > tenths:
-            tenths = int(share * 10 + 1e-9)
-            console.print(f"{label}  {share:4.0%}  {note}".strip(), highlight=False)
+        with contextlib.suppress(OSError):  # a terminal that was closed; what is trained is not
+            if console.is_terminal:
+                bar.start()
+                bar.update(task, completed=share, note=note)
+            elif int(share * 10 + 1e-9) > tenths:
+                tenths = int(share * 10 + 1e-9)
+                console.print(f"{label}  {share:4.0%}  {note}".strip(), highlight=False)
 
     def stop() -> None:
-        if console.is_terminal:
-            bar.stop()
+        with contextlib.suppress(OSError):
+            if console.is_terminal:
+                bar.stop()
 
     return Bar(show, stop)
 

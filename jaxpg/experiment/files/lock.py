@@ -108,8 +108,8 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def read_holder(folder: Path) -> str | None:
-    """Who writes a folder: "process 12 on host since ..."; None if nobody does. It asks the system,
-    for a process that was killed leaves its name behind, and holds nothing itself."""
+    """Reads who writes a folder: "process 12 on host since ..."; None if nobody does. It asks the
+    system, for a process that was killed leaves its name behind, and holds nothing itself."""
     try:
         file = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     except OSError:

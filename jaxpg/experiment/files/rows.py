@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ METRICS, LINES, EVALUATIONS = "metrics.csv", "metrics.jsonl", "evaluations.csv"
 FILES = (METRICS, LINES, EVALUATIONS)  # of a run
 PIECE = 2**20  # bytes that are read at a time
 LONG = 2**16  # bytes of the record, when it is written anew
-_ROW = re.compile(rb'(?:{"seed": )?\d+, ?(?:"iteration": )?(\d+)')  # of either kind of file
+_ROW = re.compile(rb'(?:{"seed": )?(\d+), ?(?:"iteration": )?(\d+)')  # of either kind of file
 
 
 class RowsError(CheckpointError):
@@ -157,8 +157,19 @@ def _rows_until(path: Path, iteration: int) -> bytes:
     with path.open("rb") as file:
         for line in file:
             row = _ROW.match(line)
-            if not line.endswith(b"\n") or (row and int(row[1]) > iteration):
+            if not line.endswith(b"\n") or (row and int(row[2]) > iteration):
                 break
             keep += len(line)
         file.seek(0)
         return file.read(keep)
+
+
+def select_rows(text: str, seeds: Collection[int], iteration: int) -> bytes:
+    """Selects the header and the rows of these seeds up to an iteration, of either kind of file."""
+    lines = text.encode().splitlines(keepends=True)
+    rows = ((line, _ROW.match(line)) for line in lines)
+    return b"".join(
+        line
+        for line, row in rows
+        if row is None or (int(row[1]) in seeds and int(row[2]) <= iteration)
+    )

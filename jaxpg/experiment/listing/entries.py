@@ -116,15 +116,15 @@ def _read_sweep(entry: Entry, about: dict[str, Any]) -> Entry:
     holder = read_holder(folder) or ""
     state = "done" if "digests" in about else "going on" if holder else "interrupted"
     now = next((i for i, part in enumerate(parts) if not part["over"]), None)
+    problem = about.get("failed", "")
     if now is not None and state != "done":
         done += lanes[now] * min(ends.progress(folder / "parts" / str(now))[1], steps[now])
-        if not holder and _failure(folder / "parts" / str(now)):
-            state = "failed"
+        problem = "" if holder else _failure(folder / "parts" / str(now))
     names = {point.get("env") for point in about["points"]} - {None}
     agents = {point.get("agent") for point in about["points"]} - {None}
     return entry._replace(
         kind=about["kind"],
-        state=state,
+        state="failed" if problem else state,
         agent=about.get("agent") or ", ".join(sorted(agents)),
         environment=about.get("environment", {}).get("name") or ", ".join(sorted(names)),
         seeds=int(about["seeds"]),
@@ -134,7 +134,7 @@ def _read_sweep(entry: Entry, about: dict[str, Any]) -> Entry:
         tags=tuple(about.get("tags", ())),
         given=about.get("name") or "",
         holder=holder,
-        problem=_failure(folder / "parts" / str(now)) if state == "failed" else "",
+        problem=problem,
     )
 
 
@@ -145,7 +145,7 @@ def count_seeds(about: dict[str, Any]) -> int:
 
 
 def _failure(folder: Path) -> str:
-    """Why a run ended with an error, if that is on record."""
+    """Reason why a run ended with an error, if that is on record; "" if it did not."""
     path = folder / FAILURE
     return str(read_json(path, ("error",))["error"]) if path.exists() else ""
 

@@ -1,4 +1,4 @@
-"""How far a run is that is going on, how fast it goes, and when it will be done."""
+"""Pace of a run that is going on: how far it is, how fast it goes, and when it will be done."""
 
 import math
 import re

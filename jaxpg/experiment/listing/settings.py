@@ -52,8 +52,8 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
 
 
 def _usual_parameters(record: dict[str, Any], trust: Trust) -> dict[str, Any]:
-    """What a record says of an environment with its usual parameters; {} if they cannot be known
-    here: it may not be imported, or its constructor needs arguments."""
+    """Description of an environment with its usual parameters, for a record; {} if they cannot be
+    known here: it may not be imported, or its constructor needs arguments."""
     with contextlib.suppress(ValueError):
         env = provenance.restore_env(record, trust)
         if env.made_of:

@@ -26,8 +26,11 @@ from jaxpg.core.blocks import Blocks, block_length
 from jaxpg.core.checks import require_bool, require_folder, require_path
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.parallel.lanes import has_lanes, lanes, take_lane
-from jaxpg.core.parallel.processes import broadcast_from_main, is_main_process
-from jaxpg.core.parallel.seeds import seeds_here
+from jaxpg.core.parallel.processes import (
+    agree_on_errors,
+    broadcast_from_main,
+    is_main_process,
+)
 from jaxpg.core.pieces import chunk_begin
 from jaxpg.core.plan import Plan, chunk_length, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
@@ -35,10 +38,9 @@ from jaxpg.core.train import initial_state, num_iterations, settle
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
-from jaxpg.experiment.callbacks.metrics import metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
-from jaxpg.experiment.files.rows import LINES, METRICS, Rows
+from jaxpg.experiment.files.rows import METRICS
 from jaxpg.experiment.run import checkpoint, provenance, saving, seal, standing
 from jaxpg.experiment.run.record import (
     RunFolder,
@@ -69,20 +71,21 @@ def run(
 
     draw: draws the learning curve into a file when the run has ended.
     """
-    if out is not None:
-        require_folder("out", out)
-    asked = count_evaluations(asked, out)
-    check_settings(asked, cfg, out)
-    callbacks = loop.as_callbacks(callbacks)
-    plan = plan_run(
-        agent, cfg, env, key,
-        total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
-    )  # fmt: skip
-    if asked.evaluations and not has_lanes(cfg):
-        require_episodes(env, "episodes", asked.episodes, key.size)
+    with agree_on_errors():
+        if out is not None:
+            require_folder("out", out)
+        asked = count_evaluations(asked, out)
+        check_settings(asked, cfg, out)
+        callbacks = loop.as_callbacks(callbacks)
+        plan = plan_run(
+            agent, cfg, env, key,
+            total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
+        )  # fmt: skip
+        if asked.evaluations and not has_lanes(cfg):
+            require_episodes(env, "episodes", asked.episodes, key.size)
+        record = new_record(agent, cfg, env, key, total_steps, asked) if out is not None else {}
     if out is None:
         return _train_in_memory(plan, cfg, key, asked, callbacks)
-    record = new_record(agent, cfg, env, key, total_steps, asked)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
@@ -99,7 +102,7 @@ def _train_in_memory(
         watch += [stop_at(asked.target)]
     blocks = Blocks(block_length(plan.num_iters, asked.log_every))
     result = loop.run_plan(plan, [*watch, *callbacks], blocks=blocks)
-    return result._replace(evaluations=kept.found)
+    return standing.judge_lanes(result._replace(evaluations=kept.found), asked.target)
 
 
 def _begin(out: Path, record: dict) -> str:
@@ -121,15 +124,18 @@ def resume(
     draw: Callable[[Path], None] | None = None,
 ) -> Result:
     """Resumes the run of a folder, see `jaxpg.resume`; draw as for `run`."""
-    callbacks = loop.as_callbacks(callbacks)
-    this = open_folder(Path(out), agent, env, trust)
-    provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
+    with agree_on_errors():
+        callbacks = loop.as_callbacks(callbacks)
+        this = open_folder(Path(out), agent, env, trust)
+        provenance.warn_of_other_versions(this.out, this.record["made_with"], stacklevel=4)
     complete = broadcast_from_main(lambda: standing.is_complete(this.out, this.num_iters))
-    if complete and total_steps is None and target is None:
-        return _load_result(this, standing.require_last_checkpoint(this.out))
-    _require_as_many(this, total_steps, checkpoint.newest(this.out / CHECKPOINTS))
+    with agree_on_errors():
+        if complete and total_steps is None and target is None:
+            return _load_result(this, standing.require_last_checkpoint(this.out))
+        _require_as_many(this, total_steps, checkpoint.newest(this.out / CHECKPOINTS))
     with lock.hold(this.out):  # what is there is read again, now that it stays
-        this = open_folder(this.out, agent, env, trust)
+        with agree_on_errors():
+            this = open_folder(this.out, agent, env, trust)
         return _resume(this, callbacks, total_steps, target, draw)
 
 
@@ -149,49 +155,50 @@ def _resume(
 ) -> Result:
     """Resumes the run of a folder that this process holds."""
     done = broadcast_from_main(lambda: standing.newest_with_rows(this.out, this.key.shape))
-    _require_as_many(this, total_steps, done)
     changed = total_steps is not None or target is not None
-    if changed:
-        record = change_record(this.record, this.digest, total_steps, target)
-        this = this._replace(record=record)
-        warn_of_many_rows(this)
-    before = None if done is None else _load_result(this, done)
-    complete = done == this.num_iters
-    if before and not complete and (target := this.target) is not None:
-        reached = standing.reached_at(this.out, this.key.shape, target, before.iteration)
-        length = chunk_length(this.num_iters, this.record["chunk"])
-        if reached is not None and reached >= chunk_begin(before.iteration, length):
-            # It ends with the chunk after that, of which some may be done.
-            callbacks = [*callbacks, lambda event: True]
-        elif reached is not None:
-            before, complete = before._replace(stopped="callback"), True
+    with agree_on_errors():
+        _require_as_many(this, total_steps, done)
+        length = chunk_length(this.num_iters, this.record["chunk"])  # with which it has come so far
+        if changed:
+            record = change_record(this.record, this.digest, total_steps, target)
+            this = this._replace(record=record)
+            warn_of_many_rows(this)
+        before = None if done is None else _load_result(this, done)
+        complete = done == this.num_iters
+        if before and not complete and this.target is not None:
+            at = standing.reached_at(before.evaluations, this.target)
+            if at is not None and standing.is_past(this.out, at, before.iteration, length):
+                before, complete = before._replace(stopped="callback"), True
+            elif at is not None:  # it ends with the chunk after that, of which some may be done
+                callbacks = [*callbacks, lambda event: True]
 
     def begin() -> str:
-        summary, digest = this.out / SUMMARY, this.digest
+        summary = this.out / SUMMARY
         if complete:
             seal.check_rows(this.out)
         else:
             summary.unlink(missing_ok=True)
             checkpoint.remove_newer(this.out / CHECKPOINTS, done or 0)
-        if changed:
-            digest = write_json(this.out / RUN, this.record)
         if before and complete:  # it may have been killed at the very end
-            if not summary.exists():
+            if seal.read_summary(this.out).get("iteration") != before.iteration:
                 standing.finish_rows(this, before)
                 standing.write_summary(this, before)
             if not (this.out / CURVE).exists():
                 _draw_curve(this, draw)
-        return digest
+        # Last: once the run is longer its summary alone tells that it had ended.
+        return write_json(this.out / RUN, this.record) if changed else this.digest
 
     if before and complete:
         broadcast_from_main(begin)
         return before
-    asked = this.record  # what cannot work is refused before anything is changed
-    plan = plan_run(
-        *this[1:5], total_steps=asked["total_steps"], chunk=asked["chunk"],
-        data_parallel=asked.get("data_parallel", False),
-    )  # fmt: skip
-    _asked_callbacks(this)  # an extra may be missing
+    asked = this.record
+    with agree_on_errors():  # what cannot work is refused before anything is changed
+        plan = plan_run(
+            *this[1:5], total_steps=asked["total_steps"], chunk=asked["chunk"],
+            data_parallel=asked.get("data_parallel", False),
+        )  # fmt: skip
+        standing.check_own_rows(this)
+        _asked_callbacks(this)  # an extra may be missing
     this = this._replace(digest=broadcast_from_main(begin))
     return _train(this, plan, callbacks, before, draw)
 
@@ -230,10 +237,11 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     measured = standing.read_evaluations(out, key.shape, iteration, ends)
     summary = {"stopped": "error", "seconds": np.nan} | seal.read_summary(out)
     stopped = "done" if iteration == this.num_iters else summary["stopped"]
-    return Result(
+    found = Result(
         agent, cfg, env, state, metrics, iteration, this.num_iters, stopped, summary["seconds"],
         this.log_every, measured,
     )  # fmt: skip
+    return standing.judge_lanes(found, record.get("target"))
 
 
 def _train(
@@ -249,19 +257,9 @@ def _train(
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
     watch = [] if has_lanes(cfg) else [nan_guard()]
     kept = EvaluationHistory(before.evaluations if before else {})
-    rows = standing.open_rows(this, begun) if is_main_process() else None
-    dtypes = {name: x.dtype for name, x in before.metrics.items()} if before else None
-    begin_blocks = functools.partial(seal.read_blocks, out, begun, log_every, dtypes)
-    blocks, tables = begin_blocks(), []
-    if rows:
-        tables += [metrics_files(rows, blocks=blocks, formats=this.formats)]
-    if jax.process_count() > 1 and key.ndim:
-        own = out / f"process-{jax.process_index()}"
-        own.mkdir(parents=True, exist_ok=True)
-        seal.check_rows(own)
-        mine = Rows(own, (METRICS, LINES), begun // log_every * log_every, this.digest)
-        seeds, formats = seeds_here(len(key)), this.formats
-        tables += [metrics_files(mine, only=seeds, blocks=begin_blocks(), formats=formats)]
+    with agree_on_errors():
+        asked_for = _asked_callbacks(this)
+    rows, blocks, tables = standing.open_tables(this, before)
     watch += [table._replace(on_end=lambda result: None) for table in tables]
     watch += evaluations(plan, cfg, key, asked, kept, rows, chunk_begin(begun, plan.chunk))
     save = saving.checkpoints(
@@ -274,11 +272,11 @@ def _train(
     # ends in, comes after it: a run that goes on has that block's sums, and finishes it.
     # At the end both come first: loggers may wait for a network, and a scheduler does not.
     watch += [Callback(on_end=c.on_end) for c in (save, *tables)]
-    watch += [*_asked_callbacks(this), *callbacks, save._replace(on_end=lambda result: None)]
+    watch += [*asked_for, *callbacks, save._replace(on_end=lambda result: None)]
     with record_failure(out) if is_main_process() else contextlib.nullcontext():
         seen = None if rows else blocks
         result = loop.run_plan(plan, watch, before and before.state, begun, seen)
-    result = result._replace(evaluations=kept.found)
+    result = standing.judge_lanes(result._replace(evaluations=kept.found), asked.get("target"))
     if rows:
         rows.save(anew=True)
     if result.iteration == begun:  # a signal came while it was compiled

@@ -172,8 +172,13 @@ def record_failure(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         with contextlib.suppress(OSError):  # of a full disk too: the error itself is raised
-            write_json(path, {"error": " ".join(f"{type(error).__name__}: {error}".split())})
+            write_failure(folder, f"{type(error).__name__}: {error}")
         raise
+
+
+def write_failure(folder: Path, why: str) -> None:
+    """Writes into the folder of a run why it failed, in one line."""
+    write_json(folder / FAILURE, {"error": " ".join(why.split())})
 
 
 def change_record(

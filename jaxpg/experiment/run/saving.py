@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from jaxpg.core import env as E
 from jaxpg.core.parallel.processes import any_process, broadcast_from_main, is_main_process
 from jaxpg.core.run import Callback, Event, Result
-from jaxpg.core.types import Agent, learnt_leaves
+from jaxpg.core.types import Agent, Tree, learnt_leaves
 from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.checkpoint import SCORE, Snapshot, best, describe, newest, take_snapshot
@@ -24,7 +24,9 @@ class _Clock:
     """Clock of the checkpoints by time. minutes: between two of them; None is none by time."""
 
     def __init__(self, minutes: float | None):
-        self.minutes, self.took, self.taken = minutes, 0.0, time.monotonic()
+        self.minutes, self.taken = minutes, time.monotonic()
+        self.late = 0.0  # seconds from the moment that one was asked for until it was on the disk
+        self.took = 0.0  # seconds of these for which the run stood still: not to wait for rows
         self.wait = 60 * min(minutes or 0, EARLY)
 
     def due(self) -> bool:
@@ -35,15 +37,33 @@ class _Clock:
         self.taken = time.monotonic()
         self._plan()
 
-    def written(self) -> None:
-        """Notes that the checkpoint which was taken is on the disk."""
-        self.took = time.monotonic() - self.taken
+    def written(self, asked: float, took: float) -> None:
+        """Notes that the checkpoint which was asked for then is on the disk. took: seconds for
+        which the run stood still, to copy and to write it."""
+        self.late, self.took = time.monotonic() - asked, took
         self._plan()
 
     def _plan(self) -> None:
         """Plans the next one: on the disk when the time is over, if it takes as long as the one
         before. But one that is slow to write may not take more than half of a run."""
-        self.wait = max(60 * (self.minutes or 0) - self.took, 2 * self.took)
+        self.wait = max(60 * (self.minutes or 0) - self.late, 2 * self.took)
+
+
+class _Taken(NamedTuple):
+    """State that is copied, and waits until its rows are written."""
+
+    snap: Snapshot
+    score: float | None  # of an evaluation that is better than all before
+    asked: float  # when, by the clock
+    seconds: float  # that the copy took
+
+
+def _take(state: Tree, score: float | None = None) -> _Taken:
+    asked = time.monotonic()
+    jax.block_until_ready(state)  # the rest of its chunk is training
+    begun = time.monotonic()
+    snap = take_snapshot(state)
+    return _Taken(snap, score, asked, time.monotonic() - begun)
 
 
 def checkpoints(
@@ -79,7 +99,7 @@ class _Saver:
         self.bind, self.keep_best, self.clock = bind, keep_best, _Clock(minutes)
         self.last = broadcast_from_main(lambda: newest(folder)) or 0  # iteration that was taken
         self.handed = 0  # iteration whose rows are written
-        self.waiting: dict[int, tuple[Snapshot, float | None]] = {}  # until their rows are written
+        self.waiting: dict[int, _Taken] = {}  # by iteration
         self.top = broadcast_from_main(lambda: best(folder) if keep_best else None)
         self.kept = None if self.top is None else self.top[1]  # the best that is on the disk
         self.learnt: set[str] = set()  # names of leaves
@@ -101,17 +121,17 @@ class _Saver:
         if score is not None or late or event.iteration // self.every > self.last // self.every:
             self.last = event.iteration
             self.clock.take()
-            self.waiting[self.last] = take_snapshot(event.state), score
+            self.waiting[self.last] = _take(event.state, score)
 
     def on_metrics(self, event: Event) -> None:
         self.handed = event.iteration
         if self.handed in self.waiting:
-            self._write(*self.waiting.pop(self.handed))
+            self._write(self.waiting.pop(self.handed))
 
     def on_end(self, result: Result) -> None:
         # Not the same iteration if a second Ctrl-C came between the last state and its rows.
         if result.stopped != "error" and self.handed == result.iteration != self.last:
-            self._write(take_snapshot(result.state), None)
+            self._write(_take(result.state))
 
     def _better(self, event: Event) -> float | None:
         """Score of an evaluation that is better than all before."""
@@ -123,17 +143,18 @@ class _Saver:
         self.top = score, event.iteration
         return score
 
-    def _write(self, snap: Snapshot, score: float | None) -> None:
+    def _write(self, made: _Taken) -> None:
         """Writes the state of the iteration whose rows are written."""
         if not is_main_process():
             return
-        for name, x in snap.arrays.items():
+        begun = time.monotonic()
+        for name, x in made.snap.arrays.items():
             if name in self.learnt and not np.isfinite(x).all():
                 where = f"{self.folder}: iteration {self.handed} is not saved"
                 warn(f"{where}: {name} has a NaN or infinity", stacklevel=2)
                 return
-        self.kept = self.kept if score is None else self.handed
-        more = {} if score is None else {SCORE: score}
+        self.kept = self.kept if made.score is None else self.handed
+        more = {} if made.score is None else {SCORE: made.score}
         about = self.about | self.bind() | more
-        checkpoint.save(self.folder, snap, self.handed, about, self.keep, self.kept)
-        self.clock.written()
+        checkpoint.save(self.folder, made.snap, self.handed, about, self.keep, self.kept)
+        self.clock.written(made.asked, made.seconds + time.monotonic() - begun)

@@ -1,20 +1,37 @@
-"""Where a run stands, by what is in its folder: how far it has come, and what it has reached."""
+"""Standing of a run, by what is in its folder: how far it has come, and what it has reached."""
 
 import csv
+import functools
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core.blocks import Blocks
-from jaxpg.core.run import Result
-from jaxpg.experiment.callbacks.metrics import append_metrics
+from jaxpg.core.parallel.lanes import Lanes
+from jaxpg.core.parallel.processes import agree_on_errors, is_main_process, replicate
+from jaxpg.core.parallel.seeds import seeds_here
+from jaxpg.core.pieces import chunk_begin
+from jaxpg.core.run import Callback, Result
+from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY
-from jaxpg.experiment.files.atomic import CheckpointError, write_json
-from jaxpg.experiment.files.rows import EVALUATIONS, FILES, METRICS, Rows, RowsError
+from jaxpg.experiment.files.atomic import CheckpointError, write_atomically, write_json
+from jaxpg.experiment.files.rows import (
+    EVALUATIONS,
+    FILES,
+    LINES,
+    METRICS,
+    RECORD,
+    Rows,
+    RowsError,
+    select_rows,
+)
 from jaxpg.experiment.run import checkpoint, seal
-from jaxpg.experiment.run.record import RunFolder
+from jaxpg.experiment.run.record import RunFolder, write_failure
 from jaxpg.experiment.text import warn
 
 
@@ -117,6 +134,17 @@ def read_evaluations(
     return found
 
 
+def judge_lanes(result: Result, target: float | None) -> Result:
+    """Result of a run that has ended: stopped by an "error" if it is of lanes and all were lost,
+    since what they learnt is not finite. One that has reached the target is not lost."""
+    if not isinstance(result.state, Lanes) or result.stopped == "interrupt":
+        return result
+    lost = ~np.asarray(replicate(result.state.active))
+    if target is not None and "greedy" in result.evaluations:
+        lost &= ~(result.evaluations["greedy"] >= target).any(-1)
+    return result._replace(stopped="error") if lost.all() else result
+
+
 def write_summary(this: RunFolder, result: Result) -> None:
     """Writes how a run ended. Raises CheckpointError if run.json or rows are no longer what this
     run wrote."""
@@ -138,20 +166,95 @@ def write_summary(this: RunFolder, result: Result) -> None:
     if this.record.get("keep_best") and (best := checkpoint.best(this.out / CHECKPOINTS)):
         summary["best"] = {"iteration": best[1], "greedy": best[0]}
     write_json(this.out / SUMMARY, summary)
+    if result.stopped == "error":
+        lanes = this.key.size
+        write_failure(this.out, f"NonFiniteError: what all {lanes} lanes learnt is not finite")
 
 
-def reached_at(folder: Path, seeds: tuple[int, ...], target: float, iteration: int) -> int | None:
-    """Iteration of the newest evaluation up to a checkpoint if every seed's greedy return has
-    reached the target in it, which ends a run with its next chunk; else None."""
-    rows = last_evaluation(folder, seeds, seal.checkpoint_ends(folder, iteration))
-    reached = rows and all(float(row["greedy"] or "nan") >= target for row in rows)
-    return int(rows[0]["iteration"]) if reached else None
+def reached_at(evaluations: Mapping[str, np.ndarray], target: float) -> int | None:
+    """Iteration of the first evaluation in which every seed's greedy return reached the target,
+    which ends a run with its next chunk; None if there is none. evaluations: as `read_evaluations`
+    has them."""
+    if not evaluations:
+        return None
+    reached = (np.atleast_2d(evaluations["greedy"]) >= target).all(0)
+    return int(evaluations["iteration"][reached.argmax()]) if reached.any() else None
+
+
+def is_past(folder: Path, reached: int, iteration: int, chunk: int) -> bool:
+    """True if a run that had reached its target has also done the chunk after, which is its last.
+
+    chunk: its iterations when the run came to `iteration`. Made longer, a run has longer chunks:
+    then its summary says that it had ended.
+    """
+    summary = seal.read_summary(folder)
+    ended = summary.get("stopped") == "callback" and summary["iteration"] == iteration
+    return ended or reached < chunk_begin(iteration, chunk)
+
+
+class Tables(NamedTuple):
+    """Tables of metrics, open to be written."""
+
+    rows: Rows | None  # of all seeds, which process 0 writes
+    blocks: Blocks
+    callbacks: list[Callback]  # that write them
+
+
+def open_tables(this: RunFolder, before: Result | None) -> Tables:
+    """Opens the tables of a run, cut off where it goes on: the first holds all seeds, and is
+    process 0's; of several processes each has one of its own seeds beside. Raises on all what any
+    of them meets."""
+    begun = before.iteration if before else 0
+    dtypes = {name: x.dtype for name, x in before.metrics.items()} if before else None
+    begin = functools.partial(seal.read_blocks, this.out, begun, this.log_every, dtypes)
+    blocks, rows, tables = begin(), None, []
+    with agree_on_errors():
+        if jax.process_count() > 1 and this.key.ndim:
+            seeds = seeds_here(len(this.key))
+            own = open_own_rows(this, begun, seeds)
+            tables = [metrics_files(own, only=seeds, blocks=begin(), formats=this.formats)]
+    with agree_on_errors():  # all have read what is now cut off
+        if is_main_process():
+            rows = open_rows(this, begun)
+            tables = [metrics_files(rows, blocks=blocks, formats=this.formats), *tables]
+    return Tables(rows, blocks, tables)
 
 
 def open_rows(this: RunFolder, begun: int) -> Rows:
     """Opens the files of a run's rows, cut off where it goes on."""
     ends = seal.checkpoint_ends(this.out, begun) if begun else {}
     return Rows(this.out, FILES, begun, this.digest, ends)
+
+
+def check_own_rows(this: RunFolder) -> None:
+    """Raises RowsError if a byte of the rows that this process, of several, has on record of its
+    own seeds has changed, or is not there."""
+    if jax.process_count() > 1 and (own := _own_folder(this)).exists():
+        seal.check_rows(own)
+
+
+def open_own_rows(this: RunFolder, begun: int, seeds: Sequence[int]) -> Rows:
+    """Opens the files of the metrics of this process's own seeds, with all rows up to where the run
+    goes on.
+
+    Those that are not there are taken from the table of all seeds. A process may have been killed
+    before it wrote rows that a checkpoint of process 0 counts, and there may have been another
+    number of processes.
+    """
+    own, last = _own_folder(this), begun // this.log_every * this.log_every
+    own.mkdir(parents=True, exist_ok=True)
+    ends = seal.checkpoint_ends(this.out, begun) if begun else {}
+    for name in (METRICS, LINES):
+        rows = select_rows(seal.read_rows(this.out / name, ends), seeds, last)
+        found = (own / name).read_bytes() if (own / name).exists() else b""
+        if not found.startswith(rows):
+            (own / RECORD).unlink(missing_ok=True)  # of what is no longer there
+            write_atomically(own / name, rows, sync=False)
+    return Rows(own, (METRICS, LINES), last, this.digest)
+
+
+def _own_folder(this: RunFolder) -> Path:
+    return this.out / f"process-{jax.process_index()}"
 
 
 def finish_rows(this: RunFolder, result: Result) -> None:

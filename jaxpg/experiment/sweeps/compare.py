@@ -41,6 +41,8 @@ def compare(
     progress: bool = False,
     log: Callable[[str], None] = lambda text: None,
     loggers: Sequence[str] = (),
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Sweep:
     """Trains every agent in every environment, with its preset there or its defaults.
 
@@ -84,6 +86,7 @@ def compare(
     record = ask_for_loggers(loggers, out) | new_record(
         about, fields, total_steps,
         seeds=seeds, evaluations=evaluations, episodes=episodes, log_every=log_every,
+        name=name, tags=tags,
     )  # fmt: skip
     given = Given(
         {label: x.agent for label, x in of_agents.items()},

@@ -181,7 +181,7 @@ def describe_entries(
 
 
 def named(record: dict[str, Any], what: str) -> dict[str, dict[str, Any]]:
-    """What a record says of labels that are no names themselves. what: "agents" or "envs"."""
+    """Entries of a record about labels that are no names themselves. what: "agents" or "envs"."""
     names = record.get("names")
     found = names.get(what) if isinstance(names, dict) else None
     found = found if isinstance(found, dict) else {}

@@ -297,5 +297,9 @@ def write_tables(this: SweepFolder) -> Sweep:
         path = this.out.absolute() / f"{file}.csv"  # pandas takes a "~" for a home
         getattr(found, name).to_csv(path, index=False)
         digests[file] = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_json(this.out / SWEEP, this.record | {"digests": digests})
-    return found._replace(about=this.record | {"digests": digests})
+    done = this.record | {"digests": digests}
+    if (found.scores["ended"] == "diverged").all():
+        count = len(found.scores)
+        done |= {"failed": f"NonFiniteError: what all {count} seeds learnt is not finite"}
+    write_json(this.out / SWEEP, done)
+    return found._replace(about=done)
