@@ -2,8 +2,8 @@
 threshold, and real runs."""
 
 import doctest
-import functools
 import inspect
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,11 +12,14 @@ import pytest
 import jaxpg
 from jaxpg import cli
 from jaxpg.cli import common
+from jaxpg.core.config import replace
 from jaxpg.core.run import run
 from jaxpg.core.single import may_terminate
+from jaxpg.experiment import diagnostics
 from jaxpg.experiment.diagnostics import findings
 from jaxpg.experiment.diagnostics.findings import diagnose, find_failures, name_failed
 from jaxpg.experiment.diagnostics.verdicts import World
+from tests.conftest import INSTALLED
 
 NAN = np.nan
 ROWS = 100
@@ -49,7 +52,7 @@ def test_returns_that_stay_where_they_are_are_found():
     found = find_failures(measured(5 + noise()), {}, WORLD, FIELDS)
     assert [x.name for x in found] == ["return"]
     assert found[0].text.startswith("Returns did not rise: ")
-    assert found[0].advice == "Try normalize_obs=True or a higher learning_rate than 0.001."
+    assert found[0].advise() == "Try normalize_obs=True or a higher learning_rate than 0.001."
     assert found[0].seeds.tolist() == [True]
 
 
@@ -101,7 +104,9 @@ def test_returns_that_rise_and_fall_back_are_another_finding():
     x[40:60] += 50
     (found,) = find_failures(measured(x), {}, WORLD, FIELDS | {"max_grad_norm": 0.5})
     assert found.name == "fall"
-    assert found.advice == "Try a lower learning_rate than 0.001 or a lower max_grad_norm than 0.5."
+    assert (
+        found.advise() == "Try a lower learning_rate than 0.001 or a lower max_grad_norm than 0.5."
+    )
     x[-10:] += 50
     assert names(measured(x)) == []
 
@@ -243,32 +248,44 @@ def test_each_seed_is_judged_by_itself():
 
 @pytest.mark.parametrize("name", findings.TRY)
 def test_advice_is_of_fields_that_the_agent_has(name):
-    """And not what is so already."""
-    for agent in map(jaxpg.agents.get, jaxpg.agents.NAMES):
-        if agent.name == "evosax":
-            continue
-        config = vars(agent.Config())
-        said = findings._advise(name, config, [])
-        fields = [to for to in findings.TRY[name] if f"{to[0]}=" in said or f" {to[0]} " in said]
-        assert said == "Try more steps." or fields
-        assert all(field in config for field, _ in fields)
+    """And there is some, for every agent that can have the finding."""
+    agents = [jaxpg.agents.get(x) for x in INSTALLED]
+    known = {x.name: findings._changes(name, vars(x.Config()), []) for x in agents}
+    for agent in agents:
+        assert {x.field for x in known[agent.name]} <= {*vars(agent.Config())}
+        assert all(x.to != x.value for x in known[agent.name])
+    assert known["ppo"]
+    if name in ("goal", "return"):
+        assert not [x for x in known if not known[x] and x != "evosax"]
 
 
-def advice(name, named=(), **config):
-    return findings._advise(name, config, [*named])
+def advice(name, options=False, **config):
+    changes = findings._changes(name, config, [])
+    return findings.Finding(name, np.ones(1, bool), "", changes).advise(options)
 
 
-def test_advice_is_not_what_is_so_or_named_already():
-    assert advice("critic", normalize_reward=False, clip_value=True) == (
-        "Try normalize_reward=True or clip_value=False."
-    )
+def test_advice_is_not_what_is_so_already():
+    off = {"normalize_reward": False, "clip_value": True}
+    assert advice("critic", **off) == "Try normalize_reward=True or clip_value=False."
     scaled = {"normalize_reward": True, "value_coef": 0.5}
     assert advice("critic", **scaled) == "Try a higher value_coef than 0.5."
     assert advice("return", memory="none") == "Try memory='gru'."
     assert advice("return", memory="lstm", max_kl=None) == "Try more steps."
+
+
+def test_advice_names_the_options_of_the_command():
+    said = advice("critic", True, normalize_reward=False, clip_value=True, value_coef=1)
+    assert said == (
+        "Try --config.normalize-reward, --config.no-clip-value or a higher --config.value-coef "
+        "than 1."
+    )
+    assert advice("return", True, memory="none") == "Try --config.memory gru."
+
+
+def test_advice_is_not_named_twice():
     config = {"normalize_reward": False, "normalize_obs": False, "learning_rate": 0.1}
     causes = {"value/explained_variance": np.zeros(ROWS), "policy/approx_kl": np.zeros(ROWS)}
-    assert [x.advice for x in find_failures(LOST | causes, {}, WORLD, config)] == [
+    assert [x.advise() for x in find_failures(LOST | causes, {}, WORLD, config)] == [
         "Try normalize_obs=True or normalize_reward=True.",
         "Try normalize_reward=True.",  # of what is named, for want of another
         "Try a higher learning_rate than 0.1.",
@@ -308,21 +325,106 @@ def test_what_ends_an_episode_is_known(name, expected):
     assert may_terminate(env.core, env.params) is expected
 
 
-@functools.cache
-def from_the_top():
-    """A pole that stands from the start, by a policy that was learnt before; no name, and so no
-    threshold."""
+def test_a_run_that_goes_on_from_a_learnt_state_is_no_failure():
+    """A pole that stands from the start, in an environment without a name, and so without a
+    threshold: it is told by a policy that has learnt nothing."""
     agent, cfg, key = jaxpg.ppo, jaxpg.preset("ppo", "CartPole-v1"), jax.random.key(0)
-    named = jaxpg.make("CartPole-v1")
+    named = jaxpg.make("CartPole-v1", max_steps_in_episode=50)
     env = jaxpg.Env(named.params, named.core)
-    learnt = run(agent, cfg, env, key, total_steps=40_000)
-    return learnt, run(agent, cfg, env, key, total_steps=20_000, state=learnt.state)
+    learnt = run(agent, cfg, env, key, total_steps=20_000)
+    assert diagnose(learnt) == []
+    cfg = replace(cfg, learning_rate=0.0)
+    again = run(agent, cfg, env, key, total_steps=15_000, state=learnt.state)
+    assert jaxpg.recent_mean(again.metrics).mean > 45
+    assert [x.name for x in diagnose(again, from_start=True)][:1] == ["return"]
+    assert diagnose(again) == []
 
 
 @pytest.fixture
-def jaxpg_command(tmp_path, monkeypatch, capsys):
-    """Runs a command line in an empty folder; gives its exit code and stdout."""
+def command(tmp_path, monkeypatch, capsys):
+    """Runs a command line in an empty folder; gives its stdout."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(common, "set_up", lambda *_: None)
-    return lambda line: (cli.main(line.split()), capsys.readouterr().out)
+
+    def call(line):
+        assert cli.main(line.split()) == 0
+        out, err = capsys.readouterr()
+        call.err = err.splitlines()
+        return out
+
+    return call
+
+
+TINY = "--config.num-envs 4 --config.num-steps 25 --config.hidden 8 --evaluations 1 --episodes 4"
+
+
+def test_a_command_says_that_it_learnt_nothing(command):
+    """A car that has too few steps to get anywhere; and so does the report."""
+    line = f"train ppo MountainCar-v0 {TINY} --param max_steps_in_episode=20 --seeds 2"
+    out = command(f"{line} --config.no-normalize-obs --total-steps 2000 --name car")
+    lines = out.split("learning curve")[1].splitlines()[1:]
+    assert lines[:4] == [
+        "",
+        "2 of 2 seeds learnt nothing.",
+        "- No episode reached its goal: all 200 lasted to the limit of 20 steps (2 of 2",
+        "  seeds).",
+    ]
+    assert lines[4] == "  Try --config.normalize-obs, --config.normalize-reward or a higher"
+    assert lines[5] == "  --config.entropy-coef than 0.01."
+    assert max(map(len, out.splitlines())) <= 80
+    command("report runs/car --out report.html")
+    page = Path("report.html").read_text()
+    assert "<p>2 of 2 seeds learnt nothing.</p>" in page
+    assert "lasted to the limit of 20 steps (2 of 2 seeds). Try normalize_obs=True" in page
+
+
+def test_a_command_that_learns_says_nothing_more(command):
+    """Nor does one that is resumed after it has learnt, and its report."""
+    out = command("train q_learning Cliff-jaxpg --total-steps 5000 --evaluations 2 --name cliff")
+    assert "learnt nothing" not in out
+    out = command("resume runs/cliff --total-steps 12000")
+    assert out.splitlines()[-1].startswith("learning curve")
+    command("report runs/cliff --out report.html")
+    assert "learnt nothing" not in Path("report.html").read_text()
+
+
+def test_a_judgement_that_fails_harms_no_run(command, monkeypatch):
+    monkeypatch.setattr(diagnostics, "diagnose", lambda *_, **__: 1 / 0)
+    command("train q_learning Cliff-jaxpg --total-steps 200 --evaluations 0")
+    assert "not judged: ZeroDivisionError: division by zero" in command.err[-1]
+
+
+UNSCALED = "--config.no-normalize-obs --config.no-normalize-reward"
+NOTHING = {
+    f"ppo MountainCar-v0 {UNSCALED} --total-steps 40000": "No episode reached its goal",
+    f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 4 --total-steps 20000 "
+    "--evaluations 2 --config.updates-per-step 0.25": "No episode reached its goal",
+    "ppo MemoryChain-bsuite --config.memory none --total-steps 40000": "Returns did not rise",
+    f"a2c Pendulum-v1 {UNSCALED} --total-steps 200000": "The critic explains nothing",
+}
+LEARNT = (
+    "ppo CartPole-v1",
+    "dqn CartPole-v1 --total-steps 50000",
+    "sac Pendulum-v1 --total-steps 12000 --evaluations 2",
+    "q_learning Cliff-jaxpg",
+)
+
+
+@pytest.mark.slow  # its quick twins have tiny budgets
+@pytest.mark.parametrize("line", NOTHING)
+def test_runs_that_learn_nothing_say_so(command, line):
+    out = command(f"train {line} --name run")
+    said = out.split("learning curve")[1].splitlines()[2:]
+    assert said[0] == "This run learnt nothing."
+    assert any(x.startswith(f"- {NOTHING[line]}") for x in said)
+
+
+@pytest.mark.slow  # likewise
+@pytest.mark.parametrize("line", LEARNT)
+def test_runs_that_learn_do_not(command, line):
+    """Nor do they when they are resumed, and go on where they are good from the start."""
+    assert command(f"train {line} --name run").splitlines()[-1].startswith("learning curve")
+    if line.startswith(("ppo", "q_learning")):
+        out = command("resume runs/run --total-steps 200000")
+        assert out.splitlines()[-1].startswith("learning curve")

@@ -268,13 +268,13 @@ def _say_findings(result: "Result") -> None:
     from jaxpg.experiment.text import warn
 
     try:
-        found = diagnose(result)
+        found = diagnose(result, from_start=True)
     except Exception as error:
         warn(f"whether it learnt is not judged: {type(error).__name__}: {error}")
         return
     if found:
         common.tell("", name_failed(found))
     for finding in found:
-        for text, mark in {finding.sentence: "- ", finding.advice: "  "}.items():
+        for text, mark in {finding.sentence: "- ", finding.advise(options=True): "  "}.items():
             wrap = TextWrapper(80, initial_indent=mark, subsequent_indent="  ")
             common.tell(*wrap.wrap(text))

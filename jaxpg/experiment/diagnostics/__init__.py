@@ -12,6 +12,7 @@ findings.py   the same in sentences, with what to try
 from jaxpg.experiment.diagnostics.critic import explained_variance, fit_value
 from jaxpg.experiment.diagnostics.episodes import Episodes, collect
 from jaxpg.experiment.diagnostics.findings import (
+    Change,
     Finding,
     diagnose,
     find_failures,
@@ -34,6 +35,7 @@ from jaxpg.experiment.diagnostics.probes import (
 from jaxpg.experiment.diagnostics.verdicts import World
 
 __all__ = [
+    "Change",
     "Episodes",
     "Finding",
     "GradientStats",

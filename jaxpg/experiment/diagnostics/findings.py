@@ -52,13 +52,32 @@ TRY: dict[str, tuple[tuple[str, Any], ...]] = {
 }  # fmt: skip
 
 
+class Change(NamedTuple):
+    """Change of a config's field."""
+
+    field: str
+    to: Any  # a value, or "higher" or "lower" than it is
+    value: Any  # that it has
+
+    def describe(self, option: bool = False) -> str:
+        """Says it as in Python or, with `option`, as an option of the command."""
+        name = f"--config.{self.field.replace('_', '-')}" if option else self.field
+        if self.to in ("higher", "lower"):
+            return f"a {self.to} {name} than {self.value:g}"
+        if not option:
+            return f"{name}={self.to!r}"
+        if isinstance(self.to, bool):
+            return name if self.to else name.replace(".", ".no-", 1)
+        return f"{name} {self.to}"
+
+
 class Finding(NamedTuple):
-    """Finding about a run that learnt nothing, and in which of its seeds it holds."""
+    """Finding about a run that learnt nothing, in which of its seeds it holds, and what to try."""
 
     name: str  # "goal", "return", "fall", "critic", "policy" or "entropy"
     seeds: np.ndarray  # [seeds] bool
     text: str  # what is found, a sentence
-    advice: str  # what to try, another
+    changes: tuple[Change, ...]
 
     @property
     def sentence(self) -> str:
@@ -66,6 +85,11 @@ class Finding(NamedTuple):
         if len(self.seeds) == 1:
             return self.text
         return f"{self.text.removesuffix('.')} ({self.seeds.sum()} of {len(self.seeds)} seeds)."
+
+    def advise(self, options: bool = False) -> str:
+        """Says what to try, by the names of fields or of the command's options."""
+        words = [x.describe(options) for x in self.changes] or ["more steps"]
+        return f"Try {' or '.join(x for x in (', '.join(words[:-1]), words[-1]) if x)}."
 
 
 def find_failures(
@@ -84,7 +108,7 @@ def find_failures(
     >>> metrics["episode/count"] = np.full(50, 3)
     >>> world, config = World(limit=200), {"normalize_obs": False}
     >>> for finding in find_failures(metrics, {}, world, config):
-    ...     print(finding.text, finding.advice)
+    ...     print(finding.text, finding.advise())
     No episode reached its goal: all 150 lasted to the limit of 200 steps. Try normalize_obs=True.
     """
     world, config = world or World(), config or {}
@@ -107,16 +131,18 @@ def find_failures(
     for name, seeds in held.items():
         if seeds.any():
             text = _describe(name, {k: x[seeds] for k, x in series.items()}, world)
-            found.append(Finding(name, seeds, text, _advise(name, config, named)))
+            found.append(Finding(name, seeds, text, _changes(name, config, named)))
+            named += [x.field for x in found[-1].changes]
     return found
 
 
-def diagnose(result: Result) -> list[Finding]:
+def diagnose(result: Result, from_start: bool = False) -> list[Finding]:
     """Finds what shows that a run learnt nothing, as `find_failures`, with what is known of its
     environment and its config; what `jaxpg train` says at its end.
 
-    Where there is something to find the policy plays as it was before it learnt, so that a run
-    which began with one that was good is not taken for a failure.
+    from_start: the metrics begin with a policy that had learnt nothing, as those of a run folder
+    do. Else, if something is found, such a policy plays: a run that is better than it is no failure
+    (`jaxpg.core.run.run(state=...)` may begin with one that is good).
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> result = jaxpg.run(jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=9000)
@@ -136,7 +162,7 @@ def diagnose(result: Result) -> list[Finding]:
     found = find_failures(result.metrics, result.evaluations, world, config)
     many, longest = UNTRAINED
     known = limit is not None and limit <= longest and not has_lanes(cfg)
-    if not found or not known or jax.process_count() > 1:
+    if from_start or not (found and known):
         return found
     key = jax.random.fold_in(jax.random.key(0), _PLAY)
     returns, lengths = map(
@@ -203,21 +229,17 @@ def _round(*numbers: float, digits: int) -> list[str]:
     return [f"{round(float(x), digits) + 0.0:.6g}" for x in numbers]
 
 
-def _advise(name: str, config: Mapping[str, Any], named: list[str]) -> str:
-    """Says what to try: fields that the agent has, that are not so already, and that are not named,
-    to which it adds them; if none is left, one of those."""
-    said = {f: _say_try(f, to, config[f]) for f, to in TRY[name] if f in config}
-    said = {field: text for field, text in said.items() if text}
-    new = [field for field in said if field not in named] or [*said][:1]
-    words = [said[field] for field in new[:FIELDS]] or ["more steps"]
-    named.extend(new[:FIELDS])
-    return f"Try {' or '.join(x for x in (', '.join(words[:-1]), words[-1]) if x)}."
+def _changes(name: str, config: Mapping[str, Any], named: list[str]) -> tuple[Change, ...]:
+    """What to try: fields that the agent has, that are not so already, and that are not named yet;
+    if none is left, one of those."""
+    known = [Change(field, to, config[field]) for field, to in TRY[name] if field in config]
+    known = [x for x in known if _is_open(x)]
+    return tuple([x for x in known if x.field not in named][:FIELDS] or known[:1])
 
 
-def _say_try(field: str, to: Any, value: Any) -> str:
-    """Says how a field is to be changed; "" if it is so, is off, or differs between lanes."""
+def _is_open(change: Change) -> bool:
+    """True unless a field is so already, is off, or differs between lanes."""
+    _, to, value = change
     if to in ("higher", "lower"):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return f"a {to} {field} than {value:g}" if is_number else ""
-    opposite = "none" if isinstance(to, str) else not to
-    return f"{field}={to!r}" if value == opposite else ""
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return bool(value == ("none" if isinstance(to, str) else not to))

@@ -61,9 +61,7 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
     """
     if (curve := split_curve(series)) is None:
         return ""
-    kinds, several = ("greedy", "sampled"), range(len(evaluations.get("greedy", ())))
-    played = [[_evaluation(evaluations, kind, i) for kind in kinds] for i in several]
-    last = [curve.end, *played[-1]] if played else [curve.end]
+    last = [curve.end, *(_last_evaluation(evaluations, kind) for kind in ("greedy", "sampled"))]
     if world.solved is not None and max(x.mean for x in last) >= world.solved:
         return ""
     before = []
@@ -75,8 +73,10 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
         return "goal"
     if better or _has_risen(last, curve.starts, world):
         return ""
-    earlier = [*curve.tenths, *(x for both in played for x in both)]
-    return "fall" if _has_risen(earlier, curve.starts, world) else "return"
+    # Of ten parts one is above a start by chance: a peak is above all starts, and above the end.
+    low = [*curve.starts, curve.end]
+    peaks = any(all(_is_above(x, y, world) for y in low) for x in curve.tenths)
+    return "fall" if peaks else "return"
 
 
 def split_curve(series: Series) -> Curve | None:
@@ -106,12 +106,13 @@ def _take(returns: np.ndarray, counts: np.ndarray, episodes: float) -> Sample:
     return Sample(float(mean), float(np.sqrt(square)), float(counts.sum()))
 
 
-def _evaluation(evaluations: Series, kind: str, i: int) -> Sample:
-    """Takes an evaluation, as one episode: greedy actions are others than those of training, so
-    that a difference smaller than between single episodes need not have been learnt."""
-    mean, spread = (evaluations.get(name) for name in (kind, f"{kind}_std"))
-    value = -np.inf if mean is None or np.isnan(mean[i]) else float(mean[i])
-    return Sample(value, 0.0 if spread is None else float(np.nan_to_num(spread[i])), 1)
+def _last_evaluation(evaluations: Series, kind: str) -> Sample:
+    """Takes the last evaluation, as one episode: greedy actions are others than those of training,
+    so that a difference smaller than between single episodes need not have been learnt. Without
+    one, or where it is NaN, nothing is reached."""
+    mean, spread = (evaluations.get(name, np.full(1, np.nan)) for name in (kind, f"{kind}_std"))
+    value = -np.inf if np.isnan(mean[-1]) else float(mean[-1])
+    return Sample(value, float(np.nan_to_num(spread[-1])), 1)
 
 
 def _has_risen(later: Sequence[Sample], starts: Sequence[Sample], world: World) -> bool:

@@ -177,7 +177,7 @@ def _run_section(history: MeasuredRun) -> Section:
 def _findings(found: list[Finding]) -> list[str]:
     """Paragraphs on a run that learnt nothing; none of one that learnt."""
     said = [name_failed(found)] if found else []
-    return [html.paragraph(x) for x in [*said, *(f"{x.sentence} {x.advice}" for x in found)]]
+    return [html.paragraph(x) for x in [*said, *(f"{x.sentence} {x.advise()}" for x in found)]]
 
 
 def _seed_scores(history: MeasuredRun) -> tuple[np.ndarray, str]:
