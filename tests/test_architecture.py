@@ -22,7 +22,7 @@ ALLOWED = {
     "diagnostics presets agents envs core text files jobs",
     "listing": "run presets agents envs core files",
     "runs": "figures sweeps run presets core",  # the face of run folders and sweep folders
-    "report": "figures sweeps run analysis presets agents envs core text files",
+    "report": "figures sweeps run analysis diagnostics presets agents envs core text files",
     "render": "figures run envs core text extras",
     "export": "run core files extras",
     "figures": "analysis run core text files",
@@ -30,7 +30,7 @@ ALLOWED = {
     "analysis": "envs core text",
     "run": "callbacks agents envs core text files",
     "callbacks": "core text files extras",
-    "diagnostics": "nets ops core",
+    "diagnostics": "analysis nets envs ops core",
     "presets": "agents envs core",
     "agents": "loops nets replay ops core",
     "loops": "nets replay ops core",

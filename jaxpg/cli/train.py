@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional, UseAppendAction
@@ -219,6 +220,7 @@ def _watch(go: Callable, folder: Path) -> int:
         return common.INTERRUPTED
     if is_main_process():
         _sum_up(result, folder, clock)
+        _say_findings(result)
     return 0
 
 
@@ -257,3 +259,22 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
             common.tell(f"{name:<16}{folder / name}")
     if (curve := folder / "curve.png").exists():
         common.tell(f"learning curve  {curve}")
+
+
+def _say_findings(result: "Result") -> None:
+    """Prints that a run learnt nothing, and what to try; nothing of one that learnt. A run is whole
+    without it: an error is a warning."""
+    from jaxpg.experiment.diagnostics import diagnose, name_failed
+    from jaxpg.experiment.text import warn
+
+    try:
+        found = diagnose(result, from_start=True)
+    except Exception as error:
+        warn(f"whether it learnt is not judged: {type(error).__name__}: {error}")
+        return
+    if found:
+        common.tell("", name_failed(found))
+    for finding in found:
+        for text, mark in {finding.sentence: "- ", finding.advise(options=True): "  "}.items():
+            wrap = TextWrapper(80, initial_indent=mark, subsequent_indent="  ")
+            common.tell(*wrap.wrap(text))

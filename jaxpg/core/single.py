@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Var
 
 from jaxpg.core.gymnax_import import has_own_step, inherits
 from jaxpg.core.types import Array, Key, Tree
@@ -76,3 +77,16 @@ def _require_count(core: Any, method: str, given: Any, names: tuple) -> tuple[An
     if several and (method, len(given)) == ("step_env", 6):
         text += "; what cuts an episode short is a method of its own, is_truncated(state, params)"
     raise CountError(text)
+
+
+def may_terminate(core: Any, params: Tree) -> bool:
+    """True unless `terminated` is the same whatever the key, the state and the action: then nothing
+    but a time limit ends an episode. Looks at a trace, and says True where that does not tell."""
+    key, action = jax.random.key(0), example_action(core, params)
+    state = trace_step(core, params)[0][1]
+    closed = jax.make_jaxpr(lambda *given: call_step(core, *given)[3])(key, state, action, params)
+    depends = {*closed.jaxpr.invars}
+    for equation in closed.jaxpr.eqns:
+        if depends.intersection(x for x in equation.invars if isinstance(x, Var)):
+            depends.update(equation.outvars)
+    return any(isinstance(x, Var) and x in depends for x in closed.jaxpr.outvars)

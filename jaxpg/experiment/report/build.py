@@ -16,6 +16,7 @@ from jaxpg.core.types import Agent
 from jaxpg.experiment import figures
 from jaxpg.experiment.analysis import phases, scores
 from jaxpg.experiment.analysis.thresholds import solved, threshold_source
+from jaxpg.experiment.diagnostics import Finding, diagnose, name_failed
 from jaxpg.experiment.figures import learning_curve, measured
 from jaxpg.experiment.figures.measured import MeasuredRun
 from jaxpg.experiment.files import RUN
@@ -138,15 +139,17 @@ def _run_section(history: MeasuredRun) -> Section:
         seen = (
             f"Return, metrics of learning, episode lengths and phases of {history.name}: {result}."
         )
-        played, problem, name = None, "", history.name
+        played, problem, name, found = None, "", history.name, []
         try:
             played = figures.play(history)
+            found = diagnose(history.result())
         except UntrustedError:
             raise
         except (ValueError, ImportError) as error:
             problem = str(error)
         parts = [
             html.paragraph(lead),
+            *_findings(found),
             html.picture(
                 lambda width: figures.training_report(history, width, played),
                 seen, f"Training. Phases: {phases.RULE}.",
@@ -169,6 +172,12 @@ def _run_section(history: MeasuredRun) -> Section:
         return parts + origin_section(about, history.name)
 
     return Section(history.name, [row], draw)
+
+
+def _findings(found: list[Finding]) -> list[str]:
+    """Paragraphs on a run that learnt nothing; none of one that learnt."""
+    said = [name_failed(found)] if found else []
+    return [html.paragraph(x) for x in [*said, *(f"{x.sentence} {x.advise()}" for x in found)]]
 
 
 def _seed_scores(history: MeasuredRun) -> tuple[np.ndarray, str]:
