@@ -85,12 +85,19 @@ def verdicts(runs: Runs) -> Iterator[tuple[Bar, float | None, str]]:
 
 def bar_lines(runs: Runs) -> list[str]:
     """The bars as a list: what has to hold, and how it stands."""
-    lines = []
-    for bar, value, word in verdicts(runs):
-        what, sign = FIGURES[bar.figure]
-        found = "" if value is None else f", {_figure(bar, value)}"
-        lines.append(f"- {ROWS[bar.row].what}: {what} {sign} {bar.bound:g}: {word}{found}")
-    return lines
+    return [
+        f"- {ROWS[bar.row].what}: {_what(bar)} {FIGURES[bar.figure][1]} {bar.bound:g}: {word}"
+        + ("" if value is None else f", {_figure(bar, value)}")
+        for bar, value, word in verdicts(runs)
+    ]
+
+
+def _what(bar: Bar) -> str:
+    """What a bar is about, in words."""
+    alone = "purejaxrl" not in ROWS[bar.row].libraries
+    return FIGURES[bar.figure][0].replace(
+        "the faster peer", "rejax" if alone else "the faster peer"
+    )
 
 
 def _figure(bar: Bar, value: float) -> str:
@@ -120,7 +127,7 @@ def show(runs: Runs) -> None:
     head = ("", "", "steps/s", "compile s", "MB", "return", "kernels")
     table("medians; kernels are those of an iteration", head, lines, text=2)
     table("", ("", "", "measured", "bar", ""), [
-        (ROWS[bar.row].what, FIGURES[bar.figure][0], "-" if x is None else _figure(bar, x),
+        (ROWS[bar.row].what, _what(bar), "-" if x is None else _figure(bar, x),
          f"{FIGURES[bar.figure][1]} {bar.bound:g}", word if word != "shortfall" else "SHORTFALL")
         for bar, x, word in verdicts(runs)
     ], text=2)  # fmt: skip
