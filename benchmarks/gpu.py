@@ -148,7 +148,8 @@ def interpreters(found: Mapping[str, str]) -> dict[str, str]:
 def sources() -> str:
     """A digest of the package and of what is measured: other sources, other figures."""
     files = [*(ROOT / "jaxpg").rglob("*.py"), *(ROOT / "jaxpg").rglob("*.toml")]
-    files += [ROOT / "benchmarks" / name for name in ("gpu_programs.py", "peer_programs.py")]
+    names = "gpu_programs.py", "kernel_count.py", "peer_programs.py", "replay_throughput.py"
+    files += [ROOT / "benchmarks" / name for name in names]
     text = b"\0".join(path.read_bytes() for path in sorted(files))
     return hashlib.sha256(text).hexdigest()[:16]
 
@@ -192,8 +193,10 @@ def measure(
         more = ["--dry"] * args.dry
         more += ["--checkout", places[library]] if library in peers.CHECKOUTS else []
         command = own("gpu_programs.py", library, name, *more, python=every[library])
+        # What jaxpg's interpreter finds elsewhere, such as its gymnax, is not for the others.
+        apart = {"PYTHONPATH": ""} if library in PEERS else {}
         try:
-            run = worker(command, min(left, 4 * row.seconds), **environ)
+            run = worker(command, min(left, 4 * row.seconds), **environ, **apart)
         except Failed as error:
             record["failed"][which] = str(error)
             print(f"{which} failed: {error}", flush=True)

@@ -205,13 +205,16 @@ def test_the_table_says_what_was_measured_and_what_is_short(capsys):
 def bench(monkeypatch):
     """The command with workers that take no time: `calls` are those asked for, `answer` makes what
     they tell, or raises."""
-    made = SimpleNamespace(calls=[], answer=lambda library, row: run_of(100.0), platform="gpu")
+    made = SimpleNamespace(
+        calls=[], environ={}, answer=lambda library, row: run_of(100.0), platform="gpu"
+    )
 
     def worker(command, timeout, **environ):
         if "--device" in command:
             return {"platform": made.platform, "device": "none"}
         library, row = command[2:4]
         made.calls.append((row, library))
+        made.environ[library] = environ
         return made.answer(library, row)
 
     def command(*words):
@@ -239,6 +242,14 @@ def test_rows_by_importance_and_libraries_in_turn(bench, tmp_path):
     assert record["of"]["device"] == "none"
     assert record["date"].endswith("UTC")
     assert "python" in record["machine"]
+
+
+def test_peers_do_not_see_what_jaxpg_is_given(bench, tmp_path):
+    """Where packages are folders on PYTHONPATH: rejax needs another gymnax."""
+    bench.command("--json", tmp_path / "x.json", "--dry")
+    cpu = {"JAX_PLATFORMS": "cpu"}
+    assert bench.environ["jaxpg"] == bench.environ[PLAIN] == cpu
+    assert bench.environ["rejax"] == bench.environ["purejaxrl"] == cpu | {"PYTHONPATH": ""}
 
 
 def test_a_second_call_measures_what_is_missing(bench, tmp_path):
