@@ -146,6 +146,8 @@ def machine() -> dict:
 
 
 def save(file: str, record: dict, path: Path | None = None) -> None:
-    """Writes a record with the machine beside the script, or at `path`."""
+    """Writes a record with the machine beside the script, or at `path`: whole or not at all."""
     path = path or Path(file).with_suffix(".json")
-    path.write_text(json.dumps({**record, "machine": machine()}, indent=1) + "\n")
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({**record, "machine": machine()}, indent=1) + "\n")
+    new.replace(path)

@@ -25,10 +25,26 @@ import sys
 import tempfile
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 EPISODES = 128  # of each seed; 20 for libraries that take seconds for one
 EVERY = 512  # environment steps of an iteration
+
+
+class Setting(NamedTuple):
+    """Settings of PPO in which measurements differ; all others are the common default."""
+
+    env: str = "CartPole-v1"
+    num_envs: int = 4
+    minibatches: int = 4
+    learning_rate: float = 2.5e-4
+    max_steps: int = 500  # of an episode, when returns are measured
+
+
+COMMON = Setting()
+Programs = tuple[Callable, Callable]  # train(key) -> state, returns(state, key) -> [episodes]
 
 
 def jaxpg(steps: int, seeds: int, seed: int, devices: int | None) -> dict:
@@ -64,24 +80,35 @@ def jaxpg(steps: int, seeds: int, seed: int, devices: int | None) -> dict:
 
 
 def rejax(steps: int, seeds: int, seed: int) -> dict:
+    return _vmapped(*rejax_ppo(COMMON, steps), steps, seeds, seed)
+
+
+def rejax_ppo(setting: Setting, steps: int) -> Programs:
+    """rejax's PPO, with what it offers of a setting."""
     import rejax
     from rejax.evaluate import evaluate
 
     algo = rejax.get_algo("ppo").create(
-        env="CartPole-v1", num_envs=4, num_steps=128, num_epochs=4, num_minibatches=4,
-        learning_rate=2.5e-4, max_grad_norm=0.5, total_timesteps=steps, eval_freq=steps,
-        skip_initial_evaluation=True, agent_kwargs={"activation": "tanh"},
+        env=setting.env, num_envs=setting.num_envs, num_steps=128, num_epochs=4,
+        num_minibatches=setting.minibatches, learning_rate=setting.learning_rate,
+        max_grad_norm=0.5, total_timesteps=steps, eval_freq=steps, skip_initial_evaluation=True,
+        agent_kwargs={"activation": "tanh"},
     )  # fmt: skip
     algo = algo.replace(eval_callback=lambda algo, state, key: ())
 
     def returns(state, key):
-        return evaluate(algo.make_act(state), key, algo.env, algo.env_params, EPISODES, 500)[1]
+        play = algo.make_act(state), key, algo.env, algo.env_params, EPISODES, setting.max_steps
+        return evaluate(*play)[1]
 
-    return _vmapped(lambda key: algo.train(key)[0], returns, steps, seeds, seed)
+    return lambda key: algo.train(key)[0], returns
 
 
 def purejaxrl(steps: int, seeds: int, seed: int, checkout: Path) -> dict:
-    """Its file ppo.py, as it is.
+    return _vmapped(*purejaxrl_ppo(COMMON, steps, seeds, checkout), steps, seeds, seed)
+
+
+def purejaxrl_ppo(setting: Setting, steps: int, seeds: int, checkout: Path) -> Programs:
+    """PureJaxRL's file ppo.py, as it is.
 
     What its wrappers import and its PPO does not use is replaced by empty modules if it is not
     installed. With several seeds flax's orthogonal initialiser, a batched QR, waits for ever on a
@@ -112,16 +139,17 @@ def purejaxrl(steps: int, seeds: int, seed: int, checkout: Path) -> dict:
     import ppo
 
     config = {
-        "LR": 2.5e-4, "NUM_ENVS": 4, "NUM_STEPS": 128, "TOTAL_TIMESTEPS": steps,
-        "UPDATE_EPOCHS": 4, "NUM_MINIBATCHES": 4, "GAMMA": 0.99, "GAE_LAMBDA": 0.95,
-        "CLIP_EPS": 0.2, "ENT_COEF": 0.01, "VF_COEF": 0.5, "MAX_GRAD_NORM": 0.5,
-        "ACTIVATION": "tanh", "ENV_NAME": "CartPole-v1", "ANNEAL_LR": True, "DEBUG": False,
+        "LR": setting.learning_rate, "NUM_ENVS": setting.num_envs, "NUM_STEPS": 128,
+        "TOTAL_TIMESTEPS": steps, "UPDATE_EPOCHS": 4, "NUM_MINIBATCHES": setting.minibatches,
+        "GAMMA": 0.99, "GAE_LAMBDA": 0.95, "CLIP_EPS": 0.2, "ENT_COEF": 0.01,
+        "VF_COEF": 0.5, "MAX_GRAD_NORM": 0.5, "ACTIVATION": "tanh", "ENV_NAME": setting.env,
+        "ANNEAL_LR": True, "DEBUG": False,
     }  # fmt: skip
-    env, params = gymnax.make("CartPole-v1")
-    net = ppo.ActorCritic(2, activation="tanh")
+    env, params = gymnax.make(setting.env)
+    net = ppo.ActorCritic(env.action_space(params).n, activation="tanh")
 
     def returns(out, key):
-        """It has no evaluation of its own; an episode is over after 500 steps."""
+        """It has no evaluation of its own; an episode is over after `max_steps`."""
         weights = out["runner_state"][0].params
 
         def episode(key):
@@ -130,16 +158,16 @@ def purejaxrl(steps: int, seeds: int, seed: int, checkout: Path) -> dict:
             def step(loop, key):
                 obs, state, going, total = loop
                 k_act, k_step = jax.random.split(key)
-                action = net.apply(weights, obs)[0].sample(seed=k_act)
+                action = net.apply(weights, obs.reshape(-1))[0].sample(seed=k_act)
                 obs, state, reward, done, _ = env.step(k_step, state, action, params)
                 return (obs, state, going & ~done, total + reward * going), None
 
             loop = (*env.reset(k_reset, params), jax.numpy.array(True), 0.0)
-            return jax.lax.scan(step, loop, jax.random.split(key, 500))[0][-1]
+            return jax.lax.scan(step, loop, jax.random.split(key, setting.max_steps))[0][-1]
 
         return jax.vmap(episode)(jax.random.split(key, EPISODES))
 
-    return _vmapped(ppo.make_train(config), returns, steps, seeds, seed)
+    return ppo.make_train(config), returns
 
 
 def sbx(steps: int, seeds: int, seed: int) -> dict:

@@ -40,9 +40,9 @@ TIMEOUT = 900  # seconds for one run
 KNOWN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxpg", "peers.json")
 
 
-def options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser, names: Sequence[str] = PEERS) -> None:
     """Options that tell a command where the peers are."""
-    for name in PEERS:
+    for name in names:
         if name in CHECKOUTS:
             parser.add_argument(f"--{name}", metavar="CHECKOUT", help="its repository")
             parser.add_argument(f"--{name}-python", metavar="PYTHON", help="that it runs in")
@@ -54,7 +54,8 @@ def places(args: argparse.Namespace) -> dict[str, str]:
     """The options that were given, after those that `setup` wrote down."""
     known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
     names = [*PEERS, *(f"{name}_python" for name in CHECKOUTS)]
-    given = {name: str(Path(vars(args)[name]).absolute()) for name in names if vars(args)[name]}
+    asked = {name: vars(args).get(name) for name in names}
+    given = {name: str(Path(x).absolute()) for name, x in asked.items() if x}
     found = known | given
     if "rejax" in found:
         found.setdefault("purejaxrl_python", found["rejax"])

@@ -26,6 +26,7 @@ _HOME = {
     "recent_mean": "core.metrics",
     "use_all_cores": "core.machine",
     "use_cache": "core.machine",
+    "use_command_buffers": "core.machine",
     "use_one_thread": "core.machine",
     "distributed": "core.parallel.processes",
     "fan_out": "experiment.jobs",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.core.machine import (
         use_all_cores as use_all_cores,
         use_cache as use_cache,
+        use_command_buffers as use_command_buffers,
         use_one_thread as use_one_thread,
     )
     from jaxpg.core.metrics import recent_mean as recent_mean

@@ -45,6 +45,7 @@ import pytest
 
 import jaxpg
 from jaxpg import agents
+from jaxpg.core import machine
 from tests.groups import (  # noqa: F401 - hooks
     pytest_collection_finish,
     pytest_runtest_logreport,
@@ -53,6 +54,8 @@ from tests.groups import (  # noqa: F401 - hooks
     pytest_terminal_summary,
     pytest_xdist_make_scheduler,
 )
+
+machine.use_command_buffers()  # on a GPU tests run as the command does
 
 
 def slow_of(values, *names):
@@ -170,6 +173,19 @@ def few_mappings():
     them XLA's compiler crashes. So programs are forgotten before that; the cache has them."""
     if next(TESTS) % 10 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 30_000:
         jax.clear_caches()
+
+
+def require_gpu(backend):
+    """Skips a test unless JAX's backend is a GPU."""
+    if backend != "gpu":
+        pytest.skip(f"needs a GPU: JAX's backend here is {backend}")
+
+
+@pytest.fixture(autouse=True)
+def gpu_where_it_is_needed(request):
+    """For tests marked `gpu`."""
+    if request.node.get_closest_marker("gpu") is not None:
+        require_gpu(jax.default_backend())
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from tests.faults.scorecard import scorecard_rows
 from tests.pages import ROOT
 from tests.test_architecture import ALLOWED, package, room
 
+sys.path.append(str(ROOT / "benchmarks"))  # for `gpu_lines`
 SPACES = {"discrete": ("CartPole-v1", "Cliff-jaxpg"), "continuous": ("Pendulum-v1",)}
 
 
@@ -134,6 +135,13 @@ def optimizer_rows(found: list[str]) -> list[str]:
     return [f"| {', '.join(n)} | {of} | {rates} |" for (of, rates), n in groups.items() if of]
 
 
+def gpu_lines(found: list[str]) -> list[str]:
+    """The bars of a GPU, and how they stand by what is measured."""
+    import gpu
+
+    return gpu.bar_lines(gpu.recorded(ROOT / "benchmarks" / "gpu.json"))
+
+
 def name_lines(found: list[str]) -> list[str]:
     """The agents' pages in the order of the alphabet."""
     links = ", ".join(f"[{name}]({name}.md)" for name in sorted(agents.NAMES))
@@ -166,6 +174,7 @@ TABLES = {
     "names": Table("docs/index.md", "By name:", name_lines),
     "face": Table("jaxpg/__init__.py", "    # isort: off", face_lines),
     "faults": Table("docs/reliability.md", "| kind of fault | tried |", scorecard_rows),
+    "gpu": Table("benchmarks/README.md", "What has to hold there, as `--bars`", gpu_lines),
     "rooms": Table("docs/architecture.md", "| room | what is in it |", room_rows),
 }
 

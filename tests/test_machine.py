@@ -164,3 +164,95 @@ def test_what_needs_docstrings_says_so():
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "python -OO cannot import: allowed is python -O" in done.stderr
+
+
+PLUGIN = "jax_cuda13_plugin"
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """A machine on which JAX 0.11.2 will find a GPU, as far as the environment tells; what a test
+    changes of it."""
+    made = SimpleNamespace(values={"jax_platforms": None})
+    jax = SimpleNamespace(config=made, __version_info__=(0, 11, 2))
+    monkeypatch.setattr(machine, "jax", jax)
+    monkeypatch.setattr(machine, "find_spec", lambda name: name == PLUGIN or None)
+    monkeypatch.setattr(machine, "DRIVERS", (str(tmp_path),))
+    for name in ("XLA_FLAGS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return jax
+
+
+OURS = [f"{flag}={value}" for flag, value in machine.GPU_FLAGS.items()]
+
+
+def test_on_a_gpu_xla_gets_both_flags_once(gpu):
+    for _ in range(2):
+        machine.use_command_buffers()
+        assert os.environ["XLA_FLAGS"].split() == OURS
+
+
+def test_flags_of_the_user_stay(gpu, monkeypatch):
+    own = "--xla_gpu_graph_min_graph_size=7 --xla_gpu_autotune_level=0"
+    monkeypatch.setenv("XLA_FLAGS", own)
+    machine.use_command_buffers()
+    assert os.environ["XLA_FLAGS"].split() == [*own.split(), OURS[0]]
+    monkeypatch.setenv("XLA_FLAGS", "flags.txt")  # which XLA reads
+    machine.use_command_buffers()
+    assert os.environ["XLA_FLAGS"] == "flags.txt"
+
+
+@pytest.mark.parametrize(
+    ("shown", "seen"),
+    [(None, True), ("0", True), ("GPU-1a2b,3", True), ("", False), ("-1", False), ("-1,0", False)],
+)
+@pytest.mark.parametrize("driver", [True, False])
+def test_a_gpu_is_seen_by_what_is_shown_of_it(gpu, monkeypatch, shown, seen, driver):
+    if not driver:
+        monkeypatch.setattr(machine, "DRIVERS", ("/nowhere",))
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert machine.sees_gpu() is (seen and (driver or shown is not None))
+
+
+@pytest.mark.parametrize("why", ["no plugin", "platforms", "newer JAX", "hidden"])
+def test_no_flag_is_set_without_a_gpu(gpu, monkeypatch, why):
+    if why == "no plugin":
+        monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    elif why == "platforms":
+        gpu.config.values["jax_platforms"] = "cpu"
+    elif why == "newer JAX":
+        gpu.__version_info__ = (0, 12, 0)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")
+    machine.use_command_buffers()
+    assert "XLA_FLAGS" not in os.environ
+
+
+def test_platforms_that_name_the_gpu_have_it(gpu):
+    for names, seen in (("cuda", True), ("cuda,cpu", True), ("gpu", True), ("tpu,cpu", False)):
+        gpu.config.values["jax_platforms"] = names
+        assert machine.sees_gpu() is seen
+
+
+def start_jax(flags):
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    code = [sys.executable, "-c", "import jax; jax.devices()"]
+    return subprocess.run(code, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_xla_knows_the_flags():
+    """It ends a process that names one that it does not know; those of a GPU it knows anywhere."""
+    assert start_jax(" ".join(OURS)).returncode == 0
+    false = start_jax("--xla_gpu_no_such_flag=1")
+    assert false.returncode
+    assert "--xla_gpu_no_such_flag" in false.stderr
+
+
+def test_the_command_sets_them(monkeypatch):
+    called = []
+    for name in ("use_all_cores", "use_one_thread", "use_cache", "use_command_buffers"):
+        monkeypatch.setattr(machine, name, lambda *_, name=name: called.append(name))
+    common.set_up(1)
+    assert called == ["use_all_cores", "use_command_buffers", "use_cache"]

@@ -184,13 +184,17 @@ def cores() -> int:
 
 
 def set_up(seeds: int, config: dict | None = None) -> None:
-    """Chooses JAX's devices, threads and cache, before it starts. config: of an agent, as JSON."""
+    """Chooses JAX's devices, threads, flags and cache, before it starts.
+
+    config: of an agent, as JSON.
+    """
     from jaxpg.core import machine
 
     with contextlib.suppress(RuntimeError):  # JAX has started: called from a program
         machine.use_all_cores(max(n for n in range(1, cores() + 1) if seeds % n == 0))
     if config is not None and _narrow(config):
         machine.use_one_thread()
+    machine.use_command_buffers()
     machine.use_cache()
 
 

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -45,6 +46,56 @@ def use_one_thread() -> None:
     '1'
     """
     os.environ.setdefault("NPROC", "1")  # read when JAX makes its CPU client
+
+
+# What XLA is told on a GPU, each measured to pay there: see `use_command_buffers`.
+GPU_FLAGS = {
+    "--xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,WHILE,CONDITIONAL,"
+    "DYNAMIC_SLICE_FUSION",
+    "--xla_gpu_graph_min_graph_size": "1",
+}
+UNTRIED = (0, 12)  # JAX from here on: nobody has looked whether its XLA still knows these flags
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")  # the last one: Windows' Linux
+
+
+def use_command_buffers() -> None:
+    """Lets a GPU launch whole loops at once, by XLA's command buffers. Before JAX starts.
+
+    A small network is bound by the launches of its kernels, 1.6 microseconds each. XLA records
+    straight pieces of a program as CUDA graphs by itself; with these two flags also loops, and
+    pieces of any length. PPO on CartPole (4 environments x 128 steps, one H100, jax 0.11.2) was
+    1.14 times as fast with one seed and 1.05 with 2048; with the rollout unrolled by 8 as well 1.79
+    and 1.13, of which unrolling alone gave 1.60 and 1.10. Nothing else was measured.
+
+    Writes the environment variable XLA_FLAGS, where a GPU is to be seen and JAX is older than 0.12:
+    XLA ends a process that names a flag it does not know. A flag that is there stays, and a file
+    of flags is left alone.
+
+    >>> os.environ["XLA_FLAGS"] = "--xla_gpu_graph_min_graph_size=5"
+    >>> jaxpg.use_command_buffers()
+    >>> os.environ["XLA_FLAGS"].count("xla_gpu_graph_min_graph_size")  # yours, with a GPU too
+    1
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    if not sees_gpu() or jax.__version_info__ >= UNTRIED or given.strip()[:1] not in ("", "-"):
+        return
+    there = {word.partition("=")[0] for word in given.split()}
+    ours = [f"{flag}={value}" for flag, value in GPU_FLAGS.items() if flag not in there]
+    os.environ["XLA_FLAGS"] = " ".join([*given.split(), *ours])
+
+
+def sees_gpu() -> bool:
+    """True if JAX will find an NVIDIA GPU, as far as it can be told before it starts: JAX is not
+    kept to a CPU, its CUDA plugin is installed, and there is a driver that shows devices."""
+    platforms = jax.config.values["jax_platforms"] or "cuda"
+    if not {"cuda", "gpu"} & set(platforms.split(",")):
+        return False
+    if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+        return False
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")  # those behind one that is none are hidden
+    if shown is not None and shown.split(",")[0].strip() in ("", "-1", "NoDevFiles"):
+        return False
+    return bool(shown) or any(map(os.path.exists, DRIVERS))
 
 
 def use_cache(folder: str | Path | None = None) -> None:
