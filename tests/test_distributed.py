@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -17,9 +18,10 @@ import numpy as np
 import pytest
 
 import jaxpg
+from jaxpg.core.parallel.processes import _pack_error, agree_on_errors
 
 CODE = """
-import os, pickle, signal, sys
+import os, pickle, shutil, signal, sys
 from pathlib import Path
 import jax, numpy as np
 import jaxpg
@@ -28,8 +30,10 @@ folder = Path(folder)
 jaxpg.use_all_cores(2 // processes)
 if processes > 1:
     jaxpg.distributed(address, processes, process)
-from jaxpg.core.parallel.processes import broadcast_from_main, replicate
+from jaxpg import cli
+from jaxpg.core.parallel.processes import agree_on_errors, broadcast_from_main, replicate
 from jaxpg.experiment.files.lock import claim, hold
+from jaxpg.experiment.files.rows import Rows
 
 env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
 cfg = jaxpg.ppo.Config(num_envs=4, num_steps=16, hidden=(8,), normalize_obs=True,
@@ -45,6 +49,14 @@ result = run("parallel", data_parallel=True)
 found["params"] = jax.device_get(result.state.params)
 # Many collectives, close together; it is stopped and goes on within a block of iterations.
 result = run("seeds", 4, jax.random.split(key, 4), chunk=1, log_every=3)
+if processes > 1:
+    def copy():
+        short, gap = (shutil.copytree(folder / "seeds", folder / x) for x in ("short", "gap"))
+        table = short / "process-1" / "metrics.csv"
+        table.write_bytes(table.read_bytes()[:-1])
+        # A kill came before process 1 wrote its rows; what it has on record is there.
+        Rows(gap / "process-1", ("metrics.csv",), 0, "run")
+    broadcast_from_main(copy)
 result = jaxpg.resume(folder / "seeds", total_steps=64 * 10)
 found["metrics"] = result.metrics
 found["seeds"] = jax.device_get(replicate(result.state.params))
@@ -72,6 +84,42 @@ if processes > 1:  # what one of them does or meets, all know of
             run(**options)
         except ValueError as error:
             found[name] = str(error)
+    jaxpg.resume(folder / "gap", total_steps=64 * 10)
+
+    def meet(name, f):
+        try:
+            f()
+        except Exception as error:
+            found[name] = f"{type(error).__name__} {error}"
+
+    def boom(event=None):
+        if process == 1:
+            raise KeyError("boom")
+
+    def boom_together():
+        with agree_on_errors():
+            boom()
+
+    begin = {"callbacks": [jaxpg.Callback(on_begin=boom)], "data_parallel": True}
+    meet("a short table", lambda: jaxpg.resume(folder / "short", total_steps=64 * 10))
+    meet("a context", boom_together)
+    meet("a callback", lambda: run(None, **begin))
+    logged = {"out": "logged", "data_parallel": True, "log": ["tensorboard"]}
+    run(**logged, callbacks=[stop])
+    package = sys.modules.get("tensorboardX")
+    for which in (0, 1):
+        if process == which:
+            sys.modules["tensorboardX"] = None
+        meet(f"no package on {which}", lambda: run(**logged | {"out": "new"}))
+        if which == 0:
+            meet("no package to resume", lambda: jaxpg.resume(folder / "logged"))
+            line = "train ppo CartPole-v1 --total-steps 64 --log tensorboard --data-parallel"
+            line += f" --coordinator {address} --processes 2 --process {process} --out {folder}/new"
+            found["command"] = cli.main(line.split())
+        sys.modules.pop("tensorboardX", None)
+        if package:
+            sys.modules["tensorboardX"] = package
+    found["nothing new"] = not (folder / "new").exists()
     with hold(folder / "held", new=True):
         try:
             hold(folder / "held").__enter__()
@@ -102,6 +150,7 @@ def free_port(first: int = 0, count: int = 1) -> int:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """What one process with two devices wrote, and two with one each."""
+    pytest.importorskip("tensorboardX")
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     address = f"127.0.0.1:{free_port()}"
     with ThreadPoolExecutor() as pool:
@@ -163,6 +212,47 @@ def test_processes_stop_together(how, stopped, signal, found):
     """Though only the second one was told to."""
     assert found[1][how] == found[2][how]
     assert found[1][how] == (stopped, 4, signal)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("a short table", r"RowsError process 1: \S*short/process-1/metrics\.csv: found .* expect"),
+        ("a context", "KeyError 'process 1: boom'"),
+        ("a callback", "KeyError 'process 1: boom'"),
+        ("no package on 0", r"ImportError process 0: TensorBoard needs .*jaxpg\[tensorboard\]"),
+        ("no package on 1", r"ImportError process 1: TensorBoard needs .*jaxpg\[tensorboard\]"),
+        ("no package to resume", r"ImportError process 0: TensorBoard needs .*\[tensorboard\]"),
+    ],
+)
+def test_what_one_process_meets_before_the_loop_all_raise(case, words, found):
+    """So none waits for another that is gone. The sentence says which it was."""
+    assert re.match(words, found[1][case]), found[1][case]
+    assert found[1][case] == found[2][case]
+    assert found[1]["command"] == found[2]["command"] == 2
+    assert found[1]["nothing new"]
+
+
+def test_a_gap_in_the_table_of_a_process_is_filled(folders):
+    """From the table of all seeds, by the process that goes on."""
+    for process in (0, 1):
+        whole, gap = (folders[1] / x / f"process-{process}" for x in ("seeds", "gap"))
+        assert (gap / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+
+
+class Odd(Exception):
+    """An error that can be pickled and not read again."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_error_that_cannot_be_sent_is_sent_in_words():
+    sent = pickle.loads(_pack_error(Odd(1, 2)))
+    assert (type(sent), str(sent)) == (RuntimeError, "Odd: 1 and 2")
+    assert str(pickle.loads(_pack_error(OSError(2, "none", "here")))) == "[Errno 2] none: 'here'"
+    with pytest.raises(Odd, match="1 and 2"), agree_on_errors():
+        raise Odd(1, 2)
 
 
 @pytest.mark.parametrize(

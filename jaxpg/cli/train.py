@@ -95,6 +95,7 @@ def _train(
     common.set_up_run(vars(config), seeds, data_parallel, job)  # before what they name is imported
     cfg = from_dict(agent.Config, vars(config), trust=True)  # the user has typed it
     import jaxpg
+    from jaxpg.core.parallel.processes import agree_on_errors
     from jaxpg.core.plan import require_seeds
     from jaxpg.core.run import Callback
     from jaxpg.experiment.run.record import Settings, check_settings
@@ -106,10 +107,11 @@ def _train(
         "log": (*log, *["tensorboard"] * tensorboard), "data_parallel": data_parallel,
         "name": name, "tags": tag,
     }  # fmt: skip
-    env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
-    check_settings(Settings(**asked), cfg, Path())
-    require_seeds(agent, cfg, env, seeds)
-    key = _keys(seed, seeds)
+    with agree_on_errors():
+        env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
+        check_settings(Settings(**asked), cfg, Path())
+        require_seeds(agent, cfg, env, seeds)
+        key = _keys(seed, seeds)
     usual = f"{agent.name}-{common.short_name(env_name)}"
     with common.new_folder(out, Path("runs", name or usual)) as folder:
 
@@ -183,9 +185,11 @@ def resume(
     seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
     common.set_up_run(record["config"], seeds, data_parallel, job)
     import jaxpg
+    from jaxpg.core.parallel.processes import agree_on_errors
     from jaxpg.core.run import Callback
 
-    objects = common.own_objects(run, agent, env, trust)
+    with agree_on_errors():
+        objects = common.own_objects(run, agent, env, trust)
     announce = Callback(on_begin=lambda _: common.tell(f"going on with {run} ..."))
     asked = {"total_steps": total_steps, "target": target, "trust": trust, **objects}
     with common.resumable(run):

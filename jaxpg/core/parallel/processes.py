@@ -124,7 +124,7 @@ def _first_error(mine: Exception | None) -> Exception | None:
     first = int(np.flatnonzero(sizes)[0])
     error = pickle.loads(sent[first, : sizes[first]].tobytes())
     if not sizes.all() and len(error.args) == 1 and isinstance(error.args[0], str):
-        error = type(error)(f"process {first}: {error}")
+        error = type(error)(f"process {first}: {error.args[0]}")
     error.__cause__ = mine
     return error
 
