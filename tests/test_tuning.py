@@ -143,6 +143,7 @@ def test_rounds_and_their_cost():
     last = 4 * 5 * 1600
     assert asked.cost(64) == 2 * (64 * 100 + 16 * 400 + 4 * 1600) + last
     assert asked.cost(64, 2) == 2 * 4 * 1600 + last
+    assert asked.least(0) == 2 * (400 + 1600) + 2 * 5 * 1600
 
 
 @pytest.mark.parametrize("budget", [60_000, 100_000, 1_234_567])
@@ -163,11 +164,11 @@ def test_the_clock_plans_by_pace_and_compiling(monkeypatch):
     clock = Clock(1.0, 12.0)
     assert clock.left() == 48
     assert clock.takes(1000, 2) == 0  # nothing is known
-    clock.note(30.0, 1000)  # of which 20 are compiling, but that is not known yet
-    assert clock.takes(1000, 2) == 30
-    clock.note(10.0, 1000)
+    clock.note(5.0, 25.0, 1000)  # of which 15 are compiling too, but that is not known yet
+    assert clock.takes(1000, 2) == 25 + 2 * 5
+    clock.note(0.0, 10.0, 1000)
     assert clock.takes(2000) == pytest.approx(20)
-    assert clock.takes(2000, 2) == pytest.approx(60)
+    assert clock.takes(2000, 2) == pytest.approx(20 + 2 * (5 + 15))
     now[0] += 18
     assert clock.room(7.0, 10.0) == 2
     assert Clock(None, 0).room(7.0, 10.0) > 1e5

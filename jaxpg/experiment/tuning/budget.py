@@ -43,6 +43,11 @@ class Asked(NamedTuple):
         """Environment steps of the comparison on held-out seeds."""
         return (finalists + 1) * self.held_out * self.total_steps
 
+    def least(self, i: int) -> int:
+        """Environment steps of what has to come behind round i: a point a round, one finalist."""
+        rounds = sum(self.steps(j) for j in range(i + 1, self.rounds))
+        return rounds * self.seeds + self.last(1)
+
     def most(self) -> int:
         """Points of the first round that fit into `budget_steps`; 0 if none does."""
         low, high, budget = 0, 1, self.budget_steps or 0
@@ -88,7 +93,7 @@ class Clock:
     def __init__(self, minutes: float | None, spent: float):
         self.begun = time.perf_counter() - spent
         self.limit = math.inf if minutes is None else 60 * minutes
-        self.seen: list[tuple[float, int]] = []  # seconds and environment steps
+        self.seen: list[tuple[float, float, int]] = []  # see `note`
 
     def spent(self) -> float:
         """Seconds so far, those before the tuning was resumed too."""
@@ -98,17 +103,18 @@ class Clock:
         """Seconds that are left."""
         return self.limit - self.spent()
 
-    def note(self, seconds: float, steps: int) -> None:
-        """Takes down what some training took."""
-        self.seen.append((seconds, steps))
+    def note(self, compiling: float, seconds: float, steps: int) -> None:
+        """Takes down what some training took: seconds of compiling ahead, seconds and environment
+        steps of the training itself, in which some compiling may be too."""
+        self.seen.append((compiling, seconds, steps))
 
     def takes(self, steps: int, sweeps: int = 0) -> float:
         """Seconds that training takes, with the compiling of some sweeps; 0 before any is known."""
         if not self.seen:
             return 0.0
-        pace = min(seconds / steps for seconds, steps in self.seen)
-        first, done = self.seen[0]
-        return pace * steps + sweeps * (first - pace * done)
+        pace = min(seconds / done for _, seconds, done in self.seen)
+        compiling, seconds, done = self.seen[0]
+        return pace * steps + sweeps * (compiling + seconds - pace * done)
 
     def room(self, each: float, rest: float) -> int:
         """How many of what takes `each` there is time for, if `rest` seconds are to be left."""

@@ -53,13 +53,17 @@ ON_POLICY: dict[str, Around | Times | tuple] = {
     "num_steps": Times((0.125, 0.25, 1)),
     "num_epochs": (4, 10),
 }
-SIGN = "entropy_coef"  # the field by which an agent that learns from rollouts is known
+TABULAR: dict[str, Around | Times | tuple] = {"learning_rate": (0.03, 0.1, 0.3, 0.6, 1.0)}
+# The field by which agents that learn from rollouts, or in tables, are known.
+SPECIAL = {"entropy_coef": ON_POLICY, "initial_value": TABULAR}
 
 
 def standard_space(cfg: Any) -> dict[str, list | Range]:
     """The standard space around a config: field -> values, or Range."""
     fields = {f.name: f for f in dataclasses.fields(cfg)}
-    rules = STANDARD | (ON_POLICY if SIGN in fields else {})
+    rules = dict(STANDARD)
+    for sign, own in SPECIAL.items():
+        rules |= own if sign in fields else {}
     rules = {name: rule for name, rule in rules.items() if name in fields}
     found = {
         name: _apply(rule, plain(getattr(cfg, name)), fields[name].metadata)

@@ -75,7 +75,7 @@ def train_round(this: Tuning, i: int, found: Sweep | None, watch: Watch) -> Swee
             return []
         before = found.about["points"]
         one = clock.takes(asked.seeds * asked.steps(i))
-        rest = clock.takes(asked.cost(0, i + 1), asked.rounds + 1 - i)
+        rest = clock.takes(asked.least(i), asked.rounds + 1 - i)
         count = max(1, min(asked.points(1, len(before)), clock.room(one, rest)))
         return [before[config] for config in rank_points(found)[:count]]
 
@@ -159,7 +159,7 @@ def _train(
         if opened.record["parts"]:  # of before it was stopped
             if "digests" not in opened.record:
                 opened = train_parts(opened, (), watch.progress)
-            clock.note(opened.record["seconds"], _work(opened))
+            clock.note(0.0, opened.record["seconds"], _work(opened))
         if "digests" in opened.record:
             return load(folder)
         while _all_over(opened) and (points := choose(opened)):
@@ -167,8 +167,9 @@ def _train(
             count = f"{len(points)} points" + " more" * bool(before)
             watch.log(f"{begun / 60:5.1f} min  {what}: {count} x {seeds} seeds x {steps:,} steps")
             opened = plan_parts(opened, points, lambda text: None)
+            planned = clock.spent()
             opened = train_parts(opened, (), watch.progress)
-            clock.note(clock.spent() - begun, _work(opened) - before)
+            clock.note(planned - begun, clock.spent() - planned, _work(opened) - before)
         return write_tables(opened)
 
 

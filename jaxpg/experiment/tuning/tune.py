@@ -181,19 +181,17 @@ def _judge(agent: Agent, cfg: Any, env: Env, key: Key) -> Callable[[Point], None
 
 def _go_on(this: Tuning, progress: bool, log: Callable[[str], None]) -> Tuned:
     """Trains what is missing, and judges it. It ends early if a signal asks for it."""
-    clock = Clock(this.asked.minutes, this.record["seconds"])
+    clock, record = Clock(this.asked.minutes, this.record["seconds"]), this.record
     watch, done, last = Watch(clock, progress, log), [], None
     with catch_signals() as signals:
-        try:
-            for i in range(this.asked.rounds):
-                if signals.asked or (done and not is_over(done[-1])):
-                    break
+        for i in range(this.asked.rounds + 1):
+            if signals.asked or (done and not is_over(done[-1])):
+                break
+            if i < this.asked.rounds:
                 done.append(train_round(this, i, done[-1] if done else None, watch))
-            if len(done) == this.asked.rounds and is_over(done[-1]) and not signals.asked:
+            else:
                 last = compare_finalists(this, done[-1], watch)
-        finally:
-            record = this.record
-            if not record.get("over"):
+            if "winner" not in record:
                 record = record | {"seconds": clock.spent()}
                 write_json(this.out / TUNE, record)
     found = Tuned(this.out, record, done, last, (), [], None, this.cfg, None)
@@ -201,7 +199,7 @@ def _go_on(this: Tuning, progress: bool, log: Callable[[str], None]) -> Tuned:
         return found
     before, finalists = judge.judge_finalists(last)
     winner = judge.choose_winner(finalists)
-    record = record | {"over": True, "winner": winner.point if winner else None}
+    record = record | {"winner": winner.point if winner else None}
     found = found._replace(about=record, before=before, finalists=finalists, winner=winner)
     if winner:
         found = found._replace(
