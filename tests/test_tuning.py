@@ -15,13 +15,13 @@ import pytest
 
 import jaxpg
 from jaxpg.core.config import to_dict
-from jaxpg.experiment import tuning
 from jaxpg.experiment.files.atomic import read_json
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Range
 from jaxpg.experiment.tuning import design, judge
 from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked
 from jaxpg.experiment.tuning.space import STANDARD, make_space, standard_space
+from jaxpg.experiment.tuning.tune import preset_fields
 from jaxpg.presets.file import format_file, read_file
 from tests.conftest import INSTALLED, TINY
 from tests.test_cli import elsewhere  # noqa: F401  a fixture
@@ -161,16 +161,17 @@ def test_a_tuning_keeps_to_its_steps(found):
 def test_the_clock_plans_by_pace_and_compiling(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    clock = Clock(1.0, 12.0)
+    clock = Clock(1.0, 12.0, programs=4)
     assert clock.left() == 48
     assert clock.takes(1000, 2) == 0  # nothing is known
     clock.note(5.0, 25.0, 1000)  # of which 15 are compiling too, but that is not known yet
-    assert clock.takes(1000, 2) == 25 + 2 * 5
+    assert clock.takes(1000, 2) == 25 + 2 * 2 * 5 / 4  # two sweeps of two programs
     clock.note(0.0, 10.0, 1000)
     assert clock.takes(2000) == pytest.approx(20)
-    assert clock.takes(2000, 2) == pytest.approx(20 + 2 * (5 + 15))
+    assert clock.takes(2000, 1, each=9) == pytest.approx(20 + 5 + 15)  # there are but four
     now[0] += 18
     assert clock.room(7.0, 10.0) == 2
+    assert Clock(1.0, 60.0).left() <= 0
     assert Clock(None, 0).room(7.0, 10.0) > 1e5
 
 
@@ -383,7 +384,7 @@ def test_a_file_says_every_kind_of_value(tmp_path):
         hidden=(32, 16), learning_rate=1e-5, normalize_obs=True, activation="relu",
         learning_rate_schedule='exponential(rate=0.1)', num_envs=8, shared=True,
     )  # fmt: skip
-    fields = tuning.tune.preset_fields(jaxpg.ppo, cfg)
+    fields = preset_fields(jaxpg.ppo, cfg)
     assert fields.keys() < to_dict(cfg).keys()
     path = tmp_path / "p.toml"
     path.write_text(format_file("ppo", "My-env", 1000, fields, ["a comment"]))

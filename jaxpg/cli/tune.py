@@ -86,7 +86,7 @@ def _tune(
             total_steps=total_steps, minutes=minutes, budget_steps=budget_steps, space=space,
             seeds=seeds, held_out=held_out, rounds=rounds, keep=keep, programs=programs,
             finalists=finalists, episodes=episodes, out=folder, progress=True,
-            log=common.tell,
+            log=_tell,
         )  # fmt: skip
     return _sum_up(found)
 
@@ -99,7 +99,7 @@ def resume_tuning(folder: Path, agent: str | None, env: str | None, trust: bool)
     objects = common.own_objects(folder, agent, env, trust)
     common.tell(f"going on with {folder} ...")
     with common.resumable(folder):
-        found = tuning.resume(folder, progress=True, log=common.tell, trust=trust, **objects)
+        found = tuning.resume(folder, progress=True, log=_tell, trust=trust, **objects)
     return _sum_up(found)
 
 

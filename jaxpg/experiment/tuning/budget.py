@@ -86,11 +86,13 @@ def require_asked(asked: Asked) -> None:
 class Clock:
     """Clock of a tuning: what it has taken, and what the rest will take.
 
-    The pace is the best that was seen. What the first sweep took above it was compiling, which the
-    sweeps to come do again, since they have other widths.
+    The pace is the best that was seen. What the first training took above it was compiling, of as
+    many programs as there are. A later sweep compiles those of its points again, since it has
+    another width: two, about.
     """
 
-    def __init__(self, minutes: float | None, spent: float):
+    def __init__(self, minutes: float | None, spent: float, programs: int = 1):
+        self.programs = programs
         self.begun = time.perf_counter() - spent
         self.limit = math.inf if minutes is None else 60 * minutes
         self.seen: list[tuple[float, float, int]] = []  # see `note`
@@ -108,13 +110,15 @@ class Clock:
         steps of the training itself, in which some compiling may be too."""
         self.seen.append((compiling, seconds, steps))
 
-    def takes(self, steps: int, sweeps: int = 0) -> float:
-        """Seconds that training takes, with the compiling of some sweeps; 0 before any is known."""
+    def takes(self, steps: int, sweeps: int = 0, each: int = 2) -> float:
+        """Seconds that training takes, with the compiling of some sweeps, `each` programs of every
+        one; 0 before any is known."""
         if not self.seen:
             return 0.0
         pace = min(seconds / done for _, seconds, done in self.seen)
         compiling, seconds, done = self.seen[0]
-        return pace * steps + sweeps * (compiling + seconds - pace * done)
+        program = (compiling + seconds - pace * done) / self.programs
+        return pace * steps + sweeps * min(each, self.programs) * program
 
     def room(self, each: float, rest: float) -> int:
         """How many of what takes `each` there is time for, if `rest` seconds are to be left."""

@@ -101,9 +101,10 @@ def compare_finalists(this: Tuning, found: Sweep, watch: Watch) -> Sweep:
         base, before = this.base, found.about["points"]
         ranked = [before[c] for c in rank_points(found) if before[c] != base]
         count = min(asked.finalists, len(ranked))
-        while count > 1 and clock.takes(asked.last(count), 1) > clock.left():
+        takes = lambda count: clock.takes(asked.last(count), 1, count + 1)  # noqa: E731
+        while count > 1 and takes(count) > clock.left():
             count -= 1
-        if (more := clock.takes(asked.last(count), 1) - clock.left()) > 0:
+        if (more := takes(count) - clock.left()) > 0:
             watch.log(f"it will take about {more / 60:.1f} minutes more than was asked for")
         return [base, *ranked[:count]]
 
@@ -164,8 +165,8 @@ def _train(
             return load(folder)
         while _all_over(opened) and (points := choose(opened)):
             begun, before = clock.spent(), _work(opened)
-            count = f"{len(points)} points" + " more" * bool(before)
-            watch.log(f"{begun / 60:5.1f} min  {what}: {count} x {seeds} seeds x {steps:,} steps")
+            count = f"{len(points)} point{'s'[: len(points) != 1]}" + " more" * bool(before)
+            watch.log(f"{begun / 60:.1f} min, {what}: {count} x {seeds} seeds x {steps:,} steps")
             opened = plan_parts(opened, points, lambda text: None)
             planned = clock.spent()
             opened = train_parts(opened, (), watch.progress)

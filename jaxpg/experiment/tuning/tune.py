@@ -181,7 +181,8 @@ def _judge(agent: Agent, cfg: Any, env: Env, key: Key) -> Callable[[Point], None
 
 def _go_on(this: Tuning, progress: bool, log: Callable[[str], None]) -> Tuned:
     """Trains what is missing, and judges it. It ends early if a signal asks for it."""
-    clock, record = Clock(this.asked.minutes, this.record["seconds"]), this.record
+    record = this.record
+    clock = Clock(this.asked.minutes, record["seconds"], len(record["programs"]))
     watch, done, last = Watch(clock, progress, log), [], None
     with catch_signals() as signals:
         for i in range(this.asked.rounds + 1):
@@ -233,7 +234,7 @@ def _write_preset(this: Tuning, found: Tuned) -> None:
         f"{mean.value:.4g} (95 %: {mean.low:.4g} .. {mean.high:.4g}), "
         f"{found.before.mean():.4g} with the settings that it began with",
         f"Gain {gain.value:.4g} ({100 * winner.confidence:.3g} %: {gain.low:.4g} .. "
-        f"{gain.high:.4g}), of {len(found.finalists)} finalists the best",
+        f"{gain.high:.4g}), the best of {len(found.finalists)} on these seeds",
     ]
     fields = preset_fields(this.agent, found.config)
     text = format_file(this.agent.name, env, asked.total_steps, fields, about)
