@@ -449,7 +449,8 @@ def test_tune_by_the_command(command):  # noqa: F811
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     folder = Path("tunings/q_learning-Cliff-jaxpg")
-    assert f"jaxpg train q_learning Cliff-jaxpg --preset {folder}/preset.toml" in out
+    train = f"jaxpg train q_learning Cliff-jaxpg --preset {folder}/preset.toml"
+    assert train in " ".join(out.replace("\\\n", "").split())
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
     assert rows["learning_rate"] == ["0.0001", "0.5"]
     assert rows["better"] == ["yes"]

@@ -135,7 +135,8 @@ def _sum_up(found: "Tuned") -> int:
     else:
         common.tell(
             f"preset  {found.preset}",
-            f"train   jaxpg train {about['agent']} {env} --preset {found.preset}",
+            f"train   jaxpg train {about['agent']} {env} \\",
+            f"          --preset {found.preset}",
         )
     common.tell(f"report  jaxpg report {folder} --out report.html")
     return 0
