@@ -22,7 +22,7 @@ def choose_programs(
     cfg: Any, space: Space, count: int, judge: Callable[[Point], Any], seed: int = 0
 ) -> list[Point]:
     """Chooses `count` combinations of the static fields, or as many as there are that judge(point)
-    raises no ValueError for.
+    raises no ValueError for. Raises that of the one nearest to the config if it refuses all.
 
     The first is nearest to the config. Each other one is the farthest from those before it, by the
     fields in which it differs from the nearest of them (the farthest-point design of Gonzalez 1985,
@@ -36,19 +36,23 @@ def choose_programs(
     order = np.random.default_rng(seed).permutation(len(every))
     differ = lambda a, b: sum(a[name] != b[name] for name in lists)  # noqa: E731
     nearest = np.array([differ(every[i], own) for i in order])
-    chosen, rank = [], nearest * -1.0  # the first: as the config is
+    chosen, refused = [], []
+    rank = nearest * -1.0  # the first: as the config is
     while len(chosen) < count and np.isfinite(rank).any():
         best = int(np.argmax(rank))
         point = every[order[best]]
         try:
             judge(point)
-        except ValueError:
+        except ValueError as error:
+            refused.append(error)
             rank[best] = -np.inf
             continue
         apart = np.array([differ(every[i], point) for i in order])
         nearest = np.minimum(nearest, apart) if chosen else apart
         chosen.append(point)
         rank = np.where(np.isfinite(rank) & (nearest > 0), nearest, -np.inf)
+    if not chosen:
+        raise refused[0]
     return chosen
 
 

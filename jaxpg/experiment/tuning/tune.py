@@ -131,8 +131,6 @@ def tune(
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             judged({name: value})
     chosen = design.choose_programs(cfg, full, programs, judged)
-    if not chosen:
-        raise ValueError(f"space={show(space)}: allowed are values that go together")
     with provenance.lasting(out):
         about = {"kind": "tuning", **provenance.describe_run(agent, cfg, env, key)}
     told = {
