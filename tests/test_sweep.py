@@ -98,7 +98,7 @@ def test_a_static_field_that_is_a_fraction_can_be_listed():
     env, cfg = jaxpg.make("CartPole-v1"), jaxpg.dqn.Config()
     own, _ = points.apply_point(cfg, env, {"updates_per_step": 0.5})
     assert own.updates_per_step == 0.5
-    with pytest.raises(ValueError, match="num_envs=2.5: it is static"):
+    with pytest.raises(ValueError, match=r"num_envs=2\.5: it is static"):
         points.apply_point(cfg, env, {"num_envs": 2.5})
 
 
