@@ -24,7 +24,7 @@ from jaxpg.experiment.tuning.space import STANDARD, make_space, standard_space
 from jaxpg.experiment.tuning.tune import _judge as judge_of
 from jaxpg.experiment.tuning.tune import preset_fields
 from jaxpg.presets.file import format_file, read_file
-from tests.conftest import INSTALLED
+from tests.conftest import INSTALLED, TINY, short_env, slow_of
 from tests.test_cli import elsewhere  # noqa: F401  a fixture
 from tests.test_cli import jaxpg as command  # noqa: F401
 
@@ -58,9 +58,12 @@ def found(cfg, cliff, tmp_path_factory):
 # The space.
 
 
-def test_every_agent_has_a_space_and_may_have_its_ends(agent, tiny, env):
+@pytest.mark.parametrize("name", slow_of(INSTALLED, *{*INSTALLED} - {"dqn", "cem", "q_learning"}))
+def test_every_agent_has_a_space_and_may_have_its_ends(name):
     """Numbers at the ends of their ranges are allowed, and so is the config's own program."""
-    space = standard_space(tiny)
+    agent = jaxpg.agents.get(name)
+    tiny = agent.Config(**TINY[name])
+    env, space = short_env(agent, tiny), standard_space(tiny)
     assert space
     judged = judge_of(agent, tiny, env, jax.random.key(0))
     for field, values in space.items():
