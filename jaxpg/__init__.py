@@ -40,6 +40,7 @@ _HOME = {
     "CheckpointError": "experiment.run.checkpoint",
     "compare": "experiment.sweeps.compare",
     "search": "experiment.sweeps.search",
+    "tune": "experiment.tuning.tune",
     "report": "experiment.report.build",
     "render": "experiment.render.video",
     "Policy": "experiment.export.policy",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.experiment.runs import load as load, resume as resume, run as run
     from jaxpg.experiment.sweeps.compare import compare as compare
     from jaxpg.experiment.sweeps.search import search as search
+    from jaxpg.experiment.tuning.tune import tune as tune
     from jaxpg.presets import preset as preset
 
     pictures = figures

@@ -18,6 +18,7 @@ import jax
 
 import jaxpg
 from jaxpg import agents, presets
+from jaxpg.experiment.tuning import space
 from tests.conftest import INSTALLED
 from tests.faults.scorecard import scorecard_rows
 from tests.pages import ROOT
@@ -148,6 +149,21 @@ def name_lines(found: list[str]) -> list[str]:
     return textwrap.wrap(links + ".", 100, break_on_hyphens=False)
 
 
+def space_rows(found: list[str]) -> list[str]:
+    """A row for each field that a tuning searches."""
+    lines, words = [], ("", " of agents that learn from rollouts", " of a table")
+    parts = zip((space.STANDARD, space.ON_POLICY, space.TABULAR), words, strict=True)
+    for name, rule, only in ((n, x, only) for part, only in parts for n, x in part.items()):
+        if isinstance(rule, space.Around):
+            values = f"{rule.low:g} to {rule.high:g} times the config's, uniform in the logarithm"
+        elif isinstance(rule, space.Times):
+            values = f"{', '.join(f'{x:g}' for x in rule.factors)} times the config's"
+        else:
+            values = f"{', '.join(map(str, rule))}, and the config's"
+        lines.append(f"| `{name}`{only} | {values} |")
+    return lines
+
+
 def room_rows(found: list[str]) -> list[str]:
     """A row a room, with the rooms that it may import."""
     said, modules = words(found), {room(name): name for name in sorted(package(), reverse=True)}
@@ -173,6 +189,7 @@ TABLES = {
     "optimizers": Table("docs/optimizers.md", "| agent | optimiser of", optimizer_rows),
     "names": Table("docs/index.md", "By name:", name_lines),
     "face": Table("jaxpg/__init__.py", "    # isort: off", face_lines),
+    "space": Table("docs/tuning.md", "| field | values |", space_rows),
     "faults": Table("docs/reliability.md", "| kind of fault | tried |", scorecard_rows),
     "gpu": Table("benchmarks/README.md", "What has to hold there, as `--bars`", gpu_lines),
     "rooms": Table("docs/architecture.md", "| room | what is in it |", room_rows),

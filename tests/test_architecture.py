@@ -18,14 +18,15 @@ ROOT = Path(__file__).parents[1] / "jaxpg"
 
 # The rooms, and which others each may import; the last are those that import nothing of ours.
 ALLOWED = {
-    "cli": "face runs listing report render export figures sweeps run callbacks analysis "
+    "cli": "face runs listing report render export figures tuning sweeps run callbacks analysis "
     "diagnostics presets agents envs core text files jobs",
     "listing": "run presets agents envs core files",
-    "runs": "figures sweeps run presets core",  # the face of run folders and sweep folders
+    "runs": "figures tuning sweeps run presets core",  # the face of run folders and sweep folders
     "report": "figures sweeps run analysis diagnostics presets agents envs core text files",
     "render": "figures run envs core text extras",
     "export": "run core files extras",
     "figures": "analysis run core text files",
+    "tuning": "sweeps run analysis presets agents envs core text files",
     "sweeps": "run callbacks analysis presets agents envs core text files extras",
     "analysis": "envs core text",
     "run": "callbacks agents envs core text files",

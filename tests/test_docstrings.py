@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = sorted(jaxpg._HOME)
 # What sets a process up, before anything else of it.
 SETUP = ("use_cache", "use_one_thread", "use_command_buffers", "use_all_cores", "distributed")
-LONG = ("compare", "fan_out", "render", "report", "search")
+LONG = ("compare", "fan_out", "render", "report", "search", "tune")
 SHORT = [name for name in PUBLIC if name not in (*SETUP, *LONG, "run")]
 
 # A first line names or does something: it does not begin in the middle of a sentence.

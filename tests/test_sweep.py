@@ -96,6 +96,14 @@ def test_points_of_one_structure_are_one_group(cfg, env):
     assert points.group_by_program(pairs) == [[0], [1, 2]]
 
 
+def test_a_static_field_that_is_a_fraction_can_be_listed():
+    env, cfg = jaxpg.make("CartPole-v1"), jaxpg.dqn.Config()
+    own, _ = points.apply_point(cfg, env, {"updates_per_step": 0.5})
+    assert own.updates_per_step == 0.5
+    with pytest.raises(ValueError, match=r"num_envs=2\.5: it is static"):
+        points.apply_point(cfg, env, {"num_envs": 2.5})
+
+
 def test_parameters_that_follow_from_others_follow():
     env = jaxpg.make("CartPole-v1", gravity=5.0)
     heavy = registry.with_params(env, masspole=0.7)

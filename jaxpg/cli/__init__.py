@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from tyro.conf import Positional
 
 from jaxpg import __version__
-from jaxpg.cli import catalogue, common, results, sweep, train
+from jaxpg.cli import catalogue, common, results, sweep, train, tune
 from jaxpg.cli.about import one, table
 from jaxpg.cli.options import parse
 
@@ -35,7 +35,11 @@ def completion(shell: Positional[Literal["bash", "zsh", "fish"]]) -> int:
     """
     from jaxpg.cli.about.completion import write_script
 
-    inner = {"train": train._train, "sweep": sweep._sweep}  # their options follow AGENT ENV
+    inner = {
+        "train": train._train,
+        "sweep": sweep._sweep,
+        "tune": tune._tune,
+    }  # their options follow AGENT ENV
     functions = {name: inner.get(name, c.function) for name, c in COMMANDS.items()}
     print(write_script(shell, functions), end="")
     return 0
@@ -59,6 +63,12 @@ COMMANDS = {
         sweep.sweep,
         "AGENT ENV",
         "train it with many settings and seeds, in few compiled programs",
+        parses=True,
+    ),
+    "tune": Command(
+        tune.tune,
+        "AGENT ENV",
+        "search for better settings, and judge them on fresh seeds",
         parses=True,
     ),
     "compare": Command(

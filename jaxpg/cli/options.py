@@ -1,5 +1,6 @@
 """Words of the command line as values: an agent's config, an environment's parameters, sweeps."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -9,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
@@ -30,7 +32,8 @@ def call_with_agent(
     """Parses "AGENT ENV [OPTIONS]" and calls function(agent, env_name, config=..., ...).
 
     What follows the agent and the environment in the signature are the options. Of those `config`
-    and `total_steps` get types and defaults here, of the agent and its preset for the environment.
+    and `total_steps` get types and defaults here, of the agent and its preset for the environment,
+    or of the file that --preset names.
     name: of the command. examples: of its use, shown where no agent is named.
     """
     names = [word for word in words[:2] if not word.startswith("-")]
@@ -39,12 +42,16 @@ def call_with_agent(
         return 0 if words else 2
     _require_order(name, words)
     from jaxpg import presets
+    from jaxpg.presets.file import read_file
 
     if names[0] not in agents.NAMES:  # its module may make JAX's devices: they are chosen before
         common.set_up_ahead(name, words)
     agent, env_name = agents.find(names[0], True), (names[1:] or [None])[0]
+    file = _find_preset(words) if env_name else None
     preset = presets.table(agent).get(env_name or "", {})
-    config = displayable(presets.preset(agent, env_name or ""))
+    if file is not None:
+        preset = read_file(file, agent, env_name or "")
+    config = displayable(presets.preset(agent, env_name or "", file))
     tuned = {"config": config, "total_steps": preset.get("total_steps", STEPS)}
 
     def bound(**options) -> int:
@@ -64,6 +71,16 @@ def call_with_agent(
     bound.__annotations__ = {p.name: p.annotation for p in parameters}
     prog = printable(" ".join(["jaxpg", name, *names]))
     return parse(bound, prog, words[len(names) :])()
+
+
+def _find_preset(words: Sequence[str]) -> Path | None:
+    """The file of the option --preset, whose settings are the defaults of the others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", type=Path)
+    try:
+        return parser.parse_known_args(words)[0].preset
+    except (argparse.ArgumentError, SystemExit):  # words that the command will refuse
+        return None
 
 
 def _require_order(command: str, words: Sequence[str]) -> None:

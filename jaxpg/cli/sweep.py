@@ -34,6 +34,7 @@ def _sweep(
     agent: "Agent",
     env_name: str,
     config: Any,
+    preset: Path | None = None,
     grid: tuple[str, ...] = (),
     random: tuple[str, ...] = (),
     search: tuple[str, ...] = (),
@@ -65,6 +66,8 @@ def _sweep(
     LOW:HIGH, or LOW:HIGH:log for numbers whose logarithms are uniform.
 
     Args:
+        preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
+            options.
         grid: FIELD=VALUE,VALUE ...: every combination of these.
         random: FIELD=LIST or FIELD=RANGE: drawn `count` times, each with all of the grid.
         search: FIELD=LIST or FIELD=RANGE: chosen by Optuna from what it has seen (extra

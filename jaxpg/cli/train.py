@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional, UseAppendAction
 
-from jaxpg.cli import common, options, sweep
+from jaxpg.cli import common, options, sweep, tune
 
 if TYPE_CHECKING:
     from jaxpg.core.run import Result
@@ -30,6 +30,7 @@ def _train(
     agent: "Agent",
     env_name: str,
     config: Any,
+    preset: Path | None = None,
     param: UseAppendAction[tuple[str, ...]] = (),
     total_steps: int = options.STEPS,
     seeds: int = 1,
@@ -57,6 +58,8 @@ def _train(
     """Trains an agent and writes a run folder: config, metrics, checkpoints, learning curve.
 
     Args:
+        preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
+            options.
         param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
             be given several times.
         total_steps: environment steps of each seed.
@@ -105,7 +108,7 @@ def _train(
         "checkpoints": checkpoints, "checkpoint_minutes": checkpoint_minutes, "keep": keep,
         "keep_best": keep_best, "chunk": chunk, "log_every": log_every,
         "log": (*log, *["tensorboard"] * tensorboard), "data_parallel": data_parallel,
-        "name": name, "tags": tag,
+        "name": name, "tags": tag, "preset": None if preset is None else str(preset),
     }  # fmt: skip
     with agree_on_errors():
         env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
@@ -116,7 +119,9 @@ def _train(
     with common.new_folder(out, Path("runs", name or usual)) as folder:
 
         def go(watching):
-            announce = Callback(on_begin=lambda _: _announce(agent, env_name, seeds, total_steps))
+            announce = Callback(
+                on_begin=lambda _: _announce(agent, env_name, seeds, total_steps, preset)
+            )
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, callbacks=[announce, *watching],
                 out=folder, **asked,
@@ -133,12 +138,16 @@ def _keys(seed: int, seeds: int) -> "Key":
     return jax.random.split(key, seeds) if seeds > 1 else key
 
 
-def _announce(agent: "Agent", env_name: str, seeds: int, total_steps: int) -> None:
+def _announce(
+    agent: "Agent", env_name: str, seeds: int, total_steps: int, preset: Path | None
+) -> None:
     """Prints what is going to be trained."""
     from jaxpg import presets
     from jaxpg.experiment.text import format_count
 
-    if not presets.table(agent).get(env_name):
+    if preset is not None:
+        common.tell(f"settings of {preset}")
+    elif not presets.table(agent).get(env_name):
         common.tell(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
     size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
     common.tell(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
@@ -156,7 +165,7 @@ def resume(
     processes: int | None = None,
     process: int | None = None,
 ) -> int:
-    """Goes on with a run, or a sweep, from its newest checkpoint, as if it had never been stopped.
+    """Goes on with a run, a sweep or a tuning, as if it had never been stopped.
 
     Args:
         run: the run folder.
@@ -171,16 +180,18 @@ def resume(
         process: which of them this is: 0, 1, ...
     """
     from jaxpg.experiment.files.atomic import read_json
-    from jaxpg.experiment.run.provenance import is_sweep
+    from jaxpg.experiment.run.provenance import is_sweep, is_tuning
 
     job = common.Job(distributed, coordinator, processes, process)
-    if is_sweep(run):
+    if is_sweep(run) or is_tuning(run):
+        what = "sweep" if is_sweep(run) else "tuning"
         for name, value in {"total_steps": total_steps, "target": target}.items():
             if value is not None:
-                raise ValueError(f"{name}={value}: allowed is None for a sweep")
+                raise ValueError(f"{name}={value}: allowed is None for a {what}")
         if common.several(job):
-            raise ValueError("distributed: a sweep goes on in one process")
-        return sweep.resume_sweep(run, agent, env, trust)
+            raise ValueError(f"distributed: a {what} goes on in one process")
+        go_on = sweep.resume_sweep if is_sweep(run) else tune.resume_tuning
+        return go_on(run, agent, env, trust)
     record = read_json(run / "run.json")
     seeds, data_parallel = math.prod(common.seed_shape(run)), record.get("data_parallel", False)
     common.set_up_run(record["config"], seeds, data_parallel, job)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpg.core import run as loop
 from jaxpg.core.checks import require_bool
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks, Result
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
-from jaxpg.experiment.run.provenance import is_sweep
+from jaxpg.experiment.run.provenance import is_sweep, is_tuning
 from jaxpg.presets import find_objects
+from jaxpg.presets import preset as read_preset
 
 
 def run(
@@ -41,6 +43,7 @@ def run(
     log_every: int | None = None,
     name: str | None = None,
     tags: Sequence[str] = (),
+    preset: str | Path | None = None,
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -64,7 +67,8 @@ def run(
     give no more rows a seed. keep_best: keep the checkpoint with the best greedy evaluation too, by
     the mean over seeds, for `load(out, best=True)`. checkpoint_minutes: between checkpoints by the
     clock, beside the others, and the first of them after a minute; None is none. name, tags: labels
-    by which `jaxpg runs` finds it.
+    by which `jaxpg runs` finds it. preset: a file, such as `jaxpg tune` writes, which cfg=None
+    stands for; run.json names it, also beside a config, which began with it.
 
     SIGTERM, SIGUSR1 and SIGHUP end a run as Ctrl-C does, after the chunk in hand and with a
     checkpoint; a second one ends it at once.
@@ -87,9 +91,12 @@ def run(
     log = (*log, "tensorboard") if tensorboard else log
     asked = Settings(
         chunk, evaluations, episodes, checkpoints, keep, target, data_parallel, log_every, log,
-        name, tags, keep_best, checkpoint_minutes,
+        name, tags, keep_best, checkpoint_minutes, None if preset is None else str(preset),
     )  # fmt: skip
+    given = cfg
     agent, cfg, env = find_objects(agent, cfg, env)
+    if preset is not None and given is None:
+        cfg = read_preset(agent, env.name, preset)
     return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
 
 
@@ -104,7 +111,7 @@ def resume(
     trust: bool = False,
 ) -> Result | Any:
     """Resumes a run from its folder's newest checkpoint, or from the beginning if it has none; a
-    sweep's folder as `jaxpg.sweep.resume` does.
+    sweep's folder as `jaxpg.sweep.resume` does, and that of a tuning.
 
     Files and final state are, to the byte, those of a run that was never stopped, on the same
     versions and devices (else it warns). total_steps: of the whole run, if it shall be longer
@@ -119,14 +126,22 @@ def resume(
     >>> jaxpg.resume("runs/cliff", total_steps=2000).env_steps
     2000
     """
-    if not is_sweep(out):
+    tuning = is_tuning(out)
+    if not tuning and not is_sweep(out):
         return folder.resume(
             out, callbacks=callbacks, total_steps=total_steps, target=target, agent=agent, env=env,
             trust=trust, draw=draw_curve,
         )  # fmt: skip
     for name, value in {"total_steps": total_steps, "target": target}.items():
         if value is not None:
-            raise ValueError(f"{name}={value}: allowed is None for a sweep")
+            what = "tuning" if tuning else "sweep"
+            raise ValueError(f"{name}={value}: allowed is None for a {what}")
+    if tuning:
+        from jaxpg.experiment.tuning import resume as resume_tuning
+
+        if loop.as_callbacks(callbacks):
+            raise ValueError(f"callbacks={callbacks!r}: allowed is () for a tuning")
+        return resume_tuning(out, agent=agent, env=env, trust=trust)
     from jaxpg.experiment import sweeps  # which a run does not need
 
     return sweeps.resume(out, callbacks=callbacks, agent=agent, env=env, trust=trust)

@@ -10,6 +10,7 @@ benchmarks/learning.json.
 
 import tomllib
 from importlib import resources
+from pathlib import Path
 from typing import Any, overload
 
 from jaxpg import agents
@@ -18,6 +19,7 @@ from jaxpg.core.config import from_dict, replace
 from jaxpg.core.env import Env
 from jaxpg.core.types import Agent, C
 from jaxpg.envs import registry
+from jaxpg.presets.file import read_file
 
 
 def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
@@ -31,17 +33,18 @@ def table(agent: str | Agent) -> dict[str, dict[str, Any]]:
 
 
 @overload
-def preset(agent: Agent[C], env: str, **fields: Any) -> C: ...
+def preset(agent: Agent[C], env: str, file: str | Path | None = None, /, **fields: Any) -> C: ...
 
 
 @overload
-def preset(agent: str, env: str, **fields: Any) -> Any: ...
+def preset(agent: str, env: str, file: str | Path | None = None, /, **fields: Any) -> Any: ...
 
 
-def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
+def preset(agent: str | Agent, env: str, file: str | Path | None = None, /, **fields: Any) -> Any:
     """The agent's config tuned for an environment, or its defaults if there is none.
 
-    fields: override it. Raises ValueError for an unknown agent or field.
+    file: one of your own, such as `jaxpg tune` writes, in the place of jaxpg's. fields: override
+    it. Raises ValueError for an unknown agent or field, and as `presets.file.read_file`.
 
     >>> jaxpg.preset("ppo", "CartPole-v1", num_envs=16).num_envs
     16
@@ -49,7 +52,8 @@ def preset(agent: str | Agent, env: str, **fields: Any) -> Any:
     agent = agents.find(agent, True) if isinstance(agent, str) else agent
     if not isinstance(agent, Agent):
         raise ValueError(f"agent={show(agent)}: allowed is an Agent, or its name")
-    cfg = from_dict(agent.Config, table(agent).get(env, {}).get("config", {}))
+    found = table(agent).get(env, {}) if file is None else read_file(file, agent, env)
+    cfg = from_dict(agent.Config, found.get("config", {}))
     return replace(cfg, **fields)
 
 

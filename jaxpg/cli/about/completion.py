@@ -97,14 +97,14 @@ _jaxpg() {{
         case "${{COMP_WORDS[1]}}" in
 {_cases(t.options, " " * 12, add)}        esac
         case "${{COMP_WORDS[1]}}" in
-            train|sweep)
+            train|sweep|tune)
                 case "${{COMP_WORDS[2]}}" in
 {_cases(t.config, " " * 20, add)}                esac ;;
         esac
     else
         case "${{COMP_WORDS[1]}}:$COMP_CWORD" in
-            train:2|sweep:2|compare:*) words="{t.agents}" ;;
-            train:3|sweep:3) words="{t.environments}" ;;
+            train:2|sweep:2|tune:2|compare:*) words="{t.agents}" ;;
+            train:3|sweep:3|tune:3) words="{t.environments}" ;;
             completion:2) words="bash zsh fish" ;;
             *) return ;;
         esac
@@ -132,7 +132,7 @@ _jaxpg() {{
         case "${{words[2]}}" in
 {_cases(t.options, " " * 12, add)}        esac
         case "${{words[2]}}" in
-            train|sweep)
+            train|sweep|tune)
                 case "${{words[3]}}" in
 {_cases(t.config, " " * 20, add)}                esac ;;
         esac
@@ -140,8 +140,8 @@ _jaxpg() {{
         return
     fi
     case "${{words[2]}}:$CURRENT" in
-        train:3|sweep:3|compare:*) compadd -- {t.agents} ;;
-        train:4|sweep:4) compadd -- {t.environments} ;;
+        train:3|sweep:3|tune:3|compare:*) compadd -- {t.agents} ;;
+        train:4|sweep:4|tune:4) compadd -- {t.environments} ;;
         completion:3) compadd -- bash zsh fish ;;
         *) _files ;;
     esac
@@ -159,11 +159,12 @@ def _fish(t: Tables) -> str:
         "# Completion of jaxpg for fish: ~/.config/fish/completions/jaxpg.fish",
         "function __jaxpg_at; test (count (commandline -opc)) -eq $argv[1]; end",
         "function __jaxpg_is; set -l x (commandline -opc); contains -- $x[2] $argv; end",
-        "function __jaxpg_agent; set -l x (commandline -opc); __jaxpg_is train sweep; "
+        "function __jaxpg_trains; __jaxpg_is train sweep tune; end",
+        "function __jaxpg_agent; set -l x (commandline -opc); __jaxpg_trains; "
         'and test (count $x) -gt 2; and test "$x[3]" = $argv[1]; end',
         f"complete -c jaxpg -f -n '__jaxpg_at 1' -a '{t.commands}'",
-        f"complete -c jaxpg -f -n '__jaxpg_is train sweep; and __jaxpg_at 2' -a '{t.agents}'",
-        f"complete -c jaxpg -f -n '__jaxpg_is train sweep; and __jaxpg_at 3' -a '{t.environments}'",
+        f"complete -c jaxpg -f -n '__jaxpg_trains; and __jaxpg_at 2' -a '{t.agents}'",
+        f"complete -c jaxpg -f -n '__jaxpg_trains; and __jaxpg_at 3' -a '{t.environments}'",
         f"complete -c jaxpg -f -n '__jaxpg_is compare' -a '{t.agents}'",
         "complete -c jaxpg -f -n '__jaxpg_is completion; and __jaxpg_at 2' -a 'bash zsh fish'",
     ]

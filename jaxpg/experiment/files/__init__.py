@@ -6,7 +6,7 @@ arrays.py  arrays by name, by Orbax, below a path with any letters
 lock.py    folders that one process at a time writes
 """
 
-RUN, SWEEP = "run.json", "sweep.json"  # in a folder they say whose it is
+RUN, SWEEP, TUNE = "run.json", "sweep.json", "tune.json"  # in a folder they say whose it is
 CHECKPOINTS = "checkpoints"  # the folder of a run's
 SUMMARY = "summary.json"  # how a run ended; not there while it goes on
 FAILURE = "failure.json"  # why a run ended with an error; not there when it goes on

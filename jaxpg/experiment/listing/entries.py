@@ -13,7 +13,7 @@ from jaxpg.experiment.files.atomic import CheckpointError, read_json
 from jaxpg.experiment.files.lock import read_holder
 from jaxpg.experiment.listing import ends
 
-ROOTS = ("runs", "sweeps", "comparisons")  # where the command puts what it trains
+ROOTS = ("runs", "sweeps", "comparisons", "tunings")  # where the command puts what it trains
 DEPTH = 4  # folders in folders that are looked into
 LARGEST = 2**23  # bytes of a sweep's scores that are read
 STATES = ("done", "interrupted", "failed", "going on", "damaged")
@@ -43,8 +43,9 @@ class Entry(NamedTuple):
 def find_entries(root: str | Path | None = None) -> list[Entry]:
     """Finds the runs and sweeps below a folder, the oldest first.
 
-    root: or the folder of one itself; None is runs/, sweeps/ and comparisons/ here. Links are not
-    followed, and a sweep is one entry. Raises ValueError for a folder that is not there.
+    root: or the folder of one itself; None is runs/, sweeps/, comparisons/ and tunings/ here. Links
+    are not followed, a sweep is one entry, and each round of a tuning is one. Raises ValueError for
+    a folder that is not there.
     """
     if root is not None and not Path(root).is_dir():
         raise ValueError(f"folder={str(root)!r}: allowed is a folder that is there")

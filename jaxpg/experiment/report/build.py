@@ -19,7 +19,7 @@ from jaxpg.experiment.analysis.thresholds import solved, threshold_source
 from jaxpg.experiment.diagnostics import Finding, diagnose, name_failed
 from jaxpg.experiment.figures import learning_curve, measured
 from jaxpg.experiment.figures.measured import MeasuredRun
-from jaxpg.experiment.files import RUN
+from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.files.atomic import write_atomically
 from jaxpg.experiment.report import html, reproduce
 from jaxpg.experiment.report.parts import (
@@ -33,7 +33,7 @@ from jaxpg.experiment.report.parts import (
     settings_tables,
 )
 from jaxpg.experiment.report.sweep import sweep_section
-from jaxpg.experiment.run.provenance import is_sweep
+from jaxpg.experiment.run.provenance import is_sweep, is_tuning
 from jaxpg.experiment.text import format_count
 
 
@@ -47,7 +47,8 @@ def report(
 ) -> Path:
     """Writes one page about runs and sweeps, and returns its path.
 
-    runs: folders of runs, sweeps and comparisons in any mix, or Results and Sweeps. The page has a
+    runs: folders of runs, sweeps and comparisons in any mix, or Results and Sweeps; of a tuning
+    its sweeps. The page has a
     table of results with 95 % intervals, figures, settings (those that differ from the preset or
     the defaults first), versions, and the commands that give each again. It needs no network,
     and replaces what was at `out`. agent, env, trust: as of `jaxpg.load`, for all runs.
@@ -68,7 +69,8 @@ def report(
         raise ValueError(
             f"runs={show(runs)}: allowed are folders of runs, sweeps and comparisons, in a list"
         )
-    opened = [_read_source(run, agent, env, trust) for run in runs]
+    sources = [source for run in runs for source in _split_tuning(run)]
+    opened = [_read_source(source, agent, env, trust) for source in sources]
     sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
     parts = [html.heading(1, title), _summary_table(sections)]
@@ -92,6 +94,13 @@ def report(
         parts += [html.heading(2, "This page"), html.code(command)]
     write_atomically(out, html.page(f"jaxpg: {title}", parts).encode())
     return out
+
+
+def _split_tuning(run) -> list:
+    """The sweeps of a tuning, or what else it is, alone."""
+    if not isinstance(run, (str, Path)) or not is_tuning(run):
+        return [run]
+    return sorted(path.parent for path in Path(run).glob(f"rounds/*/{SWEEP}"))
 
 
 def _read_source(run, agent: Agent | None, env: Env | None, trust: bool):

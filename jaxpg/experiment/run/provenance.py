@@ -26,7 +26,7 @@ from jaxpg.core.types import Agent, Key
 from jaxpg.envs import registry
 from jaxpg.envs.own import name_of_core
 from jaxpg.envs.recipes import settle
-from jaxpg.experiment.files import RUN, SWEEP
+from jaxpg.experiment.files import RUN, SWEEP, TUNE
 from jaxpg.experiment.files.atomic import CheckpointError, read_json
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.text import printable, warn
@@ -38,6 +38,12 @@ def is_sweep(folder: str | Path) -> bool:
     """True if the folder is that of a sweep or a comparison."""
     require_path("folder", folder)
     return Path(folder, SWEEP).is_file()
+
+
+def is_tuning(folder: str | Path) -> bool:
+    """True if the folder is that of a tuning."""
+    require_path("folder", folder)
+    return Path(folder, TUNE).is_file()
 
 
 def describe_run(agent: Agent, cfg, env: E.Env, key: Key) -> dict[str, Any]:
@@ -169,8 +175,9 @@ def warn_of_other_versions(folder: Path, made_with: dict[str, Any], stacklevel: 
 
 
 def read_record(path: Path, what: str) -> dict[str, Any]:
-    """Reads a record. what: the kind of its folder, "run" or "sweep". Raises CheckpointError for
-    one that is missing, damaged, or of a format that this version does not know."""
+    """Reads a record. what: the kind of its folder, "run", "sweep" or "tuning". Raises
+    CheckpointError for one that is missing, damaged, or of a format that this version does not
+    know."""
     if not path.is_file():
         found = f"no {path.name}" if path.parent.is_dir() else "no such folder"
         raise CheckpointError(f"{path.parent}: found {found}, expected the folder of a {what}")
@@ -281,7 +288,8 @@ def named_objects(
     a comparison, which has many, and as `agents.find` and `registry.find`."""
     if agent is None and env is None:
         return None, None
-    record = read_json(folder / (SWEEP if is_sweep(folder) else RUN))
+    kinds = {SWEEP: is_sweep(folder), TUNE: is_tuning(folder), RUN: True}
+    record = read_json(folder / next(name for name, there in kinds.items() if there))
     if record.get("kind") == "comparison":
         raise ValueError(f"{folder}: is a comparison, allowed is None for its agents and env")
     return (

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     tags: Sequence[str] = ()
     keep_best: bool = False
     checkpoint_minutes: float | None = 10.0
+    preset: str | None = None  # the file that the config began with; as the name
 
 
 # What loggers show of a record.
@@ -105,7 +106,9 @@ def new_record(
     tracked = {"wandb", "mlflow"} & {*asked.log}
     known = {"log_id": secrets.token_hex(8)} if tracked else {}  # by which its series go on
     labels = check_labels(asked.name, asked.tags)
-    settings = {n: x for n, x in asked._asdict().items() if n not in ("name", "tags")} | labels
+    labels |= {} if asked.preset is None else {"preset": asked.preset}
+    left = ("name", "tags", "preset")
+    settings = {n: x for n, x in asked._asdict().items() if n not in left} | labels
     return {**about, "total_steps": int(total_steps), **settings, **known, "rows": RECORD}
 
 

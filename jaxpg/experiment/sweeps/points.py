@@ -139,7 +139,8 @@ def apply_point(cfg, env: E.Env, point: Point, trust: Trust = False) -> tuple[An
     for name, value in point.items():
         if name not in names:
             raise config.unknown("field of a sweep", name, names)
-        if name in statics and isinstance(value, float):
+        whole = name in statics and not isinstance(getattr(cfg, name), float)
+        if whole and isinstance(value, float):
             raise ValueError(
                 f"{config.label(type(cfg))} {name}={value!r}: it is static, a part of the compiled "
                 "program: allowed is a list of values, not a range of numbers"

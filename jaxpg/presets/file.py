@@ -1,0 +1,87 @@
+"""Preset files of one's own, such as `jaxpg tune` writes: in the form of those here, and with the
+name of the agent.
+
+    agent = "ppo"
+
+    ["MountainCar-v0"]
+    total_steps = 240_000
+    config = { normalize_obs = true, learning_rate = 1e-3 }
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxpg.core.checks import require_integer, require_path
+from jaxpg.core.config import from_dict, unknown
+from jaxpg.core.types import Agent
+
+ENTRIES = ("total_steps", "config", "learns")  # of a table; the last is of jaxpg's own files
+
+
+def read_file(path: str | Path, agent: Agent, env: str) -> dict[str, Any]:
+    """Reads the table of an environment, {total_steps, config}, and judges it.
+
+    A file without `agent` is anybody's. What its config names is not imported unless it is trusted,
+    see core/names.py. Raises ValueError, with the path, for a file that is not there or no TOML, of
+    another agent, without the environment, with an unknown entry or field, or a value that is not
+    allowed.
+    """
+    require_path("preset", path)
+    if not Path(path).is_file():
+        raise ValueError(f"preset={str(path)!r}: allowed is a TOML file that is there")
+    try:
+        return _find_table(tomllib.loads(Path(path).read_text()), agent, env)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}: allowed is TOML") from error
+    except ValueError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _find_table(found: dict[str, Any], agent: Agent, env: str) -> dict[str, Any]:
+    """The table of an environment; see `read_file`."""
+    own = found.pop("agent", agent.name)
+    if own != agent.name:
+        raise ValueError(f"agent={own!r}: allowed is {agent.name!r}, which it is read for")
+    if env not in found:
+        names = ", ".join(found) or "none"
+        raise ValueError(f"has no table {json.dumps([env])}, only those of {names}")
+    table = found[env]
+    if not isinstance(table, dict):
+        raise ValueError(f"{env}={table!r}: allowed is a table, {json.dumps([env])}")
+    for name in table:
+        if name not in ENTRIES:
+            raise unknown(f"entry of {env}", name, ENTRIES)
+    if "total_steps" in table:
+        require_integer("total_steps", table["total_steps"], 1)
+    if not isinstance(table.get("config", {}), dict):
+        raise ValueError(f"config={table['config']!r}: allowed is a table of fields")
+    from_dict(agent.Config, table.get("config", {}))
+    return table
+
+
+def format_file(
+    agent: str, env: str, total_steps: int, config: Mapping[str, Any], about: list[str]
+) -> str:
+    """Formats a file of one preset. config: fields that differ from the defaults, as plain JSON
+    values; None, which TOML has not, is refused. about: lines of a comment."""
+    if lost := [name for name, value in config.items() if value is None]:
+        raise ValueError(f"{lost[0]}=None: allowed is what TOML can say, and None it cannot")
+    fields = ", ".join(f"{name} = {_value(x)}" for name, x in config.items())
+    lines = [*(f"# {line}" for line in about), f"agent = {_value(agent)}", ""]
+    lines += [f"[{_value(env)}]", f"total_steps = {total_steps:_}", f"config = {{ {fields} }}"]
+    return "\n".join(lines) + "\n"
+
+
+def _value(x: Any) -> str:
+    """A plain JSON value as TOML has it."""
+    if isinstance(x, dict):
+        return "{ " + ", ".join(f"{_value(k)} = {_value(v)}" for k, v in x.items()) + " }"
+    if isinstance(x, list):
+        return f"[{', '.join(map(_value, x))}]"
+    if isinstance(x, bool):
+        return str(x).lower()
+    # JSON's texts are TOML's, but for two letters that it leaves as they are.
+    return json.dumps(x) if isinstance(x, str) else repr(x)
