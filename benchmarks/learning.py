@@ -19,7 +19,7 @@ import jax
 
 import jaxpg
 from jaxpg import agents, presets
-from jaxpg.core.train import num_iterations, with_horizon
+from jaxpg.core.train import settle
 from jaxpg.experiment.analysis.thresholds import solved
 from jaxpg.experiment.callbacks.evaluation import evaluation
 
@@ -78,12 +78,13 @@ def measure(name: str, env_name: str, seeds: int) -> dict:
     agent, env = agents.get(name), jaxpg.make(env_name)
     keys, k_eval = jax.random.split(jax.random.key(2026), (2, seeds))
     total = presets.table(name)[env_name]["total_steps"]
-    cfg, threshold, found = jaxpg.preset(name, env_name), solved(env_name), {}
+    cfg, num_iters = settle(agent, jaxpg.preset(name, env_name), env, total)
+    threshold, found = solved(env_name), {}
     callbacks = []
     if threshold is not None:
-        every = -(-num_iterations(agent, cfg, total) // 20)
+        every = -(-num_iters // 20)
         callbacks = [
-            evaluation(agent, with_horizon(cfg, total), env, keys, every),
+            evaluation(agent, cfg, env, keys, every),
             watch(threshold, found),
         ]
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks)

@@ -46,14 +46,14 @@ def measure(name: str, env_name: str, num_envs: int | None, seeds: int, seconds:
     import jaxpg
     from jaxpg import agents, presets
     from jaxpg.core.parallel.seeds import over_seeds, seed_mesh
-    from jaxpg.core.train import initial_state, iterate, with_horizon
+    from jaxpg.core.train import initial_state, iterate, settle
 
     if seeds > 1:
         jaxpg.use_all_cores()
     agent, env = agents.get(name), jaxpg.make(env_name)
     more = {} if num_envs is None else {"num_envs": num_envs}
     total = presets.table(name).get(env_name, {}).get("total_steps", 500_000)
-    cfg = with_horizon(jaxpg.preset(name, env_name, **more), total)
+    cfg, _ = settle(agent, jaxpg.preset(name, env_name, **more), env, total)
     mesh, key = seed_mesh(seeds), jax.random.key(0)
     keys = jax.random.split(key, seeds) if seeds > 1 else key
 

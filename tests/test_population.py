@@ -243,7 +243,10 @@ def test_an_incumbent_plays_again_only_if_asked():
     for again in (True, False):
         cfg = steepest_ascent.Config(episodes=3, num_steps=40, reevaluate=again)
         w, challengers = candidates(cfg, env, 1)[0], candidates(cfg, env, 3)
-        score, value, _ = population.challenge(cfg, env, w, jnp.float32(-7), challengers, KEY)
+        score, value, stats, _ = population.challenge(
+            cfg, env, w, jnp.float32(-7), challengers, (), KEY
+        )
+        assert stats == ()
         expected, *_ = population.fitness(cfg, env, jnp.stack([w, *challengers]), (), KEY)
         assert score == (expected[0] if again else -7)
         np.testing.assert_array_equal(value, expected[1:])

@@ -18,6 +18,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.train import episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
@@ -35,7 +36,7 @@ class Config:
     extra_noise_schedule: Schedule = schedule("linear")
     normalize_obs: bool = fields.normalize_obs(False)
     episodes: int = fields.episodes(4)
-    num_steps: int = fields.episode_steps(500)
+    num_steps: int | None = fields.episode_steps(None)
     greedy: bool = fields.greedy(True)
     common_random_numbers: bool = fields.common_random_numbers(True)
     slice_size: int | None = fields.slice_size(None)
@@ -112,7 +113,7 @@ def act(
 
 def steps_per_iter(cfg: Config) -> int:
     """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
-    return cfg.population * cfg.episodes * cfg.num_steps
+    return cfg.population * cfg.episodes * episode_steps(cfg)
 
 
 cem = Agent("cem", Config, init, step, act, steps_per_iter)

@@ -25,6 +25,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.train import episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.loops.optimizers import build_optimizer
@@ -48,7 +49,7 @@ class Config:
     orthogonal: bool = static(True, help="Directions of the noise are orthogonal.")
     normalize_obs: bool = fields.normalize_obs(False)
     episodes: int = fields.episodes(4)
-    num_steps: int = fields.episode_steps(500)
+    num_steps: int | None = fields.episode_steps(None)
     greedy: bool = fields.greedy(True)
     common_random_numbers: bool = fields.common_random_numbers(True)
     slice_size: int | None = fields.slice_size(None)
@@ -141,7 +142,7 @@ def act(
 
 def steps_per_iter(cfg: Config) -> int:
     """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
-    return cfg.population * cfg.episodes * cfg.num_steps
+    return cfg.population * cfg.episodes * episode_steps(cfg)
 
 
 es = Agent("es", Config, init, step, act, steps_per_iter)

@@ -18,18 +18,21 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.train import episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
+from jaxpg.ops.normalize import RunningStats, init_stats
 
 
 @config
 class Config:
     sigma: float = number(0.3, ge=0, help="Deviation of a neighbour, per parameter.")
     sigma_schedule: Schedule = schedule()
+    normalize_obs: bool = fields.normalize_obs(False)
     reevaluate: bool = fields.reevaluate(False)
     episodes: int = fields.episodes(4)
-    num_steps: int = fields.episode_steps(500)
+    num_steps: int | None = fields.episode_steps(None)
     greedy: bool = fields.greedy(True)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
@@ -52,6 +55,8 @@ class Config:
 class TrainState(NamedTuple):
     params: Array  # [D]
     score: Array  # [] fitness of the incumbent when it was accepted
+    obs_stats: RunningStats | tuple[()]  # () when off
+    acting_stats: RunningStats | tuple[()]  # those with which it was accepted
     iteration: Array  # [] int32
     key: Key
 
@@ -59,32 +64,35 @@ class TrainState(NamedTuple):
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
     params = population.initial_params(cfg, env, k_params)
-    return TrainState(params, population.unscored(), jnp.zeros((), jnp.int32), key)
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
+    return TrainState(params, population.unscored(), stats, stats, jnp.zeros((), jnp.int32), key)
 
 
 def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
     key, k_noise, k_eval = jax.random.split(state.key, 3)
     neighbour = population.neighbours(state.params, cfg.sigma, k_noise, 1)
-    score, value, metrics = population.challenge(
-        cfg, env, state.params, state.score, neighbour, k_eval
+    score, value, stats, metrics = population.challenge(
+        cfg, env, state.params, state.score, neighbour, state.obs_stats, k_eval
     )
     better = value[0] >= score
+    scored = better | cfg.reevaluate
+    acting = population.scored_with(scored, state.obs_stats, state.acting_stats)
     params = jnp.where(better, neighbour[0], state.params)
     score = jnp.where(better, value[0], score)
     metrics |= {"population/score": score, "update/accepted": better.astype(float)}
-    return TrainState(params, score, state.iteration + 1, key), metrics
+    return TrainState(params, score, stats, acting, state.iteration + 1, key), metrics
 
 
 def act(
     cfg: Config, env: Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    return population.act(cfg, env, state.params, (), obs, carry, key, greedy)
+    return population.act(cfg, env, state.params, state.acting_stats, obs, carry, key, greedy)
 
 
 def steps_per_iter(cfg: Config) -> int:
     """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
-    return (1 + cfg.reevaluate) * cfg.episodes * cfg.num_steps
+    return (1 + cfg.reevaluate) * cfg.episodes * episode_steps(cfg)
 
 
 hill_climbing = Agent("hill_climbing", Config, init, step, act, steps_per_iter)

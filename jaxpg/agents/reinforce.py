@@ -20,9 +20,7 @@ baseline bootstraps from its own value there (truncation is not termination).
 from typing import ClassVar, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxpg.core import env as E
@@ -30,6 +28,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.episodes import in_first_episode
 from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.train import episode_limit, episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import policies
 from jaxpg.loops.optimizers import build_optimizer
@@ -43,8 +42,9 @@ from jaxpg.ops.returns import complete, episode_return, episode_time, reward_to_
 @config
 class Config:
     num_envs: int = fields.num_envs(8)
-    num_steps: int = fields.num_steps(
-        500, help="Steps of an environment: at least the longest episode."
+    num_steps: int | None = fields.episode_steps(
+        None,
+        help="Steps of an environment: at least the longest episode. None is its limit, or 500.",
     )
     episodes: str = static(
         "fitting",
@@ -94,6 +94,7 @@ class Config:
     shared: ClassVar[bool] = False  # actor and critic learn by different losses at different times
     memory: ClassVar[str] = "none"  # updates are of single steps
     batch_norm: ClassVar[bool] = False  # a batch has steps that do not count
+    stored_steps: ClassVar[tuple[int, int]] = (500, 10_000)  # if num_steps is None
 
 
 class TrainState(NamedTuple):
@@ -119,13 +120,13 @@ class Batch(NamedTuple):
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
-    longest = getattr(env.params, "max_steps_in_episode", 0)
-    if not isinstance(longest, jax.core.Tracer) and np.max(longest) > cfg.num_steps:
+    steps, longest = episode_steps(cfg, env), episode_limit(env)
+    if longest > steps:
         raise ValueError(
             f"reinforce.Config num_steps={cfg.num_steps}: allowed is an integer >= "
-            f"{np.max(longest)}, the longest episode of {env.name}; it learns from whole ones only"
+            f"{longest}, the longest episode of {env.name}; it learns from whole ones only"
         )
-    check_weights(cfg, 0 if isinstance(longest, jax.core.Tracer) else int(np.max(longest)))
+    check_weights(cfg, steps, longest)
     key, k_actor, k_critic = jax.random.split(key, 3)
     net, _ = actor_critic(cfg, env)
     actor, critic = net.init(k_actor, env.example_obs, method="policy"), ()
@@ -144,12 +145,12 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     )
 
 
-def check_weights(cfg: Config, longest: int) -> None:
+def check_weights(cfg: Config, steps: int, longest: int) -> None:
     """Raises ValueError if all weights of an iteration are one number, which is its own mean.
 
-    longest: the length of the longest episode; 0 if it is not known.
+    steps: of each environment. longest: the length of the longest episode; 0 if it is not known.
     """
-    steps, first = cfg.num_envs * cfg.num_steps, cfg.num_envs if cfg.episodes == "first" else 0
+    steps, first = cfg.num_envs * steps, cfg.num_envs if cfg.episodes == "first" else 0
     one_step = 1 in (steps, first * longest)
     one_return = cfg.weight == "total_return" and cfg.baseline != "value" and first == 1
     numbers, what = 2 - (one_step or one_return), "one step" if one_step else "one episode"
@@ -189,7 +190,8 @@ def loss(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[Arra
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
-    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    num_steps = episode_steps(cfg, env)
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * num_steps)
     net, pi = actor_critic(cfg, env)
     key, k_env, k_rollout, k_loss = jax.random.split(state.key, 4)
 
@@ -200,7 +202,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         return pi.action(draw), carry, draw
 
     fresh = E.reset(env, k_env, cfg.num_envs)
-    _, _, t, draw, metrics = E.rollout(env, act, fresh, (), k_rollout, cfg.num_steps)
+    _, _, t, draw, metrics = E.rollout(env, act, fresh, (), k_rollout, num_steps)
 
     # Normalise; the statistics of observations are for the next rollout.
     stats = normalize.update_stats(state.obs_stats, t.obs)
@@ -264,4 +266,8 @@ def act(
     return policies.act(cfg, env, state.actor, state.obs_stats, obs, carry, key, greedy)
 
 
-reinforce = Agent("reinforce", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)
+def steps_per_iter(cfg: Config) -> int:
+    return cfg.num_envs * episode_steps(cfg)
+
+
+reinforce = Agent("reinforce", Config, init, step, act, steps_per_iter)

@@ -24,9 +24,11 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled, unsigned
+from jaxpg.core.train import episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
+from jaxpg.ops.normalize import RunningStats, init_stats
 
 
 @config
@@ -38,9 +40,10 @@ class Config:
         30.0, ge=0, help="First temperature T, in units of the return."
     )
     cooling: float = number(0.98, ge=0, le=1, help="Factor of the temperature for each candidate.")
+    normalize_obs: bool = fields.normalize_obs(False)
     reevaluate: bool = fields.reevaluate(False)
     episodes: int = fields.episodes(4)
-    num_steps: int = fields.episode_steps(500)
+    num_steps: int | None = fields.episode_steps(None)
     greedy: bool = fields.greedy(True)
     head: str = fields.point_head("auto")
     temperature: float = fields.temperature(1.0)
@@ -65,6 +68,8 @@ class TrainState(NamedTuple):
     score: Array  # [] what they came with
     best: Array  # [D] the best parameters so far
     best_score: Array  # []
+    obs_stats: RunningStats | tuple[()]  # () when off
+    acting_stats: RunningStats | tuple[()]  # those with which it was the best
     iteration: Array  # [] int32
     key: Key
 
@@ -73,7 +78,8 @@ def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
     params = population.initial_params(cfg, env, k_params)
     here = params, population.unscored()
-    return TrainState(*here, *here, jnp.zeros((), jnp.int32), key)
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
+    return TrainState(*here, *here, stats, stats, jnp.zeros((), jnp.int32), key)
 
 
 def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -81,8 +87,8 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
     key, k_noise, k_eval, k_accept = jax.random.split(state.key, 4)
     kept = jnp.sqrt(1 - jnp.square(cfg.sigma)) * state.params
     neighbour = population.neighbours(kept, cfg.sigma * cfg.scale, k_noise, 1)
-    score, value, metrics = population.challenge(
-        cfg, env, state.params, state.score, neighbour, k_eval
+    score, value, stats, metrics = population.challenge(
+        cfg, env, state.params, state.score, neighbour, state.obs_stats, k_eval
     )
     heat = cfg.initial_temperature * cfg.cooling ** unsigned(state.iteration).astype(float)
     accepted = (value[0] >= score) | (
@@ -99,6 +105,8 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
         score=metrics["population/score"],
         best=jnp.where(best, neighbour[0], state.best),
         best_score=jnp.where(best, value[0], state.best_score),
+        obs_stats=stats,
+        acting_stats=population.scored_with(best, state.obs_stats, state.acting_stats),
         iteration=state.iteration + 1,
         key=key,
     )
@@ -108,12 +116,12 @@ def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]
 def act(
     cfg: Config, env: Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    return population.act(cfg, env, state.best, (), obs, carry, key, greedy)
+    return population.act(cfg, env, state.best, state.acting_stats, obs, carry, key, greedy)
 
 
 def steps_per_iter(cfg: Config) -> int:
     """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
-    return (1 + cfg.reevaluate) * cfg.episodes * cfg.num_steps
+    return (1 + cfg.reevaluate) * cfg.episodes * episode_steps(cfg)
 
 
 simulated_annealing = Agent("simulated_annealing", Config, init, step, act, steps_per_iter)

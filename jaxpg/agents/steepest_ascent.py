@@ -18,9 +18,11 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.train import episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Schedule, Tree
 from jaxpg.loops import population
 from jaxpg.nets.networks import MLP
+from jaxpg.ops.normalize import RunningStats, init_stats
 
 
 @config
@@ -28,9 +30,10 @@ class Config:
     population: int = static(16, ge=1, help="Neighbours of an iteration.")
     sigma: float = number(0.3, ge=0, help="Deviation of the neighbours, per parameter.")
     sigma_schedule: Schedule = schedule()
+    normalize_obs: bool = fields.normalize_obs(False)
     reevaluate: bool = fields.reevaluate(True)
     episodes: int = fields.episodes(4)
-    num_steps: int = fields.episode_steps(500)
+    num_steps: int | None = fields.episode_steps(None)
     greedy: bool = fields.greedy(True)
     common_random_numbers: bool = fields.common_random_numbers(True)
     slice_size: int | None = fields.slice_size(None)
@@ -53,6 +56,8 @@ class Config:
 class TrainState(NamedTuple):
     params: Array  # [D]
     score: Array  # [] of the parameters, when they were the best neighbour
+    obs_stats: RunningStats | tuple[()]  # () when off
+    acting_stats: RunningStats | tuple[()]  # those through which they saw then
     iteration: Array  # [] int32
     key: Key
 
@@ -60,33 +65,36 @@ class TrainState(NamedTuple):
 def init(cfg: Config, env: Env, key: Key) -> TrainState:
     key, k_params = jax.random.split(key)
     params = population.initial_params(cfg, env, k_params)
-    return TrainState(params, population.unscored(), jnp.zeros((), jnp.int32), key)
+    stats = init_stats(env.example_obs, cfg.normalize_obs)
+    return TrainState(params, population.unscored(), stats, stats, jnp.zeros((), jnp.int32), key)
 
 
 def step(cfg: Config, env: Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
     key, k_noise, k_eval = jax.random.split(state.key, 3)
     neighbours = population.neighbours(state.params, cfg.sigma, k_noise, cfg.population)
-    score, value, metrics = population.challenge(
-        cfg, env, state.params, state.score, neighbours, k_eval
+    score, value, stats, metrics = population.challenge(
+        cfg, env, state.params, state.score, neighbours, state.obs_stats, k_eval
     )
     best = value.argmax()
     better = value[best] >= score
+    scored = better | cfg.reevaluate
+    acting = population.scored_with(scored, state.obs_stats, state.acting_stats)
     params = jnp.where(better, neighbours[best], state.params)
     score = jnp.where(better, value[best], score)
     metrics |= {"population/score": score, "update/accepted": better.astype(float)}
-    return TrainState(params, score, state.iteration + 1, key), metrics
+    return TrainState(params, score, stats, acting, state.iteration + 1, key), metrics
 
 
 def act(
     cfg: Config, env: Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    return population.act(cfg, env, state.params, (), obs, carry, key, greedy)
+    return population.act(cfg, env, state.params, state.acting_stats, obs, carry, key, greedy)
 
 
 def steps_per_iter(cfg: Config) -> int:
     """Upper bound: every episode at full length. `population/env_steps` counts the steps taken."""
-    return (cfg.population + cfg.reevaluate) * cfg.episodes * cfg.num_steps
+    return (cfg.population + cfg.reevaluate) * cfg.episodes * episode_steps(cfg)
 
 
 steepest_ascent = Agent("steepest_ascent", Config, init, step, act, steps_per_iter)

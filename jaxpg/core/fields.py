@@ -188,9 +188,9 @@ def episodes(default: int) -> int:
     return static(default, ge=1, help=episodes.__doc__)
 
 
-def episode_steps(default: int) -> int:
-    """Steps of an episode, at most."""
-    return static(default, ge=1, help=episode_steps.__doc__)
+def episode_steps(default: int | None, help: str | None = None) -> int | None:
+    """Steps of an episode, at most; None is the environment's own limit."""
+    return static(default, ge=1, help=help or episode_steps.__doc__)
 
 
 def greedy(default: bool) -> bool:

@@ -14,6 +14,7 @@ from jaxpg.core.types import Tree
 # What these read and write lies in memory as a whole; XLA may fuse away what others make.
 WHOLE = {"scan", "while", "dot_general", "conv_general_dilated", "sort", "scatter", "scatter-add"}
 LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, on Linux
+USUAL = 500  # of integers that are None by default, as steps of an episode are
 
 
 def tree_bytes(tree: Tree) -> int:
@@ -101,8 +102,9 @@ def largest_number(cfg: Any, **others: tuple[int, int]) -> str:
     found = {f"{name}={value}": value // usual for name, (value, usual) in others.items()}
     for field in dataclasses.fields(cfg):
         value = getattr(cfg, field.name)
-        most, usual = (_largest_integer(x) for x in (value, field.default))
-        found[f"{label(type(cfg))} {field.name}={value}"] = most // max(usual, 1)
+        usual = USUAL if field.default is None else _largest_integer(field.default)
+        many = _largest_integer(value) // max(usual, 1)
+        found[f"{label(type(cfg))} {field.name}={value}"] = many
     name = max(found, key=lambda name: found[name])
     return name if found[name] > 1 else "the run"
 

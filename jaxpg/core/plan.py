@@ -69,7 +69,7 @@ def plan_run(
     if chunk is not None:
         require_integer("chunk", chunk, 1, MOST)
     use_fast_random()
-    settled, num_iters = settle(agent, cfg, total_steps)
+    settled, num_iters = settle(agent, cfg, env, total_steps)
     one_cfg, one_env = cfg, env
     if has_lanes(cfg):
         sizes = {np.shape(x)[:1] for x in jax.tree.leaves((cfg, env))} | {key.shape}

@@ -18,6 +18,7 @@ from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 
 MOST_ITERATIONS = 2**32 - 1  # of the four bytes in which a state counts them
+NO_LIMIT = 500  # steps of an episode, where the environment has no limit of its own
 
 
 def require_agent(agent: Any) -> None:
@@ -66,12 +67,50 @@ def with_horizon(cfg: C, total_steps: int) -> C:
     return cfg
 
 
-def settle(agent: Agent[C], cfg: C, total_steps: int) -> tuple[C, int]:
-    """The config as a run of `total_steps` has it, with its horizon, and the run's iterations.
+def episode_limit(env: Env) -> int:
+    """Steps of the environment's longest episode, by its `max_steps_in_episode`, of lanes by the
+    largest; 0 if it has no limit, or one that is traced."""
+    limit = getattr(env.params, "max_steps_in_episode", 0)
+    known = not isinstance(limit, jax.core.Tracer) and np.isfinite(limit).all()
+    return int(np.max(limit)) if known else 0
+
+
+def episode_steps(cfg: Any, env: Env | None = None) -> int:
+    """Steps of an episode, at most, for those that learn from whole ones: the config's `num_steps`.
+
+    None is the environment's own limit, where that is traced the usual one of its code; NO_LIMIT if
+    it has none, or if no environment is given. Where the config has `stored_steps`, for all steps
+    of an iteration are stored, None is at least the first of these two numbers. Raises ValueError
+    for None with a limit above the second.
+    """
+    if env is None or cfg.num_steps is not None:
+        return cfg.num_steps or NO_LIMIT
+    usual = dataclasses.replace(env, params=env.core.default_params)
+    limit = episode_limit(env) or episode_limit(usual) or NO_LIMIT
+    least, most = getattr(cfg, "stored_steps", (1, limit))
+    if limit > most:
+        raise ValueError(
+            f"{label(type(cfg))} num_steps=None: allowed is an integer >= {limit}, the longest "
+            f"episode of {env.name}, or an environment with a lower max_steps_in_episode; None is "
+            f"no more than {most}, for all steps are stored"
+        )
+    return max(limit, least)
+
+
+def with_episode_steps(cfg: C, env: Env) -> C:
+    """The config with its `num_steps` filled in if it was None, see `episode_steps`."""
+    open_ended = getattr(cfg, "num_steps", 0) is None
+    return replace(cfg, num_steps=episode_steps(cfg, env)) if open_ended else cfg
+
+
+def settle(agent: Agent[C], cfg: C, env: Env, total_steps: int) -> tuple[C, int]:
+    """The config as a run of `total_steps` has it, with its horizon and the steps of an episode;
+    and the run's iterations.
 
     Raises ValueError for a number that is not allowed, of either.
     """
     validate(cfg)
+    cfg = with_episode_steps(cfg, env)
     num_iters = num_iterations(agent, cfg, total_steps)
     return with_horizon(cfg, total_steps), num_iters
 
@@ -129,7 +168,7 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
     require_objects(agent, cfg, env)
     require_key(key)
     use_fast_random()
-    cfg, num_iters = settle(agent, cfg, total_steps)
+    cfg, num_iters = settle(agent, cfg, env, total_steps)
     check_environment(env)
     if not isinstance(key, jax.core.Tracer):  # else nothing is made yet
         begin = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), key)

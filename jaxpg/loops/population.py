@@ -13,7 +13,6 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -24,7 +23,7 @@ from jaxpg.core.checks import require_key
 from jaxpg.core.config import label, validate
 from jaxpg.core.episodes import play_until_ended
 from jaxpg.core.metrics import add_step, episode_metrics
-from jaxpg.core.train import without_weak_types
+from jaxpg.core.train import episode_limit, episode_steps, without_weak_types
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import normalize
@@ -51,11 +50,10 @@ def initial_params(cfg, env: E.Env, key: Key) -> Array:
     """
     require_key(key)
     validate(cfg)
-    longest = getattr(env.params, "max_steps_in_episode", 0)
-    if not isinstance(longest, jax.core.Tracer) and np.max(longest) > cfg.num_steps:
+    if (longest := episode_limit(env)) > episode_steps(cfg, env):
         raise ValueError(
             f"{label(type(cfg))} num_steps={cfg.num_steps}: allowed is an integer >= "
-            f"{np.max(longest)}, the longest episode of {env.name}; fitness is of whole ones"
+            f"{longest}, the longest episode of {env.name}; fitness is of whole ones"
         )
     if cfg.devices > len(jax.devices()):
         raise ValueError(
@@ -106,18 +104,26 @@ def unscored() -> Array:
 
 
 def challenge(
-    cfg, env: E.Env, params: Array, score: Array, challengers: Array, key: Key
-) -> tuple[Array, Array, Metrics]:
-    """The fitness of an incumbent [] and of those who challenge it, [P, D] -> [P]; and metrics.
+    cfg, env: E.Env, params: Array, score: Array, challengers: Array, stats: Stats, key: Key
+) -> tuple[Array, Array, Stats, Metrics]:
+    """The fitness of an incumbent [] and of those who challenge it, [P, D] -> [P]; the statistics
+    with all observations that were met; and metrics.
 
     The incumbent plays the same episodes if the config's `reevaluate` is on, else it keeps the
     score that it has.
     """
     if not cfg.reevaluate:
-        value, _, metrics = fitness(cfg, env, challengers, (), key)
-        return score, value, metrics
-    value, _, metrics = fitness(cfg, env, jnp.concatenate([params[None], challengers]), (), key)
-    return jnp.maximum(value[0], unscored()), value[1:], metrics
+        value, stats, metrics = fitness(cfg, env, challengers, stats, key)
+        return score, value, stats, metrics
+    everyone = jnp.concatenate([params[None], challengers])
+    value, stats, metrics = fitness(cfg, env, everyone, stats, key)
+    return jnp.maximum(value[0], unscored()), value[1:], stats, metrics
+
+
+def scored_with(scored: Array, now: Stats, before: Stats) -> Stats:
+    """Statistics that the score of what acts belongs to: those of `now` if it was `scored` [] bool
+    now, else those of before. With others the same parameters are another policy."""
+    return jax.tree.map(functools.partial(jnp.where, scored), now, before)
 
 
 def neighbours(params: Array, sigma, key: Key, count: int) -> Array:
@@ -209,7 +215,7 @@ def _live(shared: tuple, own: tuple) -> Lives:
         jax.tree.map(jnp.zeros_like, state.episode_signals),
         jax.tree.map(lambda x: jnp.broadcast_to(x, (len(candidates), *x.shape)), nothing),
     )  # fmt: skip
-    (_, lives), ended = play_until_ended(advance, (state, lives), shape, cfg.num_steps)
+    (_, lives), ended = play_until_ended(advance, (state, lives), shape, episode_steps(cfg, env))
     return lives._replace(ended=ended)
 
 

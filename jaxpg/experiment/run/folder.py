@@ -34,7 +34,7 @@ from jaxpg.core.parallel.processes import (
 from jaxpg.core.pieces import chunk_begin
 from jaxpg.core.plan import Plan, chunk_length, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
-from jaxpg.core.train import initial_state, num_iterations, settle
+from jaxpg.core.train import initial_state, num_iterations, settle, with_episode_steps
 from jaxpg.core.types import Agent, Key
 from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
@@ -81,6 +81,7 @@ def run(
             agent, cfg, env, key,
             total_steps=total_steps, chunk=asked.chunk, data_parallel=asked.data_parallel,
         )  # fmt: skip
+        cfg = with_episode_steps(cfg, env)
         if asked.evaluations and not has_lanes(cfg):
             require_episodes(env, "episodes", asked.episodes, key.size)
         record = new_record(agent, cfg, env, key, total_steps, asked) if out is not None else {}
@@ -222,7 +223,7 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     """Loads what a run was at a checkpoint."""
     out, agent, cfg, env, key, record, _ = this
     about = checkpoint.describe(agent, cfg, env)
-    cfg, _ = settle(agent, cfg, record["total_steps"])
+    cfg, _ = settle(agent, cfg, env, record["total_steps"])
     agent = lanes(agent) if has_lanes(cfg) else agent
     one_cfg, one_env = take_lane((cfg, env), 0) if has_lanes(cfg) else (cfg, env)
     begin = functools.partial(initial_state, agent, one_cfg, one_env)

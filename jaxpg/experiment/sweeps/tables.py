@@ -89,11 +89,12 @@ def open_sweep(
 
     trust: whether they may name what is of any module: the caller's own may; see `core.names`.
     """
-    cfg, _ = settle(agent, cfg, record["total_steps"])
     keys = jax.random.split(key, record["seeds"])
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        return agent, *apply_point(cfg, env, point, trust or provenance.recorded_sources(record))
+        allowed = trust or provenance.recorded_sources(record)
+        own_cfg, own_env = apply_point(cfg, env, point, allowed)
+        return agent, settle(agent, own_cfg, own_env, record["total_steps"])[0], own_env
 
     return SweepFolder(out, record, keys, of_point, trust)
 
@@ -114,7 +115,7 @@ def open_comparison(
             kind = UntrustedError if isinstance(error, UntrustedError) else CheckpointError
             raise kind(printable(f"{out / SWEEP}: {error}")) from error
         env = restore_env(out, record, point["env"], given, allowed)
-        return agent, settle(agent, cfg, record["total_steps"])[0], env
+        return agent, settle(agent, cfg, env, record["total_steps"])[0], env
 
     return SweepFolder(out, record, jax.random.split(key, record["seeds"]), of_point, trust)
 
