@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from importlib.util import find_spec
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +47,8 @@ def test_the_deviation_is_that_over_all_matrices():
     """theta ~ N(0, sigma^2) drawn by NumPy, and the closed form."""
     net, params = state_noise()
     z = random.normal(random.key(2), (3, F))
-    log_std, held = net.apply(params, z, ())
+    given: Any = net.apply(params, z, ())
+    log_std, held = given
     assert (held.age == 0).all()  # nobody asked for noise
     sigma = np.exp(np.asarray(params["params"]["log_sigma"], float))
     variance = np.square(np.asarray(z, float)) @ np.square(sigma) + 1e-6
@@ -281,6 +284,31 @@ def test_seeds_are_rows_with_noise_of_their_own(name):
     assert len(np.unique(words, axis=0)) == len(words) == 4
 
 
+def test_exported_policies_hold_their_noise(tmp_path):
+    """From the run and from a file: three steps with one matrix, then another. ONNX is greedy."""
+    policy = jaxpg.Policy.of(trained("ppo"))
+    policy.export(tmp_path / "file", platforms=["cpu"])
+    from_file = jaxpg.Policy.from_file(tmp_path / "file")
+    obs, carry, other, actions = np.full((2, 3), 0.3, np.float32), None, None, []
+    for t in range(4):
+        action, carry = policy(obs, carry, key=random.key(t))
+        again, other = from_file(obs, other, key=random.key(t))
+        np.testing.assert_array_equal(again, action)
+        actions.append(action[:, 0])
+    assert (np.array(actions[:3]) == actions[0]).all()
+    assert len(np.unique(actions)) == 4
+    greedy, _ = policy(obs)
+    if find_spec("onnx") and find_spec("onnxruntime"):
+        import onnxruntime
+
+        policy.export_onnx(tmp_path / "model.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        fed = [np.zeros((2, *x["shape"]), x["dtype"]) for x in policy.about["carry"]]
+        names = [x.name for x in session.get_inputs()]
+        found = session.run(None, dict(zip(names, [obs, *fed], strict=True)))[0]
+        np.testing.assert_allclose(found, greedy, atol=1e-5)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
 def test_a_memory_and_held_noise_stand_side_by_side(name, shared):
@@ -291,7 +319,7 @@ def test_a_memory_and_held_noise_stand_side_by_side(name, shared):
     assert shapes(after) == shapes(state)
     memory, held = state.carry
     assert shapes(jax.tree.leaves(memory)) == [((2, 3), np.float32)] * (1 if shared else 2)
-    assert shapes(held) == noise.Held(((2, 2), np.uint32), ((2,), np.int32))
+    assert shapes(tuple(held)) == (((2, 2), np.uint32), ((2,), np.int32))
 
 
 def test_first_deviations_can_be_a_batch():
