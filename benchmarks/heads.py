@@ -1,9 +1,10 @@
-"""Trains PPO and SAC on Pendulum-v1 with every continuous head that they are recommended with.
+"""Trains PPO and SAC with every continuous head that they are recommended with.
 
 python benchmarks/heads.py [--only ppo/beta] [--seeds 3]
 
-The agents' presets, with nothing changed but the head. Each seed ends with 128 greedy episodes;
-the bar has to be held by all of them. Writes benchmarks/heads.json, prints a line each, and exits
+The agents' presets on Pendulum-v1, with nothing changed but the head; with noise that is held over
+steps the settings of RL Baselines3 Zoo. Each seed ends with 128 greedy episodes; the bar has to be
+held by all of them. Writes benchmarks/heads.json, prints a line each, and exits
 with 1 if a bar is missed.
 """
 
@@ -27,17 +28,40 @@ BARS = {  # (agent, head) -> the greedy return that every seed has to reach, env
     ("ppo", "mixture"): (-250, 1_000_000),
     ("sac", "tanh_mixture"): (-200, 30_000),
     ("sac", "flow"): (-200, 30_000),
+    ("ppo", "gsde"): (-250, 100_000),
+    ("sac", "tanh_gsde"): (94, 50_000),
 }
+OWN = {  # (agent, head) -> the environment and all settings, where they are not the preset's
+    ("ppo", "gsde"): (
+        ENV,
+        {
+            "num_envs": 4, "num_steps": 1024, "minibatches": 64, "num_epochs": 10, "gamma": 0.9,
+            "learning_rate": 1e-3, "learning_rate_schedule": "constant", "entropy_coef": 0.0,
+            "clip_value": False, "noise_every": 4,
+        },
+    ),
+    ("sac", "tanh_gsde"): (
+        "MountainCarContinuous-v0",
+        {
+            "num_steps": 32, "buffer_size": 50_000, "learning_starts": 0, "batch_size": 512,
+            "critic_learning_rate": 3e-4, "gamma": 0.9999, "tau": 0.01, "alpha": 0.1,
+            "learn_alpha": False, "noise_every": 32, "noise_log_std": -3.67,
+        },
+    ),
+}  # fmt: skip
 
 
 def measure(name: str, head: str, steps: int, seeds: int) -> dict:
-    agent, env = agents.get(name), jaxpg.make(ENV)
-    cfg = replace(jaxpg.preset(name, ENV), head=head)
+    where, own = OWN.get((name, head), (ENV, None))
+    agent, env = agents.get(name), jaxpg.make(where)
+    cfg = jaxpg.preset(name, where) if own is None else agent.Config(**own)
+    cfg = replace(cfg, head=head)
     keys, k_eval = jax.random.split(jax.random.key(2026), (2, seeds))
-    total = min(steps, presets.table(name)[ENV]["total_steps"])
+    total = min(steps, presets.table(name)[where]["total_steps"]) if own is None else steps
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total)
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, k_eval, episodes=128)
     return {
+        "env": where,
         "env_steps": result.env_steps,
         "greedy": [round(float(x), 1) for x in returns.mean(-1)],
         "seconds": round(result.seconds, 1),

@@ -67,6 +67,7 @@ EXAMPLES = {
         "CFG = jaxpg.cem.Config(population=4, elites=2, episodes=4, num_steps=STEPS);"
         "TOTAL = 2 * 4 * 4 * STEPS",
     ),
+    "state_noise": ("--every 20", ""),
     "studies": (
         "network --seeds 2",
         "STUDIES['network'] = Study('CartPole-v1', 1024, {'hidden': [[], [4]]})",

@@ -173,7 +173,7 @@ def test_sac_target(value_network):
     if value_network:
         value = np_head(target, "value", b.next_obs)[:, 0]
     else:
-        action, log_prob = sac.sample(cfg, env, params.actor, b.next_obs, KEY)
+        action, log_prob, _ = sac.sample(cfg, env, params.actor, b.next_obs, KEY)
         q = [np_critic(target, i, b.next_obs, action) for i in (0, 1)]
         value = np.min(q, 0) - 0.3 * np.asarray(log_prob)
     found = sac.critic_target(cfg, env, params, target, b, KEY)
@@ -335,7 +335,7 @@ def test_sac_value_network_learns_the_soft_value():
     *_, info = jitted("sac")(cfg, learner, b, KEY)
     _, k_value, _ = jax.random.split(KEY, 3)
     soft, _ = sac.soft_value(cfg, env, learner.params, learner.params.critic, b.obs, k_value)
-    action, log_prob = sac.sample(cfg, env, learner.params.actor, b.obs, k_value)
+    action, log_prob, _ = sac.sample(cfg, env, learner.params.actor, b.obs, k_value)
     q = np.min([np_critic(learner.params.critic, i, b.obs, action) for i in (0, 1)], 0)
     np.testing.assert_allclose(soft, q - 0.3 * log_prob, atol=1e-5)
     value = sac.state_value(cfg, env).apply(learner.params.value, b.obs)

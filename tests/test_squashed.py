@@ -123,7 +123,7 @@ def test_sac_draws_actions_with_the_density_that_it_reports():
     net, pi = sac.policy(cfg, env)
     actor = net.init(jax.random.key(0), env.example_obs, method="policy")
     obs = jnp.ones((50_000, 3))
-    action, log_prob = sac.sample(cfg, env, actor, obs, jax.random.key(1))
+    action, log_prob, _ = sac.sample(cfg, env, actor, obs, jax.random.key(1))
     assert action.shape == (50_000, 1)
     assert jnp.abs(action).max() <= 1
     count, edges = np.histogram(action[:, 0], 20, (-1, 1))

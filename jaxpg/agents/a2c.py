@@ -27,6 +27,7 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tr
 from jaxpg.loops import optimizers, policies
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP, learning, running
+from jaxpg.nets.noise import exploring
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, n_step_return, starts
 
@@ -54,7 +55,10 @@ class Config:
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
-    head: str = fields.head("auto")
+    head: str = fields.head("auto", gsde=True)
+    noise_every: int | None = fields.noise_every(None)
+    noise_log_std: float = fields.noise_log_std(0.0)
+    noise_gradient: bool = fields.noise_gradient(False)
     temperature: float = fields.temperature(1.0)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
@@ -80,7 +84,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
-    carry: Tree  # [num_envs, ...] what the policy remembers; () without memory
+    carry: Tree  # [num_envs, ...] what the policy remembers, and noise that it holds; or ()
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
@@ -160,7 +164,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Collect.
     def act(obs, carry, key):
         obs = normalize.whiten(state.obs_stats, obs)
-        out, _, after = net.apply(state.params, obs, carry)
+        out, _, after = net.apply(state.params, obs, carry, rngs=exploring(cfg, key))
         draw, _ = pi.sample(out, key)
         return pi.action(draw), after, Seen(draw, carry)
 

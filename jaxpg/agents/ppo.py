@@ -25,6 +25,7 @@ from jaxpg.loops import optimizers, policies
 from jaxpg.loops.minibatch import epochs
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP
+from jaxpg.nets.noise import exploring
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 
@@ -59,7 +60,10 @@ class Config:
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
-    head: str = fields.head("auto")
+    head: str = fields.head("auto", gsde=True)
+    noise_every: int | None = fields.noise_every(None)
+    noise_log_std: float = fields.noise_log_std(0.0)
+    noise_gradient: bool = fields.noise_gradient(False)
     temperature: float = fields.temperature(1.0)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
@@ -86,7 +90,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
-    carry: Tree  # [num_envs, ...] what the policy remembers; () without memory
+    carry: Tree  # [num_envs, ...] what the policy remembers, and noise that it holds; or ()
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     kl_penalty: Array  # [] weight of the penalty under objectives "kl" and "lagrangian"
@@ -213,7 +217,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Collect.
     def act(obs, carry, key):
         obs = normalize.whiten(state.obs_stats, obs)
-        out, _, after = net.apply(state.params, obs, carry)
+        out, _, after = net.apply(state.params, obs, carry, rngs=exploring(cfg, key))
         draw, log_prob = pi.sample(out, key)
         return pi.action(draw), after, Seen(draw, log_prob, out, carry)
 

@@ -35,11 +35,13 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tr
 from jaxpg.loops import descent, replay
 from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets import continuous, heads
+from jaxpg.nets.actor_critic import empty_carry
 from jaxpg.nets.networks import MLP, Network, dropping
+from jaxpg.nets.noise import exploring
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
 
-HEADS = ("auto", "tanh_gaussian_state_std", "tanh_mixture", "flow", "beta")
+HEADS = ("auto", "tanh_gaussian_state_std", "tanh_mixture", "flow", "beta", "tanh_gsde")
 
 
 @config
@@ -72,6 +74,9 @@ class Config:
     components: int | None = static(
         None, ge=1, help="Components of a mixture (None: 3), or bins of a flow (None: 8)."
     )
+    noise_every: int | None = fields.noise_every(None)
+    noise_log_std: float = fields.noise_log_std(-3.0)
+    noise_gradient: bool = fields.noise_gradient(True)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
@@ -126,7 +131,7 @@ def policy(cfg: Config, env: E.Env) -> tuple[Network, heads.ActionHead]:
     continuous.action_size(cfg, env)  # what cannot be is refused by the agent's name
     head = "tanh_gaussian_state_std" if cfg.head == "auto" else cfg.head
     pi = heads.make(head, env, components=cfg.components)
-    return continuous.actor(cfg, env, pi.outputs), pi
+    return continuous.actor(cfg, env, pi), pi
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
@@ -141,19 +146,23 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
     )
     target = jax.tree.map(jnp.copy, params.value if cfg.value_network else params.critic)
+    each = jax.tree.map(lambda x: jnp.broadcast_to(x, (cfg.num_envs, *x.shape)), obs)
     return TrainState(
         learner=Learner(params, target, descent.init(optimizers(cfg), params)),
-        replay=replay.init(cfg, env, k_env),
+        replay=replay.init(cfg, env, k_env, empty_carry(net, params.actor, each)),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
 
 
-def sample(cfg: Config, env: E.Env, actor: Tree, obs: Array, key: Key) -> tuple[Array, Array]:
-    """Actions [..., D] in [-1, 1] and the logarithm of their density there [...]."""
+def sample(
+    cfg: Config, env: E.Env, actor: Tree, obs: Array, key: Key, carry: Tree = ()
+) -> tuple[Array, Array, Tree]:
+    """Actions [..., D] in [-1, 1], the logarithm of their density there [...], and the carry."""
     net, pi = policy(cfg, env)
-    draw, log_prob = pi.sample(net.apply(actor, obs, method="policy"), key)
-    return pi.squash(draw), log_prob
+    out, carry = net.apply(actor, obs, carry, method="explore", rngs=exploring(cfg, key))
+    draw, log_prob = pi.sample(out, key)
+    return pi.squash(draw), log_prob, carry
 
 
 def temperature(cfg: Config, params: Params) -> Array | float:
@@ -246,7 +255,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     actor = state.learner.params.actor
     replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
-        lambda obs, carry, key: (sample(cfg, env, actor, obs, key)[0], carry),
+        lambda obs, carry, key: sample(cfg, env, actor, obs, key, carry)[::2],
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
@@ -256,8 +265,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    net, pi = policy(cfg, env)
-    out = net.apply(state.learner.params.actor, replay.whiten(state.replay, obs), method="policy")
+    (net, pi), actor = policy(cfg, env), state.learner.params.actor
+    obs, rngs = replay.whiten(state.replay, obs), {} if greedy else exploring(cfg, key)
+    out, carry = net.apply(actor, obs, carry, method="explore", rngs=rngs)
     return pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0]), carry
 
 

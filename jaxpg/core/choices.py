@@ -35,10 +35,14 @@ HEADS_OF = {
         "mixture",
         "tanh_mixture",
         "flow",
+        "gsde",
+        "tanh_gsde",
     ),
 }
+GSDE = ("gsde", "tanh_gsde")  # of agents that hold noise over steps
 HEADS = ("auto", *sum(HEADS_OF.values(), ()))
-POINT_HEADS = (*HEADS, "deterministic")  # of agents that need no density
+OTHER_HEADS = tuple(name for name in HEADS if name not in GSDE)
+POINT_HEADS = (*OTHER_HEADS, "deterministic")  # of agents that need no density
 
 
 def _is_activation(x: Any) -> bool:

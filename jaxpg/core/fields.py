@@ -10,7 +10,7 @@ The default is the agent's own, and so are the fields that it alone has: `static
 
 from typing import Any
 
-from jaxpg.core.choices import HEADS, POINT_HEADS
+from jaxpg.core.choices import HEADS, OTHER_HEADS, POINT_HEADS
 from jaxpg.core.config import number, static
 from jaxpg.core.network_fields import *  # noqa: F403  so that all are `fields.NAME`
 from jaxpg.core.optimizers import OPTIMIZER, OPTIMIZERS
@@ -89,9 +89,9 @@ def total_steps(default: float | None) -> float | None:
 # Policies and networks.
 
 
-def head(default: str) -> str:
+def head(default: str, gsde: bool = False) -> str:
     """Distribution over actions; "auto" is the first one of their kind."""
-    return static(default, choices=HEADS, help=head.__doc__)
+    return static(default, choices=HEADS if gsde else OTHER_HEADS, help=head.__doc__)
 
 
 def point_head(default: str) -> str:
@@ -102,6 +102,21 @@ def point_head(default: str) -> str:
 def temperature(default: float) -> float:
     """Divisor of the logits of a head over integers."""
     return number(default, gt=0, help=temperature.__doc__)
+
+
+def noise_every(default: int | None) -> int | None:
+    """Steps over which a head gsde holds its noise; None is an episode."""
+    return static(default, ge=1, help=noise_every.__doc__)
+
+
+def noise_log_std(default: float) -> float:
+    """Log-deviation of the noise of a head gsde for a feature of 1, at the start."""
+    return number(default, ge=-20, le=2, help=noise_log_std.__doc__)
+
+
+def noise_gradient(default: bool) -> bool:
+    """The features learn from the deviation of a head gsde, too."""
+    return static(default, help=noise_gradient.__doc__)
 
 
 # Natural gradients and trust regions.

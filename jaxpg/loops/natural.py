@@ -15,7 +15,8 @@ from jaxpg.core.config import require_several, validate
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import fit_value, policies
-from jaxpg.nets.actor_critic import actor_critic
+from jaxpg.nets.actor_critic import actor_critic, empty_carry
+from jaxpg.nets.noise import exploring
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae
 
@@ -25,6 +26,7 @@ class TrainState(NamedTuple):
     critic: Tree
     critic_opt: optax.OptState
     env: E.EnvState
+    carry: Tree  # [num_envs, ...] noise that the policy holds; () without any
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
@@ -46,12 +48,15 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     require_several(cfg, "normalize_advantage", batch, what)
     k_actor, k_critic, k_env, key = jax.random.split(key, 4)
     net, _ = actor_critic(cfg, env)
+    actor = net.init(k_actor, env.example_obs, method="policy")
     critic = net.init(k_critic, env.example_obs, method="value")
+    env_state = E.reset(env, k_env, cfg.num_envs)
     return TrainState(
-        actor=net.init(k_actor, env.example_obs, method="policy"),
+        actor=actor,
         critic=critic,
         critic_opt=fit_value.optimizer(cfg).init(critic),
-        env=E.reset(env, k_env, cfg.num_envs),
+        env=env_state,
+        carry=empty_carry(net, actor, env_state.obs),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
@@ -67,11 +72,14 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
 
     # Collect.
     def act(obs, carry, key):
-        out = net.apply(state.actor, normalize.whiten(state.obs_stats, obs), method="policy")
+        obs, rngs = normalize.whiten(state.obs_stats, obs), exploring(cfg, key)
+        out, carry = net.apply(state.actor, obs, carry, method="explore", rngs=rngs)
         draw, _ = pi.sample(out, key)
         return pi.action(draw), carry, draw
 
-    env_state, _, t, draw, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
+    env_state, carry, t, draw, metrics = E.rollout(
+        env, act, state.env, state.carry, k_rollout, cfg.num_steps
+    )
 
     # Advantages.
     def value_of(critic, obs):
@@ -95,7 +103,7 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
     )
     explained = losses.explained_variance(value, target)
     state = TrainState(
-        actor, critic, critic_opt, env_state,
+        actor, critic, critic_opt, env_state, carry,
         normalize.update_stats(state.obs_stats, t.obs), scale, state.iteration + 1, key,
     )  # fmt: skip
     return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}

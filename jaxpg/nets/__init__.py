@@ -5,6 +5,7 @@ actor_critic.py  a policy's outputs and a value
 continuous.py    policies for bounded continuous actions
 values.py        values of states and actions
 memories.py      recurrent layers and attention
+noise.py         noise that is a function of the state
 initializers.py  weights at the start
 heads            distributions over actions
 """

@@ -12,7 +12,7 @@ from jaxpg.core.config import label, require
 from jaxpg.core.env import Env, zero_carry
 from jaxpg.core.observations import mask_illegal
 from jaxpg.core.types import Array, Tree
-from jaxpg.nets import heads, memories
+from jaxpg.nets import heads, memories, noise
 from jaxpg.nets.initializers import initializer
 from jaxpg.nets.networks import MLP, Network, critic_fields, features, torso
 
@@ -24,7 +24,8 @@ class ActorCritic(nn.Module):
     that is a pytree has one for every leaf. The critic's own may be another one. A memory stands
     between torso and heads, and with two torsos there are two. Parameters are named `torso`,
     `actor*` and `critic*`, so that optimisers can tell them apart. Without `critic_gradient` the
-    value's gradient stops where its head meets the shared torso, or its memory.
+    value's gradient stops where its head meets the shared torso, or its memory. With noise that is
+    held over steps, see `noise`, the carry is that of the memory and what is held.
     """
 
     obs_shapes: tuple[tuple[int, ...], ...]
@@ -36,6 +37,7 @@ class ActorCritic(nn.Module):
     make_memory: Callable[[], nn.Module] = memories.Nothing
     critic_gradient: bool = True
     make_critic_torso: Callable[[], nn.Module] | None = None  # None: as the actor's
+    make_noise: Callable[[], nn.Module] | None = None  # in the place of the free outputs
 
     def setup(self):
         def torsos(make):
@@ -50,7 +52,9 @@ class ActorCritic(nn.Module):
             self.actor_memory, self.critic_memory = self.make_memory(), self.make_memory()
         self.actor = nn.Dense(self.outputs, kernel_init=initializer(self.kernel_init, 0.01))
         self.critic = nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0))
-        if self.free_outputs:
+        if self.make_noise:
+            self.actor_noise = self.make_noise()
+        elif self.free_outputs:
             self.actor_free = self.param("actor_free", nn.initializers.zeros, (self.free_outputs,))
 
     def __call__(
@@ -61,23 +65,31 @@ class ActorCritic(nn.Module):
         obs: [..., *obs] single steps with what is remembered at each; or, with `start`, sequences
         [T, B, *obs], see `memories`. A carry of () begins an episode.
         """
+        carry, held = (carry or ((), ())) if self.make_noise else (carry, ())
         if self.shared:
             x = features(self.torso, self.obs_shapes, obs)
             x, carry = self.torso_memory(x, carry, start)
-            return self._outputs(x, obs), self._value(x), carry
-        of_actor, of_critic = carry or ((), ())
-        x = features(self.actor_torso, self.obs_shapes, obs)
-        y = features(self.critic_torso, self.obs_shapes, obs)
-        x, of_actor = self.actor_memory(x, of_actor, start)
-        y, of_critic = self.critic_memory(y, of_critic, start)
-        carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
-        return self._outputs(x, obs), self._value(y), carry
+            y = x
+        else:
+            of_actor, of_critic = carry or ((), ())
+            x = features(self.actor_torso, self.obs_shapes, obs)
+            y = features(self.critic_torso, self.obs_shapes, obs)
+            x, of_actor = self.actor_memory(x, of_actor, start)
+            y, of_critic = self.critic_memory(y, of_critic, start)
+            carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
+        out, held = self._outputs(x, obs, held)
+        return out, self._value(y), (carry, held) if self.make_noise else carry
+
+    def explore(self, obs: Tree, carry: Tree = ()) -> tuple[Array, Tree]:
+        """The policy head's inputs and the carry, of a network without memory."""
+        _, held = (carry or ((), ())) if self.make_noise else (carry, ())
+        x = features(self.torso if self.shared else self.actor_torso, self.obs_shapes, obs)
+        out, held = self._outputs(x, obs, held)
+        return out, ((), held) if self.make_noise else carry
 
     def policy(self, obs: Tree) -> Array:
         """The policy head's inputs alone, of a network without memory."""
-        return self._outputs(
-            features(self.torso if self.shared else self.actor_torso, self.obs_shapes, obs), obs
-        )
+        return self.explore(obs)[0]
 
     def value(self, obs: Tree) -> Array:
         """The value alone, of a network without memory: obs [..., *obs] -> [...]."""
@@ -88,18 +100,26 @@ class ActorCritic(nn.Module):
         stops = self.shared and not self.critic_gradient
         return self.critic(jax.lax.stop_gradient(x) if stops else x)[..., 0]
 
-    def _outputs(self, x: Array, obs: Tree) -> Array:
+    def _outputs(self, x: Array, obs: Tree, held: Tree) -> tuple[Array, Tree]:
         out = mask_illegal(self.actor(x), obs)
-        if self.free_outputs:
+        if self.make_noise:
+            spread, held = self.actor_noise(x, held)
+            out = jnp.concatenate([out, spread], -1)
+        elif self.free_outputs:
             free = jnp.broadcast_to(self.actor_free, (*out.shape[:-1], self.free_outputs))
             out = jnp.concatenate([out, free], -1)
-        return out
+        return out, held
 
 
 def empty_carry(net: Network, params: Tree, obs: Tree) -> Tree:
-    """Carry of the network before an episode: zeros, for observations [N, *obs]."""
+    """Carry of the network before an episode: zeros, for observations [N, *obs].
+
+    params: of the policy alone, or of policy and critic, which a memory needs.
+    """
     if isinstance(net, ActorCritic) and net.make_memory is memories.Nothing:
-        return ()
+        if net.make_noise is None:
+            return ()
+        return zero_carry(jax.eval_shape(lambda: net.apply(params, obs, method="explore")[1]))
     return zero_carry(jax.eval_shape(net.apply, params, obs)[2])
 
 
@@ -108,9 +128,10 @@ def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
 
     Reads the fields `head, temperature, shared`, with a shared torso `critic_gradient`, and those
     of `torso` (`net, hidden, activation, kernel_init, layer_norm, batch_norm`, and the critic's)
-    and `memories.make` (`memory`). A config without one of them says so by a class constant, such
-    as `shared: ClassVar[bool] = False`. Raises ValueError for a field that is missing, for a head
-    that does not fit the environment's actions, and for a critic of its own with a shared torso.
+    and `memories.make` (`memory`), with a head gsde those of `noise.make`. A config without one of
+    them says so by a class constant, such as `shared: ClassVar[bool] = False`. Raises ValueError
+    for a field that is missing, for a head that does not fit the environment's actions, and for a
+    critic of its own with a shared torso.
     """
     require(cfg, "nets.actor_critic", "head", "temperature", shared=False)
     pi = heads.make(cfg.head, env, cfg.temperature)
@@ -123,6 +144,6 @@ def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
     net = ActorCritic(
         env.obs_shapes, pi.outputs, pi.free_outputs,
         torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
-        cfg.critic_gradient if cfg.shared else True, torso(cfg, critic=True),
+        cfg.critic_gradient if cfg.shared else True, torso(cfg, critic=True), noise.make(cfg, pi),
     )  # fmt: skip
     return net, pi

@@ -6,20 +6,24 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core.config import label
 from jaxpg.core.types import Array, Tree
+from jaxpg.nets import heads, noise
 from jaxpg.nets.actor_critic import ActorCritic
 from jaxpg.nets.networks import Network, torso
 
 
-def actor(cfg, env: E.Env, outputs: int | None = None) -> Network:
-    """A network whose method "policy" gives `outputs` numbers; None: one for each dimension of an
-    action.
+def actor(cfg, env: E.Env, pi: heads.ActionHead | None = None) -> Network:
+    """A network whose method "policy" gives what a head asks for; None: one number for each
+    dimension of an action.
 
-    Reads the fields of `networks.torso`. Raises ValueError unless actions are
-    a Box with finite bounds (bounds that are traced cannot be judged).
+    Reads the fields of `networks.torso`, for a head gsde those of `noise.make`, too. Raises
+    ValueError unless actions are a Box with finite bounds (traced ones cannot be judged).
     """
     size = action_size(cfg, env)
-    outputs = size if outputs is None else outputs
-    return ActorCritic(env.obs_shapes, outputs, 0, torso(cfg), cfg.kernel_init)
+    if pi is None:
+        return ActorCritic(env.obs_shapes, size, 0, torso(cfg), cfg.kernel_init)
+    return ActorCritic(
+        env.obs_shapes, pi.outputs, 0, torso(cfg), cfg.kernel_init, make_noise=noise.make(cfg, pi)
+    )
 
 
 def deterministic(cfg, env: E.Env, actor_params: Tree, obs: Array) -> Array:

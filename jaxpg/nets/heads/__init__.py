@@ -20,7 +20,7 @@ from jaxpg.core import spaces
 from jaxpg.core.checks import require_key
 from jaxpg.core.choices import HEADS_OF
 from jaxpg.nets.heads.base import LOG_STD_RANGE, ActionHead
-from jaxpg.nets.heads.continuous import beta, deterministic, gaussian
+from jaxpg.nets.heads.continuous import beta, deterministic, gaussian, gsde
 from jaxpg.nets.heads.discrete import bernoulli, categorical, multi_categorical
 from jaxpg.nets.heads.flow import flow
 from jaxpg.nets.heads.mixture import mixture
@@ -88,6 +88,8 @@ def _continuous(head: str, size: int, components: int | None) -> ActionHead:
     squash = head.startswith("tanh")
     if head == "beta":
         return beta(size)
+    if head.endswith("gsde"):
+        return gsde(size, squash)
     if head == "flow":
         return flow(size, components or BINS)
     if head.endswith("mixture"):

@@ -47,6 +47,9 @@ class ActionHead(NamedTuple):
     # (f, out, key) -> the mean of f(draw, log_prob) over one reparameterised draw [..., D], or one
     # of every component, so that its gradient in `out` is unbiased. None: there is no such draw.
     expect: Any = None
+    # Its free outputs are log-deviations of noise that is held over steps, after which outputs may
+    # have that noise: see nets/noise.py.
+    held: bool = False
 
 
 def tanh_log_det(draw: Array) -> Array:

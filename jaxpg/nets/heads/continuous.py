@@ -1,4 +1,4 @@
-"""Heads over a Box with one mode: Gaussian, beta, and the point mass."""
+"""Heads over a Box with one mode: Gaussian, also with held noise, beta, and the point mass."""
 
 from typing import Any
 
@@ -77,6 +77,37 @@ def gaussian(size: int, squash: bool, state_std: bool) -> ActionHead:
         kl=lambda out, other, key: dist(out).kl_divergence(dist(other)),
         squash=jnp.tanh if squash else lambda draw: draw,
         expect=lambda f, out, key: f(*sample(out, key)),
+    )
+
+
+def gsde(size: int, squash: bool) -> ActionHead:
+    """A diagonal Gaussian whose noise is held over steps; Raffin et al. (2021).
+
+    Outputs: the mean, the log-deviation in this state, and where the noise is held, see
+    nets/noise.py, that noise in units of the deviation. Without it a sample has noise of its own.
+    """
+    base = gaussian(size, squash, state_std=True)
+
+    def alone(out: Array) -> Array:
+        return out[..., : 2 * size]
+
+    def sample(out: Array, key: Key) -> tuple[Array, Array]:
+        if out.shape[-1] == 2 * size:
+            return base.sample(out, key)
+        mean, log_std, noise = jnp.split(out, 3, -1)
+        draw = mean + jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)) * noise
+        return draw, base.log_prob(alone(out), draw)
+
+    return base._replace(
+        outputs=size,
+        free_outputs=size,
+        sample=sample,
+        log_prob=lambda out, draw: base.log_prob(alone(out), draw),
+        entropy=lambda out, key: base.entropy(alone(out), key),
+        mode=lambda out: base.mode(alone(out)),
+        kl=lambda out, other, key: base.kl(alone(out), alone(other), key),
+        expect=lambda f, out, key: f(*sample(out, key)),
+        held=True,
     )
 
 
