@@ -19,6 +19,7 @@ import numpy as np
 from jaxpg.core import signals, single, spaces, sums
 from jaxpg.core.checks import require_env, require_integer, require_key, show
 from jaxpg.core.gymnax_import import has_own_step
+from jaxpg.core.machine import loop_unroll
 from jaxpg.core.memory import require_memory
 from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics
 from jaxpg.core.observations import Masked, array_leaves, finite_at_end
@@ -314,7 +315,6 @@ def rollout(
     totals = dict.fromkeys(("return", "length", *state.episode_signals), jnp.zeros((), float))
     totals |= {"count": jnp.zeros((), jnp.int32)}
     loop = (*shard_axis((state, carry), 0), totals)
-    (state, carry, totals), (t, seen) = jax.lax.scan(
-        body, loop, (k_policy, *shard_axis(_presample_resets(env, k_envs), 1))
-    )
+    drawn, unroll = shard_axis(_presample_resets(env, k_envs), 1), loop_unroll("rollout", num_steps)
+    (state, carry, totals), (t, seen) = jax.lax.scan(body, loop, (k_policy, *drawn), unroll=unroll)
     return state, carry, *shard_axis((t, seen), 1), episode_metrics(totals)
