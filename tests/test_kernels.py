@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import kernels
 
 import jaxpg
-from jaxpg.core import machine
+from jaxpg.core import machine, packing
+from jaxpg.loops import optimizers
+from jaxpg.nets.heads import discrete
 
 KEY = jax.random.key(0)
 
@@ -91,6 +93,12 @@ def test_a_compiled_loop_has_the_operations_of_its_body_so_many_times():
     assert count(20) - count(10) == count(30) - count(20) > 10
 
 
+def plain(tree):
+    """The tree with keys as the integers that they are."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
 def chosen(monkeypatch, gpu):
     monkeypatch.setattr(machine, "on_gpu", lambda: gpu)
 
@@ -102,6 +110,55 @@ def test_a_loop_is_unrolled_on_a_gpu_alone(monkeypatch):
     assert [machine.loop_unroll("rollout", n) for n in (0, 1, 5, 7, 12, 13, 20)] == [
         1, 1, 5, 7, 6, 1, 5
     ]  # fmt: skip
+
+
+def test_a_packed_tree_is_the_tree(monkeypatch):
+    tree = {
+        "a": jnp.arange(6.0).reshape(2, 3), "b": jnp.float32(7), "key": KEY, "n": jnp.arange(3),
+        "large": jnp.ones(packing.LARGE + 1), "none": jnp.zeros((0, 2)), "m": jnp.int32(4),
+    }  # fmt: skip
+    assert packing.pack(tree) is tree
+    assert packing.unpack(tree) is tree
+    chosen(monkeypatch, True)
+    packed = packing.pack(tree)
+    assert sorted(x.size for x in packed.vectors) == [1, 4, 7, packing.LARGE + 1]
+    jax.tree.map(np.testing.assert_array_equal, plain(packing.unpack(packed)), plain(tree))
+    seven = jax.vmap(lambda _: packed)(jnp.arange(7))  # as a loop stacks them
+    several = jax.tree.map(lambda x: jnp.stack([x] * 7), tree)
+    jax.tree.map(np.testing.assert_array_equal, plain(packing.unpack(seven)), plain(several))
+
+
+def test_parameters_move_by_their_updates(monkeypatch):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+    updates = {"w": jnp.arange(6.0).reshape(2, 3), "b": -jnp.arange(3.0)}
+    usual = optimizers.apply_updates(params, updates)
+    chosen(monkeypatch, True)
+    jax.tree.map(np.testing.assert_array_equal, optimizers.apply_updates(params, updates), usual)
+    np.testing.assert_array_equal(usual["w"], 1 + updates["w"])
+
+
+def test_choices_that_are_written_out_are_those_of_a_reduction(monkeypatch):
+    """Draws are the same; of probabilities the last bits may differ."""
+    for n in (1, 2, 5, discrete.SHORT):
+        out = 3 * jax.random.normal(jax.random.fold_in(KEY, n), (200, n))
+        results = []
+        for gpu in (False, True):
+            chosen(monkeypatch, gpu)
+            head = discrete.categorical(n, 0.7)
+            draw, log_prob = head.sample(out, KEY)
+            rest = head.entropy(out, KEY), head.kl(out, out[::-1], KEY), head.log_prob(out, draw)
+            gradient = jax.grad(lambda x, head=head: head.entropy(x, KEY).sum())(out)
+            results.append((draw, (log_prob, *rest, gradient)))
+        (draw, usual), (other, short) = results
+        assert draw.dtype == other.dtype
+        assert draw.shape == other.shape == (200,)
+        np.testing.assert_array_equal(draw, other)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), usual, short)
+
+
+def test_the_first_of_the_largest_is_chosen():
+    x = jnp.array([[1, 3, 3], [2, 2, 2], [0, -1, 5], [np.nan, 9, np.nan], [1, np.nan, np.inf]])
+    np.testing.assert_array_equal(discrete._argmax(x), jnp.argmax(x, -1))
 
 
 CASES = {
@@ -129,10 +186,8 @@ def test_a_gpu_is_given_the_same_function(case, monkeypatch):
     assert text != unrolled
 
     def compare(x, y):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
         exact = not jnp.issubdtype(x.dtype, jnp.floating)
         np.testing.assert_allclose(x, y, rtol=0 if exact else 2e-5, atol=0 if exact else 1e-6)
 
-    jax.tree.map(compare, usual, other)
+    jax.tree.map(compare, plain(usual), plain(other))
     assert usual[1]["episode/count"].sum() > 5
