@@ -248,7 +248,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         params, opt_state = carry
         grads, info = jax.grad(loss, has_aux=True)(params, cfg, env, minibatch, penalty, key)
         updates, opt_state = opt.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), info
+        return (optimizers.apply_updates(params, updates), opt_state), info
 
     def too_far(info):
         return info["policy/approx_kl"] > cfg.target_kl

@@ -15,5 +15,6 @@ plan.py, run.py   training with a host loop: the plan of a run, and the loop wit
                   long; interrupt.py, signals that end it
 episodes.py       whole episodes under a policy that does not learn
 parallel          seeds, lanes, devices and processes
-machine.py, random_cpu.py, gymnax_import.py   devices, caches, random numbers and slow imports
+machine.py, random_cpu.py, gymnax_import.py   devices, caches, random numbers and slow imports;
+                  packing.py, trees in few arrays
 """

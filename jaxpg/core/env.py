@@ -16,11 +16,11 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import signals, single, spaces, sums
+from jaxpg.core import machine, signals, single, spaces, sums
 from jaxpg.core.checks import require_env, require_integer, require_key, show
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.memory import require_memory
-from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics
+from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics, no_episodes
 from jaxpg.core.observations import Masked, array_leaves, finite_at_end
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.random_cpu import use_fast_random
@@ -308,13 +308,12 @@ def rollout(
         new, t = _step(env, state, action, k_envs, fresh)
         ended = t.terminated | t.truncated
         carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
-        totals = jax.tree.map(jnp.add, totals, ended_episodes(state, t))
+        totals = jax.tree.map(jnp.add, totals, ended_episodes(state, t, apart))
         return (new, carry, totals), (t, seen)
 
-    totals = dict.fromkeys(("return", "length", *state.episode_signals), jnp.zeros((), float))
-    totals |= {"count": jnp.zeros((), jnp.int32)}
-    loop = (*shard_axis((state, carry), 0), totals)
-    (state, carry, totals), (t, seen) = jax.lax.scan(
-        body, loop, (k_policy, *shard_axis(_presample_resets(env, k_envs), 1))
-    )
+    apart = machine.on_gpu()  # where a sum in each step would be a kernel in each step
+    loop = (*shard_axis((state, carry), 0), no_episodes(state, apart))
+    drawn = shard_axis(_presample_resets(env, k_envs), 1)
+    unroll = machine.loop_unroll("rollout", num_steps)
+    (state, carry, totals), (t, seen) = jax.lax.scan(body, loop, (k_policy, *drawn), unroll=unroll)
     return state, carry, *shard_axis((t, seen), 1), episode_metrics(totals)

@@ -75,19 +75,31 @@ def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str
     return {k: x for k, (x, _) in both.items()}, {k: lost for k, (_, lost) in both.items()}
 
 
-def ended_episodes(state: EnvState, t: Transition) -> dict[str, Array]:
+def ended_episodes(state: EnvState, t: Transition, apart: bool = False) -> dict[str, Array]:
     """Sums over the episodes that end with a step [N, ...] from `state`: `return`, `length`, every
-    scalar signal, and `count`, how many they are."""
+    scalar signal, and `count`, how many they are. apart: of each environment by itself, [N]."""
+
+    def total(x: Array, dtype=None) -> Array:
+        return x.astype(dtype or x.dtype) if apart else x.sum(dtype=dtype)
+
     ended = t.terminated | t.truncated
-    totals = {k: jnp.where(ended, x, 0).sum() for k, x in add_step(state, t)[0].items()}
+    totals = {k: total(jnp.where(ended, x, 0)) for k, x in add_step(state, t)[0].items()}
     return totals | {
-        "length": jnp.where(ended, sums.one_more(state.episode_length), 0).sum(dtype=float),
-        "count": ended.sum(dtype=jnp.int32),
+        "length": total(jnp.where(ended, sums.one_more(state.episode_length), 0), float),
+        "count": total(ended, jnp.int32),
     }
+
+
+def no_episodes(state: EnvState, apart: bool = False) -> dict[str, Array]:
+    """Such sums before the first episode ends."""
+    shape = state.episode_return.shape if apart else ()
+    totals = dict.fromkeys(("return", "length", *state.episode_signals), jnp.zeros(shape, float))
+    return totals | {"count": jnp.zeros(shape, jnp.int32)}
 
 
 def episode_metrics(sums: dict[str, Array]) -> Metrics:
     """Means an episode, from such sums: `episode/<name>`, and `episode/count`."""
+    sums = {name: x.sum(dtype=x.dtype) if x.ndim else x for name, x in sums.items()}
     count = sums["count"]
     means = {f"episode/{n}": mean_if_any(x, count) for n, x in sums.items() if n != "count"}
     return means | {"episode/count": count}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.packing import pack, unpack
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
 
@@ -58,22 +59,26 @@ def epochs(
         x = x.take(order, axis).reshape(*lead, minibatches, size // minibatches, *rest)
         return jnp.moveaxis(x, axis, 0)
 
+    def one(carry, x):
+        carry, metrics = update(unpack(carry), *x)
+        return pack(carry), pack(metrics)
+
     def epoch(carry, drawn):
         order, keys = drawn
         shuffled = shard_axis(jax.tree.map(lambda x: cut(x, order), batch), axis + 1)
-        carry, metrics = jax.lax.scan(lambda c, x: update(c, *x), carry, (shuffled, keys))
+        carry, metrics = jax.lax.scan(one, carry, (shuffled, keys))
         return carry, jax.tree.map(lambda m: m.mean(0), metrics)
 
     k_perm, k_update = jax.random.split(key)
     orders = permutations(k_perm, num_epochs, size)
     drawn = orders, jax.random.split(k_update, (num_epochs, minibatches))
     if stop is None:
-        carry, metrics = jax.lax.scan(epoch, carry, drawn)
-        return carry, jax.tree.map(lambda m: m.mean(0), metrics)
+        carry, metrics = jax.lax.scan(epoch, pack(carry), drawn)
+        return unpack(carry), unpack(jax.tree.map(lambda m: m.mean(0), metrics))
 
     zeros = jax.tree.map(
         lambda m: jnp.zeros(m.shape, m.dtype),
-        jax.eval_shape(lambda d: epoch(carry, jax.tree.map(lambda x: x[0], d))[1], drawn),
+        jax.eval_shape(lambda d: epoch(pack(carry), jax.tree.map(lambda x: x[0], d))[1], drawn),
     )
 
     def guarded(loop, drawn):
@@ -81,8 +86,9 @@ def epochs(
         carry, metrics = jax.lax.cond(
             stopped, lambda c, _: (c, zeros), lambda c, d: epoch(c, d), carry, drawn
         )
-        return (carry, stopped | stop(metrics)), (metrics, ~stopped)
+        return (carry, stopped | stop(unpack(metrics))), (metrics, ~stopped)
 
-    (carry, _), (metrics, ran) = jax.lax.scan(guarded, (carry, jnp.zeros((), bool)), drawn)
+    (carry, _), (metrics, ran) = jax.lax.scan(guarded, (pack(carry), jnp.zeros((), bool)), drawn)
     count = ran.sum(dtype=jnp.int32)
-    return carry, {k: m.sum(0) / count for k, m in metrics.items()} | {"update/epochs": count}
+    means = unpack(jax.tree.map(lambda m: m.sum(0) / count, metrics))
+    return unpack(carry), means | {"update/epochs": count}

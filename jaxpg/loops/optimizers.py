@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxpg.core.named_options import split_options
 from jaxpg.core.optimizers import ELEMENTWISE, find_optimizer
+from jaxpg.core.packing import pack, unpack
 from jaxpg.core.types import Tree
 
 Rule = optax.GradientTransformation
@@ -54,6 +55,11 @@ def build_optimizer(
     if max_grad_norm is not None:
         rule = optax.chain(optax.clip_by_global_norm(max_grad_norm), rule)
     return optax.flatten(rule) if ravel and any_shape else rule
+
+
+def apply_updates(params: Tree, updates: Tree) -> Tree:
+    """Parameters plus updates, as `optax.apply_updates`; on a GPU one sum for all small leaves."""
+    return unpack(optax.apply_updates(pack(params), pack(updates)))
 
 
 def for_each_network(rule: Rule) -> Rule:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import sums
+from jaxpg.core.machine import loop_unroll
 from jaxpg.core.types import Array, Tree
 
 ALIKE = 3e-6  # deviation, in units of the mean, that may be all rounding
@@ -182,7 +183,8 @@ def update_reward_scale(
         new = sums.add(gamma * so_far[0], gamma * so_far[1], reward)
         return jax.tree.map(lambda x: jnp.where(ended, 0, x), new), new[0]
 
-    so_far, seen = jax.lax.scan(forward, (scale.returns, scale.lost), (reward, ended))
+    begin, unroll = (scale.returns, scale.lost), loop_unroll("returns", len(reward))
+    so_far, seen = jax.lax.scan(forward, begin, (reward, ended), unroll=unroll)
     return RewardScale(update_stats(scale.stats, seen), *so_far)
 
 

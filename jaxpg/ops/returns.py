@@ -9,11 +9,14 @@ What is cut is not looked at: where an episode terminated a critic may say NaN o
 last observation, as of a simulator that blew up, and neither values nor gradients feel it.
 """
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.types import Array
+from jaxpg.core.machine import loop_unroll
+from jaxpg.core.types import Array, Tree
 
 
 def bootstrap(next_value: Array, terminated: Array) -> Array:
@@ -48,7 +51,7 @@ def episode_return(reward: Array, ended: Array, gamma) -> Array:
         return jnp.where(ended, 0, total), total
 
     zeros = jnp.zeros_like(weighted[0])
-    so_far = jax.lax.scan(forward, zeros, (weighted, ended))[1]
+    so_far = _over_time(forward, zeros, (weighted, ended))
 
     def backward(total, x):
         so_far, ended, last = x
@@ -56,7 +59,7 @@ def episode_return(reward: Array, ended: Array, gamma) -> Array:
         return total, total
 
     last = jnp.arange(reward.shape[0]) == reward.shape[0] - 1
-    return jax.lax.scan(backward, zeros, (so_far, ended, last), reverse=True)[1]
+    return _over_time(backward, zeros, (so_far, ended, last), reverse=True)
 
 
 def episode_time(ended: Array) -> Array:
@@ -65,7 +68,7 @@ def episode_time(ended: Array) -> Array:
     def forward(time, ended):
         return jnp.where(ended, 0, time + 1), time
 
-    return jax.lax.scan(forward, jnp.zeros(ended.shape[1:], jnp.int32), ended)[1]
+    return _over_time(forward, jnp.zeros(ended.shape[1:], jnp.int32), ended)
 
 
 def complete(ended: Array) -> Array:
@@ -89,7 +92,7 @@ def lambda_return(
         return target, target
 
     x = (reward, next_value, terminated | truncated)
-    return jax.lax.scan(back, next_value[-1], x, reverse=True)[1]
+    return _over_time(back, next_value[-1], x, reverse=True)
 
 
 def n_step_return(
@@ -138,7 +141,7 @@ def discounted_sum(x: Array, decay, ended: Array) -> Array:
         total = x + decay * jnp.where(ended, 0, total)
         return total, total
 
-    return jax.lax.scan(back, jnp.zeros_like(x[0]), (x, decay, ended), reverse=True)[1]
+    return _over_time(back, jnp.zeros_like(x[0]), (x, decay, ended), reverse=True)
 
 
 def starts(ended: Array) -> Array:
@@ -147,3 +150,9 @@ def starts(ended: Array) -> Array:
     Nothing begins at the first step: the carry that it comes with is that of its own episode.
     """
     return jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
+
+
+def _over_time(step: Callable, begin: Tree, x: Tree, reverse: bool = False) -> Array:
+    """What `step(carry, x_t) -> carry, y_t` says of every step of data [T, ...]."""
+    length = len(jax.tree.leaves(x)[0])
+    return jax.lax.scan(step, begin, x, reverse=reverse, unroll=loop_unroll("returns", length))[1]

@@ -2,6 +2,7 @@
 them far below others.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,36 +10,51 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxpg.core import machine
 from jaxpg.core.observations import ILLEGAL
 from jaxpg.core.types import Array, Key
 from jaxpg.nets.heads.base import ActionHead, import_distrax
+
+SHORT = 8  # choices up to which a GPU gets sums and maxima over them written out
 
 
 def categorical(n: int, temperature) -> ActionHead:
     """One of n choices; logits are divided by `temperature`.
 
     What `distrax.Categorical` says, in fewer operations: it normalises its logits, and for the
-    entropy once more.
+    entropy once more. On a GPU a reduction begins a kernel; over a few choices it is written out
+    there, and all that the head does is one kernel with what the environment does.
     """
+    short = machine.on_gpu() and n <= SHORT
+
+    def total(x: Array) -> Array:
+        return functools.reduce(jnp.add, _columns(x)) if short else x.sum(-1)
 
     def log_probs(out: Array) -> Array:
-        return nn.log_softmax(out / temperature)
+        x = out / temperature
+        if not short:
+            return nn.log_softmax(x)
+        x = x - jax.lax.stop_gradient(functools.reduce(jnp.maximum, _columns(x)))[..., None]
+        return x - jnp.log(total(jnp.exp(x)))[..., None]
 
     def at(log_p: Array, draw: Array) -> Array:  # a gather costs more than a few products
-        return jnp.where(jnp.asarray(draw)[..., None] == np.arange(n), log_p, 0).sum(-1)
+        return total(jnp.where(jnp.asarray(draw)[..., None] == np.arange(n), log_p, 0))
 
     def sample(out: Array, key: Key) -> tuple[Array, Array]:
         log_p = log_probs(out)
-        draw = jax.random.categorical(key, log_p).astype(jnp.int32)
+        if short:  # what `jax.random.categorical` draws
+            draw = _argmax(jax.random.gumbel(key, log_p.shape, log_p.dtype) + log_p)
+        else:
+            draw = jax.random.categorical(key, log_p).astype(jnp.int32)
         return draw, at(log_p, draw)
 
     def kl(out: Array, other: Array, key: Key) -> Array:
         log_p = log_probs(out)
-        return (jnp.exp(log_p) * (log_p - log_probs(other))).sum(-1)
+        return total(jnp.exp(log_p) * (log_p - log_probs(other)))
 
     def entropy(out: Array, key: Key) -> Array:
         log_p = log_probs(out)
-        return -(jnp.exp(log_p) * log_p).sum(-1)
+        return -total(jnp.exp(log_p) * log_p)
 
     return ActionHead(
         outputs=n,
@@ -49,6 +65,19 @@ def categorical(n: int, temperature) -> ActionHead:
         mode=lambda out: jnp.argmax(out, -1).astype(jnp.int32),
         kl=kl,
     )
+
+
+def _columns(x: Array) -> list[Array]:
+    return [x[..., i] for i in range(x.shape[-1])]
+
+
+def _argmax(x: Array) -> Array:
+    """The first of the largest of x [..., n], or of those that are NaN, as `jnp.argmax` has it."""
+    best, at = x[..., 0], jnp.zeros(x.shape[:-1], jnp.int32)
+    for i, other in enumerate(_columns(x)[1:], 1):
+        better = (other > best) | (jnp.isnan(other) & ~jnp.isnan(best))
+        best, at = jnp.where(better, other, best), jnp.where(better, i, at)
+    return at
 
 
 def multi_categorical(nvec: Sequence[int], temperature) -> ActionHead:

@@ -1,0 +1,193 @@
+"""What a GPU is given that a CPU is not: the same functions, in fewer kernels."""
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import kernels
+
+import jaxpg
+from jaxpg.core import machine, packing
+from jaxpg.loops import optimizers
+from jaxpg.nets.heads import discrete
+
+KEY = jax.random.key(0)
+
+# A program as XLA prints it for a GPU, cut down to what is read of it.
+TEXT = """
+HloModule jit_f, is_scheduled=true
+
+%fused (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %add = f32[4]{0} add(%p, %p)
+}
+
+%inner (a: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %a = (s32[], /*index=1*/f32[4]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%a), index=0
+  %x = f32[4]{0} get-tuple-element(%a), index=1
+  %sum = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused
+  %gemm = (f32[4]{0}, s8[8]{0}) custom-call(%sum), custom_call_target="__cublas$gemm"
+  %y = f32[4]{0} get-tuple-element(%gemm), index=0
+  %write = f32[4]{0} fusion(%y), kind=kCustom, calls=%fused, "name":"dynamic_slice_fusion"
+  ROOT %t = (s32[], f32[4]{0}) tuple(%i, %write)
+}
+
+%outer (a: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %a.1 = (s32[], f32[4]{0}) parameter(0)
+  %w = (s32[], f32[4]{0}) while(%a.1), condition=%cond, body=%inner, TRIPS(3)
+  %z = f32[4]{0} get-tuple-element(%w), index=1
+  ROOT %c = f32[4]{0} copy(%z)
+}
+
+%cond (a: (s32[], f32[4])) -> pred[] {
+  %a.2 = (s32[], f32[4]{0}) parameter(0)
+  ROOT %less = pred[] fusion(%a.2), kind=kLoop, calls=%fused
+}
+
+%graph (a: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %a.3 = (s32[], f32[4]{0}) parameter(0)
+  ROOT %w.1 = (s32[], f32[4]{0}) while(%a.3), condition=%cond, body=%outer, TRIPS(5)
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %x.1 = f32[4]{0} parameter(0)
+  %zero = s32[] constant(0)
+  %begin = (s32[], f32[4]{0}) tuple(%zero, %x.1)
+  %many = (s32[], f32[4]{0}) call(%begin), to_apply=%graph
+  %b = (s32[], f32[4]{0}) conditional(%zero, %many, %many), branch_computations={%graph, %inner}
+  %open = (s32[], f32[4]{0}) while(%b), condition=%cond, body=%inner
+  %start = (f32[4]{0}, f32[4]{0}) copy-start(%x.1)
+  ROOT %done = f32[4]{0} copy-done(%start)
+}
+"""
+TEXT = re.sub(r"TRIPS\((\d)\)", r'"known_trip_count":{"n":"\1"}', TEXT)
+
+
+def test_kernels_are_counted_with_the_trips_of_their_loops():
+    """The inner body: a kernel, a library call and a copy, 3 times; a copy more, all 5 times."""
+    graph = np.array([15, 5 * (3 + 1), 15])
+    total = 2 * graph + [1 + 1, 1 + 1, 1]  # twice the graph, the open loop with its condition
+    names = "kernels", "copies", "library", "open_loops"
+    assert kernels.count_kernels(TEXT) == dict(zip(names, [*total, 1], strict=True))
+    with pytest.raises(ValueError, match="ENTRY"):
+        kernels.count_kernels("HloModule")
+
+
+def test_a_compiled_loop_has_the_operations_of_its_body_so_many_times():
+    def count(length):
+        def f(x):
+            return jax.lax.fori_loop(0, length, lambda i, x: jnp.sort(x * i), x)
+
+        text = jax.jit(f).lower(jnp.ones(7)).compile().as_text()
+        return kernels.count_kernels(text)["kernels"]
+
+    assert count(20) - count(10) == count(30) - count(20) > 10
+
+
+def plain(tree):
+    """The tree with keys as the integers that they are."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+def chosen(monkeypatch, gpu):
+    monkeypatch.setattr(machine, "on_gpu", lambda: gpu)
+
+
+def test_a_loop_is_unrolled_on_a_gpu_alone(monkeypatch):
+    assert {machine.loop_unroll(kind, 128) for kind in machine.UNROLL} == {1}
+    chosen(monkeypatch, True)
+    assert machine.loop_unroll("rollout", 128) == 8
+    assert [machine.loop_unroll("rollout", n) for n in (0, 1, 5, 7, 12, 13, 20)] == [
+        1, 1, 5, 7, 6, 1, 5
+    ]  # fmt: skip
+
+
+def test_a_packed_tree_is_the_tree(monkeypatch):
+    tree = {
+        "a": jnp.arange(6.0).reshape(2, 3), "b": jnp.float32(7), "key": KEY, "n": jnp.arange(3),
+        "large": jnp.ones(packing.LARGE + 1), "none": jnp.zeros((0, 2)), "m": jnp.int32(4),
+    }  # fmt: skip
+    assert packing.pack(tree) is tree
+    assert packing.unpack(tree) is tree
+    chosen(monkeypatch, True)
+    packed = packing.pack(tree)
+    assert sorted(x.size for x in packed.vectors) == [1, 4, 7, packing.LARGE + 1]
+    jax.tree.map(np.testing.assert_array_equal, plain(packing.unpack(packed)), plain(tree))
+    seven = jax.vmap(lambda _: packed)(jnp.arange(7))  # as a loop stacks them
+    several = jax.tree.map(lambda x: jnp.stack([x] * 7), tree)
+    jax.tree.map(np.testing.assert_array_equal, plain(packing.unpack(seven)), plain(several))
+
+
+def test_parameters_move_by_their_updates(monkeypatch):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+    updates = {"w": jnp.arange(6.0).reshape(2, 3), "b": -jnp.arange(3.0)}
+    usual = optimizers.apply_updates(params, updates)
+    chosen(monkeypatch, True)
+    jax.tree.map(np.testing.assert_array_equal, optimizers.apply_updates(params, updates), usual)
+    np.testing.assert_array_equal(usual["w"], 1 + updates["w"])
+
+
+def test_choices_that_are_written_out_are_those_of_a_reduction(monkeypatch):
+    """Draws are the same; of probabilities the last bits may differ."""
+    for n in (1, 2, 5, discrete.SHORT):
+        out = 3 * jax.random.normal(jax.random.fold_in(KEY, n), (200, n))
+        results = []
+        for gpu in (False, True):
+            chosen(monkeypatch, gpu)
+            head = discrete.categorical(n, 0.7)
+            draw, log_prob = head.sample(out, KEY)
+            rest = head.entropy(out, KEY), head.kl(out, out[::-1], KEY), head.log_prob(out, draw)
+            gradient = jax.grad(lambda x, head=head: head.entropy(x, KEY).sum())(out)
+            results.append((draw, (log_prob, *rest, gradient)))
+        (draw, usual), (other, short) = results
+        assert draw.dtype == other.dtype
+        assert draw.shape == other.shape == (200,)
+        np.testing.assert_array_equal(draw, other)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), usual, short)
+
+
+def test_the_first_of_the_largest_is_chosen():
+    x = jnp.array([[1, 3, 3], [2, 2, 2], [0, -1, 5], [np.nan, 9, np.nan], [1, np.nan, np.inf]])
+    np.testing.assert_array_equal(discrete._argmax(x), jnp.argmax(x, -1))
+
+
+CASES = {
+    "ppo": {"num_steps": 16, "minibatches": 2},
+    "ppo, early stop": {"num_steps": 8, "minibatches": 2, "target_kl": 1e-4},
+    "reinforce": {"num_steps": 16, "normalize_reward": True},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu_is_given_the_same_function(case, monkeypatch):
+    """Its choices, on a CPU: integers and keys are equal, floats but for the last bits."""
+    agent = getattr(jaxpg, case.partition(",")[0])
+    env = jaxpg.make("CartPole-v1", max_steps_in_episode=5)
+    cfg = agent.Config(num_envs=2, hidden=(5,), **CASES[case])
+    steps = 4 * agent.steps_per_iter(cfg)
+
+    def train(gpu):
+        chosen(monkeypatch, gpu)
+        jax.clear_caches()  # traces do not know of the choice
+        program = jax.jit(partial(jaxpg.train, agent, total_steps=steps)).lower(cfg, env, KEY)
+        return program.as_text(), program.compile()(cfg, env, KEY)
+
+    (text, usual), (unrolled, other) = train(False), train(True)
+    assert text != unrolled
+
+    def compare(x, y):
+        exact = not jnp.issubdtype(x.dtype, jnp.floating)
+        np.testing.assert_allclose(x, y, rtol=0 if exact else 2e-5, atol=0 if exact else 1e-6)
+
+    jax.tree.map(compare, plain(usual), plain(other))
+    assert usual[1]["episode/count"].sum() > 5
