@@ -45,7 +45,6 @@ BARS = {
     ("sarsa", "Cliff-jaxpg"): (-17, min),
     ("expected_sarsa", "Cliff-jaxpg"): (-15, min),
     ("hill_climbing", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
-    ("hill_climbing", "MountainCarContinuous-v0"): (90, min),
     ("steepest_ascent", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
     ("simulated_annealing", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
     ("adaptive_noise", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
