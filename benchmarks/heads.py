@@ -1,11 +1,11 @@
-"""Trains PPO and SAC with every continuous head that they are recommended with.
+"""Trains PPO, A2C, TRPO and SAC with every continuous head that they are recommended with.
 
 python benchmarks/heads.py [--only ppo/beta] [--seeds 3]
 
 The agents' presets on Pendulum-v1, with nothing changed but the head; with noise that is held over
-steps the settings of RL Baselines3 Zoo. Each seed ends with 128 greedy episodes; the bar has to be
-held by all of them. Writes benchmarks/heads.json, prints a line each, and exits
-with 1 if a bar is missed.
+steps the settings of RL Baselines3 Zoo (A2C's with Adam at 1e-3). Each seed ends with 128 greedy
+episodes; the bar has to be held by all of them. Writes benchmarks/heads.json, prints a line each,
+and exits with 1 if a bar is missed.
 """
 
 import argparse
@@ -29,6 +29,8 @@ BARS = {  # (agent, head) -> the greedy return that every seed has to reach, env
     ("sac", "tanh_mixture"): (-200, 30_000),
     ("sac", "flow"): (-200, 30_000),
     ("ppo", "gsde"): (-250, 100_000),
+    ("a2c", "gsde"): (-200, 1_000_000),
+    ("trpo", "gsde"): (90, 50_000),
     ("sac", "tanh_gsde"): (94, 50_000),
 }
 OWN = {  # (agent, head) -> the environment and all settings, where they are not the preset's
@@ -38,6 +40,22 @@ OWN = {  # (agent, head) -> the environment and all settings, where they are not
             "num_envs": 4, "num_steps": 1024, "minibatches": 64, "num_epochs": 10, "gamma": 0.9,
             "learning_rate": 1e-3, "learning_rate_schedule": "constant", "entropy_coef": 0.0,
             "clip_value": False, "noise_every": 4,
+        },
+    ),
+    ("a2c", "gsde"): (
+        ENV,
+        {
+            "num_envs": 8, "num_steps": 8, "gae_lambda": 0.9, "entropy_coef": 0.0,
+            "learning_rate_schedule": "linear", "critic_learning_rate_schedule": "linear",
+            "normalize_obs": True, "normalize_reward": True, "noise_every": 8,
+            "noise_log_std": -2.0,
+        },
+    ),
+    ("trpo", "gsde"): (
+        "MountainCarContinuous-v0",
+        {
+            "num_envs": 2, "num_steps": 2048, "critic_minibatches": 32, "cg_iterations": 15,
+            "normalize_obs": True, "normalize_reward": True, "noise_every": 4,
         },
     ),
     ("sac", "tanh_gsde"): (
