@@ -398,7 +398,7 @@ def test_a_judgement_that_fails_harms_no_run(command, monkeypatch):
 UNSCALED = "--config.no-normalize-obs --config.no-normalize-reward"
 NOTHING = {
     f"ppo MountainCar-v0 {UNSCALED} --total-steps 40000": "No episode reached its goal",
-    f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 4 --total-steps 20000 "
+    f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 2 --total-steps 20000 "
     "--evaluations 2 --config.updates-per-step 0.25": "No episode reached its goal",
     "ppo MemoryChain-bsuite --config.memory none --total-steps 40000": "Returns did not rise",
     f"a2c Pendulum-v1 {UNSCALED} --total-steps 200000": "The critic explains nothing",
