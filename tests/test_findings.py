@@ -2,12 +2,14 @@
 threshold, and real runs."""
 
 import doctest
+import functools
 import inspect
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from gymnax.environments import spaces
 
 import jaxpg
 from jaxpg import cli
@@ -142,6 +144,15 @@ def test_costs_that_fall_reach_no_goal():
     assert names(measured(x, length=200)) == ["goal"]
     assert names(measured(x, length=200), world=World(limit=200, terminates=False)) == []
     assert names(measured(x, length=200), world=World()) == []
+
+
+@pytest.mark.parametrize(("end", "solved", "found"), [
+    (-2.9, None, ["goal"]), (-3.1, None, []), (-3.1, -1.0, []), (-25, 90.0, ["goal"]),
+])  # fmt: skip
+def test_a_rise_is_one_unless_it_is_to_nothing(end, solved, found):
+    """As of a portfolio whose utility is below 0; a threshold above 0 is another matter."""
+    x = np.where(np.arange(ROWS) < 50, -30, end)
+    assert names(measured(x, length=200), world=World(200, solved=solved)) == found
 
 
 def test_one_episode_that_ends_before_its_limit_is_a_goal():
@@ -318,11 +329,49 @@ def test_the_examples_run():
 
 @pytest.mark.parametrize(("name", "expected"), [
     ("MountainCar-v0", True), ("MountainCarContinuous-v0", True), ("CartPole-v1", True),
-    ("Cliff-jaxpg", True), ("Pendulum-v1", False), ("Reacher-misc", False),
+    ("Cliff-jaxpg", True), ("FourRooms-misc", True), ("Breakout-MinAtar", True),
+    ("Pendulum-v1", False), ("Reacher-misc", False),  # nothing ends them but the limit
+    ("DeepSea-bsuite", False), ("AlmgrenChriss-jaxpg", False),  # a clock does
 ])  # fmt: skip
 def test_what_ends_an_episode_is_known(name, expected):
     env = jaxpg.make(name)
     assert may_terminate(env.core, env.params) is expected
+
+
+class Clock:
+    """Walk that ends after five steps, or where it comes to `end`; its `step` is its own, and in
+    one `jit`."""
+
+    default_params = None
+
+    def __init__(self, end):
+        self.end = end
+
+    def reset(self, key, params):
+        state = {"at": jax.numpy.zeros((), int), "time": jax.numpy.zeros((), int)}
+        return state["at"][None].astype(float), state
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(self, key, state, action, params):
+        at, time = state["at"] + action, state["time"] + 1
+        ended = time >= 5
+        ended = ended if self.end is None else ended | (at == self.end)
+        state = {"at": jax.numpy.where(ended, 0, at), "time": jax.numpy.where(ended, 0, time)}
+        obs = at[None].astype(float)
+        info = {"final_observation": obs}
+        return state["at"][None].astype(float), state, -1.0 + 0 * at, ended, time < 0, info
+
+    def action_space(self, params):
+        return spaces.Discrete(2)
+
+    def observation_space(self, params):
+        return spaces.Box(-9, 9, (1,))
+
+
+@pytest.mark.parametrize(("end", "expected"), [(None, False), (3, True)])
+def test_a_clock_is_no_goal(end, expected):
+    """Also within a `jit`, and where the end resets what the walk has come to."""
+    assert may_terminate(Clock(end), None) is expected
 
 
 def test_a_run_that_goes_on_from_a_learnt_state_is_no_failure():
@@ -398,7 +447,7 @@ def test_a_judgement_that_fails_harms_no_run(command, monkeypatch):
 UNSCALED = "--config.no-normalize-obs --config.no-normalize-reward"
 NOTHING = {
     f"ppo MountainCar-v0 {UNSCALED} --total-steps 40000": "No episode reached its goal",
-    f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 4 --total-steps 20000 "
+    f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 2 --total-steps 20000 "
     "--evaluations 2 --config.updates-per-step 0.25": "No episode reached its goal",
     "ppo MemoryChain-bsuite --config.memory none --total-steps 40000": "Returns did not rise",
     f"a2c Pendulum-v1 {UNSCALED} --total-steps 200000": "The critic explains nothing",

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Var
+from jax.extend.core import Jaxpr, Var
 
 from jaxpg.core.gymnax_import import has_own_step, inherits
 from jaxpg.core.types import Array, Key, Tree
@@ -80,13 +80,46 @@ def _require_count(core: Any, method: str, given: Any, names: tuple) -> tuple[An
 
 
 def may_terminate(core: Any, params: Tree) -> bool:
-    """True unless `terminated` is the same whatever the key, the state and the action: then nothing
-    but a time limit ends an episode. Looks at a trace, and says True where that does not tell."""
+    """True if actions or chance may end an episode: `terminated` depends on them, or on what they
+    change of the state. False where it is always the same, or follows a clock.
+
+    Looks at traces alone; of loops and branches within them all outputs depend on all inputs.
+    """
     key, action = jax.random.key(0), example_action(core, params)
-    state = trace_step(core, params)[0][1]
-    closed = jax.make_jaxpr(lambda *given: call_step(core, *given)[3])(key, state, action, params)
-    depends = {*closed.jaxpr.invars}
-    for equation in closed.jaxpr.eqns:
-        if depends.intersection(x for x in equation.invars if isinstance(x, Var)):
-            depends.update(equation.outvars)
-    return any(isinstance(x, Var) and x in depends for x in closed.jaxpr.outvars)
+    leaves, tree = jax.tree.flatten(trace_step(core, params)[0][1])
+
+    def begin(key):
+        return jax.tree.leaves(call_reset(core, key, params)[1])
+
+    def move(key, action, *leaves):
+        given = call_step(core, key, jax.tree.unflatten(tree, leaves), action, params)
+        return [given[3], *jax.tree.leaves(given[1])]
+
+    first, after = (
+        jax.make_jaxpr(begin)(key).jaxpr,
+        jax.make_jaxpr(move)(key, action, *leaves).jaxpr,
+    )
+    open_, before = _depends(first, [True]), None
+    ended = False
+    while open_ != before:
+        before = open_
+        ended, *now = _depends(after, [True, True, *open_])
+        open_ = [x or y for x, y in zip(open_, now, strict=True)]
+    return ended
+
+
+def _depends(jaxpr: Jaxpr, given: list[bool]) -> list[bool]:
+    """Tells for each output of a trace whether it depends on those inputs that are given."""
+    known = dict(zip(jaxpr.invars, given, strict=True))
+
+    def look(x: Any) -> bool:
+        return isinstance(x, Var) and known.get(x, False)
+
+    for equation in jaxpr.eqns:
+        inputs, inner = [look(x) for x in equation.invars], equation.params.get("jaxpr")
+        if equation.primitive.name in ("jit", "pjit") and inner is not None:
+            outputs = _depends(inner.jaxpr, inputs)
+        else:
+            outputs = [any(inputs)] * len(equation.outvars)
+        known.update(zip(equation.outvars, outputs, strict=True))
+    return [look(x) for x in jaxpr.outvars]

@@ -67,11 +67,14 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
     before = []
     if len(returns := world.returns) > 1:
         before = [Sample(float(np.mean(returns)), float(np.std(returns)), len(returns))]
-    better = _has_risen(last, before, world)
+    better, rose = (_has_risen(last, x, world) for x in (before, curve.starts))
     ends_early = np.any(np.asarray(world.lengths) < (world.limit or 0))
     if _misses_goal(series, last, world) and not (better and ends_early):
-        return "goal"
-    if better or _has_risen(last, curve.starts, world):
+        # A rise to 0 is that of an agent that has learnt to do nothing.
+        idle = curve.end.mean >= WAY * curve.starts[0].mean
+        if not rose or idle or (world.solved or 0) > 0:
+            return "goal"
+    if better or rose:
         return ""
     # Of ten parts one is above a start by chance: a peak is above all starts, and above the end.
     low = [*curve.starts, curve.end]
