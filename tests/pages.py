@@ -39,7 +39,7 @@ PATH = re.compile(r"`((?:\w+/)+[\w.]+\.(?:py|json|toml|md))")
 FOLDER = re.compile(r"\b(?:runs|sweeps|comparisons)/\w[\w-]*")
 
 EXTRAS = ("onnxruntime",)  # imported by pages, and not always installed
-KEYWORDS = {"total_steps": 1024, "episodes": 16, "trials": 2}
+KEYWORDS = {"total_steps": 1024, "episodes": 16, "trials": 2, "budget_steps": 90_000}
 OPTIONS = {"--total-steps": 8192, "--seeds": 2, "--evaluations": 1}
 TRAINS = ("train", "sweep", "compare")
 # An example: its arguments, and statements that are executed in it before `main`.

@@ -43,10 +43,10 @@ class Asked(NamedTuple):
         """Environment steps of the comparison on held-out seeds."""
         return (finalists + 1) * self.held_out * self.total_steps
 
-    def least(self, i: int) -> int:
-        """Environment steps of what has to come behind round i: a point a round, one finalist."""
+    def behind(self, i: int, finalists: int) -> int:
+        """Environment steps behind round i, of so many points a round."""
         rounds = sum(self.steps(j) for j in range(i + 1, self.rounds))
-        return rounds * self.seeds + self.last(1)
+        return finalists * rounds * self.seeds + self.last(finalists)
 
     def most(self) -> int:
         """Points of the first round that fit into `budget_steps`; 0 if none does."""
@@ -59,6 +59,7 @@ class Asked(NamedTuple):
         return low
 
 
+MARGIN = 1.1  # of what a plan says that it takes: others use the machine too
 MOST = 1_000_000  # of anything, where there is no limit
 LEAST = {"seeds": 1, "held_out": 3, "rounds": 1, "keep": 2, "programs": 1, "finalists": 1}
 
@@ -118,7 +119,7 @@ class Clock:
         pace = min(seconds / done for _, seconds, done in self.seen)
         compiling, seconds, done = self.seen[0]
         program = (compiling + seconds - pace * done) / self.programs
-        return pace * steps + sweeps * min(each, self.programs) * program
+        return MARGIN * (pace * steps + sweeps * min(each, self.programs) * program)
 
     def room(self, each: float, rest: float) -> int:
         """How many of what takes `each` there is time for, if `rest` seconds are to be left."""

@@ -75,8 +75,11 @@ def train_round(this: Tuning, i: int, found: Sweep | None, watch: Watch) -> Swee
             return []
         before = found.about["points"]
         one = clock.takes(asked.seeds * asked.steps(i))
-        rest = clock.takes(asked.least(i), asked.rounds + 1 - i)
-        count = max(1, min(asked.points(1, len(before)), clock.room(one, rest)))
+        rest = lambda count: clock.takes(asked.behind(i, count), asked.rounds + 1 - i)  # noqa: E731
+        # Of too little time the comparison is the first to have less.
+        count = clock.room(one, rest(asked.finalists))
+        count = max(count, min(asked.finalists, clock.room(one, rest(1))), 1)
+        count = min(count, asked.points(1, len(before)))
         return [before[config] for config in rank_points(found)[:count]]
 
     settings = (asked.steps(i), asked.seeds, max(1, asked.episodes // SHARE))
