@@ -173,6 +173,7 @@ CASES = {
     "ppo": {"num_steps": 16, "minibatches": 2},
     "ppo, early stop": {"num_steps": 8, "minibatches": 2, "target_kl": 1e-4},
     "reinforce": {"num_steps": 16, "normalize_reward": True},
+    "npg": {"num_steps": 16},
 }
 
 
