@@ -106,10 +106,18 @@ def chosen(monkeypatch, gpu):
 def test_a_loop_is_unrolled_on_a_gpu_alone(monkeypatch):
     assert {machine.loop_unroll(kind, 128) for kind in machine.UNROLL} == {1}
     chosen(monkeypatch, True)
-    assert machine.loop_unroll("rollout", 128) == 8
-    assert [machine.loop_unroll("rollout", n) for n in (0, 1, 5, 7, 12, 13, 20)] == [
-        1, 1, 5, 7, 6, 1, 5
-    ]  # fmt: skip
+    monkeypatch.setitem(machine.UNROLL, "rollout", 8)
+    lengths = {0: 1, 1: 1, 5: 5, 7: 7, 12: 6, 13: 1, 20: 5, 128: 8}
+    assert {n: machine.loop_unroll("rollout", n) for n in lengths} == lengths
+
+
+def test_without_a_compiler_for_gpus_nothing_is_counted(monkeypatch):
+    def missing(*_, **__):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", missing)
+    with pytest.raises(RuntimeError, match="pip install"):
+        kernels.compile_for_gpu(jnp.sin, jnp.ones(3))
 
 
 def test_a_packed_tree_is_the_tree(monkeypatch):
@@ -165,6 +173,7 @@ CASES = {
     "ppo": {"num_steps": 16, "minibatches": 2},
     "ppo, early stop": {"num_steps": 8, "minibatches": 2, "target_kl": 1e-4},
     "reinforce": {"num_steps": 16, "normalize_reward": True},
+    "npg": {"num_steps": 16},
 }
 
 

@@ -8,7 +8,7 @@ import optax
 from jaxpg.core.config import label
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.loops.minibatch import epochs
-from jaxpg.loops.optimizers import build_optimizer
+from jaxpg.loops.optimizers import apply_updates, build_optimizer
 from jaxpg.ops import losses
 
 
@@ -42,7 +42,7 @@ def fit(
         obs, target = minibatch
         loss, grads = jax.value_and_grad(lambda c: losses.value(value(c, obs), target))(critic)
         updates, opt_state = rule.update(grads, opt_state, critic)
-        return (optax.apply_updates(critic, updates), opt_state), {"loss/value": loss}
+        return (apply_updates(critic, updates), opt_state), {"loss/value": loss}
 
     (critic, opt_state), info = epochs(
         update, (critic, opt_state), (obs, target), key,
