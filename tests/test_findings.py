@@ -5,6 +5,7 @@ import doctest
 import functools
 import inspect
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,7 +30,7 @@ WORLD = World(limit=200, actions=3)
 FIELDS = {"normalize_obs": False, "learning_rate": 0.001}
 
 
-def measured(returns, length=100.0, count=2, **more):
+def measured(returns, length: Any = 100.0, count: Any = 2, **more):
     """Metrics [seeds, rows], or [rows], with `count` episodes in each row."""
     returns = np.asarray(returns, float)
     full = lambda x: np.broadcast_to(x, returns.shape)  # noqa: E731

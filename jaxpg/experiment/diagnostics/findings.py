@@ -118,12 +118,10 @@ def find_failures(
     count = len(series["episode/count"])
     played = {name: np.atleast_2d(np.asarray(x, float)) for name, x in (evaluations or {}).items()}
     played = {name: x for name, x in played.items() if len(x) == count}  # not the steps of all
-    judged = [
-        verdicts.judge_seed(
-            *({k: x[i] for k, x in part.items()} for part in (series, played)), world
-        )
-        for i in range(count)
-    ]
+    judged = []
+    for i in range(count):
+        mine, own = ({k: x[i] for k, x in part.items()} for part in (series, played))
+        judged.append(verdicts.judge_seed(mine, own, world))
     held = {name: np.array([x == name for x in judged]) for name in ("goal", "return", "fall")}
     failed = np.any([*held.values()], 0)
     held |= {name: failed & x for name, x in verdicts.judge_learner(series, world).items()}
@@ -161,8 +159,7 @@ def diagnose(result: Result, from_start: bool = False) -> list[Finding]:
     )
     found = find_failures(result.metrics, result.evaluations, world, config)
     many, longest = UNTRAINED
-    known = limit is not None and limit <= longest and not has_lanes(cfg)
-    if from_start or not (found and known):
+    if from_start or not found or limit is None or limit > longest or has_lanes(cfg):
         return found
     key = jax.random.fold_in(jax.random.key(0), _PLAY)
     returns, lengths = map(

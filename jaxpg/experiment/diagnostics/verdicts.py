@@ -84,7 +84,7 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
 
 def split_curve(series: Series) -> Curve | None:
     """Splits a seed's episodes [rows] into parts; None for a run that is too short to judge."""
-    there = np.asarray(weigh(series, "episode/return")[1] > 0)
+    there = np.asarray(weigh({**series}, "episode/return")[1] > 0)
     returns, counts = (series[f"episode/{x}"][there].astype(float) for x in ("return", "count"))
     total = counts.sum()
     if len(there) < ITERATIONS or total < EPISODES or len(counts) < 2 * ROWS:
