@@ -14,6 +14,7 @@ from jaxpg.core.train import initial_state
 from jaxpg.loops import population
 from jaxpg.ops import normalize
 from tests import tabular
+from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
 LOCAL = ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise")
@@ -70,7 +71,7 @@ def acting(states):
 
 
 @pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", slow_of(LOCAL, *LOCAL[1:3]))
 def test_what_acts_is_what_was_scored(name, again):
     """Played through the statistics that the state keeps beside it, it earns its score."""
     cfg, states, _ = journey(name, normalize_obs=True, reevaluate=again)
@@ -112,7 +113,7 @@ def test_act_whitens_by_the_statistics_of_the_score(name):
     assert not np.allclose(found, agent.act(cfg, ENV, bare, obs, (), KEY, True)[0], rtol=0.1)
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", slow_of(LOCAL, *LOCAL[1:3]))
 def test_a_dimension_of_small_numbers_is_learnt_from_only_if_it_is_scaled(name):
     best = {}
     for on in (True, False):

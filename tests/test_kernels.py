@@ -18,6 +18,7 @@ import jaxpg
 from jaxpg.core import machine, packing
 from jaxpg.loops import optimizers
 from jaxpg.nets.heads import discrete
+from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
 
@@ -177,7 +178,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_of(CASES, *{*CASES} - {"ppo, early stop"}))
 def test_a_gpu_is_given_the_same_function(case, monkeypatch):
     """Its choices, on a CPU: integers and keys are equal, floats but for the last bits."""
     agent = getattr(jaxpg, case.partition(",")[0])

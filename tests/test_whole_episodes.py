@@ -111,7 +111,7 @@ def test_a_limit_of_a_million_costs_nothing():
     same_bytes(*found)
 
 
-@pytest.mark.parametrize("name", ["reinforce", "hill_climbing"])
+@pytest.mark.parametrize("name", slow_of(("reinforce", "hill_climbing"), "hill_climbing"))
 def test_a_folder_has_the_number(name, tmp_path):
     """It trains, and goes on: with all episodes whole, and the steps that were asked for."""
     agent, env, out = agents.get(name), jaxpg.make("Catch-bsuite"), tmp_path / "run"

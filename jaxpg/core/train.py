@@ -61,10 +61,12 @@ def num_iterations(agent: Agent[C], cfg: C, total_steps: int) -> int:
 
 def with_horizon(cfg: C, total_steps: int) -> C:
     """The config with its `total_steps`, over which schedules run, filled in if it was None."""
-    fields: Any = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg)}
-    if fields.get("total_steps", 0) is None:
-        return replace(cfg, total_steps=float(total_steps))
-    return cfg
+    return replace(cfg, total_steps=float(total_steps)) if _is_open(cfg, "total_steps") else cfg
+
+
+def _is_open(cfg: Any, name: str) -> bool:
+    """True for a config that has a field, and None in it."""
+    return any(f.name == name and getattr(cfg, name) is None for f in dataclasses.fields(cfg))
 
 
 def episode_limit(env: Env) -> int:
@@ -87,7 +89,7 @@ def episode_steps(cfg: Any, env: Env | None = None) -> int:
         return cfg.num_steps or NO_LIMIT
     usual = dataclasses.replace(env, params=env.core.default_params)
     limit = episode_limit(env) or episode_limit(usual) or NO_LIMIT
-    least, most = getattr(cfg, "stored_steps", (1, limit))
+    least, most = vars(type(cfg)).get("stored_steps", (1, limit))
     if limit > most:
         raise ValueError(
             f"{label(type(cfg))} num_steps=None: allowed is an integer >= {limit}, the longest "
@@ -99,8 +101,7 @@ def episode_steps(cfg: Any, env: Env | None = None) -> int:
 
 def with_episode_steps(cfg: C, env: Env) -> C:
     """The config with its `num_steps` filled in if it was None, see `episode_steps`."""
-    open_ended = getattr(cfg, "num_steps", 0) is None
-    return replace(cfg, num_steps=episode_steps(cfg, env)) if open_ended else cfg
+    return replace(cfg, num_steps=episode_steps(cfg, env)) if _is_open(cfg, "num_steps") else cfg
 
 
 def settle(agent: Agent[C], cfg: C, env: Env, total_steps: int) -> tuple[C, int]:

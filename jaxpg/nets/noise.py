@@ -35,7 +35,7 @@ GENERATOR = "threefry2x32"  # of the matrices: a key of two words, whatever the 
 
 
 class Held(NamedTuple):
-    """What every environment holds of its noise."""
+    """Noise that every environment holds."""
 
     words: Array  # [..., 2] uint32: the key of its matrix
     age: Array  # [...] int32 steps that have had it; 0: there is none

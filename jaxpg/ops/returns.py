@@ -153,6 +153,6 @@ def starts(ended: Array) -> Array:
 
 
 def _over_time(step: Callable, begin: Tree, x: Tree, reverse: bool = False) -> Array:
-    """What `step(carry, x_t) -> carry, y_t` says of every step of data [T, ...]."""
+    """Outputs y [T, ...] of `step(carry, x_t) -> carry, y_t` over data x [T, ...]."""
     length = len(jax.tree.leaves(x)[0])
     return jax.lax.scan(step, begin, x, reverse=reverse, unroll=loop_unroll("returns", length))[1]

@@ -81,7 +81,7 @@ class Finding(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What is found, and in how many of several seeds."""
+        """Sentence of what is found, and in how many of several seeds."""
         if len(self.seeds) == 1:
             return self.text
         return f"{self.text.removesuffix('.')} ({self.seeds.sum()} of {len(self.seeds)} seeds)."
@@ -227,7 +227,7 @@ def _round(*numbers: float, digits: int) -> list[str]:
 
 
 def _changes(name: str, config: Mapping[str, Any], named: list[str]) -> tuple[Change, ...]:
-    """What to try: fields that the agent has, that are not so already, and that are not named yet;
+    """Fields to try, those that the agent has, that are not so already, and that are not named yet;
     if none is left, one of those."""
     known = [Change(field, to, config[field]) for field, to in TRY[name] if field in config]
     known = [x for x in known if _is_open(x)]

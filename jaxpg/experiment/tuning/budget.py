@@ -122,7 +122,7 @@ class Clock:
         return MARGIN * (pace * steps + sweeps * min(each, self.programs) * program)
 
     def room(self, each: float, rest: float) -> int:
-        """How many of what takes `each` there is time for, if `rest` seconds are to be left."""
+        """Number of parts of `each` seconds that there is time for, with `rest` seconds left."""
         if not each or math.isinf(self.limit):
             return MOST
         return int((self.left() - rest) / each)

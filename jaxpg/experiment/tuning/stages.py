@@ -55,7 +55,7 @@ class Tuning(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """What looks at a tuning while it goes on."""
+    """Watchers of a tuning while it goes on."""
 
     clock: Clock
     progress: bool

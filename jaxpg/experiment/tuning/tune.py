@@ -48,7 +48,7 @@ PRESET = "preset.toml"
 
 
 class Tuned(NamedTuple):
-    """What a tuning found, or what there is of one that was stopped."""
+    """Result of a tuning, or of the part before it was stopped."""
 
     folder: Path
     about: dict[str, Any]  # tune.json
