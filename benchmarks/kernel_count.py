@@ -15,9 +15,10 @@ from typing import NamedTuple
 HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .* )?\{$")
 INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?[\w.\-]+ = .*? ([a-z][\w\-]*)\((.*)$")
 CALLED = re.compile(
-    r"\b(condition|body|to_apply|branch_computations|true_computation|false_computation)="
+    r"\b(condition|body|to_apply|calls|branch_computations|true_computation|false_computation)="
     r"(\{[^}]*\}|%?[\w.\-]+)"
 )
+PART = '"name":"dynamic_slice_fusion"'  # of a fusion that copies to or from a part of an array
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 NAME = re.compile(r"[\w.\-]+")
 # What names or arranges values that are there, and launches nothing.
@@ -63,8 +64,8 @@ def count_kernels(text: str) -> Counter[str]:
             elif opcode == "conditional":
                 branches = [count(x) for names in called.values() for x in names]
                 found.update(max(branches, key=Counter.total))
-            elif opcode == "call":
-                found.update(count(called["to_apply"][0]))
+            elif opcode in ("call", "async"):
+                found.update(count(called["to_apply" if opcode == "call" else "calls"][0]))
             else:
                 found[opcode] += 1
         return found
@@ -82,6 +83,7 @@ def _computations(text: str) -> tuple[str, dict[str, list[Operation]]]:
         elif one := INSTRUCTION.match(line):
             opcode, rest = one.groups()
             if opcode not in FREE and not opcode.endswith(("-done", "-update")):
+                opcode = "copy" if PART in rest else opcode.removesuffix("-start")
                 called = {role: NAME.findall(names) for role, names in CALLED.findall(rest)}
                 known = TRIPS.search(rest)
                 lines.append(Operation(opcode, called, int(known[1]) if known else None))

@@ -13,11 +13,11 @@ nothing is counted.
 
 import argparse
 import os
-import re
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
+
+from kernel_count import count_kernels
 
 # What an NVIDIA H100 (SXM) is, in the words of XLA's GpuTargetConfigProto.
 H100 = """
@@ -36,90 +36,6 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 patch: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-
-# Instructions that start nothing on the device.
-FREE = {
-    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
-    "replica-id", "add-dependency", "opt-barrier", "domain", "get-dimension-size",
-}  # fmt: skip
-CALLS = {"call", "async-start", "while", "conditional"}  # the work is in the computations they name
-
-HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
-OPCODE = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
-TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-MEMCPY = '"name":"dynamic_slice_fusion"'  # of a fusion that is a copy to or from a part of an array
-NAME = r"%?([\w.\-]+)"
-
-
-def count_kernels(compiled_text: str) -> dict:
-    """Counts what a compiled program starts on its device: `kernels` of XLA's own, `copies`, and
-    `library` calls (cuBLAS and its like), loops times their trips.
-
-    compiled_text: `compiled.as_text()` of a program for a GPU; of one for a CPU the number is that
-    of its operations. A loop that does not say its trips counts once and is one of `open_loops`; of
-    branches the largest counts.
-    """
-    computations, entry = _split(compiled_text)
-    done: dict[str, Counter] = {}
-
-    def count(name: str) -> Counter:
-        if name not in done:
-            done[name] = sum((_instruction(line, count) for line in computations[name]), Counter())
-        return done[name]
-
-    total = count(entry)
-    return {name: total[name] for name in ("kernels", "copies", "library", "open_loops")}
-
-
-def _split(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of every computation, and the name of the one where the program begins."""
-    computations: dict[str, list[str]] = {}
-    lines, entry = [], ""
-    for line in text.splitlines():
-        if header := HEADER.match(line):
-            lines = computations.setdefault(header[2], [])
-            entry = header[2] if header[1] else entry
-        elif OPCODE.match(line):
-            lines.append(line)
-    if not entry:
-        raise ValueError("compiled_text: allowed is the text of a compiled program, with an ENTRY")
-    return computations, entry
-
-
-def _opcode(line: str) -> str:
-    """What an instruction does: the word behind its type, which may be a tuple."""
-    match = OPCODE.match(line)
-    rest = re.sub(r"/\*.*?\*/", "", match[1])
-    if rest.startswith("("):
-        depth = 0
-        for i, letter in enumerate(rest):
-            depth += (letter == "(") - (letter == ")")
-            if not depth:
-                rest = "x" + rest[i + 1 :]
-                break
-    return rest.split(" ", 1)[1].split("(", 1)[0]
-
-
-def _instruction(line: str, count) -> Counter:
-    """What an instruction starts, with the computations that it runs."""
-    opcode = _opcode(line)
-    if opcode == "while":
-        body = count(re.search(rf"body={NAME}", line)[1])
-        if trips := TRIPS.search(line):
-            return Counter({k: n * int(trips[1]) for k, n in body.items()})
-        return body + count(re.search(rf"condition={NAME}", line)[1]) + Counter(open_loops=1)
-    if opcode == "conditional":
-        several = re.search(r"branch_computations=\{([^}]*)\}", line)
-        names = several[1].split(", ") if several else re.findall(rf"_computation={NAME}", line)
-        return max((count(name.lstrip("%")) for name in names), key=Counter.total)
-    if opcode in CALLS:
-        return count(re.search(rf"(?:to_apply|calls)={NAME}", line)[1])
-    if opcode in FREE or opcode.endswith(("-done", "-update")):
-        return Counter()
-    opcode = opcode.removesuffix("-start")
-    if opcode == "copy" or MEMCPY in line:
-        return Counter(copies=1)
-    return Counter(library=1) if opcode == "custom-call" else Counter(kernels=1)
 
 
 def compile_for_gpu(function, *args) -> str:
@@ -153,7 +69,7 @@ def train_text(agent, cfg, env, iterations: int) -> str:
     from jaxpg.core.train import initial_state, iterate, settle
 
     jaxpg.use_fast_random()
-    cfg, _ = settle(agent, cfg, iterations * agent.steps_per_iter(cfg))
+    cfg, _ = settle(agent, cfg, env, iterations * agent.steps_per_iter(cfg))
 
     def shapes(tree):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), tree)
@@ -189,9 +105,13 @@ def main() -> None:
     seconds = time.perf_counter() - begun
     if args.text:
         args.text.write_text(text)
-    counts = {name: n / iterations for name, n in count_kernels(text).items()}
-    words = ", ".join(f"{n:,.0f} {name.replace('_', ' ')}" for name, n in counts.items())
-    print(f"{args.agent} on {args.env}, an iteration: {words}; compiled in {seconds:.0f} s")
+    launches = count_kernels(text)
+    copies = launches["copy"] / iterations
+    kernels = launches.total() / iterations - copies
+    print(
+        f"{args.agent} on {args.env}, an iteration: {kernels:,.0f} kernels, {copies:,.0f} copies; "
+        f"compiled in {seconds:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What a GPU is given that a CPU is not: the same functions, in fewer kernels."""
 
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,77 +20,6 @@ from jaxpg.nets.heads import discrete
 from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
-
-# A program as XLA prints it for a GPU, cut down to what is read of it.
-TEXT = """
-HloModule jit_f, is_scheduled=true
-
-%fused (p: f32[4]) -> f32[4] {
-  %p = f32[4]{0} parameter(0)
-  ROOT %add = f32[4]{0} add(%p, %p)
-}
-
-%inner (a: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %a = (s32[], /*index=1*/f32[4]{0}) parameter(0)
-  %i = s32[] get-tuple-element(%a), index=0
-  %x = f32[4]{0} get-tuple-element(%a), index=1
-  %sum = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused
-  %gemm = (f32[4]{0}, s8[8]{0}) custom-call(%sum), custom_call_target="__cublas$gemm"
-  %y = f32[4]{0} get-tuple-element(%gemm), index=0
-  %write = f32[4]{0} fusion(%y), kind=kCustom, calls=%fused, "name":"dynamic_slice_fusion"
-  ROOT %t = (s32[], f32[4]{0}) tuple(%i, %write)
-}
-
-%outer (a: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %a.1 = (s32[], f32[4]{0}) parameter(0)
-  %w = (s32[], f32[4]{0}) while(%a.1), condition=%cond, body=%inner, TRIPS(3)
-  %z = f32[4]{0} get-tuple-element(%w), index=1
-  ROOT %c = f32[4]{0} copy(%z)
-}
-
-%cond (a: (s32[], f32[4])) -> pred[] {
-  %a.2 = (s32[], f32[4]{0}) parameter(0)
-  ROOT %less = pred[] fusion(%a.2), kind=kLoop, calls=%fused
-}
-
-%graph (a: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %a.3 = (s32[], f32[4]{0}) parameter(0)
-  ROOT %w.1 = (s32[], f32[4]{0}) while(%a.3), condition=%cond, body=%outer, TRIPS(5)
-}
-
-ENTRY %main (a: f32[4]) -> f32[4] {
-  %x.1 = f32[4]{0} parameter(0)
-  %zero = s32[] constant(0)
-  %begin = (s32[], f32[4]{0}) tuple(%zero, %x.1)
-  %many = (s32[], f32[4]{0}) call(%begin), to_apply=%graph
-  %b = (s32[], f32[4]{0}) conditional(%zero, %many, %many), branch_computations={%graph, %inner}
-  %open = (s32[], f32[4]{0}) while(%b), condition=%cond, body=%inner
-  %start = (f32[4]{0}, f32[4]{0}) copy-start(%x.1)
-  ROOT %done = f32[4]{0} copy-done(%start)
-}
-"""
-TEXT = re.sub(r"TRIPS\((\d)\)", r'"known_trip_count":{"n":"\1"}', TEXT)
-
-
-def test_kernels_are_counted_with_the_trips_of_their_loops():
-    """The inner body: a kernel, a library call and a copy, 3 times; a copy more, all 5 times."""
-    graph = np.array([15, 5 * (3 + 1), 15])
-    total = 2 * graph + [1 + 1, 1 + 1, 1]  # twice the graph, the open loop with its condition
-    names = "kernels", "copies", "library", "open_loops"
-    assert kernels.count_kernels(TEXT) == dict(zip(names, [*total, 1], strict=True))
-    with pytest.raises(ValueError, match="ENTRY"):
-        kernels.count_kernels("HloModule")
-
-
-def test_a_compiled_loop_has_the_operations_of_its_body_so_many_times():
-    def count(length):
-        def f(x):
-            return jax.lax.fori_loop(0, length, lambda i, x: jnp.sort(x * i), x)
-
-        text = jax.jit(f).lower(jnp.ones(7)).compile().as_text()
-        return kernels.count_kernels(text)["kernels"]
-
-    assert count(20) - count(10) == count(30) - count(20) > 10
 
 
 def plain(tree):

@@ -83,9 +83,7 @@ def epochs(
 
     def guarded(loop, drawn):
         carry, stopped = loop
-        carry, metrics = jax.lax.cond(
-            stopped, lambda c, _: (c, zeros), lambda c, d: epoch(c, d), carry, drawn
-        )
+        carry, metrics = jax.lax.cond(stopped, lambda c, _: (c, zeros), epoch, carry, drawn)
         return (carry, stopped | stop(unpack(metrics))), (metrics, ~stopped)
 
     (carry, _), (metrics, ran) = jax.lax.scan(guarded, (pack(carry), jnp.zeros((), bool)), drawn)

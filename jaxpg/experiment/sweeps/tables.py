@@ -92,9 +92,8 @@ def open_sweep(
     keys = jax.random.split(key, record["seeds"])
 
     def of_point(point: Point) -> tuple[Agent, Any, E.Env]:
-        allowed = trust or provenance.recorded_sources(record)
-        own_cfg, own_env = apply_point(cfg, env, point, allowed)
-        return agent, settle(agent, own_cfg, own_env, record["total_steps"])[0], own_env
+        own = apply_point(cfg, env, point, trust or provenance.recorded_sources(record))
+        return agent, settle(agent, *own, record["total_steps"])[0], own[1]
 
     return SweepFolder(out, record, keys, of_point, trust)
 
