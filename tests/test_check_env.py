@@ -280,7 +280,7 @@ FLAG, INFO = jnp.zeros((), bool), {"final_observation": jnp.zeros(2)}
 # Mistakes that shapes, or two traces, show. Those above the line are what `run` says, too.
 SHAPES = {
     "integers after floats": (
-        changed(obs=jnp.zeros(2, int)), "observation", "reset and step have float32 and int32: allow"
+        changed(obs=jnp.zeros(2, int)), "observation", "reset and step have float32 and int32: al"
     ),
     "integers of step_env": (
         Integers(), "observation", "of reset and step_env have float32 and int32: allowed is one"

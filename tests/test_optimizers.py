@@ -198,7 +198,7 @@ def test_no_function_of_another_name_is_ever_called():
     """A file may name what is imported already; the argument's name tells an optimiser from it."""
     called = []
     for value in (lambda rate: called.append(rate), functools.partial(called.append)):
-        with pytest.raises(ValueError, match="its argument is called .*, allowed is learning_rate"):
+        with pytest.raises(ValueError, match=r"argument is called .*, allowed is learning_rate"):
             is_optimizer(value)
     assert not called
 

@@ -101,6 +101,26 @@ def activate(x, power=1):
 """
 
 
+LAMBDAS = """
+import jax.numpy as jnp
+import optax
+
+lam = lambda x: jnp.tanh(x)
+rate = lambda learning_rate: optax.sgd(learning_rate)
+falls = lambda progress: 1 - progress
+
+def make():
+    def act(x):
+        return jnp.tanh(x)
+    return act
+
+act = make()
+
+def real(x):
+    return jnp.tanh(x)
+"""
+
+
 class Module:
     """A module in a file of its own, which leaves a mark where it is imported."""
 
@@ -173,7 +193,7 @@ def test_what_follows_from_a_parameter_follows_it_under_another_name_too(module)
     ("name", "params", "words"),
     [
         ("Nothing", {}, "has no Nothing"),
-        ("Worl", {}, "has no Worl; did you mean 'World'"),
+        ("Needz", {}, "has no Needz; did you mean 'Needs'"),
         ("Net", {}, "allowed is an environment: a class or an object with reset, step"),
         ("jnp", {}, "allowed is an environment"),
         ("agent", {}, "allowed is an environment"),
@@ -204,35 +224,16 @@ def test_a_path_for_a_module_and_a_typo_in_it_are_answered(module):
 
 
 def test_a_module_that_changes_the_working_directory_moves_nothing(module):
-    (module.folder / "mover.py").write_text("import os
-os.chdir('/')
-x = 3")
+    (module.folder / "mover.py").write_text("import os; os.chdir('/'); x = 3")
     with pytest.raises(ValueError, match="allowed is an environment"):
         jaxpg.make("mover:x")
     assert os.getcwd() == str(module.folder)
 
 
 def test_a_name_that_leads_to_no_name_is_refused(module):
-    text = "import functools, jax.numpy as jnp, optax
-lam = lambda x: jnp.tanh(x)
-"
-    text += "rate = lambda learning_rate: optax.sgd(learning_rate)
-"
-    text += "falls = lambda progress: 1 - progress
-"
-    text += "def make():
-    def act(x):
-        return jnp.tanh(x)
-    return act
-"
-    text += "act = make()
-def real(x):
-    return jnp.tanh(x)
-"
-    (module.folder / "lambdas.py").write_text(text)
-    for field, name in {
-        "activation": "lam", "optimizer": "rate", "learning_rate_schedule": "falls"
-    }.items():  # fmt: skip
+    (module.folder / "lambdas.py").write_text(LAMBDAS)
+    names = {"activation": "lam", "optimizer": "rate", "learning_rate_schedule": "falls"}
+    for field, name in names.items():
         with pytest.raises(ValueError, match="a lambda has no name of its own, use def"):
             from_dict(jaxpg.a2c.Config, {field: f"lambdas:{name}"}, True)
     with pytest.raises(ValueError, match="it is made in a function"):

@@ -272,8 +272,8 @@ def _find_in_values(name: str, core: Any, first: Any, after: dict[str, Any]) -> 
 def find_difference(
     what: str, one: Tree, other: Tree, same: Callable[[Any], Any] | None = None
 ) -> Iterator[str]:
-    """Looks whether two trees have one structure, and leaves of the same shapes, and dtypes of which
-    `same` gives the same."""
+    """Looks whether two trees have one structure, and leaves of the same shapes, and dtypes of
+    which `same` gives the same."""
     (a, tree_a), (b, tree_b) = map(jax.tree.flatten, (one, other))
     if tree_a != tree_b or [x.shape for x in a] != [x.shape for x in b]:
         one, other = (jax.tree.map(lambda x: x.shape, x) for x in (one, other))

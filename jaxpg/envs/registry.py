@@ -43,7 +43,7 @@ def _usual(name: str, factory: Callable, params: Mapping[str, Any] = {}) -> Any:
         one = "one" if len(missing) == 1 else "them"
         words = " ".join(f"--param {key}=..." for key in missing)
         raise ValueError(
-            f"{name} has no {', '.join(missing)}: its constructor needs {one}, given by {words}, or "
+            f"{name} has no {', '.join(missing)}: its constructor needs {one}, given by {words} or "
             f"by jaxpg.make(..., {', '.join(f'{key}=...' for key in missing)})"
         )
     given = {key: _as_meant(params[key], None) for key in needed}
