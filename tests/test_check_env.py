@@ -157,6 +157,12 @@ class Timeless(InGymnax):
         return jnp.zeros(2), state, 1.0, False, {}
 
 
+class Integers(InGymnax):
+    def step_env(self, key, state, action, params):
+        obs, *others = super().step_env(key, state, action, params)
+        return (obs.astype(jnp.int32), *others)
+
+
 class SixParts(InGymnax):
     def step_env(self, key, state, action, params):
         return (*super().step_env(key, state, action, params)[:4], False, {})
@@ -273,6 +279,18 @@ class Named(Params):
 FLAG, INFO = jnp.zeros((), bool), {"final_observation": jnp.zeros(2)}
 # Mistakes that shapes, or two traces, show. Those above the line are what `run` says, too.
 SHAPES = {
+    "integers after floats": (
+        changed(obs=jnp.zeros(2, int)), "observation", "reset and step have float32 and int32: al"
+    ),
+    "integers of step_env": (
+        Integers(), "observation", "of reset and step_env have float32 and int32: allowed is one"
+    ),
+    "a text in info": (
+        changed(info=INFO | {"note": "x"}), "values", r"info\[.note.\] is a str: allowed are arr"
+    ),
+    "a text in the state": (
+        reset_to(lambda obs, _: (obs, {"a": "x"})), "values", r"state\[.a.\] is a str: allowed are"
+    ),
     "no methods": (Nothing(), "methods", "Nothing has no reset: allowed is a core with"),
     "no parameters": (params_of(Bare()), "parameters", "of Bare, which is no pytree.*struct.datac"),
     "a name among the parameters": (params_of(Named()), "parameters", "map is a str.*pytree_node"),
@@ -341,7 +359,7 @@ TRACES = {
         Floats(), "observation", "of float32, its space Discrete"
     ),
     "an observation of another dtype": (
-        changed(obs=jnp.zeros(2, int)), "observation", "have .*float32 and int32: allowed is one"
+        changed(obs=jnp.zeros(2, jnp.float16)), "observation", "have float32 and float16: allowed"
     ),
     "a mask of another size": (
         changed(info=INFO | {"action_mask": jnp.ones(3, bool)}), "mask", r"shape \(3,\).*\(2,\)"
@@ -480,7 +498,7 @@ def test_what_only_looks_wrong_passes():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (5, "env=5: allowed is what jaxpg.make gives"),
+        (5, "env=5: allowed is what jaxpg.make gives, .* or a core, with reset, step"),
         (Walk, "env=<class .*an instance of that class"),
         ("Walk-v0", "unknown environment 'Walk-v0'"),
     ],

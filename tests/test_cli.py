@@ -363,3 +363,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_cache_is_used(tmp_path):
     assert list((tmp_path / "cache" / "jaxpg").iterdir())
     devices = min(2, count_cores())
     assert read_json("run/run.json")["made_with"]["devices"].startswith(f"{devices} x ")
+
+
+def test_a_parameter_is_also_a_word_of_python():
+    from jaxpg.cli.options import parse_parameter
+
+    assert [parse_parameter(f"a={x}")[1] for x in ("True", "true", "False", "false", "1")] == [
+        True, True, False, False, 1
+    ]  # fmt: skip

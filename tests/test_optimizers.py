@@ -178,8 +178,8 @@ WRONG = {
     "newton": "allowed is one of 'adam'",
     3: "allowed is one of 'adam'",
     optax.adam(1e-3): "allowed is one of .* such as optax.adamw",
-    optax.scale: "allowed is one of",
-    os.system: "allowed is one of",
+    optax.scale: "its argument is called 'step_size', allowed is learning_rate or lr",
+    os.system: "its argument is called 'command', allowed is learning_rate or lr",
     of_nothing: "allowed is one of",
     untraceable: "with a traced rate it gave TracerBoolConversionError",
     functools.partial(optax.adamw, weight=1): "unknown option 'weight': did you mean 'weight_d",
@@ -198,7 +198,8 @@ def test_no_function_of_another_name_is_ever_called():
     """A file may name what is imported already; the argument's name tells an optimiser from it."""
     called = []
     for value in (lambda rate: called.append(rate), functools.partial(called.append)):
-        assert not is_optimizer(value)
+        with pytest.raises(ValueError, match=r"argument is called .*, allowed is learning_rate"):
+            is_optimizer(value)
     assert not called
 
 

@@ -101,6 +101,26 @@ def activate(x, power=1):
 """
 
 
+LAMBDAS = """
+import jax.numpy as jnp
+import optax
+
+lam = lambda x: jnp.tanh(x)
+rate = lambda learning_rate: optax.sgd(learning_rate)
+falls = lambda progress: 1 - progress
+
+def make():
+    def act(x):
+        return jnp.tanh(x)
+    return act
+
+act = make()
+
+def real(x):
+    return jnp.tanh(x)
+"""
+
+
 class Module:
     """A module in a file of its own, which leaves a mark where it is imported."""
 
@@ -173,6 +193,7 @@ def test_what_follows_from_a_parameter_follows_it_under_another_name_too(module)
     ("name", "params", "words"),
     [
         ("Nothing", {}, "has no Nothing"),
+        ("Needz", {}, "has no Needz; did you mean 'Needs'"),
         ("Net", {}, "allowed is an environment: a class or an object with reset, step"),
         ("jnp", {}, "allowed is an environment"),
         ("agent", {}, "allowed is an environment"),
@@ -180,7 +201,7 @@ def test_what_follows_from_a_parameter_follows_it_under_another_name_too(module)
         ("World", {"siz": 3}, "did you mean 'size'"),
         ("World", {"size": 1.5}, "size=1.5: allowed is an integer"),
         ("World", {"goal": "far"}, "goal='far': allowed is a finite number"),
-        ("Needs", {}, "has no size: its constructor needs one"),
+        ("Needs", {}, "has no size: its constructor needs one, given by --param size="),
     ],
 )
 def test_what_is_no_environment_is_refused_in_one_sentence(module, name, params, words):
@@ -188,6 +209,37 @@ def test_what_is_no_environment_is_refused_in_one_sentence(module, name, params,
         jaxpg.make(module.of(name), **params)
     assert "\n" not in str(caught.value)
     assert module.of(name) in str(caught.value)
+
+
+def test_a_path_for_a_module_and_a_typo_in_it_are_answered(module):
+    name = module.name
+    for text in (f"{name}.py:World", f"./{name}:World"):
+        with pytest.raises(ValueError, match=f"did you mean '{name}:World'"):
+            jaxpg.make(text)
+    with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+        jaxpg.make(f"{name}x:World")
+    (module.folder / "json.py").write_text("MyEnv = 3")
+    with pytest.raises(ValueError, match=r"it is .*json.__init__.py, and not the json.py here"):
+        jaxpg.make("json:MyEnv")
+
+
+def test_a_module_that_changes_the_working_directory_moves_nothing(module):
+    (module.folder / "mover.py").write_text("import os; os.chdir('/'); x = 3")
+    with pytest.raises(ValueError, match="allowed is an environment"):
+        jaxpg.make("mover:x")
+    assert os.getcwd() == str(module.folder)
+
+
+def test_a_name_that_leads_to_no_name_is_refused(module):
+    (module.folder / "lambdas.py").write_text(LAMBDAS)
+    names = {"activation": "lam", "optimizer": "rate", "learning_rate_schedule": "falls"}
+    for field, name in names.items():
+        with pytest.raises(ValueError, match="a lambda has no name of its own, use def"):
+            from_dict(jaxpg.a2c.Config, {field: f"lambdas:{name}"}, True)
+    with pytest.raises(ValueError, match="it is made in a function"):
+        from_dict(jaxpg.a2c.Config, {"activation": "lambdas:act"}, True)
+    cfg = from_dict(jaxpg.a2c.Config, {"activation": "lambdas:real"}, True)
+    assert to_dict(cfg)["activation"] == "lambdas:real"
 
 
 def test_a_script_that_ends_when_it_is_imported_is_refused(module):

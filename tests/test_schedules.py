@@ -137,7 +137,7 @@ WRONG = {
     "cosine_restarts(cycles=0)": "cycles=0: allowed is an integer >= 1 and <= 100",
     "cosine_restarts(growth=99)": "growth=99: allowed is a number > 0 and <= 10",
     1.0: "allowed is one of",
-    jnp.exp: "allowed is one of",
+    jnp.exp: "its argument is called 'x', allowed is progress or p",
     by_python: "with a traced progress it gave TracerBoolConversionError",
     (lambda progress: progress[None]): "allowed is a function that maps a float .* to a float",
     (lambda progress: 1): "allowed is a function that maps a float .* to a float",

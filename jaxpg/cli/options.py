@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxpg.experiment.sweeps.points import Range
 
 STEPS = 500_000  # of a run without a preset
+PYTHON = {"True": True, "False": False, "None": None}  # beside the values of JSON
 
 
 def call_with_agent(
@@ -148,13 +149,15 @@ def displayable(cfg: Any) -> Any:
     return dataclasses.make_dataclass("Config", fields, frozen=True, kw_only=True)(**values)
 
 
-def parse_parameter(text: str) -> tuple[str, float]:
-    """An environment's parameter: "gravity=9.8"."""
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """An environment's parameter: "gravity=9.8", "windy=True"."""
     name, _, value = text.partition("=")
+    if value in PYTHON:
+        return name, PYTHON[value]
     try:
         return name, json.loads(value)
     except ValueError as error:
-        allowed = "NAME=VALUE, a number, true, false, a list, or text in double quotes"
+        allowed = "NAME=VALUE, a number, True, False, a list, or text in double quotes"
         raise ValueError(f"param={text!r}: allowed is {allowed}") from error
 
 
@@ -190,9 +193,8 @@ def _split(text: str) -> list[str]:
 
 def _value(text: str) -> Any:
     """A Python constant, a JSON value, or the text itself."""
-    plain = {"True": True, "False": False, "None": None}
-    if text in plain:
-        return plain[text]
+    if text in PYTHON:
+        return PYTHON[text]
     try:
         return json.loads(text)
     except ValueError:

@@ -90,7 +90,8 @@ def _plain(value: Any) -> Any:
 def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = False) -> Any:
     """The inverse of `describe_callable`; a partial may also be the text of its JSON, as on a
     command. Raises as `core.names.resolve_name`, which says what may be imported, and
-    `core.calls.judge_call`, which says what may be called; ValueError for another kind."""
+    `core.calls.judge_call`, which says what may be called; ValueError for another kind, and for
+    what has another name of its own than one that leads back to it."""
     if isinstance(told, str) and told.startswith("{"):
         told = cast(dict[str, Any], json.loads(told))
     if isinstance(told, str):
@@ -100,6 +101,7 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
         judge_call(told, found, (), trust)
         if not (_is_class(found) or kind.fits(found)):
             raise ValueError(f"allowed is {kind.words}")
+        _require_way_back(found)
         return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
         form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
@@ -113,7 +115,30 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
     judge_call(told["partial"], function, (*found.args, *given.values()), trust)
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
+    _require_way_back(found)
     return found
+
+
+def _require_way_back(found: Any) -> None:
+    """Raises ValueError for what was found by a name and has another one of its own, by which no
+    file would give it again."""
+    if isinstance(found, functools.partial):
+        for part in (found.func, *found.args, *found.keywords.values()):
+            _require_way_back(part)
+    elif is_named(found):
+        name, own = found.__qualname__, name_of(found)
+        there: Any = sys.modules.get(found.__module__)
+        for part in name.split("."):
+            there = getattr(there, part, None)
+        if "<lambda>" in name:
+            why = "a lambda has no name of its own, use def"
+        elif "<locals>" in name:
+            why = f"it is made in a function, as {own!r}: use def or class in the module itself"
+        elif there is not found:
+            why = f"it calls itself {own!r}, which is another object or none: use def or class"
+        else:
+            return
+        raise ValueError(f"no file could name it again, {why}")
 
 
 def _is_class(value: Any) -> bool:

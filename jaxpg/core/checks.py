@@ -1,7 +1,10 @@
 """Checks of what a caller gives: a ValueError in one line, before anything compiles."""
 
+import difflib
 import errno
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,27 @@ def require_env(env: Any) -> None:
 
 def _largest_float() -> float:
     return float(jnp.finfo(jnp.result_type(float)).max)
+
+
+def hint_at(name: Any, options: Sequence[str]) -> str:
+    """Question whether the nearest of the options was meant; "" if none is near."""
+    near = nearest(str(name), options)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def nearest(name: str, options: Sequence[str], cutoff: float = 0.5) -> list[str]:
+    """The options that are most like a name, in whatever case, three at most, the nearest first. Of
+    equals it is the one that begins like it for longer.
+
+    >>> nearest("PPO", ["dqn", "ppo", "trpo"])
+    ['ppo', 'trpo']
+    """
+    word, known = name.lower(), {option.lower(): option for option in options}
+    alike = {x: difflib.SequenceMatcher(None, x, word).ratio() for x in known}
+
+    def order(x: str) -> tuple[float, int, str]:
+        same = itertools.takewhile(lambda both: both[0] == both[1], zip(x, word, strict=False))
+        return alike[x], len(list(same)), x
+
+    best = sorted(known, key=order, reverse=True)[:3]
+    return [known[x] for x in best if alike[x] >= cutoff]

@@ -7,9 +7,7 @@ allowed and what a field means; `core.fields` has the fields that several agents
 """
 
 import dataclasses
-import difflib
 import functools
-import itertools
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -19,7 +17,7 @@ import jax.core
 import numpy as np
 
 from jaxpg.core.callables import describe_callable, freeze, is_named, restore_callable
-from jaxpg.core.checks import show
+from jaxpg.core.checks import hint_at, nearest, show
 from jaxpg.core.limits import describe_allowed, describe_size, is_allowed
 from jaxpg.core.names import Kind, Trust
 from jaxpg.core.types import C
@@ -140,12 +138,6 @@ def unknown(what: str, name: Any, options) -> ValueError:
     )
 
 
-def hint_at(name: Any, options: Sequence[str]) -> str:
-    """Question whether the nearest of the options was meant; "" if none is near."""
-    near = nearest(str(name), options)
-    return f"did you mean {near[0]!r}? " if near else ""
-
-
 def hint_at_choice(name: Any, choices: Sequence[Any] | None) -> str:
     """Question as of `hint_at`, about a choice among short names: by up to two that are nearer.
 
@@ -155,24 +147,6 @@ def hint_at_choice(name: Any, choices: Sequence[Any] | None) -> str:
     texts = [x for x in choices or () if isinstance(x, str)]
     near = nearest(name, texts, cutoff=0.6)[:2] if isinstance(name, str) else []
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-
-
-def nearest(name: str, options: Sequence[str], cutoff: float = 0.5) -> list[str]:
-    """The options that are most like a name, in whatever case, three at most, the nearest first. Of
-    equals it is the one that begins like it for longer.
-
-    >>> nearest("PPO", ["dqn", "ppo", "trpo"])
-    ['ppo', 'trpo']
-    """
-    word, known = name.lower(), {option.lower(): option for option in options}
-    alike = {x: difflib.SequenceMatcher(None, x, word).ratio() for x in known}
-
-    def order(x: str) -> tuple[float, int, str]:
-        same = itertools.takewhile(lambda both: both[0] == both[1], zip(x, word, strict=False))
-        return alike[x], len(list(same)), x
-
-    best = sorted(known, key=order, reverse=True)[:3]
-    return [known[x] for x in best if alike[x] >= cutoff]
 
 
 def require(cfg, reader: str, *names: str, **absent) -> None:

@@ -73,8 +73,15 @@ def takes_argument(function: Any, names: Sequence[str]) -> bool:
     """True for a callable of one argument, with one of these names.
 
     The name tells it from other functions that a file could ask for, before it is called. Raises
-    ValueError for an option of a partial that its function does not take.
+    ValueError for an argument of another name, and for an option of a partial that its function
+    does not take.
     """
     if isinstance(function, functools.partial):
         require_options(function.func, 1, function.keywords)
-    return callable(function) and free_parameter(function) in names
+    found = free_parameter(function) if callable(function) else None
+    if found is not None and found not in names:
+        raise ValueError(
+            f"its argument is called {found!r}, allowed is {' or '.join(names)}: by that name a "
+            "function is known for what it is before it is called"
+        )
+    return found is not None

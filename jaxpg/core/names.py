@@ -5,16 +5,19 @@ already: jaxpg's own, what is imported, what an installed package announces, and
 it was (core/sources.py). Anything else waits for the user's word.
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 from jaxpg.core import sources
+from jaxpg.core.checks import hint_at
 from jaxpg.core.sources import Recorded, UntrustedError
 
 # Of names: True for those of any module, or what a record says of the sources of its modules.
@@ -78,10 +81,14 @@ def resolve_name(text: str, kind: Kind, trust: Trust = False) -> Any:
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """The module and the name in it of "module:Name". Raises ValueError for another form."""
+    """The module and the name in it of "module:Name". Raises ValueError for another form, such as a
+    path of the module's file."""
     module, _, name = text.partition(":")
-    if not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
-        raise ValueError("allowed is module:Name")
+    meant = module.removeprefix("./").removesuffix(".py").replace("/", ".")
+    known = all(map(str.isidentifier, [*meant.split("."), *name.split(".")]))
+    if not known or meant != module:
+        hint = f"did you mean '{meant}:{name}'? " if known else ""
+        raise ValueError(f"{hint}allowed is module:Name")
     return module, name
 
 
@@ -123,9 +130,29 @@ def is_listed(module: str) -> bool:
 def _import(module: str, load: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:
     """Imports a module, if it is not there. Raises ValueError if that fails, in whatever way."""
     try:
-        return load(module)
+        with contextlib.chdir("."):  # one that changes the working directory would move runs/
+            return load(module)
     except (Exception, SystemExit) as error:  # a script that is not meant to be imported
-        raise ValueError(f"cannot import it: {type(error).__name__}: {error}") from error
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            why += _hint(module, [path.stem for path in Path().glob("*.py")])
+        raise ValueError(f"cannot import it: {why}") from error
+
+
+def _hint(name: str, options: Iterable[str]) -> str:
+    """The end of an error: which of the options may be meant."""
+    hint = hint_at(name, [x for x in options if not x.startswith("_")])
+    return f"; {hint.rstrip()}" if hint else ""
+
+
+def _missing(module: str, name: str, place: Any, part: str) -> ValueError:
+    """The error of a name that a module has not, and where it was looked for if a file here has the
+    module's name and is another one."""
+    text = f"cannot import it: {module} has no {name}"
+    here, there = Path(f"{module}.py"), getattr(sys.modules.get(module), "__file__", None)
+    if here.is_file() and there and here.resolve() != Path(there).resolve():
+        text += f": it is {there}, and not the {here} here, which needs another name"
+    return ValueError(text + _hint(part, getattr(place, "__dict__", {})))
 
 
 def _import_object(module: str, name: str) -> Any:
@@ -135,7 +162,7 @@ def _import_object(module: str, name: str) -> Any:
         try:
             found = getattr(found, part)
         except Exception as error:
-            raise ValueError(f"cannot import it: {module} has no {name}") from error
+            raise _missing(module, name, found, part) from error
     return found
 
 
@@ -147,6 +174,6 @@ def _look_up(module: ModuleType, name: str) -> Any:
         holds = found is module or isinstance(found, type)
         known = getattr(found, "__dict__", {}) if holds else {}
         if part not in known:
-            raise ValueError(f"cannot import it: {module.__name__} has no {name}")
+            raise _missing(module.__name__, name, found, part)
         found = known[part]
     return found

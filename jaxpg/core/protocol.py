@@ -5,7 +5,7 @@ import functools
 import inspect
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -252,12 +252,14 @@ def _find_in_values(name: str, core: Any, first: Any, after: dict[str, Any]) -> 
         text = f"{name}: the info of step has no 'final_observation', the true successor"
         yield Fault("final observation", text)
         info = {"final_observation": obs}
-    what = f"{name}: observations of reset and"
-    for text in find_difference(f"{what} step", obs, after["obs"]):
+    what, own = f"{name}: observations of reset and", has_own_step(core)
+    step = "step" if own else "step_env"
+    for text in find_difference(f"{what} {step}", obs, after["obs"], single.kind_of):
         yield Fault("observation", text)
-    for text in find_difference(f"{what} info", obs, info["final_observation"]):
+    final = info["final_observation"]
+    for text in find_difference(f"{what} info", obs, final, single.kind_of) if own else ():
         yield Fault("final observation", text)
-    for text in find_difference(f"{name}: states of reset and step", state, after["state"], True):
+    for text in find_difference(f"{name}: states of reset and step", state, after["state"], str):
         yield Fault("state", text)
     if not jax.tree.leaves(obs):
         text = f"{name} observation {obs!r}: allowed is at least one array"
@@ -267,22 +269,24 @@ def _find_in_values(name: str, core: Any, first: Any, after: dict[str, Any]) -> 
         yield Fault("observation", text)
 
 
-def find_difference(what: str, one: Tree, other: Tree, kinds: bool = False) -> Iterator[str]:
-    """Looks whether two trees have one structure, and leaves of the same shapes, and dtypes if they
-    shall be of the same kinds."""
+def find_difference(
+    what: str, one: Tree, other: Tree, same: Callable[[Any], Any] | None = None
+) -> Iterator[str]:
+    """Looks whether two trees have one structure, and leaves of the same shapes, and dtypes of
+    which `same` gives the same."""
     (a, tree_a), (b, tree_b) = map(jax.tree.flatten, (one, other))
     if tree_a != tree_b or [x.shape for x in a] != [x.shape for x in b]:
         one, other = (jax.tree.map(lambda x: x.shape, x) for x in (one, other))
         yield f"{what} are {one} and {other}, allowed is one structure and its shapes"
-    elif kinds and [x.dtype for x in a] != [x.dtype for x in b]:
+    elif same and [same(x.dtype) for x in a] != [same(x.dtype) for x in b]:
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(one)]
         of = zip(paths, a, b, strict=True)
         told = [
             f"{p.lstrip('.')} of {x.dtype} and {y.dtype}" for p, x, y in of if x.dtype != y.dtype
         ]
         yield (
-            f"{what} have {', '.join(told)}: allowed is one dtype, as jnp.zeros((), float) has it, "
-            "or jnp.zeros((), jnp.int32)"
+            f"{what} have {', '.join(told).removeprefix(' of ')}: allowed is one dtype, as "
+            "jnp.zeros((), float) has it, or jnp.zeros((), jnp.int32)"
         )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Jaxpr, Var
 
 from jaxpg.core.gymnax_import import has_own_step, inherits
@@ -68,6 +69,7 @@ def call_step(core: Any, key: Key, state: Tree, action: Array, params: Tree) -> 
 def _require_count(core: Any, method: str, given: Any, names: tuple) -> tuple[Any, ...]:
     """Raises CountError unless a method gives a tuple of as many values as there are names."""
     if isinstance(given, tuple) and len(given) == len(names):
+        _require_arrays(core, dict(zip(names, given, strict=True)))
         return given
     several = isinstance(given, tuple)
     found = f"{len(given)} values" if several else type(given).__name__
@@ -77,6 +79,26 @@ def _require_count(core: Any, method: str, given: Any, names: tuple) -> tuple[An
     if several and (method, len(given)) == ("step_env", 6):
         text += "; what cuts an episode short is a method of its own, is_truncated(state, params)"
     raise CountError(text)
+
+
+def _require_arrays(core: Any, given: dict[str, Any]) -> None:
+    """Raises CountError for what JAX cannot compute with in the values of a method, by name."""
+    for name, value in given.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            numbers = isinstance(leaf, (bool, int, float, complex, np.ndarray, np.generic))
+            text = numbers and np.asarray(leaf).dtype.kind in "OSU"
+            if (not numbers and not isinstance(leaf, jax.Array)) or text:
+                what = f"{name}{jax.tree_util.keystr(path)}"
+                raise CountError(
+                    f"{name_of(core)}: {what} is a {type(leaf).__name__}: allowed are arrays and "
+                    "numbers"
+                )
+
+
+def kind_of(dtype: Any) -> Any:
+    """Kind of a dtype: floats, integers or bools of any size; of others each is its own."""
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
 
 
 def may_terminate(core: Any, params: Tree) -> bool:

@@ -39,9 +39,13 @@ def _core(name: str, options: str, factory: Callable) -> tuple[Any, Any, str]:
 def _usual(name: str, factory: Callable, params: Mapping[str, Any] = {}) -> Any:
     """The usual parameters of an environment, whose constructor gets what it cannot do without."""
     needed = [k for k, x in _arguments(name, factory).items() if x.default is x.empty]
-    for key in needed:
-        if key not in params:
-            raise ValueError(f"{name} has no {key}: its constructor needs one")
+    if missing := [key for key in needed if key not in params]:
+        one = "one" if len(missing) == 1 else "them"
+        words = " ".join(f"--param {key}=..." for key in missing)
+        raise ValueError(
+            f"{name} has no {', '.join(missing)}: its constructor needs {one}, given by {words} or "
+            f"by jaxpg.make(..., {', '.join(f'{key}=...' for key in missing)})"
+        )
     given = {key: _as_meant(params[key], None) for key in needed}
     return _core(name, json.dumps(given, sort_keys=True), factory)[1]
 

@@ -141,7 +141,7 @@ def _show_settings(record: dict[str, Any]) -> None:
         found = [x for x in list_differences(record) if x.name not in record.get("fields", ())]
     except ValueError as error:
         config = {f"{name}={value}" for name, value in record["config"].items()}
-        common.tell(f"settings: {error}")
+        common.tell(*wrap(printable(f"settings: {error}")).splitlines())
         _tell("", ", ".join(sorted(config)))
         return
     if not found:

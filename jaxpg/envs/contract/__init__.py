@@ -12,8 +12,9 @@ import jax
 import jax.core
 
 from jaxpg.core import protocol, signals, spaces
-from jaxpg.core.checks import require_env, show
+from jaxpg.core.checks import show
 from jaxpg.core.env import Env
+from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.protocol import METHODS, Fault
 from jaxpg.core.single import name_of
 from jaxpg.envs import registry
@@ -75,7 +76,10 @@ def _as_env(env: Any) -> Env:
         raise ValueError(f"env={show(env)}: allowed is an instance of that class, not the class")
     if not isinstance(env, Env):
         if not any(hasattr(env, name) for name in [*METHODS, "default_params"]):
-            require_env(env)
+            raise ValueError(
+                f"env={show(env)}: allowed is what jaxpg.make gives, a name that it takes, a "
+                f"jaxpg.Env, or a core, with {', '.join(METHODS)} and default_params"
+            )
         try:
             env = Env(env.default_params, env)
         except Exception:  # which the faults will say
@@ -97,6 +101,9 @@ def _find_faults(env: Env) -> list[Fault]:
     except ValueError as error:
         found.append(Fault("signals", str(error)))
     found += traces.find_faults(env)
-    if not {"pure", "mask", "observation space"} & {rule for rule, _ in found}:
+    unplayable = {"pure", "mask", "observation space"}
+    if not has_own_step(env.core):  # gymnax's step selects, which takes one dtype
+        unplayable.add("final observation")
+    if not unplayable & {rule for rule, _ in found}:
         found += episodes.find_faults(env)
     return found

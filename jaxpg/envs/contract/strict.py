@@ -37,7 +37,7 @@ def find_faults(env: Env) -> list[Fault]:
     for where, other in {"step": after[0], "info": final}.items():
         what = f"{name}: observations of reset and {where}"
         rule = "observation" if where == "step" else "final observation"
-        found += [Fault(rule, text) for text in protocol.find_difference(what, obs, other, True)]
+        found += [Fault(rule, text) for text in protocol.find_difference(what, obs, other, str)]
     count = spaces.num_choices(space)
     for where, told in {"observation": obs, "info": after[-1]}.items():
         mask = told.get("action_mask") if isinstance(told, dict) else None

@@ -135,7 +135,8 @@ def _warn_of_lost(own: list[str], told: dict[str, Any]) -> None:
             if name.startswith("__main__:") or "<" in name:
                 warn(
                     f"{field} {name!r} is made in a function or in the script itself, where no "
-                    "other program finds it: in a module of its own it is found"
+                    "other program finds it: in a module of its own it is found, made by "
+                    "def or class (a lambda has no name)"
                 )
 
 
