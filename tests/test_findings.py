@@ -375,6 +375,7 @@ def test_a_clock_is_no_goal(end, expected):
     assert may_terminate(Clock(end), None) is expected
 
 
+@pytest.mark.slow  # its quick twins judge numbers that are given
 def test_a_run_that_goes_on_from_a_learnt_state_is_no_failure():
     """A pole that stands from the start, in an environment without a name, and so without a
     threshold: it is told by a policy that has learnt nothing."""
