@@ -448,10 +448,11 @@ def test_parameter_noise_is_a_function_of_the_observation_for_an_episode():
     assert rows.truncated[:, 4].all() or rows.terminated[:, 4].all()
 
 
-def test_ornstein_uhlenbeck_noise_starts_anew_with_an_episode():
+@pytest.mark.parametrize("name", ["ddpg", "td3"])
+def test_ornstein_uhlenbeck_noise_starts_anew_with_an_episode(name):
     fields = {"noise": "ou", "noise_std": 0.05, "ou_theta": 0.01, "learning_rate": 0.0}
     _, state, _ = trained(
-        "ddpg", 8, **fields, num_envs=32, num_steps=5, random_warmup=False, buffer_size=1280
+        name, 8, **fields, num_envs=32, num_steps=5, random_warmup=False, buffer_size=1280
     )
     action = np.asarray(state.replay.buffer.data.action).reshape(8, 5, 32, 2)
     spread = action.std((0, 2, 3))  # by the step of an episode: sqrt(k) times the first
@@ -467,6 +468,8 @@ def test_every_number_is_a_leaf(name):
         variants += [
             dataclasses.replace(cfg, noise=n, target_update="hard") for n in ("ou", "parameter")
         ]
+    if name == "td3":
+        variants += [dataclasses.replace(cfg, noise="ou")]
     if name == "sac":
         variants += [
             dataclasses.replace(cfg, value_network=True, learn_alpha=False, target_entropy=-1.0)

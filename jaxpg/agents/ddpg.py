@@ -74,9 +74,7 @@ class Config:
         0.1, help="Deviation, actions in [-1, 1]; ou: of increments."
     )
     noise_std_schedule: Schedule = schedule()
-    ou_theta: float = number(
-        0.15, gt=0, le=1, help="Share of Ornstein-Uhlenbeck noise that is lost in a step."
-    )
+    ou_theta: float = fields.ou_theta(0.15)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
@@ -155,11 +153,7 @@ def act_noisily(cfg: Config, env: E.Env, actor: Tree, scale: Array, obs: Array, 
         noise = explore.begin_episodes(key, noise)
         own = lambda direction, obs: mu(cfg, env, perturbed(actor, direction, scale), obs)  # noqa: E731
         return jax.vmap(own)(noise.direction, obs), noise
-    action = mu(cfg, env, actor, obs)
-    if cfg.noise == "ou":
-        noise = explore.ornstein_uhlenbeck(key, noise, cfg.ou_theta, cfg.noise_std)
-        return jnp.clip(action + noise, -1, 1), noise
-    return explore.gaussian(key, action, cfg.noise_std), noise
+    return explore.add_noise(key, mu(cfg, env, actor, obs), noise, cfg.noise_std, cfg.ou_theta)
 
 
 def perturbed(actor: Tree, direction: Tree, scale: Array) -> Tree:

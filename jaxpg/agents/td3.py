@@ -51,8 +51,16 @@ class Config:
     optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     tau: float = fields.tau(0.005, help="How far the copies move with each policy update.")
-    noise_std: float = fields.noise_std(0.1, help="Deviation of exploration, actions in [-1, 1].")
+    noise: str = static(
+        "gaussian",
+        choices=("gaussian", "ou"),
+        help="Noise that explores: independent, or Ornstein-Uhlenbeck.",
+    )
+    noise_std: float = fields.noise_std(
+        0.1, help="Deviation of exploration, actions in [-1, 1]; ou: of increments."
+    )
     noise_std_schedule: Schedule = schedule()
+    ou_theta: float = fields.ou_theta(0.15)
     target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
     target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
     normalize_obs: bool = fields.normalize_obs(False)
@@ -115,9 +123,10 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         critics(cfg, env).init(k_critic, obs, action),
     )
     target, opt_state = jax.tree.map(jnp.copy, params), descent.init(optimizers(cfg), params)
+    noise = jnp.zeros((cfg.num_envs, *action.shape), float) if cfg.noise == "ou" else ()
     return TrainState(
         learner=Learner(params, target, opt_state),
-        replay=replay.init(grouped(cfg), env, k_env),
+        replay=replay.init(grouped(cfg), env, k_env, noise),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -173,8 +182,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_step = jax.random.split(state.key)
     actor = state.learner.params.actor
 
-    def policy(obs, carry, key):
-        return explore.gaussian(key, mu(cfg, env, actor, obs), cfg.noise_std), carry
+    def policy(obs, noise, key):
+        action = mu(cfg, env, actor, obs)
+        return explore.add_noise(key, action, noise, cfg.noise_std, cfg.ou_theta)
 
     replay_state, learner, metrics = replay.step(
         grouped(cfg), env, state.replay, state.learner, policy,
@@ -187,6 +197,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
+    """Deterministic action if `greedy`, else with Gaussian noise of deviation `noise_std`."""
     action = mu(cfg, env, state.learner.params.actor, replay.whiten(state.replay, obs))
     if not greedy:
         action = explore.gaussian(key, action, cfg.noise_std)

@@ -185,6 +185,11 @@ def noise_std(default: float, help: str) -> float:
     return number(default, ge=0, help=help)
 
 
+def ou_theta(default: float) -> float:
+    """Share of Ornstein-Uhlenbeck noise that is lost in a step."""
+    return number(default, gt=0, le=1, help=ou_theta.__doc__)
+
+
 def alpha(default: float) -> float:
     """Weight of the entropy (temperature of SAC); where it is learnt, at the start."""
     return number(default, gt=0, help=alpha.__doc__)

@@ -30,6 +30,17 @@ def ornstein_uhlenbeck(key: Key, noise: Array, theta, sigma) -> Array:
     return (1 - theta) * noise + sigma * jax.random.normal(key, noise.shape, noise.dtype)
 
 
+def add_noise(key: Key, action: Array, held: Array | tuple[()], std, theta) -> tuple[Array, Tree]:
+    """The action [..., D] with noise, in [-1, 1], and the noise to remember.
+
+    held: the Ornstein-Uhlenbeck noise of the step before, or () for Gaussian noise.
+    """
+    if isinstance(held, tuple):
+        return gaussian(key, action, std), held
+    held = ornstein_uhlenbeck(key, held, theta, std)
+    return jnp.clip(action + held, -1, 1), held
+
+
 class Perturbation(NamedTuple):
     """The direction in which each of N environments' parameters are moved for an episode."""
 
