@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 import jaxpg
-from jaxpg import agents, presets, sweep
+from jaxpg import agents, sweep
 from jaxpg.core.config import replace
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.sweeps.points import Range
@@ -155,7 +155,7 @@ def random_return(env: jaxpg.Env) -> float:
 
 
 def share(x, worst: float, best: float) -> np.ndarray:
-    """Returns as shares of the way from a random policy to the best that is known, cut to 0 .. 1."""
+    """Shares of the way from a random policy to the best that is known, cut to 0 .. 1."""
     return np.clip((np.asarray(x) - worst) / (best - worst), 0, 1)
 
 

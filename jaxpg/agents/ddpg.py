@@ -30,7 +30,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, require_several, static, validate
+from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import descent, replay
