@@ -8,7 +8,7 @@ python benchmarks/learning.py --list                    what there is, and how l
 A row is an agent in an environment: `ppo/MountainCar-v0`, `ppo/DeepSea-bsuite,size=20`. Which there
 are, for how many steps, is in rows.toml; what they have to reach, in references.toml. Settings are
 those of `jaxpg.preset`. The seeds are of a key that no search has seen. On the way there are 20
-greedy evaluations; at the end every seed plays 128 whole episodes, greedy and sampled. Where an
+evaluations; at the end every seed plays 128 whole episodes, greedy and sampled. Where an
 environment counts as solved from some return on, it is told when all seeds had reached that:
 environment steps of each, and seconds from the start, compilation and evaluations included.
 
@@ -66,21 +66,21 @@ def measure_random(label: str, episodes: int = 512) -> float | None:
     return shorten(returns.mean())[0]
 
 
-def watch(threshold: float | None, curve: dict, found: dict) -> jaxpg.Callback:
-    """Notes the mean over seeds of greedy evaluations in `curve`; in `found`, where every seed
-    first reached the threshold, and where all had."""
+def watch(kind: str, threshold: float | None, curve: dict, found: dict) -> jaxpg.Callback:
+    """Notes the mean over seeds of evaluations in `curve`; in `found`, where every seed first
+    reached the threshold, and where all had. kind: "greedy" or "sampled"."""
     begun = time.perf_counter()
 
     def look(event: jaxpg.Event) -> None:
-        if "eval/greedy" not in event.metrics:
+        if f"eval/{kind}" not in event.metrics:
             return
-        greedy = event.metrics["eval/greedy"]  # [seeds]
+        returns = event.metrics[f"eval/{kind}"]  # [seeds]
         curve.setdefault("env_steps", []).append(event.env_steps)
-        curve.setdefault("greedy", []).extend(shorten(np.nanmean(greedy)))
+        curve.setdefault("returns", []).extend(shorten(returns.mean()))
         if threshold is None:
             return
-        at = found.setdefault("env_steps", [None] * len(greedy))
-        for seed in (greedy >= threshold).nonzero()[0]:
+        at = found.setdefault("env_steps", [None] * len(returns))
+        for seed in (returns >= threshold).nonzero()[0]:
             at[seed] = at[seed] or event.env_steps
         if "seconds" not in found and None not in at:
             found["seconds"] = round(time.perf_counter() - begun, 1)
@@ -99,7 +99,7 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
     every = -(-num_iters // EVALUATIONS)
     callbacks = [
         evaluation(agent, cfg, env, keys, every, min(few, episodes)),
-        watch(threshold, curve, found),
+        watch(learning_rows.counted_returns(row.env), threshold, curve, found),
     ]
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks, chunk=every)
     state = agent, result.cfg, env, result.state, k_eval

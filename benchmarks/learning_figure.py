@@ -21,7 +21,7 @@ COLUMNS, WIDTH, HEIGHT = 5, 8.4, 1.15  # of a row, in inches
 
 
 def draw(measured: Mapping[str, Any]):
-    """Draws the mean greedy return over environment steps of every row that is measured: solid
+    """Draws the mean return over environment steps of every row that is measured: solid
     curves; dots are its reference, a dashed line the bound, a grey one random actions."""
     found: dict[str, list[learning_rows.Row]] = {}
     for row in learning_rows.all_rows().values():
@@ -62,7 +62,7 @@ def _draw_environment(
     style.tidy(axes)
     for row in rows:
         curve, look = measured["rows"][row.name]["curve"], looks[row.agent]
-        values = [math.nan if x is None else x for x in curve["greedy"]]
+        values = [math.nan if x is None else x for x in curve["returns"]]
         (line,) = axes.plot(curve["env_steps"], values, linewidth=1.0, label=row.agent, **look)
         handles.setdefault(row.agent, line)
         if aims := learning_rows.references(row):

@@ -51,10 +51,10 @@ def rows_of(envs: Sequence[str]) -> list[Row]:
 
 
 def draw_curve(row: Row, measured: Measured) -> str:
-    """Draws the greedy return on the way of a row, from that of random actions to the bound, or to
+    """Draws the return on the way of a row, from that of random actions to the bound, or to
     the best that was measured in the environment."""
     curve = measured["rows"][row.name].get("curve") or {}
-    if not (values := curve.get("greedy")):
+    if not (values := curve.get("returns")):
         return ""
     known = [x for x in values if x is not None]
     chance, bound = measured["random"].get(row.env), learning_rows.find_bound(row.env)

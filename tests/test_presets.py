@@ -1,5 +1,6 @@
 """Presets: whose settings apply, the general profile, files of one's own, no settings at all."""
 
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -12,6 +13,8 @@ from jaxpg import agents, presets
 from jaxpg.core.config import from_dict, to_dict
 from jaxpg.envs import registry
 from jaxpg.experiment.report import parts
+from jaxpg.experiment.run import folder
+from jaxpg.experiment.sweeps import entries
 from tests.tabular import Picky, make
 from tests.test_cli import elsewhere  # noqa: F401  fixtures
 from tests.test_cli import jaxpg as command  # noqa: F401
@@ -72,6 +75,20 @@ def test_a_field_of_a_config_has_the_agents_default():
     assert presets.find_objects("ppo", None, "MountainCar-v0")[1] != jaxpg.ppo.Config()
     cfg = jaxpg.ppo.Config()
     assert presets.find_objects("ppo", cfg, "MountainCar-v0")[1] is cfg
+
+
+def test_a_run_takes_the_word_too(monkeypatch):
+    taken = []
+    monkeypatch.setattr(folder, "run", lambda *args: taken.append(args[2]))
+    for preset in (None, "defaults"):
+        jaxpg.run("ppo", None, "Catch-bsuite", jax.random.key(0), total_steps=100, preset=preset)
+    assert taken == [jaxpg.preset("ppo", "Catch-bsuite"), jaxpg.ppo.Config()]
+
+
+def test_a_comparison_takes_the_general_profile():
+    (entry,) = entries.list_agents(["ppo"], registry.make("Catch-bsuite")).values()
+    assert entry.config(registry.make("Catch-bsuite")) == jaxpg.preset("ppo", "Catch-bsuite")
+    assert entry.config(registry.make("CartPole-v1")) == jaxpg.preset("ppo", "CartPole-v1")
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -156,8 +173,8 @@ def test_help_has_the_settings_that_apply(command):  # noqa: F811
     tuned, bare = jaxpg.preset("ppo", "MountainCar-v0"), jaxpg.ppo.Config()
     assert tuned.learning_rate != bare.learning_rate
     words = {"MountainCar-v0": tuned, "MountainCar-v0 --preset defaults": bare, "": bare}
-    for line, cfg in words.items():
-        out = " ".join(command(f"train ppo {line} --help")[1].replace("│", " ").split())
+    for name, (line, cfg) in itertools.product(("train", "tune"), words.items()):
+        out = " ".join(command(f"{name} ppo {line} --help")[1].replace("│", " ").split())
         assert f"Learning rate of the network. (default: {cfg.learning_rate})" in out
 
 

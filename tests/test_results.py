@@ -30,7 +30,7 @@ def measured(row, greedy, **fields):
     """What a row came to, with the settings that it has now."""
     one = learning_rows.describe_settings(row) | {
         "total_steps": learning_rows.total_steps(row), "env_steps": 1000, "greedy": greedy,
-        "sampled": greedy, "curve": {"env_steps": [500, 1000], "greedy": [1.0, 2.0]},
+        "sampled": greedy, "curve": {"env_steps": [500, 1000], "returns": [1.0, 2.0]},
         "seconds": 20.0, "solved": None,
     }  # fmt: skip
     return {"rows": {row.name: one | fields}, "random": {row.env: 22.0}, "versions": {}}
@@ -215,8 +215,8 @@ def test_a_row_is_measured(monkeypatch):
     assert one["total_steps"] == one["env_steps"] == 4000
     assert len(one["greedy"]) == len(one["sampled"]) == len(one["solved"]["env_steps"]) == 2
     assert one["curve"]["env_steps"] == [200 * i for i in range(1, 21)]
-    assert len(one["curve"]["greedy"]) == 20
-    assert one["curve"]["greedy"][-1] <= -13
+    assert len(one["curve"]["returns"]) == 20
+    assert one["curve"]["returns"][-1] <= -13
     first = {at for at in one["solved"]["env_steps"] if at is not None}
     assert first <= set(one["curve"]["env_steps"])
     json.dumps(one, allow_nan=False)
