@@ -3,6 +3,7 @@
 import pytest
 
 from jaxpg import agents
+from jaxpg.envs import registry
 from tests import tables
 from tests.pages import PAGES, ROOT
 from tests.test_architecture import ALLOWED
@@ -26,6 +27,9 @@ def test_every_page_is_found_from_the_index(page):
 def test_every_agent_has_its_page_and_its_preset(name):
     assert (ROOT / "docs" / f"{name}.md").is_file()
     assert bars(name)
+    for env, bar in bars(name):
+        assert bar.keys() - {"env"} == {"total_steps", "least", "seeds"}, env
+        assert registry.is_registered(env)
 
 
 def test_the_picture_of_the_rooms_is_the_table_of_imports():

@@ -4,9 +4,10 @@ A table `["CartPole-v1"]` holds `total_steps` and `config`, the fields that diff
 defaults. The table `["*"]` is the agent's general profile: settings that were found over many
 environments at once, used where an environment has no table of its own. Some tables have `learns`,
 a bar of tests/test_learning.py: the mean greedy return, `least`, that the first `total_steps` steps
-have to reach over `seeds` seeds. (A random policy gets about 22 on CartPole and -1200 on Pendulum;
-on the cliff the greedy policy earns -13 at its edge, -17 two rows up.) What each preset reached is
-measured by `benchmarks/learning.py`, in benchmarks/learning.json.
+have to reach over `seeds` seeds; a general profile has a list of them, each with its `env`. (A
+random policy gets about 22 on CartPole and -1200 on Pendulum; on the cliff the greedy policy earns
+-13 at its edge, -17 two rows up.) What each preset reached is measured by `benchmarks/learning.py`,
+in benchmarks/learning.json.
 """
 
 import tomllib
