@@ -1,11 +1,20 @@
-"""Trains every preset with several seeds and writes what it reached to benchmarks/learning.json.
+"""Measures the table of results: what every agent reaches in every environment, with ten seeds.
 
-python benchmarks/learning.py [--seeds 8] [--only ppo/CartPole-v1]
+python benchmarks/learning.py ppo/MountainCar-v0 ...     these rows
+python benchmarks/learning.py --missing [--agent ppo]     all that are not measured
+python benchmarks/learning.py --agent ppo               all of an agent, again
+python benchmarks/learning.py --list                    what there is, and how long it takes
 
-Every seed ends with 128 whole episodes, greedy and sampled. The bars are the project's own; the
-script prints a line each and exits with 1 if one is missed. Where an environment counts as solved
-from some return on, it is told when all seeds had reached that in one of 20 evaluations on the way:
+A row is an agent in an environment: `ppo/MountainCar-v0`, `ppo/DeepSea-bsuite,size=20`. Which there
+are, for how many steps, is in rows.toml; what they have to reach, in references.toml. Settings are
+those of `jaxpg.preset`. The seeds are of a key that no search has seen. On the way there are 20
+evaluations; at the end every seed plays 128 whole episodes, greedy and sampled. Where an
+environment counts as solved from some return on, it is told when all seeds had reached that:
 environment steps of each, and seconds from the start, compilation and evaluations included.
+
+A row is written to learning.json as soon as it is done. The script prints a line each and exits
+with 1 if a bar is missed by a row that can hold it. `python -m tests.tables` then writes the pages
+anew, and `python benchmarks/learning_figure.py` the picture.
 """
 
 import argparse
@@ -13,60 +22,65 @@ import json
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import jax
+import learning_rows
+import numpy as np
+from learning_rows import Row
 
 import jaxpg
-from jaxpg import agents, presets
+from jaxpg import agents
+from jaxpg.core import env as E
 from jaxpg.core.train import settle
 from jaxpg.experiment.analysis.thresholds import solved
 from jaxpg.experiment.callbacks.evaluation import evaluation
 
-# (agent, environment) -> the greedy return to reach, and by which seeds
-BARS = {
-    ("ppo", "CartPole-v1"): (475, min),
-    ("ppo", "Acrobot-v1"): (-90, lambda x: sum(x) / len(x)),
-    ("ppo", "Pendulum-v1"): (-250, lambda x: sum(x) / len(x)),
-    ("ppo", "Breakout-MinAtar"): (10, min),
-    ("ppo", "CartPolePositions-jaxpg"): (450, min),
-    ("a2c", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
-    ("a3c", "CartPole-v1"): (450, min),
-    ("impala", "CartPole-v1"): (450, min),
-    ("npg", "CartPole-v1"): (475, min),
-    ("trpo", "CartPole-v1"): (499.9, min),
-    ("dqn", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
-    ("ddpg", "Pendulum-v1"): (-200, lambda x: sorted(x)[len(x) // 5]),
-    ("td3", "Pendulum-v1"): (-200, lambda x: sorted(x)[len(x) // 5]),
-    ("sac", "Pendulum-v1"): (-200, lambda x: sorted(x)[len(x) // 5]),
-    ("sac_discrete", "CartPole-v1"): (400, min),
-    ("q_learning", "CartPole-v1"): (475, min),
-    ("q_learning", "Cliff-jaxpg"): (-13, min),
-    ("sarsa", "Cliff-jaxpg"): (-17, min),
-    ("expected_sarsa", "Cliff-jaxpg"): (-15, min),
-    ("hill_climbing", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
-    ("steepest_ascent", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
-    ("simulated_annealing", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
-    ("adaptive_noise", "CartPole-v1"): (475, lambda x: sorted(x)[len(x) // 5]),
-    ("cem", "CartPole-v1"): (475, min),
-    ("cem", "MountainCarContinuous-v0"): (90, min),
-    ("es", "CartPole-v1"): (475, min),
-    ("es", "Pendulum-v1"): (-200, lambda x: sum(x) / len(x)),
-    ("ars", "CartPole-v1"): (475, min),
-    ("reinforce", "CartPole-v1"): (450, lambda x: sum(x) / len(x)),
-}
+KEY = 0x7AB1E  # of all rows; searches have others
+EVALUATIONS, EPISODES = 20, 128
+PACKAGES = ("jax", "gymnax", "flax", "optax", "distrax")
 
 
-def watch(threshold: float, found: dict) -> jaxpg.Callback:
-    """Notes in `found` where every seed first reached the threshold, greedy; and where all had."""
+def shorten(values: Any) -> list[float | None]:
+    """Numbers to five digits, for JSON: None for what is not finite."""
+    texts = [f"{x:.5g}" for x in np.atleast_1d(np.asarray(values, float))]
+    return [json.loads(x) if np.isfinite(float(x)) else None for x in texts]
+
+
+def measure_random(label: str, episodes: int = 512) -> float | None:
+    """Mean return of uniformly random actions."""
+    env, agent = learning_rows.make_env(label), jaxpg.ppo
+    space = env.action_space
+
+    def act(cfg, env, state, obs, carry, key, greedy):
+        envs = len(jax.tree.leaves(obs)[0])
+        if env.action_kind != "continuous":
+            return jax.vmap(space.sample)(jax.random.split(key, envs)), carry
+        size = envs, E.action_size(env)
+        return E.to_space(env, jax.random.uniform(key, size, minval=-1.0)), carry
+
+    cfg = agent.Config(num_envs=1, num_steps=4, minibatches=1, hidden=(1,))
+    state = agent.init(cfg, env, jax.random.key(0))
+    agent = agent._replace(name="random", act=act)
+    returns = jaxpg.evaluate(agent, cfg, env, state, jax.random.key(KEY), episodes=episodes)
+    return shorten(returns.mean())[0]
+
+
+def watch(kind: str, threshold: float | None, curve: dict, found: dict) -> jaxpg.Callback:
+    """Notes the mean over seeds of evaluations in `curve`; in `found`, where every seed first
+    reached the threshold, and where all had. kind: "greedy" or "sampled"."""
     begun = time.perf_counter()
 
     def look(event: jaxpg.Event) -> None:
-        if "eval/greedy" not in event.metrics:
+        if f"eval/{kind}" not in event.metrics:
             return
-        reached = event.metrics["eval/greedy"] >= threshold  # [seeds]
-        at = found.setdefault("env_steps", [None] * len(reached))
-        for seed in reached.nonzero()[0]:
+        returns = event.metrics[f"eval/{kind}"]  # [seeds]
+        curve.setdefault("env_steps", []).append(event.env_steps)
+        curve.setdefault("returns", []).extend(shorten(returns.mean()))
+        if threshold is None:
+            return
+        at = found.setdefault("env_steps", [None] * len(returns))
+        for seed in (returns >= threshold).nonzero()[0]:
             at[seed] = at[seed] or event.env_steps
         if "seconds" not in found and None not in at:
             found["seconds"] = round(time.perf_counter() - begun, 1)
@@ -74,57 +88,112 @@ def watch(threshold: float, found: dict) -> jaxpg.Callback:
     return jaxpg.Callback(on_metrics=look)
 
 
-def measure(name: str, env_name: str, seeds: int) -> dict:
-    """One preset: final returns of every seed [seeds], and what they cost."""
-    agent, env = agents.get(name), jaxpg.make(env_name)
-    keys, k_eval = jax.random.split(jax.random.key(2026), (2, seeds))
-    total = presets.table(name)[env_name]["total_steps"]
-    cfg, num_iters = settle(agent, jaxpg.preset(name, env_name), env, total)
-    threshold, found = solved(env_name), {}
-    callbacks = []
-    if threshold is not None:
-        every = -(-num_iters // 20)
-        callbacks = [
-            evaluation(agent, cfg, env, keys, every),
-            watch(threshold, found),
-        ]
-    result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks)
+def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
+    """Trains a row: settings, returns of every seed [seeds], the curve, and what it cost."""
+    agent, env = agents.get(row.agent), learning_rows.make_env(row.env)
+    keys, k_eval = jax.random.split(jax.random.key(KEY), (2, seeds))
+    total = learning_rows.total_steps(row)
+    cfg, num_iters = settle(agent, learning_rows.make_config(row), env, total)
+    threshold, curve, found = solved(row.env), {}, {}
+    few = learning_rows.tables()["curve_episodes"].get(row.env, episodes)
+    every = -(-num_iters // EVALUATIONS)
+    callbacks = [
+        evaluation(agent, cfg, env, keys, every, min(few, episodes)),
+        watch(learning_rows.counted_returns(row.env), threshold, curve, found),
+    ]
+    result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks, chunk=every)
     state = agent, result.cfg, env, result.state, k_eval
+    greedy, sampled = (jaxpg.evaluate(*state, episodes, g).mean(-1) for g in (True, False))
     return {
+        **learning_rows.describe_settings(row),
+        "total_steps": total,
         "env_steps": result.env_steps,
-        "greedy": jaxpg.evaluate(*state).mean(-1).round(2).tolist(),
-        "sampled": jaxpg.evaluate(*state, greedy=False).mean(-1).round(2).tolist(),
+        "greedy": shorten(greedy),
+        "sampled": shorten(sampled),
+        "curve": curve,
         "seconds": round(result.seconds, 1),
         "solved": threshold and {"threshold": threshold, **found},
     }
 
 
+def add(row: Row, seeds: int) -> dict[str, Any]:
+    """Measures a row, writes it beside what was measured meanwhile, and returns all of it."""
+    one, known = measure(row, seeds), learning_rows.load()["random"]
+    chance = known[row.env] if row.env in known else measure_random(row.env)
+    found = learning_rows.load()  # again: another process may have written a row
+    found["rows"][row.name], found["random"][row.env] = one, chance
+    found["versions"] = {p: version(p) for p in PACKAGES}
+    learning_rows.save(found)
+    return found
+
+
+def format_row(row: Row, measured: dict[str, Any]) -> str:
+    """Formats a measured row as a line."""
+    one, verdict = measured["rows"][row.name], learning_rows.judge(row, measured)
+    mean = verdict.mean
+    line = f"{row.name:32} {one['env_steps']:>10,} steps  {mean.value:8.4g}"
+    line += f" ({mean.low:.4g} .. {mean.high:.4g}), worst {verdict.worst:.4g}"
+    if found := learning_rows.references(row):
+        line += f"  reference {found[0].value:g}"
+    if verdict.held is not None:
+        line += f"  {'held' if verdict.held else 'SHORT'}"
+    if verdict.cannot:
+        line += f", as it must: {verdict.cannot}"
+    if "seconds" in (when := one["solved"] or {}):
+        steps, seconds = max(when["env_steps"]), when["seconds"]
+        line += f"  all at {when['threshold']:g} by {steps:,} steps, {seconds:.0f} s"
+    return line
+
+
+def show(rows: list[Row], seeds: int) -> None:
+    """Prints all rows, and the time that those which are missing would take."""
+    measured, total = learning_rows.load(), 0.0
+    for row in rows:
+        if learning_rows.is_missing(row, measured, seeds):
+            seconds = learning_rows.estimate_seconds(row, measured, seeds)
+            total += np.nan_to_num(seconds)
+            of = learning_rows.describe_settings(row)["settings"]
+            known = "not measured"
+            if one := measured["rows"].get(row.name):
+                seeds_then, changed = len(one["greedy"]), learning_rows.has_changed(row, one)
+                known = "with other settings" if changed else f"with {seeds_then} seeds"
+            steps = f"{learning_rows.total_steps(row):>10,} steps"
+            print(f"{row.name:32} {steps}  {known}, {of}, about {seconds / 60:.1f} min")
+        else:
+            print(format_row(row, measured))
+    print(f"{len(rows)} rows; those that are missing take about {total / 3600:.1f} hours")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--only", help="one preset, such as ppo/CartPole-v1")
+    parser.add_argument("rows", nargs="*", metavar="AGENT/ENV", help="such as ppo/CartPole-v1")
+    parser.add_argument("--agent", help="the rows of this agent alone")
+    parser.add_argument("--missing", action="store_true", help="rows that are not measured")
+    parser.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
+    parser.add_argument("--seeds", type=int, default=learning_rows.SEEDS)
     args = parser.parse_args()
-    jaxpg.use_all_cores()
-    path, missed = Path(__file__).with_name("learning.json"), 0
-    results = json.loads(path.read_text()) if path.exists() else {}
-    for name in agents.NAMES:
-        for env_name in presets.table(name):
-            if args.only not in (None, f"{name}/{env_name}"):
-                continue
-            row = measure(name, env_name, args.seeds)
-            results[f"{name}/{env_name}"] = row
-            greedy, line = row["greedy"], f"{name:10} {env_name:14} {row['env_steps']:>9,} steps"
-            line += f"  greedy {sum(greedy) / len(greedy):8.1f} (worst seed {min(greedy):.1f})"
-            if bar := BARS.get((name, env_name)):
-                held = bar[1](greedy) >= bar[0]
-                missed += not held
-                line += f"  bar {bar[0]}: {'held' if held else 'MISSED'}"
-            if "seconds" in (when := row["solved"] or {}):
-                steps, seconds = max(when["env_steps"]), when["seconds"]
-                line += f"  all at {when['threshold']:g} by {steps:,} steps, {seconds:.0f} s"
-            print(line, flush=True)
-    results["versions"] = {p: version(p) for p in ("jax", "gymnax", "flax", "optax", "distrax")}
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    if not (args.rows or args.agent or args.missing or args.list):
+        parser.error("no row is given: name some, or --missing, --agent NAME, --list")
+    jaxpg.use_all_cores()  # before an environment makes JAX's devices
+    rows = learning_rows.find_rows(args.rows) or list(learning_rows.all_rows().values())
+    rows = [row for row in rows if args.agent in (None, row.agent)]
+    measured = learning_rows.load()
+    if args.missing:
+        rows = [row for row in rows if learning_rows.is_missing(row, measured, args.seeds)]
+    if args.list:
+        show(rows, args.seeds)
+        return 0
+    missed = 0
+    for row in rows:
+        try:
+            measured = add(row, args.seeds)
+        except Exception as error:  # the others may take hours, and are not lost
+            print(f"{row.name:32} FAILED  {type(error).__name__}: {error}", flush=True)
+            missed += 1
+            continue
+        print(format_row(row, measured), flush=True)
+        verdict = learning_rows.judge(row, measured)
+        missed += verdict.held is False and not verdict.cannot
     return int(missed > 0)
 
 

@@ -52,7 +52,7 @@ def measure(name: str, env_name: str, num_envs: int | None, seeds: int, seconds:
         jaxpg.use_all_cores()
     agent, env = agents.get(name), jaxpg.make(env_name)
     more = {} if num_envs is None else {"num_envs": num_envs}
-    total = presets.table(name).get(env_name, {}).get("total_steps", 500_000)
+    total = presets.find(name, env_name).settings.get("total_steps", 500_000)
     cfg, _ = settle(agent, jaxpg.preset(name, env_name, **more), env, total)
     mesh, key = seed_mesh(seeds), jax.random.key(0)
     keys = jax.random.split(key, seeds) if seeds > 1 else key

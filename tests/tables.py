@@ -7,7 +7,6 @@ What a row says in words is written by hand and kept; a new row gets the first l
 
 import dataclasses
 import importlib
-import json
 import re
 import sys
 import textwrap
@@ -17,14 +16,15 @@ from typing import NamedTuple
 import jax
 
 import jaxpg
-from jaxpg import agents, presets
+from jaxpg import agents
 from jaxpg.experiment.tuning import space
 from tests.conftest import INSTALLED
 from tests.faults.scorecard import scorecard_rows
 from tests.pages import ROOT
 from tests.test_architecture import ALLOWED, package, room
 
-sys.path.append(str(ROOT / "benchmarks"))  # for `gpu_lines`
+sys.path.append(str(ROOT / "benchmarks"))  # for `gpu_lines` and results
+GROUPS = ("Classic control", "bsuite", "MinAtar", "misc", "jaxpg's own")
 SPACES = {"discrete": ("CartPole-v1", "Cliff-jaxpg"), "continuous": ("Pendulum-v1",)}
 
 
@@ -94,18 +94,21 @@ def agent_rows(found: list[str]) -> list[str]:
 
 
 def measured() -> dict:
-    """What the presets reached: "agent/environment" -> measurements; and the versions."""
-    return json.loads((ROOT / "benchmarks" / "learning.json").read_text())
+    """What was measured of every agent in every environment."""
+    import learning_rows
+
+    return learning_rows.load()
 
 
-def result_rows(found: list[str]) -> list[str]:
-    """A row for every preset that is measured, in the order of the presets."""
-    results, lines = measured(), []
-    for name, env in ((n, env) for n in agents.NAMES for env in presets.table(n)):
-        if one := results.get(f"{name}/{env}"):
-            mean, worst = sum(one["greedy"]) / len(one["greedy"]), min(one["greedy"])
-            lines.append(f"| `{name}` | {env} | {one['env_steps']:,} | {mean:.1f} | {worst:.1f} |")
-    return lines
+def result_table(head: str, name: str, *args: str, page: str = "docs/results.md") -> Table:
+    """A table, or lines, of a function of benchmarks/learning_page.py."""
+
+    def rows(found: list[str]) -> list[str]:
+        import learning_page
+
+        return getattr(learning_page, name)(*args, measured())
+
+    return Table(page, head, rows)
 
 
 def schedule_rows(found: list[str]) -> list[str]:
@@ -184,7 +187,11 @@ def face_lines(found: list[str]) -> list[str]:
 
 TABLES = {
     "agents": Table("README.md", "| agent | what it is |", agent_rows),
-    "results": Table("README.md", "| agent | environment | env steps |", result_rows),
+    "results": result_table("| environment | PPO |", "readme_rows", page="README.md"),
+    "in short": result_table("In short:", "summary_lines"),
+    **{group: result_table(f"| {group} |", "group_rows", group) for group in GROUPS},
+    "cannot": result_table("By these agents, with these settings", "failure_lines"),
+    "not measured": result_table("Rows of the table that are still to come:", "missing_lines"),
     "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),
     "optimizers": Table("docs/optimizers.md", "| agent | optimiser of", optimizer_rows),
     "names": Table("docs/index.md", "By name:", name_lines),

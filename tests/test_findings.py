@@ -412,8 +412,8 @@ TINY = "--config.num-envs 4 --config.num-steps 25 --config.hidden 8 --evaluation
 
 def test_a_command_says_that_it_learnt_nothing(command):
     """A car that has too few steps to get anywhere; and so does the report."""
-    line = f"train ppo MountainCar-v0 {TINY} --param max_steps_in_episode=20 --seeds 2"
-    out = command(f"{line} --config.no-normalize-obs --total-steps 2000 --name car")
+    line = f"train ppo MountainCar-v0 --preset defaults {TINY} --seeds 2 --total-steps 2000"
+    out = command(f"{line} --param max_steps_in_episode=20 --name car")
     lines = out.split("learning curve")[1].splitlines()[1:]
     assert lines[:4] == [
         "",
@@ -448,10 +448,10 @@ def test_a_judgement_that_fails_harms_no_run(command, monkeypatch):
 
 UNSCALED = "--config.no-normalize-obs --config.no-normalize-reward"
 NOTHING = {
-    f"ppo MountainCar-v0 {UNSCALED} --total-steps 40000": "No episode reached its goal",
+    "ppo MountainCar-v0 --preset defaults --total-steps 40000": "No episode reached its goal",
     f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 2 --total-steps 20000 "
     "--evaluations 2 --config.updates-per-step 0.25": "No episode reached its goal",
-    "ppo MemoryChain-bsuite --config.memory none --total-steps 40000": "Returns did not rise",
+    "ppo MemoryChain-bsuite --preset defaults --total-steps 40000": "Returns did not rise",
     f"a2c Pendulum-v1 {UNSCALED} --total-steps 200000": "The critic explains nothing",
 }
 LEARNT = (

@@ -1,4 +1,5 @@
-"""Every agent learns, with its preset: a short version of benchmarks/learning.py."""
+"""Agents learn, with their presets and general profiles: a short version of
+benchmarks/learning.py."""
 
 import jax
 import pytest
@@ -13,19 +14,25 @@ QUICK = ("ppo", "q_learning", "sarsa", "expected_sarsa", "hill_climbing", "simul
          "steepest_ascent", "adaptive_noise", "cem", "ars")  # fmt: skip
 
 
-@pytest.fixture(
-    params=[
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in INSTALLED
-    ]
-)
-def agent(request):
-    return agents.get(request.param)
+def bars(agent):
+    """What an agent has to learn, (environment, bar): its presets' `learns`, and those of its
+    general profile, each with its `env`."""
+    of_presets = [(x, p["learns"]) for x, p in presets.table(agent).items() if "learns" in p]
+    general = presets.find(agent, presets.GENERAL).settings.get("learns", [])
+    return of_presets + [(bar["env"], bar) for bar in general]
 
 
-def test_learns(agent):
-    """As the preset's `learns` says."""
-    where, bar = next((x, p["learns"]) for x, p in presets.table(agent).items() if "learns" in p)
-    env, cfg = jaxpg.make(where), jaxpg.preset(agent, where)
+def marked(name):
+    """Parameters of an agent; the first one is in the quick part, if the agent is."""
+    for i, (env, bar) in enumerate(bars(name)):
+        marks = () if i == 0 and name in QUICK else pytest.mark.slow
+        yield pytest.param(name, env, bar, marks=marks, id=f"{name}-{env}")
+
+
+@pytest.mark.parametrize(("name", "env", "bar"), [x for name in INSTALLED for x in marked(name)])
+def test_learns(name, env, bar):
+    """As `learns` says, with the settings that the environment has."""
+    agent, cfg, env = agents.get(name), jaxpg.preset(name, env), jaxpg.make(env)
     keys = jax.random.split(jax.random.key(3), bar["seeds"])
     result = jaxpg.run(agent, cfg, env, keys, total_steps=bar["total_steps"])
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, keys, episodes=32)

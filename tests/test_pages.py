@@ -172,6 +172,7 @@ NOT_RUN = {
     "docs/long_runs.md": ["a scheduler"] * 2,
     "docs/devices.md": ["a scheduler", "two machines", "two machines"],
     "docs/tuning.md": ["minutes"] * 2,
+    "docs/results.md": ["minutes"],
 }
 OTHER = {"text", "toml"}
 

@@ -234,6 +234,8 @@ CASES = {
     "settings": lambda: about(cfg=jaxpg.ppo.Config(
         hidden=(8,), learning_rate=1.5e-3, clip_value=False, shared=True, target_kl=0.01)),
     "no preset": lambda: about("a2c", env=registry.make("Catch-bsuite")),
+    "the general profile": lambda: about(env=registry.make("Catch-bsuite")),
+    "the defaults": lambda: about(cfg=jaxpg.ppo.Config(), env=registry.make("Catch-bsuite")),
     "seeds": lambda: about(key=jax.random.split(jax.random.key(3), 4), evaluations=2),
     "a seed": lambda: about(key=jax.random.key(12)),
     "parameters": lambda: about(env=registry.make("CartPole-v1", length=1.0, masspole=0.3)),

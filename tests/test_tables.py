@@ -2,21 +2,18 @@
 
 import pytest
 
-from jaxpg import agents, presets
+from jaxpg import agents
+from jaxpg.envs import registry
 from tests import tables
 from tests.pages import PAGES, ROOT
 from tests.test_architecture import ALLOWED
+from tests.test_learning import bars
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_a_table_is_as_its_data(name):
     found, expected = tables.found_and_expected(tables.TABLES[name])
     assert found == expected, "`python -m tests.tables` writes it anew"
-
-
-def test_every_preset_is_measured_and_nothing_else():
-    every = {f"{name}/{env}" for name in agents.NAMES for env in presets.table(name)}
-    assert tables.measured().keys() == every | {"versions"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
@@ -29,7 +26,10 @@ def test_every_page_is_found_from_the_index(page):
 @pytest.mark.parametrize("name", agents.NAMES)
 def test_every_agent_has_its_page_and_its_preset(name):
     assert (ROOT / "docs" / f"{name}.md").is_file()
-    assert sum("learns" in preset for preset in presets.table(name).values()) == 1
+    assert bars(name)
+    for env, bar in bars(name):
+        assert bar.keys() - {"env"} == {"total_steps", "least", "seeds"}, env
+        assert registry.is_registered(env)
 
 
 def test_the_picture_of_the_rooms_is_the_table_of_imports():

@@ -397,7 +397,7 @@ def test_a_file_says_every_kind_of_value(tmp_path):
     path = tmp_path / "p.toml"
     path.write_text(format_file("ppo", "My-env", 1000, fields, ["a comment"]))
     assert path.read_text().startswith("# a comment\n")
-    assert read_file(path, jaxpg.ppo, "My-env")["total_steps"] == 1000
+    assert read_file(path, jaxpg.ppo, "My-env").settings["total_steps"] == 1000
     assert jaxpg.preset("ppo", "My-env", path) == cfg
 
 

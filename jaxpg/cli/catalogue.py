@@ -20,7 +20,7 @@ def overview() -> int:
 
     common.tell("AGENTS  what they are, and the actions that they choose", "")
     tuned: dict[str, list[str]] = {}
-    lost = []
+    general, lost = [], []
     for name in agents.names():
         try:
             agent = agents.get(name)
@@ -31,9 +31,13 @@ def overview() -> int:
         _tell(wrap(about, NAME + KIND, f"{name:<{NAME}}{_actions(agent)}"))
         for env_name in presets.table(agent):
             tuned.setdefault(env_name, []).append(agent.name)
+        if presets.find(agent, presets.GENERAL).of is not None:
+            general.append(agent.name)
     common.tell("", "PRESETS  environments for which agents are tuned", "")
     for env_name, names in tuned.items():
         _tell(wrap(", ".join(names), NAME + KIND, env_name))
+    if general:
+        _tell(wrap(", ".join(general), NAME + KIND, "every other"))
     kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
     for name in registry.names():
         try:

@@ -33,8 +33,8 @@ def call_with_agent(
     """Parses "AGENT ENV [OPTIONS]" and calls function(agent, env_name, config=..., ...).
 
     What follows the agent and the environment in the signature are the options. Of those `config`
-    and `total_steps` get types and defaults here, of the agent and its preset for the environment,
-    or of the file that --preset names.
+    and `total_steps` get types and defaults here, as `presets.find` has them for the agent in the
+    environment: of its preset, its general profile, or the file that --preset names.
     name: of the command. examples: of its use, shown where no agent is named.
     """
     names = [word for word in words[:2] if not word.startswith("-")]
@@ -43,17 +43,16 @@ def call_with_agent(
         return 0 if words else 2
     _require_order(name, words)
     from jaxpg import presets
-    from jaxpg.presets.file import read_file
 
     if names[0] not in agents.NAMES:  # its module may make JAX's devices: they are chosen before
         common.set_up_ahead(name, words)
     agent, env_name = agents.find(names[0], True), (names[1:] or [None])[0]
-    file = _find_preset(words) if env_name else None
-    preset = presets.table(agent).get(env_name or "", {})
-    if file is not None:
-        preset = read_file(file, agent, env_name or "")
-    config = displayable(presets.preset(agent, env_name or "", file))
-    tuned = {"config": config, "total_steps": preset.get("total_steps", STEPS)}
+    cfg, total = agent.Config(), STEPS
+    if env_name is not None:
+        asked = agent, env_name, _find_preset(words)
+        cfg = presets.preset(*asked)
+        total = presets.find(*asked).settings.get("total_steps", STEPS)
+    tuned = {"config": displayable(cfg), "total_steps": total}
 
     def bound(**options) -> int:
         if env_name is None:
@@ -75,7 +74,7 @@ def call_with_agent(
 
 
 def _find_preset(words: Sequence[str]) -> Path | None:
-    """The file of the option --preset, whose settings are the defaults of the others."""
+    """The value of the option --preset, whose settings are the defaults of the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", type=Path)
     try:

@@ -67,7 +67,7 @@ def _sweep(
 
     Args:
         preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
-            options.
+            options. The word defaults: those of the agent, without its preset.
         grid: FIELD=VALUE,VALUE ...: every combination of these.
         random: FIELD=LIST or FIELD=RANGE: drawn `count` times, each with all of the grid.
         search: FIELD=LIST or FIELD=RANGE: chosen by Optuna from what it has seen (extra

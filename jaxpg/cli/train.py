@@ -59,7 +59,7 @@ def _train(
 
     Args:
         preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
-            options.
+            options. The word defaults: those of the agent, without its preset.
         param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
             be given several times.
         total_steps: environment steps of each seed.
@@ -145,10 +145,16 @@ def _announce(
     from jaxpg import presets
     from jaxpg.experiment.text import format_count
 
-    if preset is not None:
-        common.tell(f"settings of {preset}")
-    elif not presets.table(agent).get(env_name):
-        common.tell(f"There is no preset of {agent.name} for {env_name}: these are its defaults.")
+    of = presets.find(agent, env_name, preset).of
+    none = f"There is no preset of {agent.name} for {env_name}: these are its"
+    if preset is None and of == presets.GENERAL:
+        common.tell(f"{none} general profile.", "`--preset defaults` has its bare defaults.")
+    elif preset is None and of is None:
+        common.tell(f"{none} defaults.")
+    elif of is None:
+        common.tell(f"settings: the defaults of {agent.name}")
+    elif preset is not None:
+        common.tell(f"settings of {preset}" + ", the general ones" * (of == presets.GENERAL))
     size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
     common.tell(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
 

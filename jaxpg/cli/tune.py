@@ -52,7 +52,7 @@ def _tune(
 
     Args:
         preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
-            options.
+            options. The word defaults: those of the agent, without its preset.
         search: FIELD=LIST or FIELD=RANGE, as of `jaxpg sweep`, in the place of the standard values
             of the field; one value keeps it fixed.
         param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may

@@ -48,9 +48,9 @@ def run(
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
     agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset of
-    the two, or the defaults. evaluations: how many, spread evenly over the run, of `episodes`
-    episodes each, greedy and sampled; None is 10 with `out` or a `target`, and none of a run that
-    is only to be fast.
+    the two, the general profile of the agent, or its defaults. evaluations: how many, spread evenly
+    over the run, of `episodes` episodes each, greedy and sampled; None is 10 with `out` or a
+    `target`, and none of a run that is only to be fast.
     `result.evaluations` has them by name: `iteration` and `env_steps` [k]; `greedy`, `greedy_std`
     (over episodes), `sampled` and `sampled_std`, [k] or [seeds, k]. target: the run ends with the
     chunk after the one in which the greedy evaluation of every seed reaches it.
@@ -68,7 +68,8 @@ def run(
     the mean over seeds, for `load(out, best=True)`. checkpoint_minutes: between checkpoints by the
     clock, beside the others, and the first of them after a minute; None is none. name, tags: labels
     by which `jaxpg runs` finds it. preset: a file, such as `jaxpg tune` writes, which cfg=None
-    stands for; run.json names it, also beside a config, which began with it.
+    stands for, or "defaults" for no preset; run.json names it, also beside a config, which began
+    with it.
 
     SIGTERM, SIGUSR1 and SIGHUP end a run as Ctrl-C does, after the chunk in hand and with a
     checkpoint; a second one ends it at once.

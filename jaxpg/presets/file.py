@@ -6,27 +6,45 @@ name of the agent.
     ["MountainCar-v0"]
     total_steps = 240_000
     config = { normalize_obs = true, learning_rate = 1e-3 }
+
+    ["*"]
+    config = { normalize_obs = true }
 """
 
 import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxpg.core.checks import require_integer, require_path
 from jaxpg.core.config import from_dict, unknown
 from jaxpg.core.types import Agent
 
 ENTRIES = ("total_steps", "config", "learns")  # of a table; the last is of jaxpg's own files
+GENERAL = "*"  # the table of every environment that has none of its own
 
 
-def read_file(path: str | Path, agent: Agent, env: str) -> dict[str, Any]:
-    """Reads the table of an environment, {total_steps, config}, and judges it.
+class Preset(NamedTuple):
+    """Settings that apply to an agent in an environment."""
+
+    settings: dict[str, Any]  # {total_steps, config}, of which each may be missing
+    of: str | None  # the environment; GENERAL for the general profile, None for the defaults
+
+
+def choose(tables: Mapping[str, Any], env: str) -> Preset:
+    """Chooses the table of an environment, or else the general one."""
+    of = next((name for name in (env, GENERAL) if name in tables), None)
+    return Preset({} if of is None else tables[of], of)
+
+
+def read_file(path: str | Path, agent: Agent, env: str) -> Preset:
+    """Reads the settings for an environment, of its own table or of the general one, and judges
+    them.
 
     A file without `agent` is anybody's. What its config names is not imported unless it is trusted,
     see core/names.py. Raises ValueError, with the path, for a file that is not there or no TOML, of
-    another agent, without the environment, with an unknown entry or field, or a value that is not
+    another agent, without either table, with an unknown entry or field, or a value that is not
     allowed.
     """
     require_path("preset", path)
@@ -40,26 +58,26 @@ def read_file(path: str | Path, agent: Agent, env: str) -> dict[str, Any]:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _find_table(found: dict[str, Any], agent: Agent, env: str) -> dict[str, Any]:
-    """The table of an environment; see `read_file`."""
+def _find_table(found: dict[str, Any], agent: Agent, env: str) -> Preset:
+    """The table for an environment; see `read_file`."""
     own = found.pop("agent", agent.name)
     if own != agent.name:
         raise ValueError(f"agent={own!r}: allowed is {agent.name!r}, which it is read for")
-    if env not in found:
+    chosen = table, of = choose(found, env)
+    if of is None:
         names = ", ".join(found) or "none"
         raise ValueError(f"has no table {json.dumps([env])}, only those of {names}")
-    table = found[env]
     if not isinstance(table, dict):
-        raise ValueError(f"{env}={table!r}: allowed is a table, {json.dumps([env])}")
+        raise ValueError(f"{of}={table!r}: allowed is a table, {json.dumps([of])}")
     for name in table:
         if name not in ENTRIES:
-            raise unknown(f"entry of {env}", name, ENTRIES)
+            raise unknown(f"entry of {of}", name, ENTRIES)
     if "total_steps" in table:
         require_integer("total_steps", table["total_steps"], 1)
     if not isinstance(table.get("config", {}), dict):
         raise ValueError(f"config={table['config']!r}: allowed is a table of fields")
     from_dict(agent.Config, table.get("config", {}))
-    return table
+    return chosen
 
 
 def format_file(

@@ -24,8 +24,8 @@ WIDE = 14  # columns of what a line is about
 def show(run: Positional[Path]) -> int:
     """Shows what a run or sweep was asked for, and what came of it.
 
-    Of the settings it lists those that differ from the agent's defaults or from its preset for the
-    environment.
+    Of the settings it lists those that differ from the agent's defaults, or from its preset for the
+    environment, which is the general profile where there is no other.
 
     Args:
         run: its folder, or its name.

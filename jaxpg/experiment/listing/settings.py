@@ -19,13 +19,14 @@ class Difference(NamedTuple):
 
     name: str  # env.NAME is a parameter of the environment
     value: Any
-    preset: Any  # what agent and environment are tuned to; None for parameters
+    preset: Any  # of the agent in the environment, see `presets.find`; None for parameters
     default: Any
 
 
 def list_differences(record: dict[str, Any]) -> list[Difference]:
     """Lists the settings of a record, run.json or sweep.json, that differ from the agent's
-    defaults, from its preset for the environment, or from the environment's own parameters.
+    defaults, from its preset for the environment (or its general profile), or from the
+    environment's own parameters.
 
     Raises ValueError for an agent of the user's own that no name gives again, or that may not be
     imported on the word of a folder (see `core.names`). Of such an environment all parameters are

@@ -11,7 +11,7 @@ from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.analysis.statistics import Estimate
 from jaxpg.experiment.report import html, reproduce
-from jaxpg.presets import preset, table
+from jaxpg.presets import GENERAL, find, preset
 
 HEAD = "name", "agent", "environment", "env steps", "seeds", "result", "solved", "wall time"
 
@@ -36,8 +36,10 @@ def settings_tables(
     parts, env = [], environment["name"]
     if agent is not None:
         default, tuned = to_dict(agent.Config()), to_dict(preset(agent, env))
-        has = env in table(agent)
-        head = ["setting", "here", "default"] + [f"preset for {env}"] * has
+        of = find(agent, env).of
+        has = of is not None
+        column = "general profile" if of == GENERAL else f"preset for {env}"
+        head = ["setting", "here", "default"] + [column] * has
         rows = [
             (
                 k,
@@ -48,7 +50,8 @@ def settings_tables(
             for k, v in config.items()
             if k not in varied and not v == default.get(k) == tuned.get(k)
         ]
-        what = "the agent's defaults or its preset" if has else "the agent's defaults"
+        what = "the agent's defaults"
+        what += {None: "", GENERAL: " or its general profile"}.get(of, " or its preset")
         caption = f"Settings of {name} that differ from {what}."
         none = html.paragraph(f"All settings are the defaults of {name}.")
         parts.append(html.table(caption, head, rows) if rows else none)

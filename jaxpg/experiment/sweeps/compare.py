@@ -44,7 +44,8 @@ def compare(
     name: str | None = None,
     tags: Sequence[str] = (),
 ) -> Sweep:
-    """Trains every agent in every environment, with its preset there or its defaults.
+    """Trains every agent in every environment, with its preset there, its general profile, or
+    its defaults.
 
     agents: names, "module:Object", Agents, and pairs of one of these and a config, or a dict of
     fields over the preset. envs: names, "module:Object", and Envs. In a dict of them the keys are
@@ -70,8 +71,9 @@ def compare(
     require_runs(len(points), seeds)
     pairs = [(of_agents[point["agent"]], of_envs[point["env"]].env) for point in points]
     if total_steps is None:
-        tuned = [presets.table(x.agent).get(env.name, {}) for x, env in pairs]
-        total_steps = int(max((t["total_steps"] for t in tuned if t), default=500_000))
+        tuned = [presets.find(x.agent, env.name).settings for x, env in pairs]
+        asked = [t["total_steps"] for t in tuned if "total_steps" in t]
+        total_steps = int(max(asked, default=500_000))
     for x, env in pairs:
         plan_run(x.agent, x.config(env), env, key, total_steps=total_steps)
         require_episodes(env, "episodes", episodes)

@@ -1,0 +1,203 @@
+"""Presets: whose settings apply, the general profile, files of one's own, no settings at all."""
+
+import itertools
+import json
+import tomllib
+from pathlib import Path
+
+import jax
+import pytest
+
+import jaxpg
+from jaxpg import agents, presets
+from jaxpg.core.config import from_dict, to_dict
+from jaxpg.envs import registry
+from jaxpg.experiment.report import parts
+from jaxpg.experiment.run import folder
+from jaxpg.experiment.sweeps import entries
+from tests.tabular import Picky, make
+from tests.test_cli import elsewhere  # noqa: F401  fixtures
+from tests.test_cli import jaxpg as command  # noqa: F401
+
+FILES = Path(presets.__file__).parent
+PROFILES = {
+    path.stem: table["config"]
+    for path in sorted(FILES.glob("*.toml"))
+    if (table := tomllib.loads(path.read_text()).get(presets.GENERAL))
+}
+OWN = """
+["CartPole-v1"]
+total_steps = 64
+config = { gamma = 0.5 }
+
+["*"]
+total_steps = 128
+config = { gamma = 0.25, num_envs = 2 }
+"""
+
+
+# Whose settings apply.
+
+
+def test_an_environment_has_its_own_table_or_else_the_general_one():
+    assert presets.find("ppo", "CartPole-v1").of == "CartPole-v1"
+    found = presets.find("ppo", "MountainCar-v0")
+    assert found.of == presets.GENERAL
+    assert found.settings["config"] == PROFILES["ppo"]
+    cfg = jaxpg.preset("ppo", "MountainCar-v0")
+    assert cfg == from_dict(jaxpg.ppo.Config, PROFILES["ppo"]) != jaxpg.ppo.Config()
+    assert jaxpg.preset("ppo", "my_walk:Walk") == cfg  # of anybody's environment
+    assert jaxpg.preset("ppo", "CartPole-v1") not in (cfg, jaxpg.ppo.Config())
+
+
+def test_an_agent_without_a_profile_has_its_defaults():
+    assert presets.find("q_learning", "GridWorld-jaxpg") == ({}, None)
+    assert jaxpg.preset("q_learning", "GridWorld-jaxpg") == jaxpg.q_learning.Config()
+    own = jaxpg.ppo._replace(step=lambda cfg, env, state: None)
+    assert presets.find(own, "MountainCar-v0") == ({}, None)
+
+
+def test_the_word_defaults_means_no_settings():
+    for env in ("CartPole-v1", "MountainCar-v0"):
+        assert presets.find("ppo", env, "defaults") == ({}, None)
+        assert jaxpg.preset("ppo", env, "defaults") == jaxpg.ppo.Config()
+    assert jaxpg.preset("ppo", "CartPole-v1", "defaults", gamma=0.5) == jaxpg.ppo.Config(gamma=0.5)
+
+
+def test_a_profile_is_no_environment():
+    for name in agents.NAMES:
+        assert presets.table(name).keys() <= set(registry.names())
+
+
+def test_a_field_of_a_config_has_the_agents_default():
+    """The profile is a config that is asked for by name; a config made by hand knows nothing of
+    it."""
+    assert presets.find_objects("ppo", None, "MountainCar-v0")[1] != jaxpg.ppo.Config()
+    cfg = jaxpg.ppo.Config()
+    assert presets.find_objects("ppo", cfg, "MountainCar-v0")[1] is cfg
+
+
+def test_a_run_takes_the_word_too(monkeypatch):
+    taken = []
+    monkeypatch.setattr(folder, "run", lambda *args: taken.append(args[2]))
+    for preset in (None, "defaults"):
+        jaxpg.run("ppo", None, "Catch-bsuite", jax.random.key(0), total_steps=100, preset=preset)
+    assert taken == [jaxpg.preset("ppo", "Catch-bsuite"), jaxpg.ppo.Config()]
+
+
+def test_a_comparison_takes_the_general_profile():
+    (entry,) = entries.list_agents(["ppo"], registry.make("Catch-bsuite")).values()
+    assert entry.config(registry.make("Catch-bsuite")) == jaxpg.preset("ppo", "Catch-bsuite")
+    assert entry.config(registry.make("CartPole-v1")) == jaxpg.preset("ppo", "CartPole-v1")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_fits_every_environment_that_the_defaults_fit(name):
+    agent, key, fitting = agents.get(name), jax.random.key(0), 0
+
+    def fits(cfg, env):
+        try:
+            jax.eval_shape(lambda key: agent.init(cfg, env, key), key)
+        except ValueError:
+            return False
+        return True
+
+    envs = [registry.make(x) for x in registry.names()] + [make(Picky()), make(Picky(True))]
+    profile = from_dict(agent.Config, PROFILES[name])
+    for env in envs:
+        fitting += (fit := fits(profile, env))
+        assert fit or not fits(agent.Config(), env), env.name
+    assert fitting > 3
+
+
+# Files of one's own.
+
+
+def test_a_file_of_ones_own_may_have_a_general_table(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text(OWN)
+    assert presets.find("ppo", "CartPole-v1", path).of == "CartPole-v1"
+    assert jaxpg.preset("ppo", "CartPole-v1", path).gamma == 0.5
+    assert presets.find("ppo", "Catch-bsuite", path).of == presets.GENERAL
+    assert jaxpg.preset("ppo", "Catch-bsuite", path) == jaxpg.ppo.Config(gamma=0.25, num_envs=2)
+    path.write_text(OWN.replace("0.25", "4.0"))
+    assert jaxpg.preset("ppo", "CartPole-v1", path).gamma == 0.5
+    with pytest.raises(ValueError, match=r"p\.toml: ppo\.Config gamma=4\.0: allowed is"):
+        jaxpg.preset("ppo", "Catch-bsuite", path)
+    path.write_text(OWN.replace("config = { gamma = 0.25", "confi = { gamma = 0.25"))
+    with pytest.raises(ValueError, match=r"p\.toml: unknown entry of \* 'confi'"):
+        jaxpg.preset("ppo", "Catch-bsuite", path)
+    path.write_text(OWN.replace('"*"', '"Acrobot-v1"'))
+    with pytest.raises(ValueError, match=r'has no table \["Catch-bsuite"\], only those of Cart'):
+        jaxpg.preset("ppo", "Catch-bsuite", path)
+
+
+# The command.
+
+FEW = {"hidden": [4], "num_envs": 2, "num_steps": 8, "minibatches": 1, "num_epochs": 1}
+TINY = "--config.hidden 4 --config.num-envs 2 --config.num-steps 8 --config.minibatches 1 "
+TINY += "--config.num-epochs 1 --evaluations 0 --param max_steps_in_episode=8"
+
+
+def test_the_command_says_whose_settings_it_takes(command):  # noqa: F811
+    Path("p.toml").write_text(OWN)
+    none = "There is no preset of ppo for MountainCar-v0: these are its general profile."
+    cases = {
+        ("MountainCar-v0",): [none, "`--preset defaults` has its bare defaults."],
+        ("MountainCar-v0", "defaults"): ["settings: the defaults of ppo"],
+        ("MountainCar-v0", "p.toml"): ["settings of p.toml, the general ones"],
+        ("CartPole-v1", "p.toml"): ["settings of p.toml"],
+        ("CartPole-v1",): [],
+    }
+    for i, (asked, said) in enumerate(cases.items()):
+        line = " --preset ".join(asked)
+        code, out, _ = command(f"train ppo {line} {TINY} --total-steps 16 --name run{i}")
+        assert code == 0
+        lines = out.splitlines()
+        assert lines[: len(said)] == said
+        assert lines[len(said)].endswith("env steps; compiling ...")
+        assert max(map(len, lines)) <= 80
+        record = json.loads(Path(f"runs/run{i}/run.json").read_text())
+        assert record["config"] == to_dict(jaxpg.preset("ppo", *asked)) | FEW
+        assert record.get("preset") == (asked[1] if asked[1:] else None)
+
+
+def test_the_length_of_a_run_is_that_of_its_table(command):  # noqa: F811
+    Path("p.toml").write_text(OWN)
+    code, out, _ = command(f"train ppo MountainCar-v0 --preset p.toml {TINY}")
+    assert code == 0
+    assert "ppo on MountainCar-v0, 128 env steps" in out
+
+
+def test_help_has_the_settings_that_apply(command):  # noqa: F811
+    tuned, bare = jaxpg.preset("ppo", "MountainCar-v0"), jaxpg.ppo.Config()
+    assert tuned.learning_rate != bare.learning_rate
+    words = {"MountainCar-v0": tuned, "MountainCar-v0 --preset defaults": bare, "": bare}
+    for name, (line, cfg) in itertools.product(("train", "tune"), words.items()):
+        out = " ".join(command(f"{name} ppo {line} --help")[1].replace("│", " ").split())
+        assert f"Learning rate of the network. (default: {cfg.learning_rate})" in out
+
+
+def test_list_has_the_general_profiles(command):  # noqa: F811
+    part = command("list")[1].split("PRESETS")[1].split("ENVIRONMENTS")[0]
+    assert "every other " + ", ".join(x for x in agents.NAMES if x in PROFILES) in (
+        " ".join(part.split())
+    )
+    assert "*" not in part
+
+
+# Reports.
+
+
+@pytest.mark.parametrize(
+    ("env", "column", "words"),
+    [
+        ("Catch-bsuite", "general profile", "defaults or its general profile."),
+        ("CartPole-v1", "preset for CartPole-v1", "defaults or its preset."),
+    ],
+)
+def test_a_report_says_whose_settings_it_compares_with(env, column, words):
+    told = to_dict(jaxpg.preset("ppo", env, gamma=0.5))
+    page = "".join(parts.settings_tables("ppo", jaxpg.ppo, told, {"name": env}))
+    assert f">{column}<" in page
+    assert words in page
