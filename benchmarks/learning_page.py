@@ -166,9 +166,8 @@ def readme_rows(measured: Measured) -> list[str]:
         best = max(known, key=lambda row: rank(row, measured))
         bound = learning_rows.find_bound(env)
         verdict = verdict_of(ppo, measured) if ppo in known else ""
-        cells = [
-            env, one, goal(ppo, short=True), verdict, f"`{best.agent}` {number(mean_of(best, measured))}",
-            f"{bound[0]:g}" if bound else "",
-        ]  # fmt: skip
+        most = f"`{best.agent}` {number(mean_of(best, measured))}"
+        limit = f"{bound[0]:g}" if bound else ""
+        cells = [env, one, goal(ppo, short=True), verdict, most, limit]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
