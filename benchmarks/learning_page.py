@@ -67,13 +67,15 @@ def mean_of(row: Row, measured: Measured) -> float:
     return learning_rows.judge(row, measured).mean.value
 
 
-def goal(row: Row) -> str:
-    """What a row has to reach, in words: its reference, and bars of jaxpg's own."""
+def goal(row: Row, short: bool = False) -> str:
+    """What a row has to reach, in words: its reference, and bars of jaxpg's own. short: these only
+    where there is no reference."""
     words = {"mean": "mean", "worst": "worst seed", "fifth": "four fifths"}
     parts = []
     for value, steps, source in learning_rows.references(row)[:1]:
         parts.append(f"{value:g} ({source}" + (f", {format_count(steps)})" if steps else ")"))
-    parts += [f"{words[of]} {value:g}" for of, value in learning_rows.bars(row)]
+    if not (short and parts):
+        parts += [f"{words[of]} {value:g}" for of, value in learning_rows.bars(row)]
     return ", ".join(parts)
 
 
@@ -164,9 +166,8 @@ def readme_rows(measured: Measured) -> list[str]:
         best = max(known, key=lambda row: rank(row, measured))
         bound = learning_rows.find_bound(env)
         verdict = verdict_of(ppo, measured) if ppo in known else ""
-        cells = [
-            env, one, goal(ppo), verdict, f"`{best.agent}` {number(mean_of(best, measured))}",
-            f"{bound[0]:g}" if bound else "",
-        ]  # fmt: skip
+        most = f"`{best.agent}` {number(mean_of(best, measured))}"
+        limit = f"{bound[0]:g}" if bound else ""
+        cells = [env, one, goal(ppo, short=True), verdict, most, limit]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional, UseAppendAction
 
 from jaxpg.cli import common, options, sweep, tune
+from jaxpg.cli.about.usage import wrap
 
 if TYPE_CHECKING:
     from jaxpg.core.run import Result
@@ -148,7 +149,8 @@ def _announce(
     of = presets.find(agent, env_name, preset).of
     none = f"There is no preset of {agent.name} for {env_name}: these are its"
     if preset is None and of == presets.GENERAL:
-        common.tell(f"{none} general profile.", "`--preset defaults` has its bare defaults.")
+        text = f"{none} general profile. `--preset defaults` has its bare defaults."
+        common.tell(*wrap(text).splitlines())
     elif preset is None and of is None:
         common.tell(f"{none} defaults.")
     elif of is None:
