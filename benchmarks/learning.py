@@ -136,7 +136,7 @@ def format_row(row: Row, measured: dict[str, Any]) -> str:
     if found := learning_rows.references(row):
         line += f"  reference {found[0].value:g}"
     if verdict.held is not None:
-        line += f"  {'held' if verdict.held else 'SHORT'}"
+        line += f"  {'held' if verdict.held else 'SHORT'}" + ", in more steps" * verdict.later
     if verdict.cannot:
         line += f", as it must: {verdict.cannot}"
     if "seconds" in (when := one["solved"] or {}):

@@ -83,6 +83,8 @@ def verdict_of(row: Row, measured: Measured) -> str:
     found = learning_rows.judge(row, measured)
     if found.cannot:
         return "cannot"
+    if found.held and found.later:
+        return "held, later"
     return {True: "held", False: "short", None: ""}[found.held]
 
 
@@ -113,11 +115,14 @@ def summary_lines(measured: Measured) -> list[str]:
     known = [row for row in rows if row.name in measured["rows"]]
     said = {row: verdict_of(row, measured) for row in known}
     short = [f"{row.agent} on {row.env}" for row in known if said[row] == "short"]
+    later = [f"{row.agent} on {row.env}" for row in known if said[row] == "held, later"]
     held = sum(x == "held" for x in said.values())
+    every = held + len(later) + len(short)
     lines = [
         f"- {len(known)} of {len(rows)} rows are measured.",
-        f"- {held} of the {held + len(short)} that have something to reach, and can, hold it.",
+        f"- {held} of the {every} that have something to reach, and can, hold it.",
     ]
+    lines += [f"- In more steps than the reference: {', '.join(later)}."] if later else []
     return lines + ([f"- Short of it: {', '.join(short)}."] if short else [])
 
 

@@ -24,6 +24,7 @@ from jaxpg.experiment.analysis.statistics import Estimate
 HERE = Path(__file__).parent
 MEASURED = HERE / "learning.json"
 SEEDS = 10
+ABOUT = 1.03  # times the steps of a reference are as many: a run ends with an iteration
 SETTINGS = {presets.GENERAL: "general profile", None: "defaults"}  # else the preset
 
 
@@ -52,6 +53,7 @@ class Verdict(NamedTuple):
     mean: Estimate  # over seeds, with its 95 % interval
     worst: float
     held: bool | None  # every bar that there is; None if there is none
+    later: bool  # it took more steps than its reference
     cannot: str  # why it has to fall short; "" if it does not
 
 
@@ -205,18 +207,20 @@ def judge(row: Row, measured: Mapping[str, Any]) -> Verdict:
     """Judges a row that is measured."""
     returns = seed_returns(row, measured)
     if not np.isfinite(returns).all():
-        return Verdict(Estimate(np.nan, np.nan, np.nan), np.nan, False, "")
+        return Verdict(Estimate(np.nan, np.nan, np.nan), np.nan, False, False, "")
     middle = float(returns.mean())
     low, high = statistics.interval(statistics.mean, returns) if len(returns) > 1 else (middle,) * 2
     value = {"mean": middle, "worst": returns.min(), "fifth": np.sort(returns)[len(returns) // 5]}
     held = [value[of] >= least for of, least in bars(row)]
     held += [max(middle, high) >= x.value for x in references(row)[:1]]
-    cannot = (
-        "" if held and all(held) else explain_failure(row, measured["rows"][row.name]["config"])
-    )
+    one = measured["rows"][row.name]
+    limits = [x.env_steps for x in references(row)[:1] if x.env_steps]
+    later = any(one["env_steps"] > ABOUT * limit for limit in limits)
+    cannot = "" if held and all(held) else explain_failure(row, one["config"])
     return Verdict(
-        Estimate(middle, low, high), float(returns.min()), all(held) if held else None, cannot
-    )
+        Estimate(middle, low, high), float(returns.min()), all(held) if held else None, later,
+        cannot,
+    )  # fmt: skip
 
 
 # What the table costs.

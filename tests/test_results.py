@@ -140,6 +140,14 @@ def test_a_fifth_of_the_seeds_may_miss_a_bar_of_four_fifths():
     assert not learning_rows.judge(row, measured(row, [500.0] * 7 + [20.0] * 3)).held
 
 
+def test_what_took_more_steps_than_its_reference_is_held_later():
+    row = Row("reinforce", "CartPole-v1")  # 483 at 200,000
+    for env_steps, said in ((204_000, "held"), (300_000, "held, later")):
+        found = measured(row, [500.0] * 10, env_steps=env_steps)
+        assert learning_page.verdict_of(row, found) == said
+    assert learning_page.verdict_of(row, measured(row, [9.0] * 10, env_steps=300_000)) == "short"
+
+
 def test_what_has_nothing_to_reach_is_neither_held_nor_short():
     row = Row("cem", "Catch-bsuite")
     assert learning_rows.judge(row, measured(row, [0.5, 1.0])).held is None
