@@ -37,11 +37,11 @@ SEARCHED = {
     "CartPole-v1": 500, "MountainCar-v0": -105, "MountainCarContinuous-v0": 94,
     "Pendulum-v1": -150, "DeepSea-bsuite": 0.99, "DiscountingChain-bsuite": 1.1,
     "UmbrellaChain-bsuite": 1.0, "FourRooms-misc": 1.0, "MetaMaze-misc": 29, "Reacher-misc": 67.5,
-    "BernoulliBandit-misc": 89, "Breakout-MinAtar": 40,
+    "BernoulliBandit-misc": 89, "Breakout-MinAtar": 40, "Swimmer-misc": 437,
 }  # fmt: skip
 HELD_OUT = {
-    "Acrobot-v1": -78, "Swimmer-misc": 437, "PointRobot-misc": 10.5, "FrozenLake-misc": 0.74,
-    "Catch-bsuite": 1.0, "SpaceInvaders-MinAtar": 136,
+    "Acrobot-v1": -78, "PointRobot-misc": 10.5, "FrozenLake-misc": 0.74, "Catch-bsuite": 1.0,
+    "SpaceInvaders-MinAtar": 136, "Asterix-MinAtar": 15.4,
 }  # fmt: skip
 BEST = SEARCHED | HELD_OUT
 FIRST, FINALISTS = 4, 6  # environments that all points are trained on; points that go on
@@ -70,6 +70,8 @@ SEARCHES = {
             "UmbrellaChain-bsuite": 60_000, "FourRooms-misc": 120_000, "MetaMaze-misc": 240_000,
             "Reacher-misc": 240_000, "BernoulliBandit-misc": 120_000, "Breakout-MinAtar": 240_000,
         },
+        # After the search came normalize_steps = 1000, on Swimmer-misc: 420 in place of 190, and the
+        # same or better on MountainCar-v0, Pendulum-v1, Reacher-misc and MetaMaze-misc.
         {"clip_value": False, "normalize_obs": True, "normalize_reward": True},
         [
             {"num_envs": 16, "num_steps": 16, "num_epochs": 4, "minibatches": 4},
@@ -108,6 +110,38 @@ SEARCHES = {
             "epsilon_end": [0.02, 0.07],
         },
         3,
+    ),
+    "cem": Search(
+        {
+            "CartPole-v1": 1_000_000, "MountainCar-v0": 1_000_000, "Pendulum-v1": 2_000_000,
+            "MountainCarContinuous-v0": 2_000_000, "DiscountingChain-bsuite": 1_000_000,
+            "FourRooms-misc": 4_000_000, "MetaMaze-misc": 2_000_000, "Reacher-misc": 1_000_000,
+            "BernoulliBandit-misc": 1_000_000,
+        },
+        {"normalize_obs": True},
+        [
+            {"population": 64, "elites": 8, "episodes": 4},
+            {"population": 32, "elites": 8, "episodes": 1},
+            {"population": 64, "elites": 16, "episodes": 2},
+        ],
+        {"sigma": ranged(0.3, 3.0), "extra_noise": [0.05, 0.1, 0.3]},
+        4,
+    ),
+    "ars": Search(
+        {
+            "CartPole-v1": 1_000_000, "MountainCar-v0": 1_000_000, "Pendulum-v1": 2_000_000,
+            "MountainCarContinuous-v0": 2_000_000, "DiscountingChain-bsuite": 1_000_000,
+            "FourRooms-misc": 4_000_000, "MetaMaze-misc": 2_000_000, "Reacher-misc": 1_000_000,
+            "BernoulliBandit-misc": 1_000_000,
+        },
+        {"normalize_obs": True},
+        [
+            {"directions": 16, "top_directions": 8, "episodes": 4},
+            {"directions": 32, "top_directions": 8, "episodes": 1},
+            {"directions": 16, "top_directions": 16, "episodes": 2},
+        ],
+        {"sigma": ranged(0.03, 0.5), "learning_rate": ranged(0.02, 0.5)},
+        4,
     ),
     "a2c": Search(
         {

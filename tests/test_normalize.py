@@ -92,6 +92,21 @@ def test_merged_batches_are_one_big_batch(feature, lead):
         np.testing.assert_allclose(normalize.std(stats), flat.std(0), rtol=1e-5)
 
 
+def test_statistics_stand_once_they_have_enough():
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(3 * i, i + 1, (4, 2)).astype(np.float32) for i in range(5)]
+    lanes = normalize.init_stats(jnp.zeros(2))
+    lanes = jax.tree.map(lambda x: jnp.zeros((3, *x.shape)), lanes)
+    for batch in batches:  # each lane has its own end: in a batch, between two, never
+        lanes = jax.vmap(update_stats, (0, None, 0))(lanes, batch, jnp.array([5.0, 12.0, 1e9]))
+    for lane, taken in enumerate((2, 3, 5)):
+        found = jax.tree.map(lambda x: x[lane], lanes)
+        expected = merged(batches[:taken], batches[0][0])
+        assert found.count == 4 * taken
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
+        np.testing.assert_allclose(found.std, expected.std, rtol=1e-6)
+
+
 def test_statistics_survive_a_large_mean():
     """The difference of two sums of squares would lose all digits here."""
     rng = np.random.default_rng(0)

@@ -184,6 +184,33 @@ def test_statistics_are_those_of_what_was_collected(name):
         )
 
 
+STANDING = [
+    name if name in ("a3c", "npg", "dqn") else pytest.param(name, marks=pytest.mark.slow)
+    for name in (*NAMES, "a2c", "npg", "ppo", "trpo")
+]
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_the_scale_of_observations_stands_after_the_steps_that_it_is_from(name):
+    agent, cfg, env = world(name)
+    each = agent.steps_per_iter(cfg)
+    cfg = dataclasses.replace(cfg, normalize_steps=each + 1.0)
+    begin, go = (
+        jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
+        for f in (lambda: initial_state(agent, cfg, env, KEY), lambda s: agent.step(cfg, env, s)[0])
+    )
+    states = [begin()]
+    for _ in range(4):
+        states.append(go(states[-1]))
+    stats = [scales(state).obs_stats for state in states]
+    counts = [float(x.count) for x in stats]
+    assert counts[:2] == [0, each]
+    assert each + 1 <= counts[2] <= 2 * each, "the rollout that reaches it is taken in whole"
+    assert largest(stats[1].mean, stats[2].mean) > 0
+    same_bytes(stats[2], stats[3])
+    same_bytes(stats[2], stats[4])
+
+
 @functools.partial(jax.jit, static_argnames=("agent", "greedy"))
 def act(agent, cfg, env, state, obs, greedy):
     return agent.act(cfg, env, state, obs, (), KEY, greedy)[0]

@@ -53,6 +53,7 @@ class Config:
     entropy_coef_schedule: Schedule = schedule()
     normalize_advantage: bool = fields.normalize_advantage(False)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
     head: str = fields.head("auto", gsde=True)
@@ -172,7 +173,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         env, act, state.env, state.carry, k_rollout, cfg.num_steps
     )
     ended = t.terminated | t.truncated
-    stats = normalize.update_stats(state.obs_stats, t.obs)  # for the next rollout
+    stats = normalize.update_stats(
+        state.obs_stats, t.obs, cfg.normalize_steps
+    )  # for the next rollout
     scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     t = t._replace(obs=obs, next_obs=next_obs, reward=reward)

@@ -53,6 +53,7 @@ class Config:
     entropy_coef_schedule: Schedule = schedule()
     max_grad_norm: float = fields.max_grad_norm(0.5)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
@@ -157,7 +158,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         grads, info = jax.grad(loss, has_aux=True)(copy, cfg, env, scaled, draw, k_loss)
         updates, opt_state = opt.update(grads, opt_state, params)
         history, params = lag.push(history, params), optax.apply_updates(params, updates)
-        stats, (of_rewards, *returns) = normalize.update_stats(stats, t.obs), scale or ((),)
+        stats = normalize.update_stats(stats, t.obs, cfg.normalize_steps)
+        of_rewards, *returns = scale or ((),)
         shared = params, history, opt_state, stats, of_rewards, key
         return shared, (env_state, returns, metrics, info)
 

@@ -76,6 +76,7 @@ class Config:
     noise_std_schedule: Schedule = schedule()
     ou_theta: float = fields.ou_theta(0.15)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))

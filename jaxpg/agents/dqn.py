@@ -72,6 +72,7 @@ class Config:
         10.0, gt=0, help="Largest norm of a gradient; longer ones are scaled down, None is off."
     )
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((120, 84))

@@ -57,6 +57,7 @@ class Config:
     entropy_coef_schedule: Schedule = schedule()
     max_grad_norm: float = fields.max_grad_norm(0.5)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     head: str = fields.head("auto")
     temperature: float = fields.temperature(1.0)
@@ -155,7 +156,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     env_state, _, t, seen, metrics = E.rollout(env, act, state.env, (), k_rollout, cfg.num_steps)
 
     # Normalise by the statistics that the actors had; what they met is for the next rollout.
-    stats = normalize.update_stats(state.obs_stats, t.obs)
+    stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     ended = t.terminated | t.truncated
     scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))

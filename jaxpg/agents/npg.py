@@ -43,6 +43,7 @@ class Config:
     gae_lambda: float = fields.gae_lambda(0.95)
     normalize_advantage: bool = fields.normalize_advantage(True)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     entropy_coef: float = fields.entropy_coef(0.0)
     entropy_coef_schedule: Schedule = schedule()

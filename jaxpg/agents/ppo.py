@@ -58,6 +58,7 @@ class Config:
     clip_value: bool = static(True, help="The value's change is clipped too.")
     normalize_advantage: bool = fields.normalize_advantage(True)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
     head: str = fields.head("auto", gsde=True)
@@ -264,7 +265,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
     explained = losses.explained_variance(value, advantage + value)
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.
-    stats = normalize.update_stats(state.obs_stats, t.obs)
+    stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
         params, opt_state, env_state, carry, stats, scale, penalty, state.iteration + 1, key
     )

@@ -66,6 +66,7 @@ class Config:
         True, help="Weights with mean 0 and variance 1: a mean baseline as well."
     )
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(1e-3, of="policy")
@@ -205,7 +206,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     _, _, t, draw, metrics = E.rollout(env, act, fresh, (), k_rollout, num_steps)
 
     # Normalise; the statistics of observations are for the next rollout.
-    stats = normalize.update_stats(state.obs_stats, t.obs)
+    stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     ended = (t.terminated | t.truncated).at[-1].set(True)  # the next one begins anew
     scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))

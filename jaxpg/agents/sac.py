@@ -78,6 +78,7 @@ class Config:
     noise_log_std: float = fields.noise_log_std(-3.0)
     noise_gradient: bool = fields.noise_gradient(True)
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))

@@ -56,6 +56,7 @@ class Config:
         0.98, ge=0, le=1, help="Target entropy, as a fraction of the uniform policy's."
     )
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))

@@ -64,6 +64,7 @@ class Config:
     target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
     target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
     normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))

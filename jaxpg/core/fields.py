@@ -43,6 +43,11 @@ def normalize_obs(default: bool, help: str | None = None) -> bool:
     return static(default, help=help or normalize_obs.__doc__)
 
 
+def normalize_steps(default: float | None) -> float | None:
+    """Environment steps that the scale of observations is taken from; None is all of them."""
+    return number(default, gt=0, help=normalize_steps.__doc__)
+
+
 def normalize_reward(default: bool) -> bool:
     """Rewards over the running deviation of the discounted return."""
     return static(default, help=normalize_reward.__doc__)

@@ -102,10 +102,10 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
         value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg
     )
     explained = losses.explained_variance(value, target)
+    stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
-        actor, critic, critic_opt, env_state, carry,
-        normalize.update_stats(state.obs_stats, t.obs), scale, state.iteration + 1, key,
-    )  # fmt: skip
+        actor, critic, critic_opt, env_state, carry, stats, scale, state.iteration + 1, key
+    )
     return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}
 
 
