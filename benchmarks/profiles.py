@@ -70,8 +70,8 @@ SEARCHES = {
             "UmbrellaChain-bsuite": 60_000, "FourRooms-misc": 120_000, "MetaMaze-misc": 240_000,
             "Reacher-misc": 240_000, "BernoulliBandit-misc": 120_000, "Breakout-MinAtar": 240_000,
         },
-        # After the search came normalize_steps = 1000, on Swimmer-misc: 420 in place of 190, and the
-        # same or better on MountainCar-v0, Pendulum-v1, Reacher-misc and MetaMaze-misc.
+        # After the search came normalize_steps = 1000, for Swimmer-misc: 420 in place of 190, and
+        # the same or better on MountainCar-v0, Pendulum-v1, Reacher-misc and MetaMaze-misc.
         {"clip_value": False, "normalize_obs": True, "normalize_reward": True},
         [
             {"num_envs": 16, "num_steps": 16, "num_epochs": 4, "minibatches": 4},

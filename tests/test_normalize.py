@@ -100,11 +100,10 @@ def test_statistics_stand_once_they_have_enough():
     for batch in batches:  # each lane has its own end: in a batch, between two, never
         lanes = jax.vmap(update_stats, (0, None, 0))(lanes, batch, jnp.array([5.0, 12.0, 1e9]))
     for lane, taken in enumerate((2, 3, 5)):
-        found = jax.tree.map(lambda x: x[lane], lanes)
         expected = merged(batches[:taken], batches[0][0])
-        assert found.count == 4 * taken
-        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
-        np.testing.assert_allclose(found.std, expected.std, rtol=1e-6)
+        assert lanes.count[lane] == 4 * taken
+        np.testing.assert_allclose(lanes.mean[lane], expected.mean, rtol=1e-6)
+        np.testing.assert_allclose(lanes.std[lane], expected.std, rtol=1e-6)
 
 
 def test_statistics_survive_a_large_mean():
