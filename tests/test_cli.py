@@ -184,7 +184,7 @@ def test_list_says_what_goes_together(jaxpg):
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     agents, envs = out.split("ENVIRONMENTS", 1)
-    for name in ("a2c", "ppo", "reinforce", "Acrobot-v1"):
+    for name in ("a2c", "ppo", "reinforce", "MountainCarContinuous-v0"):
         assert name in agents
     discrete, continuous = envs.split("continuous")
     assert "Catch-bsuite" in discrete
