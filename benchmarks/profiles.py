@@ -44,7 +44,7 @@ HELD_OUT = {
     "SpaceInvaders-MinAtar": 136, "Asterix-MinAtar": 15.4,
 }  # fmt: skip
 BEST = SEARCHED | HELD_OUT
-FIRST, FINALISTS = 4, 6  # environments that all points are trained on; points that go on
+FIRST = 4  # environments that all points are trained on
 SEEDS = {"search": 3, "finals": 4}
 
 
@@ -56,6 +56,7 @@ class Search(NamedTuple):
     programs: list[dict]  # combinations of static fields
     numbers: dict[str, Range | list]  # fields that vary in each of them
     each: int  # points of a program
+    finalists: int = 6  # points that go on
 
 
 def ranged(low: float, high: float) -> Range:
@@ -109,7 +110,8 @@ SEARCHES = {
             "exploration_fraction": [0.2, 0.5],
             "epsilon_end": [0.02, 0.07],
         },
-        3,
+        2,
+        finalists=4,
     ),
     "cem": Search(
         {
@@ -217,7 +219,7 @@ def search(name: str, record: dict, save, only: list[str]) -> None:
     record.setdefault("points", propose_points(default, space, full, own.each, [7]))
     for part, key in (("search", 11), ("finals", 12)):
         if part == "finals":
-            record.setdefault("finalists", rank(record, "search")[:FINALISTS])
+            record.setdefault("finalists", rank(record, "search")[: own.finalists])
         points = record["points"]
         if part == "finals":
             points = [points[i] for i in record["finalists"]]
