@@ -41,7 +41,7 @@ SEARCHED = {
 }  # fmt: skip
 HELD_OUT = {
     "Acrobot-v1": -78, "PointRobot-misc": 10.5, "FrozenLake-misc": 0.74, "Catch-bsuite": 1.0,
-    "SpaceInvaders-MinAtar": 136, "Asterix-MinAtar": 15.4,
+    "GridWorld-jaxpg": -2, "Garnet-jaxpg": 114,
 }  # fmt: skip
 BEST = SEARCHED | HELD_OUT
 FIRST = 4  # environments that all points are trained on
