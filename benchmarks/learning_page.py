@@ -176,3 +176,18 @@ def readme_rows(measured: Measured) -> list[str]:
         cells = [env, one, goal(ppo, short=True), verdict, most, limit]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def held_out_rows(agent: str, profiles: Mapping[str, Any]) -> list[str]:
+    """A row for each environment that the search of a profile left out, from profiles.json."""
+    found = profiles.get(agent, {}).get("held_out", {})
+    lines = []
+    for env, one in found.items():
+        means, chance = one["means"], one["random"]
+        cells = [number(means[x]) if x in means else "" for x in ("profile", "preset", "defaults")]
+        best = max(x for name, x in means.items() if name != "profile")
+        way = (means["profile"] - chance) / (best - chance)
+        steps = format_count(one["total_steps"])
+        cells = [env, steps, number(chance), *cells, f"{100 * way:.0f} %"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

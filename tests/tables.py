@@ -111,6 +111,14 @@ def result_table(head: str, name: str, *args: str, page: str = "docs/results.md"
     return Table(page, head, rows)
 
 
+def held_out_rows(found: list[str]) -> list[str]:
+    """A row for each environment that the search of PPO's profile left out."""
+    import learning_page
+
+    profiles = json.loads((ROOT / "benchmarks/profiles.json").read_text())
+    return learning_page.held_out_rows("ppo", profiles)
+
+
 def schedule_rows(found: list[str]) -> list[str]:
     """A row for the agents that have schedules of the same numbers."""
     groups = {}
@@ -191,6 +199,7 @@ TABLES = {
     "in short": result_table("In short:", "summary_lines"),
     **{group: result_table(f"| {group} |", "group_rows", group) for group in GROUPS},
     "cannot": result_table("By these agents, with these settings", "failure_lines"),
+    "left out": Table("docs/tuning.md", "| left out |", held_out_rows),
     "not measured": result_table("Rows of the table that are still to come:", "missing_lines"),
     "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),
     "optimizers": Table("docs/optimizers.md", "| agent | optimiser of", optimizer_rows),
