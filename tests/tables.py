@@ -7,6 +7,7 @@ What a row says in words is written by hand and kept; a new row gets the first l
 
 import dataclasses
 import importlib
+import json
 import re
 import sys
 import textwrap
