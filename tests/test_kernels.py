@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import kernels
 
 import jaxpg
-from jaxpg.core import machine, packing
+from jaxpg.core import machine, packing, scans
 from jaxpg.loops import optimizers
 from jaxpg.nets.heads import discrete
 from tests.conftest import slow_of
@@ -33,11 +33,11 @@ def chosen(monkeypatch, gpu):
 
 
 def test_a_loop_is_unrolled_on_a_gpu_alone(monkeypatch):
-    assert {machine.loop_unroll(kind, 128) for kind in machine.UNROLL} == {1}
+    assert {scans.loop_unroll(kind, 128) for kind in scans.UNROLL} == {1}
     chosen(monkeypatch, True)
-    monkeypatch.setitem(machine.UNROLL, "rollout", 8)
+    monkeypatch.setitem(scans.UNROLL, "rollout", 8)
     lengths = {0: 1, 1: 1, 5: 5, 7: 7, 12: 6, 13: 1, 20: 5, 128: 8}
-    assert {n: machine.loop_unroll("rollout", n) for n in lengths} == lengths
+    assert {n: scans.loop_unroll("rollout", n) for n in lengths} == lengths
 
 
 def test_without_a_compiler_for_gpus_nothing_is_counted(monkeypatch):

@@ -24,6 +24,7 @@ from jaxpg.core.metrics import add_step, ended_episodes, episode_metrics, no_epi
 from jaxpg.core.observations import Masked, array_leaves, finite_at_end
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.random_cpu import use_fast_random
+from jaxpg.core.scans import scan
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 
@@ -314,6 +315,5 @@ def rollout(
     apart = machine.on_gpu()  # where a sum in each step would be a kernel in each step
     loop = (*shard_axis((state, carry), 0), no_episodes(state, apart))
     drawn = shard_axis(_presample_resets(env, k_envs), 1)
-    unroll = machine.loop_unroll("rollout", num_steps)
-    (state, carry, totals), (t, seen) = jax.lax.scan(body, loop, (k_policy, *drawn), unroll=unroll)
+    (state, carry, totals), (t, seen) = scan("rollout", body, loop, (k_policy, *drawn))
     return state, carry, *shard_axis((t, seen), 1), episode_metrics(totals)
