@@ -84,7 +84,8 @@ def ours(sources: Mapping[str, str]) -> set[tuple[str, str]]:
     return {(a, b) for a, b in imports(sources) if b.partition(".")[0] == "jaxpg"}
 
 
-OPS_IMPORT = ("jaxpg.core.types", "jaxpg.core.sums", "jaxpg.core.machine")
+# Of core: what arrays are, and how they are added up. Nothing that asks where it runs.
+OPS_IMPORT = ("jaxpg.core.types", "jaxpg.core.sums", "jaxpg.core.scans")
 
 
 def forbidden(sources: Mapping[str, str]) -> list[str]:
@@ -137,6 +138,7 @@ PLANTED = {
     "core imports envs": ("jaxpg.core.env", "def f():\n    from jaxpg.envs import registry"),
     "an op imports a config": ("jaxpg.ops.losses", "from jaxpg.core.config import config"),
     "an op imports a net": ("jaxpg.ops.losses", "import jaxpg.nets.heads"),
+    "an op asks the machine": ("jaxpg.ops.returns", "from jaxpg.core.machine import on_gpu"),
     "an agent imports another": ("jaxpg.agents.npg", "from jaxpg.agents import trpo"),
     "a run imports figures": (
         "jaxpg.experiment.run.folder",

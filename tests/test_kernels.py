@@ -14,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import kernels
 
 import jaxpg
-from jaxpg.core import machine, packing
+from jaxpg.core import machine, packing, products, scans
 from jaxpg.loops import optimizers
+from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.heads import discrete
 from tests.conftest import slow_of
 
@@ -33,11 +34,11 @@ def chosen(monkeypatch, gpu):
 
 
 def test_a_loop_is_unrolled_on_a_gpu_alone(monkeypatch):
-    assert {machine.loop_unroll(kind, 128) for kind in machine.UNROLL} == {1}
+    assert {scans.loop_unroll(kind, 128) for kind in scans.UNROLL} == {1}
     chosen(monkeypatch, True)
-    monkeypatch.setitem(machine.UNROLL, "rollout", 8)
+    monkeypatch.setitem(scans.UNROLL, "rollout", 8)
     lengths = {0: 1, 1: 1, 5: 5, 7: 7, 12: 6, 13: 1, 20: 5, 128: 8}
-    assert {n: machine.loop_unroll("rollout", n) for n in lengths} == lengths
+    assert {n: scans.loop_unroll("rollout", n) for n in lengths} == lengths
 
 
 def test_without_a_compiler_for_gpus_nothing_is_counted(monkeypatch):
@@ -63,6 +64,20 @@ def test_a_packed_tree_is_the_tree(monkeypatch):
     seven = jax.vmap(lambda _: packed)(jnp.arange(7))  # as a loop stacks them
     several = jax.tree.map(lambda x: jnp.stack([x] * 7), tree)
     jax.tree.map(np.testing.assert_array_equal, plain(packing.unpack(seven)), plain(several))
+
+
+def test_a_packed_tree_keeps_its_first_axes(monkeypatch):
+    tree = {"obs": jnp.arange(24.0).reshape(3, 4, 2), "reward": jnp.ones((3, 4)),
+            "key": jax.random.split(KEY, (3, 4)), "large": jnp.ones((3, 4, packing.LARGE)),
+            "done": jnp.eye(3, 4) > 0, "one": jnp.ones(())}  # fmt: skip
+    chosen(monkeypatch, True)
+    packed = packing.pack(tree, keep=2)
+    shapes = [x.shape for x in packed.vectors]
+    assert sorted(shapes) == [(), (3, 4), (3, 4), (3, 4, 3), (3, 4, packing.LARGE)]
+    jax.tree.map(np.testing.assert_array_equal, plain(packing.unpack(packed)), plain(tree))
+    tree.pop("one")
+    each = jax.vmap(lambda x: packing.unpack(packing.pack(x, keep=1)))(tree)
+    jax.tree.map(np.testing.assert_array_equal, plain(each), plain(tree))
 
 
 def test_parameters_move_by_their_updates(monkeypatch):
@@ -95,12 +110,34 @@ def test_choices_that_are_written_out_are_those_of_a_reduction(monkeypatch):
 
 def test_the_first_of_the_largest_is_chosen():
     x = jnp.array([[1, 3, 3], [2, 2, 2], [0, -1, 5], [np.nan, 9, np.nan], [1, np.nan, np.inf]])
-    np.testing.assert_array_equal(discrete._argmax(x), jnp.argmax(x, -1))
+    np.testing.assert_array_equal(discrete._argmax([*x.T]), jnp.argmax(x, -1))
+
+
+@pytest.mark.parametrize("other", [{}, {"critic_hidden": (6, 4)}])
+def test_two_torsos_with_stacked_parameters_are_the_two(other, monkeypatch):
+    env = jaxpg.make("CartPole-v1")
+    net, _ = actor_critic(jaxpg.ppo.Config(hidden=(5, 4), layer_norm=True, **other), env)
+    params, obs = net.init(KEY, env.example_obs), jax.random.normal(KEY, (7, 4))
+
+    def gradient(gpu):
+        def loss(params):
+            out, value, _ = net.apply(params, obs, (), jnp.zeros(7, bool))
+            return out.sum() + jnp.square(value).sum()
+
+        chosen(monkeypatch, gpu)
+        program = jax.jit(jax.grad(loss)).lower(params)
+        return program.as_text().count("stablehlo.dot_general"), program.compile()(params)
+
+    (separate, usual), (stacked, found) = gradient(False), gradient(True)
+    assert (separate == stacked) == ("critic_hidden" in other)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, usual)
 
 
 CASES = {
     "ppo": {"num_steps": 16, "minibatches": 2},
     "ppo, early stop": {"num_steps": 8, "minibatches": 2, "target_kl": 1e-4},
+    "a2c": {"num_steps": 8},
+    "dqn": {"num_steps": 8, "buffer_size": 64, "batch_size": 8, "learning_starts": 8},
     "reinforce": {"num_steps": 16, "normalize_reward": True},
     "npg": {"num_steps": 16},
 }
@@ -129,3 +166,56 @@ def test_a_gpu_is_given_the_same_function(case, monkeypatch):
 
     jax.tree.map(compare, plain(usual), plain(other))
     assert usual[1]["episode/count"].sum() > 5
+
+
+DIMS = {
+    "a layer": ((4, 5), (5, 70), (((1,), (0,)), ((), ()))),
+    "few columns": ((4, 5), (5, 3), (((1,), (0,)), ((), ()))),
+    "the gradient of its input": ((4, 70), (5, 70), (((1,), (1,)), ((), ()))),
+    "that of its kernel": ((7, 5), (7, 40), (((0,), (0,)), ((), ()))),
+    "of vectors": ((5,), (5,), (((0,), (0,)), ((), ()))),
+    "nothing is summed": ((2,), (3,), (((), ()), ((), ()))),
+    "a batch, further axes": ((2, 3, 4, 5), (6, 5, 2, 3), (((1, 3), (3, 1)), ((0,), (2,)))),
+}
+
+
+@pytest.mark.parametrize("case", DIMS)
+def test_numbers_that_are_multiplied_and_summed_are_the_product(case):
+    *shapes, dims = DIMS[case]
+    x, y = (jax.random.normal(jax.random.fold_in(KEY, i), s) for i, s in enumerate(shapes))
+    expected = jax.lax.dot_general(x, y, dims, precision="highest")
+    found = products.multiply_and_sum(x, y, dims)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def lowered(function, *shapes, platform="cuda"):
+    """A program's text before XLA compiles it: no compiler for GPUs is needed."""
+    args = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_small_products_are_sums_where_a_gpu_is_compiled_for(monkeypatch):
+    def layer(x, w):
+        return jnp.tanh(x @ w).sum()
+
+    learn, shapes = jax.grad(layer, (0, 1)), [(128, 64), (64, 64)]
+    chosen(monkeypatch, False)
+    assert not products.use_fused_products()
+    chosen(monkeypatch, True)
+    assert products.use_fused_products()
+    for function in (layer, learn):
+        assert "dot_general" not in lowered(function, *shapes)
+        assert "dot_general" in lowered(function, *shapes, platform="cpu")
+    two, seven = ([(n, *shape) for shape in shapes] for n in (2, 7))
+    assert "dot_general" not in lowered(jax.vmap(learn), *two)
+    assert lowered(jax.vmap(learn), *seven).count("dot_general") == 3  # of seven seeds: products
+    assert "dot_general" in lowered(layer, (257, 64), (64, 64))
+    assert "dot_general" in lowered(layer, (1, 512), (512, 512))
+    assert "dot_general" in lowered(lambda x, w: layer(x.astype(jnp.bfloat16), w), *shapes)
+
+
+@pytest.mark.parametrize("moved", ["lower_fun", "register_lowering"])
+def test_a_jax_whose_internals_have_moved_keeps_its_products(moved, monkeypatch):
+    monkeypatch.delattr(f"jax.interpreters.mlir.{moved}")
+    assert products._register.__wrapped__() is False

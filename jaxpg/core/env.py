@@ -16,7 +16,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import machine, signals, single, spaces, sums
+from jaxpg.core import machine, packing, products, scans, signals, single, spaces, sums
 from jaxpg.core.checks import require_env, require_integer, require_key, show
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.memory import require_memory
@@ -197,6 +197,7 @@ def _step(
     obs, inner, reward, terminated, truncated, info = jax.vmap(move, in_axes=(0, 0, 0, None))(
         keys, state.inner, action, env.params
     )
+    obs = packing.write_once(obs)
     going = ~(terminated | truncated)
     if fresh is not None:
         info = info | {"final_observation": obs}
@@ -255,8 +256,7 @@ def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | Non
 
 
 def zero_carry(carry: Tree) -> Tree:
-    """Zero carry, with which an episode begins, in the shapes and dtypes of `carry`, which may hold
-    those of `jax.eval_shape`."""
+    """Zero carry, with which an episode begins, like `carry` or what `jax.eval_shape` tells."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), carry)
 
 
@@ -295,6 +295,7 @@ def rollout(
     if not isinstance(state, EnvState):
         raise ValueError(f"state={show(state)}: allowed is an EnvState, as `core.env.reset` gives")
     use_fast_random()
+    products.use_fused_products()
     num_envs = len(state.episode_return)
     require_memory(8 * num_steps * num_envs, f"num_steps={num_steps}")  # of keys alone
     k_policy, k_envs = jax.random.split(key)
@@ -302,18 +303,18 @@ def rollout(
     k_envs = jax.random.split(k_envs, (num_steps, num_envs))
 
     def body(loop, drawn):
-        state, carry, totals = loop
-        k_policy, k_envs, fresh = drawn
+        (state, carry, totals), (k_policy, rest) = loop, drawn
+        k_envs, fresh = packing.unpack(rest)
         action, carry, seen = policy(state.obs, carry, k_policy)
         new, t = _step(env, state, action, k_envs, fresh)
         ended = t.terminated | t.truncated
         carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
         totals = jax.tree.map(jnp.add, totals, ended_episodes(state, t, apart))
-        return (new, carry, totals), (t, seen)
+        new, t, carry, totals = packing.write_step(new, t, carry, totals)
+        return (new, carry, totals), packing.pack((t, seen), keep=1)
 
     apart = machine.on_gpu()  # where a sum in each step would be a kernel in each step
     loop = (*shard_axis((state, carry), 0), no_episodes(state, apart))
-    drawn = shard_axis(_presample_resets(env, k_envs), 1)
-    unroll = machine.loop_unroll("rollout", num_steps)
-    (state, carry, totals), (t, seen) = jax.lax.scan(body, loop, (k_policy, *drawn), unroll=unroll)
-    return state, carry, *shard_axis((t, seen), 1), episode_metrics(totals)
+    drawn = k_policy, packing.pack(shard_axis(_presample_resets(env, k_envs), 1), keep=2)
+    (state, carry, totals), outputs = scans.scan("rollout", body, loop, drawn)
+    return state, carry, *shard_axis(packing.unpack(outputs), 1), episode_metrics(totals)

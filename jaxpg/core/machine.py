@@ -98,30 +98,9 @@ def sees_gpu() -> bool:
     return bool(shown) or any(map(os.path.exists, DRIVERS))
 
 
-# Steps that a GPU is given at once, by what a loop does. Each of them is compiled for itself, so
-# there is an end to what pays: a rollout of PPO on CartPole is 1,820, 1,250 and 1,020 kernels and
-# copies with 1, 4 and 8 of its steps at once, and takes 6, 20 and 45 s to compile on busy cores.
-UNROLL = {"rollout": 4, "returns": 16}
-
-
 def on_gpu() -> bool:
     """True where programs are compiled for a GPU, which waits for kernels and not for numbers."""
     return jax.default_backend() == "gpu"
-
-
-def loop_unroll(kind: str, length: int) -> int:
-    """Steps of a loop that are compiled as one: its `unroll`, by `kind` of UNROLL, a divisor of its
-    length.
-
-    On a GPU a small operation costs the start of its kernel. What steps side by side write, and the
-    arithmetic of environments, XLA puts into common kernels. On a CPU it would cost time to
-    compile, and gain nothing: 1, the same program as without it.
-
-    >>> jaxpg.core.machine.loop_unroll("rollout", length=128)
-    1
-    """
-    most = min(UNROLL[kind], length) if on_gpu() else 1
-    return next((n for n in range(most, 1, -1) if length % n == 0), 1)
 
 
 def use_cache(folder: str | Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Trees as one vector a dtype, which a GPU reads and writes in few kernels."""
+"""Trees as one vector a dtype, and what is written where: a GPU reads and writes in few kernels."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import machine
-from jaxpg.core.types import Array, Tree
+from jaxpg.core.types import Array, EnvState, Transition, Tree
 
 LARGE = 2**13  # numbers of a leaf: more of them cost as much to move as a kernel does to start
 
@@ -24,10 +24,12 @@ class Packed:
     groups: tuple[tuple[int, ...], ...] = dataclasses.field(metadata={"static": True})
 
 
-def pack(tree: Tree) -> Tree:
+def pack(tree: Tree, keep: int = 0) -> Tree:
     """The tree as Packed on a GPU, keys and large leaves by themselves; elsewhere as it is.
 
-    A loop over many small arrays starts kernels for each: one that adds, one that writes.
+    keep: the first axes that vectors keep, of leaves that have those of the first leaf; others are
+    by themselves. A loop over many small arrays starts kernels for each: one that adds, one that
+    writes.
     """
     if not machine.on_gpu():
         return tree
@@ -35,16 +37,19 @@ def pack(tree: Tree) -> Tree:
     groups: dict[object, list[int]] = {}
     for i, x in enumerate(leaves):
         alone = x.size > LARGE or jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        groups.setdefault(i if alone else x.dtype, []).append(i)
+        other = x.shape[:keep] != leaves[0].shape[:keep]
+        groups.setdefault(i if alone or other else x.dtype, []).append(i)
 
     def join(group: list[int]) -> Array:
         xs = [leaves[i] for i in group]
-        return jnp.concatenate([x.reshape(-1) for x in xs]) if len(xs) > 1 else xs[0]
+        if len(xs) == 1:
+            return xs[0]
+        return jnp.concatenate([x.reshape(*x.shape[:keep], -1) for x in xs], -1)
 
     return Packed(
         [join(group) for group in groups.values()],
         structure,
-        tuple(x.shape for x in leaves),
+        tuple(x.shape[keep:] for x in leaves),
         tuple(map(tuple, groups.values())),
     )
 
@@ -64,3 +69,23 @@ def unpack(tree: Tree) -> Tree:
             part = jax.lax.slice_in_dim(vector, begin, end, axis=-1)
             leaves[i], begin = part.reshape(*vector.shape[:-1], *tree.shapes[i]), end
     return tree.structure.unflatten([leaves[i] for i in range(len(leaves))])
+
+
+def write_once(tree: Tree) -> Tree:
+    """The tree, whose arrays a GPU writes here; elsewhere as it is.
+
+    Small arrays XLA computes again in every kernel that reads them, and what they came from: of
+    several steps in one, all that went before.
+    """
+    return jax.lax.optimization_barrier(tree) if machine.on_gpu() else tree
+
+
+def write_step(
+    state: EnvState, t: Transition, carry: Tree, totals: Tree
+) -> tuple[EnvState, Transition, Tree, Tree]:
+    """A step's results, written once: all but observations, which are arrays of another shape and
+    so another kernel. They are written where the environment gives them."""
+    rest = state._replace(obs=()), t._replace(obs=(), next_obs=()), carry, totals
+    after, moved, carry, totals = write_once(rest)
+    t = moved._replace(obs=t.obs, next_obs=t.next_obs)
+    return after._replace(obs=state.obs), t, carry, totals

@@ -13,6 +13,7 @@ from jaxpg.core.config import label, replace, validate
 from jaxpg.core.env import Env
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.memory import largest_number, require_memory, tree_bytes
+from jaxpg.core.packing import pack, unpack
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
@@ -141,7 +142,7 @@ def iterate(
     would inline and round differently.
     """
     step = jax.jit(agent.step, inline=True)  # traced once for the two uses below
-    shapes = jax.eval_shape(step, cfg, env, state)[1]
+    shapes = jax.eval_shape(lambda *args: pack(step(*args)[1]), cfg, env, state)
     what = f"total_steps of {length} iterations" if count is None else f"chunk={length}"
     require_memory(length * tree_bytes(shapes), what)
     metrics = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), shapes)
@@ -149,9 +150,11 @@ def iterate(
     def body(i, loop):
         state, metrics = loop
         state, new = step(cfg, env, state)
-        return state, jax.tree.map(lambda m, x: m.at[i].set(x), metrics, new)
+        return state, jax.tree.map(lambda m, x: m.at[i].set(x), metrics, pack(new))
 
-    return jax.lax.fori_loop(0, length if count is None else count, body, (state, metrics))
+    trips = length if count is None else count
+    state, metrics = jax.lax.fori_loop(0, trips, body, (state, metrics))
+    return state, unpack(metrics)
 
 
 @collector_paused()

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core import machine
 from jaxpg.core.packing import pack, unpack
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
+
+SMALL = 2**16  # numbers of the batch, times epochs, up to which a GPU shuffles all of them at once
 
 
 def permutations(key: Key, count: int, size: int) -> Array:
@@ -56,7 +59,7 @@ def epochs(
     def cut(x, order):
         """Cuts a batch: [.., B, ...] -> [minibatches, .., B / minibatches, ...]"""
         lead, rest = x.shape[:axis], x.shape[axis + 1 :]
-        x = x.take(order, axis).reshape(*lead, minibatches, size // minibatches, *rest)
+        x = x.take(order, axis).reshape(*lead, -1, size // minibatches, *rest)
         return jnp.moveaxis(x, axis, 0)
 
     def one(carry, x):
@@ -73,6 +76,9 @@ def epochs(
     orders = permutations(k_perm, num_epochs, size)
     drawn = orders, jax.random.split(k_update, (num_epochs, minibatches))
     if stop is None:
+        size_of_all = num_epochs * sum(x.size for x in jax.tree.leaves(batch))
+        if machine.on_gpu() and size_of_all <= SMALL:  # one long epoch
+            drawn = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), drawn)
         carry, metrics = jax.lax.scan(epoch, pack(carry), drawn)
         return unpack(carry), unpack(jax.tree.map(lambda m: m.mean(0), metrics))
 

@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxpg.core import machine, packing
 from jaxpg.core.checks import show
 from jaxpg.core.config import label, require
 from jaxpg.core.env import Env, zero_carry
@@ -72,13 +74,25 @@ class ActorCritic(nn.Module):
             y = x
         else:
             of_actor, of_critic = carry or ((), ())
-            x = features(self.actor_torso, self.obs_shapes, obs)
-            y = features(self.critic_torso, self.obs_shapes, obs)
+            x, y = self._features(obs, both=start is not None)
             x, of_actor = self.actor_memory(x, of_actor, start)
             y, of_critic = self.critic_memory(y, of_critic, start)
             carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
         out, held = self._outputs(x, obs, held)
         return out, self._value(y), (carry, held) if self.make_noise else carry
+
+    def _features(self, obs: Tree, both: bool) -> tuple[Array, Array]:
+        """Features of the actor and of the critic, with a torso of its own each. On a GPU two MLPs
+        of the same layers are one with stacked parameters where `both` are read: half the kernels.
+        """
+        actor: Any = self.actor_torso
+        critic: Any = self.critic_torso
+        if both and machine.on_gpu() and _alike(actor, critic):
+            net = actor.clone(parent=None, name=None)
+            params = jax.tree.map(lambda *x: jnp.stack(x), actor.variables, critic.variables)
+            x, y = jax.vmap(lambda p: features(net.bind(p), self.obs_shapes, obs))(params)
+            return x, y
+        return features(actor, self.obs_shapes, obs), features(critic, self.obs_shapes, obs)
 
     def explore(self, obs: Tree, carry: Tree = ()) -> tuple[Array, Tree]:
         """The policy head's inputs and the carry, of a network without memory."""
@@ -109,6 +123,15 @@ class ActorCritic(nn.Module):
             free = jnp.broadcast_to(self.actor_free, (*out.shape[:-1], self.free_outputs))
             out = jnp.concatenate([out, free], -1)
         return out, held
+
+
+def _alike(actor: Any, critic: Any) -> bool:
+    """True for two MLPs of the same layers that are small, and have nothing but parameters."""
+    if type(actor) is not MLP or type(critic) is not MLP or actor.batch_norm or actor.dropout:
+        return False
+    size = sum(x.size for x in jax.tree.leaves(actor.variables))
+    same = actor.clone(parent=None, name=None) == critic.clone(parent=None, name=None)
+    return same and size <= packing.LARGE
 
 
 def empty_carry(net: Network, params: Tree, obs: Tree) -> Tree:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import sums
-from jaxpg.core.machine import loop_unroll
+from jaxpg.core.scans import scan
 from jaxpg.core.types import Array, Tree
 
 ALIKE = 3e-6  # deviation, in units of the mean, that may be all rounding
@@ -196,8 +196,8 @@ def update_reward_scale(
         new = sums.add(gamma * so_far[0], gamma * so_far[1], reward)
         return jax.tree.map(lambda x: jnp.where(ended, 0, x), new), new[0]
 
-    begin, unroll = (scale.returns, scale.lost), loop_unroll("returns", len(reward))
-    so_far, seen = jax.lax.scan(forward, begin, (reward, ended), unroll=unroll)
+    begin = scale.returns, scale.lost
+    so_far, seen = scan("returns", forward, begin, (reward, ended))
     return RewardScale(update_stats(scale.stats, seen), *so_far)
 
 

@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.machine import loop_unroll
+from jaxpg.core.scans import scan
 from jaxpg.core.types import Array, Tree
 
 
@@ -154,5 +154,4 @@ def starts(ended: Array) -> Array:
 
 def _over_time(step: Callable, begin: Tree, x: Tree, reverse: bool = False) -> Array:
     """Outputs y [T, ...] of `step(carry, x_t) -> carry, y_t` over data x [T, ...]."""
-    length = len(jax.tree.leaves(x)[0])
-    return jax.lax.scan(step, begin, x, reverse=reverse, unroll=loop_unroll("returns", length))[1]
+    return scan("returns", step, begin, x, reverse=reverse)[1]

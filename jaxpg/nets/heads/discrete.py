@@ -3,7 +3,7 @@ them far below others.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,39 +22,29 @@ def categorical(n: int, temperature) -> ActionHead:
     """One of n choices; logits are divided by `temperature`.
 
     What `distrax.Categorical` says, in fewer operations: it normalises its logits, and for the
-    entropy once more. On a GPU a reduction begins a kernel; over a few choices it is written out
-    there, and all that the head does is one kernel with what the environment does.
+    entropy once more. On a GPU few choices are written out, see `_few`.
     """
-    short = machine.on_gpu() and n <= SHORT
-
-    def total(x: Array) -> Array:
-        return functools.reduce(jnp.add, _columns(x)) if short else x.sum(-1)
+    if machine.on_gpu() and n <= SHORT:
+        return _few(n, temperature)
 
     def log_probs(out: Array) -> Array:
-        x = out / temperature
-        if not short:
-            return nn.log_softmax(x)
-        x = x - jax.lax.stop_gradient(functools.reduce(jnp.maximum, _columns(x)))[..., None]
-        return x - jnp.log(total(jnp.exp(x)))[..., None]
+        return nn.log_softmax(out / temperature)
 
     def at(log_p: Array, draw: Array) -> Array:  # a gather costs more than a few products
-        return total(jnp.where(jnp.asarray(draw)[..., None] == np.arange(n), log_p, 0))
+        return jnp.where(jnp.asarray(draw)[..., None] == np.arange(n), log_p, 0).sum(-1)
 
     def sample(out: Array, key: Key) -> tuple[Array, Array]:
         log_p = log_probs(out)
-        if short:  # what `jax.random.categorical` draws
-            draw = _argmax(jax.random.gumbel(key, log_p.shape, log_p.dtype) + log_p)
-        else:
-            draw = jax.random.categorical(key, log_p).astype(jnp.int32)
+        draw = jax.random.categorical(key, log_p).astype(jnp.int32)
         return draw, at(log_p, draw)
 
     def kl(out: Array, other: Array, key: Key) -> Array:
         log_p = log_probs(out)
-        return total(jnp.exp(log_p) * (log_p - log_probs(other)))
+        return (jnp.exp(log_p) * (log_p - log_probs(other))).sum(-1)
 
     def entropy(out: Array, key: Key) -> Array:
         log_p = log_probs(out)
-        return -total(jnp.exp(log_p) * log_p)
+        return -(jnp.exp(log_p) * log_p).sum(-1)
 
     return ActionHead(
         outputs=n,
@@ -67,14 +57,56 @@ def categorical(n: int, temperature) -> ActionHead:
     )
 
 
+def _few(n: int, temperature) -> ActionHead:
+    """One of n choices, as columns [...] and not as an array [..., n].
+
+    On a GPU a reduction begins a kernel, be it over two numbers, and so does an array of another
+    shape: in columns, all that the head does is one kernel with what the environment does.
+    """
+
+    def log_probs(out: Array) -> list[Array]:
+        x = [x / temperature for x in _columns(out)]
+        most = jax.lax.stop_gradient(functools.reduce(jnp.maximum, x))
+        x = [x - most for x in x]
+        total = jnp.log(_total(map(jnp.exp, x)))
+        return [x - total for x in x]
+
+    def at(log_p: list[Array], draw: Array) -> Array:
+        return _total(jnp.where(draw == i, x, 0) for i, x in enumerate(log_p))
+
+    def sample(out: Array, key: Key) -> tuple[Array, Array]:  # as `jax.random.categorical` draws
+        log_p, noise = log_probs(out), _columns(jax.random.gumbel(key, out.shape, out.dtype))
+        draw = _argmax([x + y for x, y in zip(noise, log_p, strict=True)])
+        return draw, at(log_p, draw)
+
+    def kl(out: Array, other: Array, key: Key) -> Array:
+        both = zip(log_probs(out), log_probs(other), strict=True)
+        return _total(jnp.exp(x) * (x - y) for x, y in both)
+
+    return ActionHead(
+        outputs=n,
+        free_outputs=0,
+        sample=sample,
+        log_prob=lambda out, draw: at(log_probs(out), draw),
+        entropy=lambda out, key: -_total(jnp.exp(x) * x for x in log_probs(out)),
+        mode=lambda out: _argmax(_columns(out)),
+        kl=kl,
+    )
+
+
 def _columns(x: Array) -> list[Array]:
     return [x[..., i] for i in range(x.shape[-1])]
 
 
-def _argmax(x: Array) -> Array:
-    """The first of the largest of x [..., n], or of those that are NaN, as `jnp.argmax` has it."""
-    best, at = x[..., 0], jnp.zeros(x.shape[:-1], jnp.int32)
-    for i, other in enumerate(_columns(x)[1:], 1):
+def _total(columns: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, columns)
+
+
+def _argmax(columns: list[Array]) -> Array:
+    """The first of the largest of columns [...], or of those that are NaN, as `jnp.argmax` has it
+    of [..., n]."""
+    best, at = columns[0], jnp.zeros(columns[0].shape, jnp.int32)
+    for i, other in enumerate(columns[1:], 1):
         better = (other > best) | (jnp.isnan(other) & ~jnp.isnan(best))
         best, at = jnp.where(better, other, best), jnp.where(better, i, at)
     return at
