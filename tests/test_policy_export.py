@@ -1,5 +1,6 @@
 """A policy acts as its agent does: from the run, from a file without what trains, and as ONNX."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -73,16 +74,16 @@ def case(request, made):
     return made(request.param)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 6))
+def own_action(agent, cfg, env, state, obs, key, greedy):
+    return agent.act(cfg, env, state, obs, (), key, greedy)[0]
+
+
 def act(result, obs, key=None):
     """The agent's own answer for a batch of observations."""
-    agent, cfg, env, state = result[:4]
-
-    @jax.jit
-    def own(cfg, env, state, obs, key):
-        return agent.act(cfg, env, state, obs, (), key, greedy)[0]
-
     greedy = key is None
-    return np.asarray(own(cfg, env, state, obs, jax.random.key(0) if greedy else key))
+    key = jax.random.key(0) if greedy else key
+    return np.asarray(own_action(*result[:4], obs, key, greedy))
 
 
 def same(found, expected):
