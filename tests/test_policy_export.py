@@ -86,6 +86,12 @@ def act(result, obs, key=None):
     return np.asarray(own_action(*result[:4], obs, key, greedy))
 
 
+@jax.jit
+def row(state, seed):
+    """The state of one seed, by one program for all."""
+    return jax.tree.map(lambda x: x[seed], state)
+
+
 def same(found, expected):
     """Integers to the byte; numbers as far as two compilations of a program agree."""
     assert isinstance(found, np.ndarray | np.generic)
@@ -209,7 +215,7 @@ def test_a_seed_of_a_run_folder(folder, made):
     out, result = folder
     obs, seen = made("ppo").obs * 30, set()
     for seed in range(3):
-        one = result._replace(state=jax.tree.map(lambda x, seed=seed: x[seed], result.state))
+        one = result._replace(state=row(result.state, seed))
         policy = jaxpg.Policy.load(out, seed=seed)
         for i in range(4):
             key = jax.random.key(i)
