@@ -107,8 +107,13 @@ def test_a3c_and_impala_without_a_lag_are_a2c(name):
             np.testing.assert_allclose(its_metrics[key], m, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("delay", [1, 2, 5])
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("workers", "delay"),
+    [
+        *((1, 1), (3, 2), (3, 5)),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in ((1, 2), (1, 5), (3, 1))),
+    ],
+)
 def test_a3c_applies_gradients_of_lag_updates_ago_in_turn(delay, workers):
     """Against the same run written as a Python loop over updates."""
     env = short("CartPole-v1")
