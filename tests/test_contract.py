@@ -12,6 +12,7 @@ import pytest
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.run import run
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.core.train import initial_state, iterate, with_horizon
@@ -161,19 +162,14 @@ def test_seeds_are_rows_of_one_program(name):
         np.testing.assert_allclose(many.metrics[name][1], column, rtol=2e-2, atol=2e-3)
 
 
-def test_a_step_takes_a_batch_of_seeds_and_rates(agent, tiny, env):
-    """Of every agent, by its types alone."""
-    keys, rates = jax.random.split(jax.random.key(0), 2), jnp.array([0.0, 1e-2])
-
-    def begin(key, rate):
-        return initial_state(agent, with_horizon(with_rate(agent, tiny, rate), 100), env, key)
-
-    def step(state, rate):
-        return agent.step(with_horizon(with_rate(agent, tiny, rate), 100), env, state)
-
-    one = jax.eval_shape(begin, keys[0], rates[0])
-    many = jax.eval_shape(jax.vmap(begin), keys, rates)
-    after, metrics = jax.eval_shape(jax.vmap(step), many, rates)
+def test_a_step_takes_a_batch_of_seeds_and_of_every_number(agent, tiny, env):
+    """Of the config and of the environment, as the lanes of a sweep are; by its types alone."""
+    cfg, keys = with_horizon(tiny, 100), jax.random.split(jax.random.key(0), 2)
+    cfgs, envs = stack([(cfg, env)] * 2)
+    begin = functools.partial(initial_state, agent)
+    one = jax.eval_shape(begin, cfg, env, keys[0])
+    many = jax.eval_shape(jax.vmap(begin), cfgs, envs, keys)
+    after, metrics = jax.eval_shape(jax.vmap(agent.step), cfgs, envs, many)
     assert jax.tree.map(lambda x: ((2, *x.shape), x.dtype), one) == jax.tree.map(
         lambda x: (x.shape, x.dtype), after
     )
