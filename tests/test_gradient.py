@@ -39,7 +39,7 @@ def probabilities(params, cfg, env, t):
 
 def exact_gradient(params, cfg, env, t):
     returns = (cfg.gamma ** jnp.arange(3)[:, None] * t.reward).sum(0)
-    return jax.grad(lambda p: (probabilities(p, cfg, env, t) * returns).sum())(params)
+    return jax.jit(jax.grad(lambda p: (probabilities(p, cfg, env, t) * returns).sum()))(params)
 
 
 @pytest.fixture(scope="module", autouse=True)
