@@ -32,8 +32,9 @@ def swept(tmp_path_factory):
 def test_a_sweep_of_which_nothing_is_finite_is_exit_code_1(jaxpg, tmp_path):  # noqa: F811
     """As a run is: in its line, in its state, and when it is resumed."""
     folder = tmp_path / "lost"
-    why = "NonFiniteError: what all 4 seeds learnt is not finite"
-    for line in (f"{SWEEP} --grid learning_rate=2e38,3e38 --out {folder}", f"resume {folder}"):
+    why = "NonFiniteError: what all 8 seeds learnt is not finite"
+    grid = "--grid learning_rate=2e38,3e38 env.gravity=9.8,20"
+    for line in (f"{SWEEP} {grid} --out {folder}", f"resume {folder}"):
         code, _, err = jaxpg(line)
         assert code == 1
         assert err.splitlines()[-1] == f"jaxpg: error: {why}; its tables are in {folder}"
@@ -141,12 +142,12 @@ def test_a_sweep_ends_with_its_best_configs(jaxpg, swept):  # noqa: F811
 
 
 def test_a_random_sweep_goes_with_a_grid(jaxpg):  # noqa: F811
-    line = f"{SWEEP} --grid learning_rate=1e-3,1e-2 --random gamma=0.9:0.99 --count 3 --out s"
+    line = f"{SWEEP} --grid learning_rate=1e-3,1e-2 --random gamma=0.9:0.99 --count 2 --out s"
     code, _, _ = jaxpg(line)
     assert code == 0
     rows = Path("s/scores.csv").read_text().splitlines()
     assert rows[0].startswith("config,learning_rate,gamma,seed,")
-    assert len(rows) == 1 + 2 * 3 * 2
+    assert len(rows) == 1 + 2 * 2 * 2  # as many as in the sweep above: one program
 
 
 @pytest.mark.slow

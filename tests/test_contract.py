@@ -12,17 +12,20 @@ import pytest
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.run import run
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
-from tests.conftest import CONTINUOUS, DISCRETE, INSTALLED, RATE, RUIN, TINY, short_env
+from tests.conftest import CONTINUOUS, DISCRETE, INSTALLED, RATE, RUIN, TINY, short_env, slow_of
 from tests.tabular import Odd, make
 
 ITERATIONS = 9
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 # One agent of each kind of loop, where what is tested does not depend on the agent's equations.
 FAMILIES = ("reinforce", "ppo", "dqn", "sac", "q_learning", "simulated_annealing", "es")
+SEEDED = ("ppo", "dqn", "q_learning", "es")
+LOOPS_ALIKE = ("reinforce", "dqn", "sac", "simulated_annealing", "es")  # in the slow part too
 
 
 def same_bytes(a, b):
@@ -85,17 +88,17 @@ def test_one_trace_serves_every_key_number_and_environment_parameter(agent, tiny
         return jaxpg.train(agent, cfg, env, key, 2 * agent.steps_per_iter(cfg))
 
     other = with_gravity(env, 12.0)
-    go.lower(tiny, env, jax.random.key(0))
-    go.lower(tiny, env, jax.random.key(1))
-    go.lower(
+    go.trace(tiny, env, jax.random.key(0))
+    go.trace(tiny, env, jax.random.key(1))
+    go.trace(
         dataclasses.replace(tiny, **{RATE.get(agent.name, "learning_rate"): 0.5}),
         env,
         jax.random.key(0),
     )
-    go.lower(tiny, other, jax.random.key(0))
+    go.trace(tiny, other, jax.random.key(0))
     assert traces == 1
     static = {"hidden": (5,)} if hasattr(tiny, "hidden") else {"bins": (2,) * 4}
-    go.lower(dataclasses.replace(tiny, **static), env, jax.random.key(0))
+    go.trace(dataclasses.replace(tiny, **static), env, jax.random.key(0))
     assert traces == 2
 
 
@@ -124,8 +127,14 @@ def test_iterations_one_by_one_do_not_change_a_byte(agent):
     same_bytes(parts.metrics, {k: np.concatenate([r[k] for r in rows]) for k in parts.metrics})
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("chunk", [1, ITERATIONS])
+@pytest.mark.parametrize(
+    ("name", "chunk"),
+    [
+        *((name, 1) for name in FAMILIES),
+        *((name, ITERATIONS) for name in ("ppo", "q_learning")),
+        *(pytest.param(name, ITERATIONS, marks=pytest.mark.slow) for name in LOOPS_ALIKE),
+    ],
+)
 def test_chunks_do_not_change_a_byte(name, chunk):
     """Another program, which XLA might round differently; the loop around agents is shared."""
     parts, other = chunked(name, 7), chunked(name, chunk)
@@ -140,9 +149,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(agent):
         same_bytes(again.state, chunked(agent.name, 7, seed=1).state)
 
 
-@pytest.mark.parametrize(
-    "name", [x if x in FAMILIES else pytest.param(x, marks=pytest.mark.slow) for x in INSTALLED]
-)
+@pytest.mark.parametrize("name", slow_of(INSTALLED, *(set(INSTALLED) - set(SEEDED))))
 def test_seeds_are_rows_of_one_program(name):
     """Keys and integers are the same as in a run of their own; floats part in the last bits."""
     many, agent = chunked(name, 7, seeds=2), getattr(jaxpg, name)
@@ -155,15 +162,14 @@ def test_seeds_are_rows_of_one_program(name):
         np.testing.assert_allclose(many.metrics[name][1], column, rtol=2e-2, atol=2e-3)
 
 
-def test_a_step_takes_a_batch_of_seeds(agent, tiny, env):
-    """Of every agent, by its types alone."""
-    tiny = dataclasses.replace(
-        tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
-    )
-    begin = functools.partial(initial_state, agent, tiny, env)
-    one = jax.eval_shape(begin, jax.random.key(0))
-    many = jax.eval_shape(jax.vmap(begin), jax.random.split(jax.random.key(0), 2))
-    after, metrics = jax.eval_shape(jax.vmap(functools.partial(agent.step, tiny, env)), many)
+def test_a_step_takes_a_batch_of_seeds_and_of_every_number(agent, tiny, env):
+    """Of the config and of the environment, as the lanes of a sweep are; by its types alone."""
+    cfg, keys = with_horizon(tiny, 100), jax.random.split(jax.random.key(0), 2)
+    cfgs, envs = stack([(cfg, env)] * 2)
+    begin = functools.partial(initial_state, agent)
+    one = jax.eval_shape(begin, cfg, env, keys[0])
+    many = jax.eval_shape(jax.vmap(begin), cfgs, envs, keys)
+    after, metrics = jax.eval_shape(jax.vmap(agent.step), cfgs, envs, many)
     assert jax.tree.map(lambda x: ((2, *x.shape), x.dtype), one) == jax.tree.map(
         lambda x: (x.shape, x.dtype), after
     )
@@ -229,22 +235,21 @@ def test_a_rate_of_zero_leaves_the_parameters_alone_and_another_does_not(agent, 
     assert moved(far) > 1e-4
 
 
-def test_numbers_can_be_a_batch(agent, tiny, env):
-    """A `vmap` over a learning rate traces, and for one agent does what it says."""
+def test_a_batch_of_rates_is_a_run_of_each():
+    """A `vmap` over a learning rate does what it says; that all agents take one is tested above."""
+    agent, cfg = jaxpg.ppo, jaxpg.ppo.Config(**TINY["ppo"])
+    env = short_env(agent, cfg)
 
     def go(rate):
-        cfg = with_horizon(with_rate(agent, tiny, rate), 1000)
-        state = initial_state(agent, cfg, env, jax.random.key(0))
-        return learnt(iterate(agent, cfg, env, state, 3)[0])
+        own = with_horizon(with_rate(agent, cfg, rate), 1000)
+        state = initial_state(agent, own, env, jax.random.key(0))
+        return learnt(iterate(agent, own, env, state, 3)[0])
 
-    rates = jnp.array([0.0, 1e-2, 1e-2])
-    jax.eval_shape(jax.vmap(go), rates)
-    if agent.name == "ppo":
-        batch = jax.jit(jax.vmap(go))(rates)
-        still, one, other = (jax.tree.map(lambda x, i=i: x[i], batch) for i in range(3))
-        same_bytes(one, other)
-        with pytest.raises(AssertionError):
-            same_bytes(still, one)
+    batch = jax.jit(jax.vmap(go))(jnp.array([0.0, 1e-2, 1e-2]))
+    still, one, other = (jax.tree.map(lambda x, i=i: x[i], batch) for i in range(3))
+    same_bytes(one, other)
+    with pytest.raises(AssertionError):
+        same_bytes(still, one)
 
 
 def finite(metrics):
@@ -273,7 +278,8 @@ def odd_spaces(name):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_odd_spaces_train_and_act(agent, tiny, which):
-    """All agents are traced, which judges shapes and types; one of each family runs."""
+    """All agents are traced, which judges shapes and types; one of each family runs, in the last
+    of its spaces, and PPO in both: among its first are bounded actions."""
     if "bins" in TINY[agent.name]:
         tiny = dataclasses.replace(tiny, bins=(), low=(), high=())
     envs = list(odd_spaces(agent.name))
@@ -282,7 +288,8 @@ def test_odd_spaces_train_and_act(agent, tiny, which):
     env, key = make(envs[which]), jax.random.key(1)
     obs, space = E.reset(env, key, 9).obs, env.action_space
     act = functools.partial(agent.act, greedy=False)
-    if agent.name not in FAMILIES:
+    runs = agent.name == "ppo" or (agent.name in FAMILIES and which == len(envs) - 1)
+    if not runs:
         go = functools.partial(jaxpg.train, agent, total_steps=2 * agent.steps_per_iter(tiny))
         state, _ = jax.eval_shape(go, tiny, env, key)
         action, _ = jax.eval_shape(act, tiny, env, state, obs, (), key)

@@ -63,7 +63,7 @@ print(json.dumps(found))
 def whole_run(name, env, settings, iterations=10, **options):
     agent = getattr(jaxpg, name)
     cfg = agent.Config(**settings, learning_rate_schedule="constant")
-    steps = iterations * agent.steps_per_iter(cfg)
+    steps, options = iterations * agent.steps_per_iter(cfg), {"chunk": RUN["chunk"]} | options
     return jaxpg.run(agent, cfg, jaxpg.make(env), KEY, total_steps=steps, **options)
 
 

@@ -39,16 +39,20 @@ env, key = jaxpg.make("CartPole-v1"), jax.random.key(0)
 cfg = jaxpg.ppo.Config(num_envs=4, num_steps=16, hidden=(8,), normalize_obs=True,
                        normalize_reward=True, learning_rate_schedule="constant")
 
-def run(out, iterations=10, key=key, **options):
+one_run = jaxpg.ppo, cfg, env
+many_runs = (jaxpg.q_learning, jaxpg.q_learning.Config(num_envs=4, num_steps=16),
+             jaxpg.make("Cliff-jaxpg"))  # which compiles at once
+
+def run(out, iterations=10, key=key, what=one_run, **options):
     options = {"chunk": 4, "evaluations": 2, "episodes": 4, "checkpoints": 2} | options
-    return jaxpg.run(jaxpg.ppo, cfg, env, key, total_steps=64 * iterations,
+    return jaxpg.run(*what, key, total_steps=64 * iterations,
                      out=out and folder / out, **options)
 
 found = {}
 result = run("parallel", data_parallel=True)
 found["params"] = jax.device_get(result.state.params)
 # Many collectives, close together; it is stopped and goes on within a block of iterations.
-result = run("seeds", 4, jax.random.split(key, 4), chunk=1, log_every=3)
+result = run("seeds", 4, jax.random.split(key, 4), many_runs, chunk=1, log_every=3)
 if processes > 1:
     def copy():
         short, gap = (shutil.copytree(folder / "seeds", folder / x) for x in ("short", "gap"))

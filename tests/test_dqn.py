@@ -132,15 +132,17 @@ def test_act_is_greedy_or_explores_as_it_did_last():
     assert float((sampled == best).mean()) == pytest.approx(0.75, abs=0.03)
 
 
+OTHER = {"dueling": True, "double": False, "prioritized": True, "tau": 0.2, "target_period": 2}
+
+
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "terminates"),
     [
-        {},
-        {"n_step": 3},
-        {"dueling": True, "double": False, "prioritized": True, "tau": 0.2, "target_period": 2},
+        *(({}, False), ({"n_step": 3}, False), ({"n_step": 3}, True), (OTHER, True)),
+        pytest.param({}, True, marks=pytest.mark.slow),
+        pytest.param(OTHER, False, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("terminates", [False, True])
 def test_truncation_bootstraps_and_termination_does_not(fields, terminates):
     """Reward 1, cut every 8 steps, one state: V = 1 / (1 - gamma) if truncated; else the mean of
     its targets, of which one in eight ends the sum at k = 1 .. n steps."""

@@ -31,7 +31,8 @@ def collected(env, cfg, params):
         return pi.action(draw), (), ppo.Seen(draw, log_prob, out, ())
 
     k_env, k_rollout = jax.random.split(jax.random.key(1))
-    _, _, t, seen, _ = E.rollout(env, act, E.reset(env, k_env, 3), (), k_rollout, 6)
+    play = jax.jit(lambda k: E.rollout(env, act, E.reset(env, k_env, 3), (), k, 6))
+    _, _, t, seen, _ = play(k_rollout)
     assert (t.terminated | t.truncated).any()
     return t, seen
 
@@ -64,8 +65,8 @@ def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
         value=value, advantage=advantage, target=advantage + value,
     )  # fmt: skip
     key = jax.random.key(1)  # of heads without closed forms: not of this one
-    ours = jax.grad(lambda p: ppo.loss(p, same, env, batch, 3.0, key)[0])(params)
-    theirs = jax.grad(lambda p: a2c.loss(p, cfg, env, t, seen, key)[0])(params)
+    ours = jax.jit(jax.grad(lambda p: ppo.loss(p, same, env, batch, 3.0, key)[0]))(params)
+    theirs = jax.jit(jax.grad(lambda p: a2c.loss(p, cfg, env, t, seen, key)[0]))(params)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(theirs)) > 1e-2
     scale = optax.global_norm(theirs)
     assert_close(optax.tree.scale(1 / scale, ours), optax.tree.scale(1 / scale, theirs))
@@ -107,8 +108,13 @@ def test_a3c_and_impala_without_a_lag_are_a2c(name):
             np.testing.assert_allclose(its_metrics[key], m, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("delay", [1, 2, 5])
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("workers", "delay"),
+    [
+        *((1, 1), (3, 2), (3, 5)),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in ((1, 2), (1, 5), (3, 1))),
+    ],
+)
 def test_a3c_applies_gradients_of_lag_updates_ago_in_turn(delay, workers):
     """Against the same run written as a Python loop over updates."""
     env = short("CartPole-v1")

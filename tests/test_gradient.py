@@ -39,7 +39,7 @@ def probabilities(params, cfg, env, t):
 
 def exact_gradient(params, cfg, env, t):
     returns = (cfg.gamma ** jnp.arange(3)[:, None] * t.reward).sum(0)
-    return jax.grad(lambda p: (probabilities(p, cfg, env, t) * returns).sum())(params)
+    return jax.jit(jax.grad(lambda p: (probabilities(p, cfg, env, t) * returns).sum()))(params)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,8 +48,15 @@ def double():
         yield
 
 
-@pytest.mark.parametrize("weight", ["reward_to_go", "total_return"])
-@pytest.mark.parametrize("baseline", ["none", "constant", "value"])
+@pytest.mark.parametrize(
+    ("baseline", "weight"),
+    [
+        *(("none", "reward_to_go"), ("constant", "total_return"), ("value", "reward_to_go")),
+        pytest.param("none", "total_return", marks=pytest.mark.slow),
+        pytest.param("constant", "reward_to_go", marks=pytest.mark.slow),
+        pytest.param("value", "total_return", marks=pytest.mark.slow),
+    ],
+)
 def test_reinforce_expects_the_gradient_of_the_return(weight, baseline):
     """Over every trajectory, weighted by its probability, with the factor gamma^t."""
     t, env = trajectories(), make(Chain())
@@ -66,9 +73,10 @@ def test_reinforce_expects_the_gradient_of_the_return(weight, baseline):
     value = jnp.broadcast_to(value, (9,))
     value = jnp.einsum("tno,o->tn", t.obs, value)  # of the state, so that it cannot see the action
 
+    @jax.jit
     def of_one(i):
-        one = jax.tree.map(lambda x: x[:, i : i + 1], t)
-        w, counts = reinforce.weights(cfg, one, value[:, i : i + 1], jnp.zeros((3, 1)))
+        one = jax.tree.map(lambda x: x[:, i, None], t)
+        w, counts = reinforce.weights(cfg, one, value[:, i, None], jnp.zeros((3, 1)))
         batch = reinforce.Batch(one.obs, one.action, w, counts, jnp.ones((), int))
         return jax.grad(lambda p: -reinforce.loss(p, cfg, env, batch, jax.random.key(0))[0])(params)
 
@@ -91,8 +99,9 @@ def test_a2c_expects_the_gradient_of_the_return_undiscounted():
     )
     p = probabilities(params, cfg, env, t)
 
+    @jax.jit
     def of_one(i):
-        one = jax.tree.map(lambda x: x[:, i : i + 1], t)
+        one = jax.tree.map(lambda x: x[:, i, None], t)
         seen, key = a2c.Seen(one.action, ()), jax.random.key(0)
         loss = lambda q: a2c.loss(q, cfg, env, one, seen, key)[1]["loss/policy"]  # noqa: E731
         return jax.grad(lambda q: -3 * loss(q))(params)

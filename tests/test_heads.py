@@ -25,7 +25,8 @@ from tests.tabular import make
 KEY = jax.random.key(0)
 NEW = ("beta", "mixture", "tanh_mixture", "flow")
 BOXES = ("tanh_gaussian_state_std", *NEW)  # the other Gaussians are in test_nets
-DEAR = ("beta", "flow")  # by samples; in three dimensions they are in the slow part
+# By samples; in three dimensions they are in the slow part.
+DEAR = ("beta", "flow", "tanh_mixture")
 NVEC = (2, 4, 3)
 
 
@@ -180,7 +181,11 @@ def compiled(name, size):
     return pi, densities, said
 
 
-@pytest.mark.parametrize("name", BOXES)
+# Gamma variates by rejection: most of it is running, not compiling.
+SAMPLED = [pytest.param(x, marks=pytest.mark.optimised) if x == "beta" else x for x in BOXES]
+
+
+@pytest.mark.parametrize("name", SAMPLED)
 def test_density_over_one_dimension_integrates_to_one(name):
     pi, densities, said = compiled(name, 1)
     out, other = outputs(pi, jax.random.key(3), 0.6, 2)
@@ -213,9 +218,9 @@ def test_density_over_three_dimensions_integrates_to_one(name):
 @pytest.mark.parametrize(
     ("size", "name"),
     [
-        pytest.param(size, name, marks=[pytest.mark.slow] if size == 3 and name in DEAR else [])
-        for size in (1, 3)
-        for name in BOXES
+        *((1, name) for name in BOXES if name != "beta"),
+        pytest.param(1, "beta", marks=pytest.mark.optimised),
+        *(pytest.param(3, x, marks=[pytest.mark.slow] * (x in DEAR)) for x in BOXES),
     ],
 )
 def test_entropy_and_divergence_match_samples(name, size):
@@ -391,7 +396,7 @@ def test_spaces_sample_what_they_contain():
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("agent_name", ["ppo", "a2c"])
+@pytest.mark.parametrize("agent_name", slow_of(["ppo", "a2c"], "a2c"))
 def test_agents_learn_to_copy(name, agent_name):
     agent, env = getattr(jaxpg, agent_name), make(Copy(SPACES[name]))
     cfg = agent.Config(num_envs=16, num_steps=8, hidden=(16,), learning_rate=1e-2, gamma=0.0)
@@ -458,7 +463,10 @@ def test_every_actor_critic_agent_takes_every_new_head(name):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("npg", "mixture"), ("cem", "deterministic")],
+    [
+        pytest.param("npg", "mixture", marks=pytest.mark.slow),  # traced above, and its divergence
+        ("cem", "deterministic"),
+    ],
 )
 def test_heads_train(name, kind):
     agent, env = getattr(jaxpg, name), box(2)

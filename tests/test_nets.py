@@ -116,14 +116,23 @@ class Torso(nn.Module):
 
 
 SWITCHES = {
-    "ppo, penalty": ("ppo", "Pendulum-v1", {"objective": "kl", "target_kl": 0.01}),
-    "ppo, shared": ("ppo", "CartPole-v1", {"shared": True, "clip_eps_schedule": "linear"}),
-    "ppo, own torso": ("ppo", "CartPole-v1", {"net": Torso}),
-    "ppo, tanh": ("ppo", "Reacher-misc", {"head": "tanh_gaussian_state_std"}),
+    "ppo, penalty, tanh": (
+        "ppo",
+        "Reacher-misc",
+        {"objective": "kl", "target_kl": 0.01, "head": "tanh_gaussian_state_std"},
+    ),
+    "ppo, shared, own torso": (
+        "ppo",
+        "CartPole-v1",
+        {"shared": True, "clip_eps_schedule": "linear", "net": Torso},
+    ),
     "ppo, image": ("ppo", "Catch-bsuite", {"kernel_init": "he", "activation": "relu"}),
-    "a2c, n steps": ("a2c", "CartPole-v1", {"advantage": "n_step", "n_step": 3}),
     "a2c, one step": ("a2c", "Pendulum-v1", {"num_steps": 1, "head": "gaussian_state_std"}),
-    "a2c, paper": ("a2c", "CartPole-v1", {"optimizer": "rmsprop", "shared": True}),
+    "a2c, paper, n steps": (
+        "a2c",
+        "CartPole-v1",
+        {"optimizer": "rmsprop", "shared": True, "advantage": "n_step", "n_step": 3},
+    ),
     "a3c, paper": ("a3c", "CartPole-v1", {"optimizer": "rmsprop", "shared": True}),
     "impala, stale": ("impala", "Pendulum-v1", {"correction": "none", "shared": True}),
     "npg, entropy": ("npg", "Pendulum-v1", {"entropy_coef": 0.1, "normalize_advantage": False}),

@@ -20,7 +20,7 @@ from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.loops import replay
 from jaxpg.ops import normalize
 from jaxpg.replay import uniform
-from tests.conftest import CONTINUOUS, SCALED, TINY, short_env
+from tests.conftest import CONTINUOUS, SCALED, TINY, short_env, slow_of
 from tests.test_contract import learnt as of_policy
 from tests.test_contract import same_bytes
 
@@ -154,7 +154,7 @@ def by_time(x, name):
     return np.asarray(x, np.float64)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_of(NAMES, "ddpg", "sac"))  # as TD3 and discrete SAC
 def test_statistics_are_those_of_what_was_collected(name):
     _, cfg, _ = world(name)
     state, metrics = trained(name)
@@ -216,7 +216,7 @@ def act(agent, cfg, env, state, obs, greedy):
     return agent.act(cfg, env, state, obs, (), KEY, greedy)[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_of(NAMES, "ddpg", "sac"))  # as TD3 and discrete SAC
 def test_act_whitens_by_the_frozen_statistics(name):
     agent, cfg, env = world(name)
     state, metrics = trained(name)
@@ -284,7 +284,7 @@ def largest(a, b):
 UNITS = {"reward": {"reward": 1000.0}, "obs": {"gain": 30.0, "offset": -7.0}}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_of(NAMES, "ddpg", "sac"))  # as TD3 and discrete SAC
 def test_units_do_not_matter(name):
     plain, way = learnt_in(name, True)
     for units in UNITS.values():

@@ -16,6 +16,7 @@ from jaxpg.agents import ddpg, sac, sac_discrete, td3
 from jaxpg.core.plan import run_chunk
 from jaxpg.core.train import initial_state, iterate, with_horizon
 from jaxpg.loops.replay import Batch
+from tests.conftest import slow_of
 from tests.tabular import make
 
 KEY = jax.random.key(0)
@@ -271,7 +272,7 @@ def trained(name, iterations, **fields):
     return state, *go(state)
 
 
-@pytest.mark.parametrize("delay", [1, 2, 3])
+@pytest.mark.parametrize("delay", slow_of([1, 2, 3], 2))
 def test_td3_moves_the_policy_once_in_policy_delay_updates(delay):
     fields = {"policy_delay": delay, "num_steps": 6, "learning_starts": 12}
     _, state, _ = trained("td3", 5, **fields)
@@ -352,7 +353,7 @@ FIXED = {
 }
 
 
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("name", slow_of(FIXED, "td3", "sac_discrete"))
 def test_truncation_bootstraps_and_termination_does_not(name):
     """Reward 1, 5 steps, gamma 0.8: 1 / (1 - gamma) everywhere if episodes are cut, and the sum of
     what is left if they end. Both in one program: the end's kind is a batch. The policy stays as
@@ -391,7 +392,7 @@ def test_truncation_bootstraps_and_termination_does_not(name):
 # Exploration and actions.
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", slow_of(CONTINUOUS, "td3"))
 def test_actions_are_stored_in_the_unit_range_and_received_in_the_space(name):
     _, state, _ = trained(name, 9, num_steps=4)
     rows = state.replay.buffer.data

@@ -1,5 +1,6 @@
 """A policy acts as its agent does: from the run, from a file without what trains, and as ONNX."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -73,16 +74,22 @@ def case(request, made):
     return made(request.param)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 6))
+def own_action(agent, cfg, env, state, obs, key, greedy):
+    return agent.act(cfg, env, state, obs, (), key, greedy)[0]
+
+
 def act(result, obs, key=None):
     """The agent's own answer for a batch of observations."""
-    agent, cfg, env, state = result[:4]
-
-    @jax.jit
-    def own(cfg, env, state, obs, key):
-        return agent.act(cfg, env, state, obs, (), key, greedy)[0]
-
     greedy = key is None
-    return np.asarray(own(cfg, env, state, obs, jax.random.key(0) if greedy else key))
+    key = jax.random.key(0) if greedy else key
+    return np.asarray(own_action(*result[:4], obs, key, greedy))
+
+
+@jax.jit
+def row(state, seed):
+    """The state of one seed, by one program for all."""
+    return jax.tree.map(lambda x: x[seed], state)
 
 
 def same(found, expected):
@@ -208,7 +215,7 @@ def test_a_seed_of_a_run_folder(folder, made):
     out, result = folder
     obs, seen = made("ppo").obs * 30, set()
     for seed in range(3):
-        one = result._replace(state=jax.tree.map(lambda x, seed=seed: x[seed], result.state))
+        one = result._replace(state=row(result.state, seed))
         policy = jaxpg.Policy.load(out, seed=seed)
         for i in range(4):
             key = jax.random.key(i)

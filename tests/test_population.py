@@ -175,7 +175,7 @@ def test_what_is_not_finite_is_the_worst():
     cfg, env = config(num_steps=1), tabular.make(Brittle())
     some = candidates(cfg, env, 16).at[0].set(jnp.nan).at[1].set(jnp.inf)
     stats = normalize.init_stats(env.example_obs)
-    value, stats, metrics = population.fitness(cfg, env, some, stats, KEY)
+    value, stats, metrics = jax.jit(population.fitness)(cfg, env, some, stats, KEY)
     action, _ = jax.vmap(
         lambda w: population.act(cfg, env, w, (), env.example_obs + 1, (), KEY, True)
     )(some)

@@ -230,7 +230,7 @@ def test_importance_weights_rise_to_their_full_exponent():
         np.testing.assert_allclose(b.weight, w / w.max(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("on", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_lanes_of_a_vmap_are_on_their_own(on):
     """One lane is warm, the other is not; one updates in this iteration, the other does not."""
     cfg = Config(learning_starts=12, updates_per_step=0.25, prioritized=on)

@@ -112,10 +112,12 @@ def test_a_folder_is_whole(finished, seeds):
     assert jaxpg.load(out).cfg == result.cfg
 
 
-@pytest.mark.parametrize("seeds", [0, 3])
-def test_resumed_wherever_it_was_killed(finished, seeds):
-    copies = finished(seeds)[2]
-    for out in copies if seeds == 0 else copies[::4]:
+@pytest.mark.parametrize(
+    ("seeds", "every"), [(0, 3), (3, 4), pytest.param(0, 1, marks=pytest.mark.slow)]
+)
+def test_resumed_wherever_it_was_killed(finished, seeds, every):
+    for copy in finished(seeds)[2][::every]:
+        out = shutil.copytree(copy, copy.parent / f"{copy.name} every {every}")
         for name in ROWS:  # and in the middle of a line
             if (out / name).exists():
                 with (out / name).open("a") as file:

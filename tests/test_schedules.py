@@ -20,7 +20,7 @@ from jaxpg.core import named_options
 from jaxpg.core.config import from_dict, to_dict, validate
 from jaxpg.core.schedules import SCHEDULES, SHAPES, factor, scheduled
 from jaxpg.loops import optimizers
-from tests.conftest import ACTOR_CRITIC, RATE, ROOT, TINY, short_env
+from tests.conftest import ACTOR_CRITIC, RATE, ROOT, TINY, short_env, slow_of
 
 STEPS, WARMUP = 100, 20
 
@@ -222,7 +222,7 @@ def test_every_rate_and_entropy_coefficient_can_follow_a_schedule(name):
             assert {field.removesuffix("_schedule"), "warmup", "total_steps"} <= fields
 
 
-@pytest.mark.parametrize("name", ACTOR_CRITIC)
+@pytest.mark.parametrize("name", slow_of(ACTOR_CRITIC, "a3c", "impala", "trpo"))
 def test_a_run_that_warms_up_begins_at_rest_and_one_that_decays_ends_slowly(name):
     """The size of an update at the start, in the middle and near the end of a run of ten."""
     agent, tiny = jaxpg.agents.get(name), jaxpg.agents.get(name).Config(**TINY[name])

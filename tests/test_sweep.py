@@ -20,6 +20,7 @@ from jaxpg import sweep
 from jaxpg.core.config import to_dict
 from jaxpg.core.parallel.lanes import ACTIVE, lanes, stack
 from jaxpg.core.plan import device_bytes, plan_run
+from jaxpg.core.train import with_horizon
 from jaxpg.envs import registry
 from jaxpg.experiment.files.atomic import CheckpointError, read_json, write_json
 from jaxpg.experiment.listing.entries import read_entry
@@ -27,7 +28,7 @@ from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.standing import judge_lanes
 from jaxpg.experiment.sweeps import points, tables
 from jaxpg.nets.networks import MLP
-from tests.conftest import short_env
+from tests.conftest import TINY, short_env
 from tests.test_contract import same_bytes
 
 SMALL = {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 1, "num_epochs": 1}
@@ -221,12 +222,12 @@ def test_lanes_are_runs_of_their_own(cfg, env):
 
 def test_a_lane_that_diverges_stands_still_and_leaves_the_others_alone(cfg, env):
     good, bad = (train(*of_rates(cfg, env, (1e-3, rate, 1e-2))) for rate in (1e-4, 3e38))
-    take = lambda r, lane: jax.tree.map(lambda x: x[lane], (r.state, r.metrics))  # noqa: E731
+    take = jax.jit(lambda r, lane: jax.tree.map(lambda x: x[lane], r))  # one program
     for lane in (0, 2):
-        same_bytes(take(good, lane), take(bad, lane))
+        same_bytes(*(take((r.state, r.metrics), lane) for r in (good, bad)))
     assert list(np.asarray(bad.state.active)) == [True, False, True]
     assert bad.iteration == 20
-    (state, metrics), going = take(bad, 1), bad.metrics[ACTIVE][1]
+    (state, metrics), going = take((bad.state, bad.metrics), 1), bad.metrics[ACTIVE][1]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.state.params))
     assert not going.any(), "nothing of the chunk in which it diverged is kept"
     assert np.isnan(metrics["loss/value"]).all()
@@ -648,12 +649,12 @@ def test_a_comparison_is_a_sweep_over_agents(tmp_path):
         jaxpg.compare(["ppo", "ddpg"], ["CartPole-v1"], jax.random.key(0))
 
 
-def test_lanes_hold_every_agent(agent, tiny):
-    """What lanes ask of an agent is traced for all of them: leaves that can be batched."""
-    cfg = dataclasses.replace(
-        tiny, **({"total_steps": 100.0} if hasattr(tiny, "total_steps") else {})
-    )
-    cfgs, envs = stack([(cfg, short_env(agent, tiny))] * 2)
+@pytest.mark.parametrize("name", ["ppo", "dqn", "q_learning", "es"])
+def test_lanes_hold_an_agent_of_each_kind(name):
+    """One of each kind of loop; what they ask of all agents, leaves that can be batched, is in the
+    contract."""
+    agent, tiny = getattr(jaxpg, name), getattr(jaxpg, name).Config(**TINY[name])
+    cfgs, envs = stack([(with_horizon(tiny, 100), short_env(agent, tiny))] * 2)
     held = lanes(agent)
     keys = jax.random.split(jax.random.key(0))
     plan_run(agent, cfgs, envs, keys, total_steps=100)

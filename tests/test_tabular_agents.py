@@ -224,13 +224,14 @@ def test_the_exact_optimum_is_found(name):
     if name == "expected_sarsa":
         epsilon = cfg.epsilon
 
-    train = jax.jit(partial(jaxpg.train, agent, total_steps=total_steps))
+    train = partial(jaxpg.train, agent, total_steps=total_steps)
+    train = jax.jit(jax.vmap(train, (None, None, 0)))
     for slip, limit in zip(SLIPS, limits, strict=True):
         env = jaxpg.make("GridWorld-jaxpg", slip=slip)
         P, R, *_ = T.model(env)
         best = dp.value_iteration(P, R, GAMMA, epsilon)
-        for key in jax.random.split(KEY, SEEDS):
-            Q = train(cfg, env, key)[0].params.reshape(R.shape)
+        for Q in np.asarray(train(cfg, env, jax.random.split(KEY, SEEDS))[0].params):
+            Q = Q.reshape(R.shape)
             # What the policy is worth is the best that there is, in every state.
             value = dp.policy_evaluation(P, R, dp.greedy_policy(Q, epsilon), GAMMA)
             close(value, dp.soft_value(best, epsilon), 1e-4)
@@ -257,10 +258,11 @@ def cliff():
     for name, (rate, decay) in rates.items():
         agent = jaxpg.agents.get(name)
         cfg = agent.Config(gamma=1.0, epsilon=epsilon, learning_rate=rate, decay=decay)
-        train = jax.jit(partial(jaxpg.train, agent, total_steps=100_000))
-        runs = [train(cfg, env, key) for key in jax.random.split(KEY, 3)]
-        Q = np.stack([state.params.reshape(R.shape) for state, _ in runs])
-        online = [merge_metrics({k: m[500:] for k, m in metrics.items()}) for _, metrics in runs]
+        train = partial(jaxpg.train, agent, total_steps=100_000)
+        runs = jax.jit(jax.vmap(train, (None, None, 0)))(cfg, env, jax.random.split(KEY, 3))
+        metrics = jax.device_get(runs[1])
+        Q = np.asarray(runs[0].params).reshape(3, *R.shape)
+        online = [merge_metrics({k: m[i, 500:] for k, m in metrics.items()}) for i in range(3)]
         out[name] = {
             "Q": Q,
             "online": np.array([m["episode/return"] for m in online]),  # of the second half

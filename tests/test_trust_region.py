@@ -189,7 +189,7 @@ def test_npg_s_direction_on_a_tabular_softmax_mdp_is_the_advantage(double):
     sums = (np.cumsum(actions, 1) - actions)[columns].T
     a = advantage[np.arange(3)[:, None], sums, actions[columns].T]
     batch = npg.Batch(batch.obs, batch.action, jnp.array(a))
-    new, _ = npg.improve(params, cfg, env, batch, KEY)
+    new, _ = jax.jit(npg.improve)(params, cfg, env, batch, KEY)
 
     change = net.apply(new, jnp.eye(9), method="policy") - bias
     change = np.asarray(change - (change @ jnp.array([0.25, 0.75]))[:, None])  # logits are relative

@@ -81,7 +81,7 @@ class Policy(NamedTuple):
         seeds = next(iter(result.metrics.values())).shape[:-1]
         require_index("seed", seed, math.prod(seeds))
         if seeds:
-            state = jax.tree.map(lambda x: x[seed], state)
+            state = jax.jit(lambda s: jax.tree.map(lambda x: x[seed], s))(state)  # one program
         act, obs, action, carry = _flatten_act(agent, cfg, env, state)
         space = env.core.observation_space(env.core.default_params)
         about = checkpoint.describe(agent, cfg, env) | {
