@@ -25,7 +25,6 @@ TABLES = ("q_learning", "sarsa", "expected_sarsa")
 # One agent of each kind of loop, where what is tested does not depend on the agent's equations.
 FAMILIES = ("reinforce", "ppo", "dqn", "sac", "q_learning", "simulated_annealing", "es")
 SEEDED = ("ppo", "dqn", "q_learning", "es")
-LOOPS_ALIKE = ("reinforce", "dqn", "sac", "simulated_annealing", "es")  # in the slow part too
 
 
 def same_bytes(a, b):
@@ -132,7 +131,6 @@ def test_iterations_one_by_one_do_not_change_a_byte(agent):
     [
         *((name, 1) for name in FAMILIES),
         *((name, ITERATIONS) for name in ("ppo", "q_learning")),
-        *(pytest.param(name, ITERATIONS, marks=pytest.mark.slow) for name in LOOPS_ALIKE),
     ],
 )
 def test_chunks_do_not_change_a_byte(name, chunk):
