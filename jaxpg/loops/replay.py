@@ -16,12 +16,12 @@ steps that only bring the stored carry up to date with the parameters of now; Ka
 (2019), "Recurrent experience replay in distributed reinforcement learning", section 3.
 
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
-batch_size, updates_per_step, gamma, n_step, prioritized, memory, normalize_obs, normalize_steps,
-normalize_reward`; with `prioritized` also `priority_exponent, importance_exponent, total_steps`,
-with a memory `sequence_length, burn_in`. What an agent does not have is a class constant of its
-config, such as `n_step: ClassVar[int] = 1`. Where something is normalised the buffer holds what was
-met, and what is drawn is normalised by the statistics of now: so all of a batch has one scale, and
-old transitions do not keep a scale that was a first guess.
+batch_size, updates_per_step, gamma, n_step, prioritized, memory, normalize_obs, normalize_reward`;
+with `prioritized` also `priority_exponent, importance_exponent, total_steps`, with `normalize_obs`
+`normalize_steps`, with a memory `sequence_length, burn_in`. What an agent does not have is a class
+constant of its config, such as `n_step: ClassVar[int] = 1`. Where something is normalised the
+buffer holds what was met, and what is drawn is normalised by the statistics of now: so all of a
+batch has one scale, and old transitions do not keep a scale that was a first guess.
 """
 
 from collections.abc import Callable
@@ -107,8 +107,10 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     """
     require(
         cfg, "loops.replay", random_warmup=False, n_step=1, prioritized=False, memory="none",
-        normalize_obs=False, normalize_steps=None, normalize_reward=False,
+        normalize_obs=False, normalize_reward=False,
     )  # fmt: skip
+    if cfg.normalize_obs:
+        require(cfg, "loops.replay", normalize_steps=None)
     rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
     ordered = cfg.n_step > 1 or _remembers(cfg)  # steps of one environment are `num_envs` apart
     if cfg.buffer_size < rows or (ordered and cfg.buffer_size % cfg.num_envs):
@@ -209,7 +211,8 @@ def step(
     )
 
     # Store, as it was met.
-    stats = normalize.update_stats(replay.obs_stats, t.obs, cfg.normalize_steps)
+    until = cfg.normalize_steps if cfg.normalize_obs else None
+    stats = normalize.update_stats(replay.obs_stats, t.obs, until)
     ended = t.terminated | t.truncated
     scale = normalize.update_reward_scale(replay.reward_scale, t.reward, ended, cfg.gamma)
     rows = Row(*t._replace(action=action), before)
