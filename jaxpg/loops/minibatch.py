@@ -50,9 +50,8 @@ def epochs(
     batch: leaves [B, ...]; a minibatch has [B / minibatches, ...]. With `axis=1` leaves are
     sequences [T, B, ...], a minibatch [T, B / minibatches, ...]. stop(metrics) -> bool sees the
     means of an epoch and, once true, skips the epochs that remain (without `vmap` their time is
-    saved; under it both sides of the condition are computed). Returns the carry and the metrics'
-    means over the minibatches that ran, with `update/epochs`, how many epochs that were, if there
-    is a `stop`.
+    saved). Returns the carry and the metrics' means over the minibatches that ran; with a `stop`
+    also `update/epochs`, how many epochs that were.
     """
     size = jax.tree.leaves(batch)[0].shape[axis]
 
@@ -76,16 +75,15 @@ def epochs(
     orders = permutations(k_perm, num_epochs, size)
     drawn = orders, jax.random.split(k_update, (num_epochs, minibatches))
     if stop is None:
-        size_of_all = num_epochs * sum(x.size for x in jax.tree.leaves(batch))
-        if machine.on_gpu() and size_of_all <= SMALL:  # one long epoch
+        numbers = sum(x.size for x in jax.tree.leaves(batch))
+        if machine.on_gpu() and num_epochs * numbers <= SMALL:  # one long epoch
             drawn = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), drawn)
         carry, metrics = jax.lax.scan(epoch, pack(carry), drawn)
         return unpack(carry), unpack(jax.tree.map(lambda m: m.mean(0), metrics))
 
-    zeros = jax.tree.map(
-        lambda m: jnp.zeros(m.shape, m.dtype),
-        jax.eval_shape(lambda d: epoch(pack(carry), jax.tree.map(lambda x: x[0], d))[1], drawn),
-    )
+    first = jax.tree.map(lambda x: x[0], drawn)
+    shapes = jax.eval_shape(lambda d: epoch(pack(carry), d)[1], first)
+    zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
 
     def guarded(loop, drawn):
         carry, stopped = loop

@@ -19,9 +19,8 @@ The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, ra
 batch_size, updates_per_step, gamma, n_step, prioritized, memory, normalize_obs, normalize_reward`;
 with `prioritized` also `priority_exponent, importance_exponent, total_steps`, with `normalize_obs`
 `normalize_steps`, with a memory `sequence_length, burn_in`. What an agent does not have is a class
-constant of its config, such as `n_step: ClassVar[int] = 1`. Where something is normalised the
-buffer holds what was met, and what is drawn is normalised by the statistics of now: so all of a
-batch has one scale, and old transitions do not keep a scale that was a first guess.
+constant of its config, such as `n_step: ClassVar[int] = 1`. The buffer holds what was met; what is
+drawn is normalised by the statistics of now, so that all of a batch has one scale.
 """
 
 from collections.abc import Callable
@@ -105,10 +104,8 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
 
     Raises ValueError for a field that is missing, and for sizes that do not fit each other.
     """
-    require(
-        cfg, "loops.replay", random_warmup=False, n_step=1, prioritized=False, memory="none",
-        normalize_obs=False, normalize_reward=False,
-    )  # fmt: skip
+    usual = {"random_warmup": False, "n_step": 1, "prioritized": False, "memory": "none"}
+    require(cfg, "loops.replay", **usual, normalize_obs=False, normalize_reward=False)
     if cfg.normalize_obs:
         require(cfg, "loops.replay", normalize_steps=None)
     rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
