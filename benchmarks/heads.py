@@ -2,8 +2,8 @@
 
 python benchmarks/heads.py [--only ppo/beta] [--seeds 3]
 
-The agents' presets on Pendulum-v1, with nothing changed but the head; with a beta head those of a
-million steps; with noise that is held over steps the settings of RL Baselines3 Zoo (A2C's with Adam
+The agents' presets on Pendulum-v1, with nothing changed but the head; with a beta head half the rate
+and twice the steps; with noise that is held over steps the settings of RL Baselines3 Zoo (A2C's with Adam
 at 1e-3). Each seed ends with 128 greedy
 episodes; the bar has to be held by all of them. Writes benchmarks/heads.json, prints a line each,
 and exits with 1 if a bar is missed.
@@ -25,7 +25,7 @@ ENV = "Pendulum-v1"
 BARS = {  # (agent, head) -> the greedy return that every seed has to reach, environment steps
     ("ppo", "gaussian"): (-250, 1_000_000),
     ("ppo", "tanh_gaussian"): (-250, 1_000_000),
-    ("ppo", "beta"): (-250, 1_000_000),
+    ("ppo", "beta"): (-250, 200_000),
     ("ppo", "mixture"): (-250, 1_000_000),
     ("sac", "tanh_mixture"): (-200, 30_000),
     ("sac", "flow"): (-200, 30_000),
@@ -35,12 +35,12 @@ BARS = {  # (agent, head) -> the greedy return that every seed has to reach, env
     ("sac", "tanh_gsde"): (94, 50_000),
 }
 OWN = {  # (agent, head) -> the environment and all settings, where they are not the preset's
-    ("ppo", "beta"): (  # in 100,000 steps, as its preset has them, one seed of three ends at -435
+    ("ppo", "beta"): (  # half the rate and twice the steps: else one seed of three ends at -435
         ENV,
         {
-            "num_envs": 16, "num_epochs": 10, "minibatches": 8, "learning_rate": 1e-3, "gamma": 0.9,
-            "entropy_coef": 0.0, "clip_value": False, "normalize_obs": True,
-            "normalize_reward": True,
+            "num_steps": 256, "num_epochs": 10, "minibatches": 16, "learning_rate": 5e-4,
+            "gamma": 0.97, "gae_lambda": 0.9, "entropy_coef": 0.0, "clip_value": False,
+            "normalize_obs": True, "normalize_steps": 1000.0, "normalize_reward": True,
         },
     ),
     ("ppo", "gsde"): (
