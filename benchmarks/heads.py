@@ -2,11 +2,10 @@
 
 python benchmarks/heads.py [--only ppo/beta] [--seeds 3]
 
-The agents' presets on Pendulum-v1, with nothing changed but the head; with a beta head half the rate
-and twice the steps; with noise that is held over steps the settings of RL Baselines3 Zoo (A2C's with Adam
-at 1e-3). Each seed ends with 128 greedy
-episodes; the bar has to be held by all of them. Writes benchmarks/heads.json, prints a line each,
-and exits with 1 if a bar is missed.
+The agents' presets on Pendulum-v1, with nothing changed but the head; with a beta head half the
+rate and twice the steps; with noise that is held over steps the settings of RL Baselines3 Zoo
+(A2C's with Adam at 1e-3). Each seed ends with 128 greedy episodes; the bar has to be held by all of
+them. Writes benchmarks/heads.json, prints a line each, and exits with 1 if a bar is missed.
 """
 
 import argparse
