@@ -167,17 +167,22 @@ def show(rows: list[Row], seeds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="AGENT/ENV", help="such as ppo/CartPole-v1")
-    parser.add_argument("--agent", help="the rows of this agent alone")
+    parser.add_argument("--agent", choices=agents.NAMES, help="the rows of this agent alone")
     parser.add_argument("--missing", action="store_true", help="rows that are not measured")
     parser.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
     parser.add_argument("--seeds", type=int, default=learning_rows.SEEDS)
     args = parser.parse_args()
     if not (args.rows or args.agent or args.missing or args.list):
         parser.error("no row is given: name some, or --missing, --agent NAME, --list")
+    if args.seeds < 1:
+        parser.error(f"--seeds {args.seeds}: allowed is an integer >= 1")
     jaxpg.use_all_cores()  # before an environment makes JAX's devices
-    rows = learning_rows.find_rows(args.rows) or list(learning_rows.all_rows().values())
+    try:
+        rows = learning_rows.find_rows(args.rows) or list(learning_rows.all_rows().values())
+        measured = learning_rows.load()
+    except ValueError as error:
+        parser.error(str(error))
     rows = [row for row in rows if args.agent in (None, row.agent)]
-    measured = learning_rows.load()
     if args.missing:
         rows = [row for row in rows if learning_rows.is_missing(row, measured, args.seeds)]
     if args.list:

@@ -123,10 +123,17 @@ def describe_settings(row: Row) -> dict[str, Any]:
 
 
 def load(path: Path | None = None) -> dict[str, Any]:
-    """Reads what was measured: {"rows", "random", "versions"}."""
+    """Reads what was measured: {"rows", "random", "versions"}. Raises ValueError, with the path,
+    for a file that is not of that kind."""
     path = path or MEASURED
     empty: dict[str, Any] = {"rows": {}, "random": {}, "versions": {}}
-    return empty | (json.loads(path.read_text()) if path.exists() else {})
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}: allowed is what `save` writes") from error
+    if not (isinstance(found, dict) and all(isinstance(x, dict) for x in found.values())):
+        raise ValueError(f"{path}: allowed is a table each of {', '.join(empty)}")
+    return empty | found
 
 
 def save(found: Mapping[str, Any], path: Path | None = None) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 import jaxpg
 from jaxpg import agents, presets, sweep
 from jaxpg.core.config import replace, to_dict
+from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.sweeps.points import Range
 from jaxpg.experiment.tuning.design import propose_points
@@ -291,6 +292,9 @@ def main() -> None:
     parser.add_argument("--env", nargs="*", default=[], help="only these")
     parser.add_argument("--held-out", action="store_true")
     args = parser.parse_args()
+    known = registry.names() if args.held_out else SEARCHES[args.agent].steps
+    if lost := [name for name in args.env if name not in known]:
+        parser.error(f"--env {lost[0]}: allowed are {', '.join(known)}")
     jaxpg.use_all_cores()
     path = Path(__file__).with_suffix(".json")
     results = json.loads(path.read_text()) if path.exists() else {}

@@ -17,7 +17,7 @@ from jaxpg.core.config import replace
 from jaxpg.core.run import run
 from jaxpg.core.train import initial_state, with_horizon
 from jaxpg.experiment.files import arrays
-from jaxpg.experiment.run import checkpoint
+from jaxpg.experiment.run import checkpoint, provenance
 from jaxpg.experiment.run.checkpoint import (
     MANIFEST,
     CheckpointError,
@@ -229,6 +229,41 @@ def test_a_state_of_an_older_version_is_named(saved, env):
     says = r"obs_stats\['lost'\]: found None, expected 'float32\[\]'; a state of another version of"
     with pytest.raises(CheckpointError, match=says):
         restore(saved, newer, describe(jaxpg.ppo, CFG, env))
+
+
+def write_record(path, cfg, without=(), **other):
+    """The record of a run as an earlier version wrote it: without these fields of the config."""
+    env = jaxpg.make("Pendulum-v1")
+    record = provenance.describe_run(jaxpg.td3, cfg, env, jax.random.key(0))
+    record["config"] = {k: x for k, x in record["config"].items() if k not in without} | other
+    write_json(path, record)
+    return path
+
+
+@pytest.mark.parametrize("without", [(), ("normalize_steps",), ("noise", "ou_theta")])
+def test_a_record_from_before_a_field_has_its_default(tmp_path, without):
+    """Whatever that is: TD3's is a text and a number."""
+    cfg = jaxpg.td3.Config(gamma=0.5)
+    path = write_record(tmp_path / "run.json", cfg, without)
+    assert provenance.restore_objects(path, None, None)[1] == cfg
+
+
+def test_a_record_with_a_field_that_there_is_not_is_named(tmp_path):
+    path = write_record(tmp_path / "run.json", jaxpg.td3.Config(), ("noise",), nois="ou")
+    with pytest.raises(CheckpointError, match=r"unknown td3.Config field 'nois'"):
+        provenance.restore_objects(path, None, None)
+
+
+def test_a_checkpoint_from_before_a_field_is_read(saved, env):
+    path, about = saved / "8" / "manifest.json", describe(jaxpg.ppo, CFG, env)
+    manifest = read_json(path, ())
+    del manifest["config"]["clip_eps"]
+    write_json(path, manifest)
+    assert restore(saved, like(env), about)[1] == 8
+    manifest["config"]["gamma"] = 0.5  # what it has is compared as ever
+    write_json(path, manifest)
+    with pytest.raises(CheckpointError, match=r"config.gamma: found 0.5, expected"):
+        restore(saved, like(env), about)
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(1, [8]), (2, [6, 8]), (9, [4, 6, 8])])

@@ -65,6 +65,14 @@ def test_the_word_defaults_means_no_settings():
     assert jaxpg.preset("ppo", "CartPole-v1", "defaults", gamma=0.5) == jaxpg.ppo.Config(gamma=0.5)
 
 
+@pytest.mark.parametrize("env", [None, ["CartPole-v1"], registry.make("CartPole-v1")])
+def test_an_environment_that_is_no_name_is_refused(env):
+    """An Env has no table, so it would be given the general profile in silence."""
+    for call in presets.find, jaxpg.preset:
+        with pytest.raises(ValueError, match=r"env=.*: allowed is the name of an environment"):
+            call("ppo", env)
+
+
 def test_a_profile_is_no_environment():
     for name in agents.NAMES:
         assert presets.table(name).keys() <= set(registry.names())

@@ -321,3 +321,27 @@ def test_the_picture_has_a_panel_an_environment(tmp_path):
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     learning_figure.save(learning_figure.draw(EMPTY), tmp_path / "none.png")
     assert learning_figure.OUT.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("ppo/CartPol-v1", "unknown row 'ppo/CartPol-v1'"),
+        ("--list --agent pppo", "invalid choice: 'pppo'"),
+        ("--missing --seeds 0", "--seeds 0: allowed is an integer >= 1"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused_in_a_line(words, says, monkeypatch, capsys):
+    monkeypatch.setattr(learning.jaxpg, "use_all_cores", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["learning.py", *words.split()])
+    with pytest.raises(SystemExit, match="2"):
+        learning.main()
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}'])
+def test_a_file_of_another_kind_is_named(text, tmp_path):
+    path = tmp_path / "learning.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"learning.json: .*allowed is"):
+        learning_rows.load(path)

@@ -46,11 +46,13 @@ def find(agent: str | Agent, env: str, file: str | Path | None = None, /) -> Pre
     environment, else the agent's general profile, else none.
 
     file: one of your own in the place of jaxpg's, or "defaults" for none. Raises ValueError for an
-    unknown agent, and as `presets.file.read_file`.
+    unknown agent, for an environment that is no name, and as `presets.file.read_file`.
     """
     agent = agents.find(agent, True) if isinstance(agent, str) else agent
     if not isinstance(agent, Agent):
         raise ValueError(f"agent={show(agent)}: allowed is an Agent, or its name")
+    if not isinstance(env, str):  # of an Env, no table would be found
+        raise ValueError(f"env={show(env)}: allowed is the name of an environment")
     if file is None:
         return choose(_read(agent), env)
     return Preset({}, None) if str(file) == DEFAULTS else read_file(file, agent, env)
@@ -69,8 +71,8 @@ def preset(agent: str | Agent, env: str, file: str | Path | None = None, /, **fi
     its defaults, which are `agent.Config()`.
 
     file: one of your own, such as `jaxpg tune` writes, in the place of jaxpg's; or "defaults".
-    fields: override it. Raises ValueError for an unknown agent or field, and as
-    `presets.file.read_file`.
+    fields: override it. Raises ValueError for an unknown agent or field, for an environment that is
+    no name, and as `presets.file.read_file`.
 
     >>> jaxpg.preset("ppo", "CartPole-v1", num_envs=16).num_envs
     16

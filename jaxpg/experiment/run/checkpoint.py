@@ -222,7 +222,9 @@ def restore(
 
     like: the state's structure, from `jax.eval_shape`. about: from `describe`. Raises
     CheckpointError, with the first difference, if there is none, a byte of it has changed, or it
-    belongs to another agent, config, environment or state. It never turns to an older one.
+    belongs to another agent, config, environment or state. It never turns to an older one. Fields
+    that an earlier version's config did not have are not compared: the record of the run, which
+    lacks them too, gives them their defaults.
     """
     folder = Path(folder)
     iteration = require_newest(folder) if iteration is None else iteration
@@ -234,6 +236,8 @@ def restore(
             found, digest = files.get(name, "no file"), saved.get(name, "no file")
             raise CheckpointError(changed_file(step / name, found, digest, RESTORE))
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
+    if isinstance(told := manifest.get("config"), dict):
+        expected["config"] = {name: x for name, x in about["config"].items() if name in told}
     for part, value in expected.items():
         if differs := first_difference(manifest.get(part), value, part):
             if part == "leaves":

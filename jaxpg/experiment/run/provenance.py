@@ -222,8 +222,11 @@ def restore_objects(
     else:
         env = _as_recorded(env, record)
     cfg = _restore(path, "", lambda: from_dict(agent.Config, record["config"], allowed))
+    # Fields that came after the run was written have their defaults, as before there were any.
+    usual = checkpoint.describe(agent, agent.Config(), env)["config"]
+    told = record | {"config": usual | record["config"]}
     for part, value in checkpoint.describe(agent, cfg, env).items():
-        if differs := checkpoint.first_difference(record[part], value, part):
+        if differs := checkpoint.first_difference(told[part], value, part):
             raise CheckpointError(f"{path}: {differs}")
     _warn_of_other_sources(path, record)
     return agent, cfg, env, key_from_dict(record)
