@@ -102,6 +102,8 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
         watch(learning_rows.counted_returns(row.env), threshold, curve, found),
     ]
     result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks, chunk=every)
+    if result.stopped == "interrupt":  # a part of a row is no row
+        raise KeyboardInterrupt
     state = agent, result.cfg, env, result.state, k_eval
     greedy, sampled = (jaxpg.evaluate(*state, episodes, g).mean(-1) for g in (True, False))
     return {

@@ -171,7 +171,8 @@ def readme_rows(measured: Measured) -> list[str]:
         best = max(known, key=lambda row: rank(row, measured))
         bound = learning_rows.find_bound(env)
         verdict = verdict_of(ppo, measured) if ppo in known else ""
-        most = f"`{best.agent}` {number(mean_of(best, measured))}"
+        several = len({row.agent for row in known}) > 1
+        most = f"`{best.agent}` {number(mean_of(best, measured))}" if several else ""
         limit = f"{bound[0]:g}" if bound else ""
         cells = [env, one, goal(ppo, short=True), verdict, most, limit]
         lines.append("| " + " | ".join(cells) + " |")

@@ -292,10 +292,10 @@ def main() -> None:
     parser.add_argument("--env", nargs="*", default=[], help="only these")
     parser.add_argument("--held-out", action="store_true")
     args = parser.parse_args()
+    jaxpg.use_all_cores()  # before an environment makes JAX's devices
     known = registry.names() if args.held_out else SEARCHES[args.agent].steps
     if lost := [name for name in args.env if name not in known]:
         parser.error(f"--env {lost[0]}: allowed are {', '.join(known)}")
-    jaxpg.use_all_cores()
     path = Path(__file__).with_suffix(".json")
     results = json.loads(path.read_text()) if path.exists() else {}
     record = results.setdefault(args.agent, {})

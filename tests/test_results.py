@@ -237,6 +237,15 @@ def test_a_row_is_measured(monkeypatch):
     json.dumps(one, allow_nan=False)
 
 
+def test_a_row_that_is_stopped_is_not_measured(monkeypatch):
+    monkeypatch.setattr(learning_rows, "total_steps", lambda row: 100)
+    run = learning.jaxpg.run
+    stop = lambda *args, **settings: run(*args, **settings)._replace(stopped="interrupt")  # noqa: E731
+    monkeypatch.setattr(learning.jaxpg, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        learning.measure(Row("q_learning", "Cliff-jaxpg"), seeds=1, episodes=4)
+
+
 def test_the_command_measures_what_is_named(monkeypatch, tmp_path, capsys):
     path = tmp_path / "learning.json"
     monkeypatch.setattr(learning_rows, "MEASURED", path)
