@@ -446,13 +446,12 @@ def test_a_judgement_that_fails_harms_no_run(command, monkeypatch):
     assert "not judged: ZeroDivisionError: division by zero" in command.err[-1]
 
 
-UNSCALED = "--config.no-normalize-obs --config.no-normalize-reward"
 NOTHING = {
     "ppo MountainCar-v0 --preset defaults --total-steps 40000": "No episode reached its goal",
-    f"sac MountainCarContinuous-v0 {UNSCALED} --config.num-envs 2 --total-steps 20000 "
+    "sac MountainCarContinuous-v0 --preset defaults --config.num-envs 2 --total-steps 20000 "
     "--evaluations 2 --config.updates-per-step 0.25": "No episode reached its goal",
     "ppo MemoryChain-bsuite --preset defaults --total-steps 40000": "Returns did not rise",
-    f"a2c Pendulum-v1 {UNSCALED} --total-steps 200000": "The critic explains nothing",
+    "a2c Pendulum-v1 --preset defaults --total-steps 200000": "The critic explains nothing",
 }
 LEARNT = (
     "ppo CartPole-v1",
