@@ -64,6 +64,13 @@ def ranged(low: float, high: float) -> Range:
     return Range(low, high, log=True)
 
 
+# Steps of policy searches, which count episodes of full length.
+OF_SEARCHES = {
+    "CartPole-v1": 1_000_000, "MountainCar-v0": 1_000_000, "Pendulum-v1": 2_000_000,
+    "MountainCarContinuous-v0": 2_000_000, "DiscountingChain-bsuite": 1_000_000,
+    "FourRooms-misc": 4_000_000, "MetaMaze-misc": 2_000_000, "Reacher-misc": 1_000_000,
+    "BernoulliBandit-misc": 1_000_000,
+}  # fmt: skip
 SEARCHES = {
     "ppo": Search(
         {
@@ -115,12 +122,7 @@ SEARCHES = {
         finalists=4,
     ),
     "cem": Search(
-        {
-            "CartPole-v1": 1_000_000, "MountainCar-v0": 1_000_000, "Pendulum-v1": 2_000_000,
-            "MountainCarContinuous-v0": 2_000_000, "DiscountingChain-bsuite": 1_000_000,
-            "FourRooms-misc": 4_000_000, "MetaMaze-misc": 2_000_000, "Reacher-misc": 1_000_000,
-            "BernoulliBandit-misc": 1_000_000,
-        },
+        OF_SEARCHES,
         {"normalize_obs": True},
         [
             {"population": 64, "elites": 8, "episodes": 4},
@@ -131,12 +133,7 @@ SEARCHES = {
         4,
     ),
     "ars": Search(
-        {
-            "CartPole-v1": 1_000_000, "MountainCar-v0": 1_000_000, "Pendulum-v1": 2_000_000,
-            "MountainCarContinuous-v0": 2_000_000, "DiscountingChain-bsuite": 1_000_000,
-            "FourRooms-misc": 4_000_000, "MetaMaze-misc": 2_000_000, "Reacher-misc": 1_000_000,
-            "BernoulliBandit-misc": 1_000_000,
-        },
+        OF_SEARCHES,
         {"normalize_obs": True},
         [
             {"directions": 16, "top_directions": 8, "episodes": 4},
