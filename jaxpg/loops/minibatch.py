@@ -81,8 +81,10 @@ def epochs(
         carry, metrics = jax.lax.scan(epoch, pack(carry), drawn)
         return unpack(carry), unpack(jax.tree.map(lambda m: m.mean(0), metrics))
 
-    first = jax.tree.map(lambda x: x[0], drawn)
-    shapes = jax.eval_shape(lambda d: epoch(pack(carry), d)[1], first)
+    def first(drawn):
+        return epoch(pack(carry), jax.tree.map(lambda x: x[0], drawn))[1]
+
+    shapes = jax.eval_shape(first, drawn)
     zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
 
     def guarded(loop, drawn):
