@@ -85,7 +85,7 @@ def ours(sources: Mapping[str, str]) -> set[tuple[str, str]]:
 
 
 # Of core: what arrays are, and how they are added up. Nothing that asks where it runs.
-OPS_IMPORT = ("jaxpg.core.types", "jaxpg.core.sums", "jaxpg.core.scans")
+OPS_IMPORT = ("jaxpg.core.types", "jaxpg.core.sums")
 
 
 def forbidden(sources: Mapping[str, str]) -> list[str]:

@@ -22,6 +22,7 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, require_several, static, validate
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import optimizers, policies
@@ -128,7 +129,7 @@ def advantages(cfg: Config, t: Transition, value: Array, next_value: Array) -> A
     """Advantages [T, N]: GAE, or n-step returns less the critic's values."""
     ends = t.terminated, t.truncated
     if cfg.advantage == "gae":
-        return gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda)
+        return gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
     return n_step_return(t.reward, next_value, *ends, cfg.gamma, cfg.n_step) - value
 
 
@@ -176,7 +177,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     stats = normalize.update_stats(
         state.obs_stats, t.obs, cfg.normalize_steps
     )  # for the next rollout
-    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    scale, reward = normalize.scale_reward(
+        state.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
+    )
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     t = t._replace(obs=obs, next_obs=next_obs, reward=reward)
 

@@ -27,6 +27,7 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, static, validate
 from jaxpg.core.metrics import merge_metrics
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import lag, optimizers, policies
@@ -113,7 +114,7 @@ def loss(
     next_value = net.apply(params, t.next_obs, method="value")
     ends = t.terminated, t.truncated
     advantage = jax.lax.stop_gradient(
-        gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda)
+        gae(t.reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
     )
     target = advantage + jax.lax.stop_gradient(value)
     l_policy = losses.policy_gradient(pi.log_prob(out, draw), advantage)
@@ -149,7 +150,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         )
         ended = t.terminated | t.truncated
         scale = normalize.RewardScale(of_rewards, *returns) if cfg.normalize_reward else ()
-        scale, reward = normalize.scale_reward(scale, t.reward, ended, cfg.gamma)
+        scale, reward = normalize.scale_reward(scale, t.reward, ended, cfg.gamma, scan=scan_returns)
         scaled = t._replace(
             obs=normalize.whiten(stats, t.obs),
             reward=reward,

@@ -25,6 +25,7 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
 from jaxpg.loops import lag, optimizers, policies
@@ -125,7 +126,7 @@ def loss(
     target, advantage = vtrace(
         log_ratio if cfg.correction == "vtrace" else jnp.zeros_like(log_ratio),
         t.reward, value, next_value, t.terminated, t.truncated,
-        cfg.gamma, cfg.rho_bar, cfg.c_bar, cfg.vtrace_lambda,
+        cfg.gamma, cfg.rho_bar, cfg.c_bar, cfg.vtrace_lambda, scan=scan_returns,
     )  # fmt: skip
     l_policy = losses.policy_gradient(log_prob, advantage)
     l_value = losses.value(value, target)
@@ -158,7 +159,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Normalise by the statistics that the actors had; what they met is for the next rollout.
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     ended = t.terminated | t.truncated
-    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    scale, reward = normalize.scale_reward(
+        state.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
+    )
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     t = t._replace(obs=obs, reward=reward, next_obs=next_obs)
 

@@ -19,6 +19,7 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, require_several, static, validate
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import optimizers, policies
@@ -229,10 +230,13 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Advantages. The critic runs once over the batch, not inside the rollout.
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     ended = t.terminated | t.truncated
-    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    scale, reward = normalize.scale_reward(
+        state.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
+    )
     _, value, after = net.apply(state.params, obs, seen.carry)
     _, next_value, _ = net.apply(state.params, next_obs, after)
-    advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
+    ends = t.terminated, t.truncated
+    advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
     batch = Batch(
         obs=obs, start=starts(ended), **seen._asdict(),
         value=value, advantage=advantage, target=advantage + value,

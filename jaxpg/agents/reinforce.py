@@ -27,6 +27,7 @@ from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.episodes import in_first_episode
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.train import episode_limit, episode_steps
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
@@ -166,14 +167,16 @@ def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array
     if cfg.episodes == "first":
         counts &= in_first_episode(ended)
     if cfg.weight == "reward_to_go":
-        weight = reward_to_go(t.reward, t.terminated, t.truncated, cfg.gamma, next_value)
+        weight = reward_to_go(
+            t.reward, t.terminated, t.truncated, cfg.gamma, next_value, scan=scan_returns
+        )
     else:
-        weight = episode_return(t.reward, ended, cfg.gamma)
+        weight = episode_return(t.reward, ended, cfg.gamma, scan=scan_returns)
     weight = weight - (masked_mean(weight, counts) if cfg.baseline == "mean" else value)
     if cfg.normalize:
         weight = standardize(weight, counts)
     if cfg.discount_states and cfg.weight == "reward_to_go":  # the total return has it in it
-        weight = weight * cfg.gamma ** episode_time(ended)
+        weight = weight * cfg.gamma ** episode_time(ended, scan=scan_returns)
     return weight, counts
 
 
@@ -208,7 +211,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Normalise; the statistics of observations are for the next rollout.
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     ended = (t.terminated | t.truncated).at[-1].set(True)  # the next one begins anew
-    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    scale, reward = normalize.scale_reward(
+        state.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
+    )
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     t = t._replace(obs=obs, reward=reward, next_obs=next_obs)
 
@@ -235,7 +240,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     )
     metrics |= info
     if cfg.baseline == "value":
-        target = reward_to_go(t.reward, t.terminated, t.truncated, cfg.gamma, next_value)
+        target = reward_to_go(
+            t.reward, t.terminated, t.truncated, cfg.gamma, next_value, scan=scan_returns
+        )
         critic, critic_opt, l_value = fit(cfg, net, state, t.obs, target, counts)
         state = state._replace(critic=critic, critic_opt=critic_opt)
         explained = losses.explained_variance(value, target, counts)

@@ -27,6 +27,17 @@ def scan(
     return jax.lax.scan(step, begin, x, reverse=reverse, unroll=loop_unroll(kind, length))
 
 
+def scan_returns(
+    step: Callable, begin: Tree, x: Tree, *, reverse: bool = False
+) -> tuple[Tree, Tree]:
+    """`scan` for the recursions of `ops`, which take it as their `scan`.
+
+    >>> scan_returns(lambda total, x: (total + x, total), 0, jax.numpy.arange(4))[0].item()
+    6
+    """
+    return scan("returns", step, begin, x, reverse=reverse)
+
+
 def loop_unroll(kind: str, length: int) -> int:
     """Steps of a loop that are compiled as one: its `unroll`, by `kind` of UNROLL, a divisor of its
     length.

@@ -15,6 +15,7 @@ Key = jax.Array  # a typed key: jax.random.key(seed)
 Tree: TypeAlias = Any  # a pytree of arrays
 Metrics = dict[str, Array]  # scalars of one iteration, keyed "group/name"
 Optimizer: TypeAlias = str | Callable[..., Any]  # learning_rate -> optax.GradientTransformation
+Scan: TypeAlias = Callable[..., tuple[Tree, Tree]]  # as jax.lax.scan: step, begin, x, reverse=
 Schedule: TypeAlias = str | Callable[[Array], Array]  # progress -> factor
 
 C = TypeVar("C", bound="DataclassInstance")  # an agent's config

@@ -12,6 +12,7 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import require_several, validate
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import fit_value, policies
@@ -87,9 +88,12 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
 
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     ended = t.terminated | t.truncated
-    scale, reward = normalize.scale_reward(state.reward_scale, t.reward, ended, cfg.gamma)
+    scale, reward = normalize.scale_reward(
+        state.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
+    )
     value, next_value = value_of(state.critic, obs), value_of(state.critic, next_obs)
-    advantage = gae(reward, value, next_value, t.terminated, t.truncated, cfg.gamma, cfg.gae_lambda)
+    ends = t.terminated, t.truncated
+    advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
     target = advantage + value
     if cfg.normalize_advantage:
         advantage = normalize.standardize(advantage)

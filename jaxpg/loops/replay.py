@@ -35,6 +35,7 @@ from jaxpg.core.config import label, require
 from jaxpg.core.metrics import mean_if_any
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.parallel.devices import shard_axis
+from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import updates
 from jaxpg.ops import normalize
@@ -211,7 +212,9 @@ def step(
     until = cfg.normalize_steps if cfg.normalize_obs else None
     stats = normalize.update_stats(replay.obs_stats, t.obs, until)
     ended = t.terminated | t.truncated
-    scale = normalize.update_reward_scale(replay.reward_scale, t.reward, ended, cfg.gamma)
+    scale = normalize.update_reward_scale(
+        replay.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
+    )
     rows = Row(*t._replace(action=action), before)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
     if priorities:

@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.types import Array
+from jaxpg.core.types import Array, Scan
 from jaxpg.ops.normalize import masked_mean
 from jaxpg.ops.returns import bootstrap, discounted_sum
 
@@ -135,6 +135,8 @@ def vtrace(
     rho_bar=1.0,
     c_bar=1.0,
     lam=1.0,
+    *,
+    scan: Scan = jax.lax.scan,
 ) -> VTrace:
     """V-trace targets and advantages, Espeholt et al. (2018), arXiv:1802.01561 eq. 1 with the
     lambda of remark 2, and section 4.2. [T, ...] each
@@ -154,7 +156,7 @@ def vtrace(
     ended = terminated | truncated
     next_value = bootstrap(next_value, terminated)
     delta = rho * (reward + gamma * next_value - value)
-    target = value + discounted_sum(delta, gamma * c, ended)
+    target = value + discounted_sum(delta, gamma * c, ended, scan=scan)
 
     last = jnp.zeros_like(ended).at[-1].set(True)
     mixed = (1 - lam) * next_value + lam * jnp.roll(target, -1, axis=0)
@@ -171,6 +173,8 @@ def retrace(
     truncated: Array,
     gamma,
     lam=1.0,
+    *,
+    scan: Scan = jax.lax.scan,
 ) -> Array:
     """Retrace(lambda) targets of Q(x_t, a_t), Munos et al. (2016), arXiv:1606.02647 eq. 3 with
     c_s = lambda min(1, ratio_s). [T, ...]
@@ -187,4 +191,4 @@ def retrace(
     delta = reward + gamma * bootstrap(next_value, terminated) - q
     # What the roll brings round to the last row meets the zero that the sum starts from.
     decay = gamma * jnp.where(ended, 0, jnp.roll(c, -1, axis=0))
-    return jax.lax.stop_gradient(q + discounted_sum(delta, decay, ended))
+    return jax.lax.stop_gradient(q + discounted_sum(delta, decay, ended, scan=scan))

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import sums
-from jaxpg.core.scans import scan
-from jaxpg.core.types import Array, Tree
+from jaxpg.core.types import Array, Scan, Tree
 
 ALIKE = 3e-6  # deviation, in units of the mean, that may be all rounding
 
@@ -185,7 +184,7 @@ def init_reward_scale(num_envs: int | tuple[int, ...], on: bool = True) -> Rewar
 
 
 def update_reward_scale(
-    scale: RewardScale | tuple[()], reward: Array, ended: Array, gamma
+    scale: RewardScale | tuple[()], reward: Array, ended: Array, gamma, *, scan: Scan = jax.lax.scan
 ) -> RewardScale | tuple[()]:
     """Takes in a rollout: rewards [T, N] and whether an episode ended with them [T, N] bool."""
     if not scale:
@@ -197,7 +196,7 @@ def update_reward_scale(
         return jax.tree.map(lambda x: jnp.where(ended, 0, x), new), new[0]
 
     begin = scale.returns, scale.lost
-    so_far, seen = scan("returns", forward, begin, (reward, ended))
+    so_far, seen = scan(forward, begin, (reward, ended))
     return RewardScale(update_stats(scale.stats, seen), *so_far)
 
 
@@ -207,12 +206,18 @@ def divide_reward(scale: RewardScale | tuple[()], reward: Array, clip: float = 1
 
 
 def scale_reward(
-    scale: RewardScale | tuple[()], reward: Array, ended: Array, gamma, clip: float = 10.0
+    scale: RewardScale | tuple[()],
+    reward: Array,
+    ended: Array,
+    gamma,
+    clip: float = 10.0,
+    *,
+    scan: Scan = jax.lax.scan,
 ) -> tuple[RewardScale | tuple[()], Array]:
     """Rewards [T, N] over the running deviation of returns, clipped.
 
     Engstrom et al. (2020), arXiv:2005.12729, section 2. The statistics take in the whole rollout
     before it is scaled, so one rollout has one scale.
     """
-    scale = update_reward_scale(scale, reward, ended, gamma)
+    scale = update_reward_scale(scale, reward, ended, gamma, scan=scan)
     return scale, divide_reward(scale, reward, clip)

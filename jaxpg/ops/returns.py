@@ -7,16 +7,15 @@ last row is the end of the data: it bootstraps, unless it terminated.
 
 What is cut is not looked at: where an episode terminated a critic may say NaN or infinity of its
 last observation, as of a simulator that blew up, and neither values nor gradients feel it.
-"""
 
-from collections.abc import Callable
+scan: what runs a recursion over time; a caller may hand in one that knows its machine.
+"""
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.scans import scan
-from jaxpg.core.types import Array, Tree
+from jaxpg.core.types import Array, Scan
 
 
 def bootstrap(next_value: Array, terminated: Array) -> Array:
@@ -25,7 +24,13 @@ def bootstrap(next_value: Array, terminated: Array) -> Array:
 
 
 def reward_to_go(
-    reward: Array, terminated: Array, truncated: Array, gamma, next_value: Array | None = None
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma,
+    next_value: Array | None = None,
+    *,
+    scan: Scan = jax.lax.scan,
 ) -> Array:
     """Discounted sum of the rewards from t to the end of t's episode. [T, ...]
 
@@ -34,16 +39,16 @@ def reward_to_go(
     """
     if next_value is None:
         next_value = jnp.zeros_like(reward)
-    return lambda_return(reward, next_value, terminated, truncated, gamma, 1.0)
+    return lambda_return(reward, next_value, terminated, truncated, gamma, 1.0, scan=scan)
 
 
-def episode_return(reward: Array, ended: Array, gamma) -> Array:
+def episode_return(reward: Array, ended: Array, gamma, *, scan: Scan = jax.lax.scan) -> Array:
     """Discounted return of the whole episode that step t is part of, from its first step. [T, ...]
 
     ended: [T, ...] bool, the last step of an episode. The data start at an episode's first step.
     """
     chex.assert_equal_shape([reward, ended])
-    weighted = gamma ** episode_time(ended) * reward
+    weighted = gamma ** episode_time(ended, scan=scan) * reward
 
     def forward(total, x):
         reward, ended = x
@@ -51,7 +56,7 @@ def episode_return(reward: Array, ended: Array, gamma) -> Array:
         return jnp.where(ended, 0, total), total
 
     zeros = jnp.zeros_like(weighted[0])
-    so_far = _over_time(forward, zeros, (weighted, ended))
+    _, so_far = scan(forward, zeros, (weighted, ended))
 
     def backward(total, x):
         so_far, ended, last = x
@@ -59,16 +64,16 @@ def episode_return(reward: Array, ended: Array, gamma) -> Array:
         return total, total
 
     last = jnp.arange(reward.shape[0]) == reward.shape[0] - 1
-    return _over_time(backward, zeros, (so_far, ended, last), reverse=True)
+    return scan(backward, zeros, (so_far, ended, last), reverse=True)[1]
 
 
-def episode_time(ended: Array) -> Array:
+def episode_time(ended: Array, *, scan: Scan = jax.lax.scan) -> Array:
     """Number of steps of its own episode before step t; data start a new episode. [T, ...] int32"""
 
     def forward(time, ended):
         return jnp.where(ended, 0, time + 1), time
 
-    return _over_time(forward, jnp.zeros(ended.shape[1:], jnp.int32), ended)
+    return scan(forward, jnp.zeros(ended.shape[1:], jnp.int32), ended)[1]
 
 
 def complete(ended: Array) -> Array:
@@ -77,7 +82,14 @@ def complete(ended: Array) -> Array:
 
 
 def lambda_return(
-    reward: Array, next_value: Array, terminated: Array, truncated: Array, gamma, lam
+    reward: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma,
+    lam,
+    *,
+    scan: Scan = jax.lax.scan,
 ) -> Array:
     """TD(lambda) targets, Sutton & Barto (2018) eq. 12.20 in its recursive form. [T, ...]"""
     chex.assert_equal_shape([reward, next_value, terminated, truncated])
@@ -92,7 +104,7 @@ def lambda_return(
         return target, target
 
     x = (reward, next_value, terminated | truncated)
-    return _over_time(back, next_value[-1], x, reverse=True)
+    return scan(back, next_value[-1], x, reverse=True)[1]
 
 
 def n_step_return(
@@ -119,6 +131,8 @@ def gae(
     truncated: Array,
     gamma,
     lam,
+    *,
+    scan: Scan = jax.lax.scan,
 ) -> Array:
     """Generalised advantage estimation, Schulman et al. (2016), arXiv:1506.02438 eq. 16. [T, ...]
 
@@ -126,10 +140,10 @@ def gae(
     """
     chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
     delta = reward + gamma * bootstrap(next_value, terminated) - value
-    return discounted_sum(delta, gamma * lam, terminated | truncated)
+    return discounted_sum(delta, gamma * lam, terminated | truncated, scan=scan)
 
 
-def discounted_sum(x: Array, decay, ended: Array) -> Array:
+def discounted_sum(x: Array, decay, ended: Array, *, scan: Scan = jax.lax.scan) -> Array:
     """Sum of decay_t .. decay_{t+k-1} x_{t+k} over k, to the end of the episode or data. [T, ...]
 
     decay: a number, or [T, ...].
@@ -141,7 +155,7 @@ def discounted_sum(x: Array, decay, ended: Array) -> Array:
         total = x + decay * jnp.where(ended, 0, total)
         return total, total
 
-    return _over_time(back, jnp.zeros_like(x[0]), (x, decay, ended), reverse=True)
+    return scan(back, jnp.zeros_like(x[0]), (x, decay, ended), reverse=True)[1]
 
 
 def starts(ended: Array) -> Array:
@@ -150,8 +164,3 @@ def starts(ended: Array) -> Array:
     Nothing begins at the first step: the carry that it comes with is that of its own episode.
     """
     return jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
-
-
-def _over_time(step: Callable, begin: Tree, x: Tree, reverse: bool = False) -> Array:
-    """Outputs y [T, ...] of `step(carry, x_t) -> carry, y_t` over data x [T, ...]."""
-    return scan("returns", step, begin, x, reverse=reverse)[1]
