@@ -32,6 +32,7 @@ from learning_rows import Row
 import jaxpg
 from jaxpg import agents
 from jaxpg.core import env as E
+from jaxpg.core.episodes import actions
 from jaxpg.core.train import settle
 from jaxpg.experiment.analysis.thresholds import solved
 from jaxpg.experiment.callbacks.evaluation import evaluation
@@ -106,12 +107,18 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
         raise KeyboardInterrupt
     state = agent, result.cfg, env, result.state, k_eval
     greedy, sampled = (jaxpg.evaluate(*state, episodes, g).mean(-1) for g in (True, False))
+    lengths = {}
+    if "length" in (of for of, _ in learning_rows.bars(row)):
+        longest = int(env.params.max_steps_in_episode)
+        _, mask = actions(*state, episodes, greedy=True, num_steps=longest)
+        lengths = {"lengths": shorten(mask.sum(1).mean(-1))}
     return {
         **learning_rows.describe_settings(row),
         "total_steps": total,
         "env_steps": result.env_steps,
         "greedy": shorten(greedy),
         "sampled": shorten(sampled),
+        **lengths,
         "curve": curve,
         "seconds": round(result.seconds, 1),
         "solved": threshold and {"threshold": threshold, **found},

@@ -70,7 +70,12 @@ def mean_of(row: Row, measured: Measured) -> float:
 def goal(row: Row, short: bool = False) -> str:
     """What a row has to reach, in words: its reference, and bars of jaxpg's own. short: these only
     where there is no reference."""
-    words = {"mean": "mean", "worst": "worst seed", "fifth": "four fifths"}
+    words = {
+        "mean": "mean",
+        "worst": "worst seed",
+        "fifth": "four fifths",
+        "length": "steps at most",
+    }
     parts = []
     for value, steps, source in learning_rows.references(row)[:1]:
         parts.append(f"{value:g} ({source}" + (f", {format_count(steps)})" if steps else ")"))
@@ -98,9 +103,10 @@ def group_rows(group: str, measured: Measured) -> list[str]:
         bound, seeds = learning_rows.find_bound(row.env), len(one["greedy"])
         settings = one["settings"] + ", before" * learning_rows.has_changed(row, one)
         settings += f", {seeds} seeds" * (seeds < learning_rows.SEEDS)
+        length = f" in {number(learning_rows.mean_length(one).value)} steps" * ("lengths" in one)
         cells = [
             row.env * (row.env != before), f"`{row.agent}`", settings,
-            format_count(one["env_steps"]), interval(mean), number(worst),
+            format_count(one["env_steps"]), interval(mean) + length, number(worst),
             draw_curve(row, measured), goal(row), f"{bound[0]:g}" if bound else "",
             verdict_of(row, measured),
         ]  # fmt: skip

@@ -212,15 +212,15 @@ def seed_returns(row: Row, measured: Mapping[str, Any]) -> np.ndarray:
 
 def judge(row: Row, measured: Mapping[str, Any]) -> Verdict:
     """Judges a row that is measured."""
-    returns = seed_returns(row, measured)
+    returns, one = seed_returns(row, measured), measured["rows"][row.name]
     if not np.isfinite(returns).all():
         return Verdict(Estimate(np.nan, np.nan, np.nan), np.nan, False, False, "")
     middle = float(returns.mean())
     low, high = statistics.interval(statistics.mean, returns) if len(returns) > 1 else (middle,) * 2
     value = {"mean": middle, "worst": returns.min(), "fifth": np.sort(returns)[len(returns) // 5]}
-    held = [value[of] >= least for of, least in bars(row)]
+    held = [value[of] >= least for of, least in bars(row) if of != "length"]
+    held += [mean_length(one).low <= most for of, most in bars(row) if of == "length"]
     held += [max(middle, high) >= x.value for x in references(row)[:1]]
-    one = measured["rows"][row.name]
     limits = [x.env_steps for x in references(row)[:1] if x.env_steps]
     later = any(one["env_steps"] > ABOUT * limit for limit in limits)
     cannot = "" if held and all(held) else explain_failure(row, one["config"])
@@ -228,6 +228,13 @@ def judge(row: Row, measured: Mapping[str, Any]) -> Verdict:
         Estimate(middle, low, high), float(returns.min()), all(held) if held else None, later,
         cannot,
     )  # fmt: skip
+
+
+def mean_length(one: Mapping[str, Any]) -> Estimate:
+    """The mean length of a measured row's episodes, over seeds; NaN where it was not measured."""
+    lengths = np.array(one.get("lengths", [np.nan]), float)
+    low, high = statistics.interval(statistics.mean, lengths) if len(lengths) > 1 else (np.nan,) * 2
+    return Estimate(float(lengths.mean()), low, high)
 
 
 # What the table costs.

@@ -110,8 +110,8 @@ def test_the_list_of_references_is_sound():
         assert one.keys() <= {"bound", "references", "bars", "returns", "must_fail"}
         for x in [*one.get("references", []), *one.get("bars", [])]:
             assert x["agent"] in agents.NAMES
-            assert bound is None or x["value"] <= bound[0]
-            assert x.get("of", "mean") in ("mean", "worst", "fifth")
+            assert bound is None or x.get("of") == "length" or x["value"] <= bound[0]
+            assert x.get("of", "mean") in ("mean", "worst", "fifth", "length")
         assert all(x["source"] for x in one.get("references", []))
         assert {x for case in one.get("must_fail", []) for x in case["agents"]} <= {*agents.NAMES}
 
@@ -138,6 +138,16 @@ def test_a_fifth_of_the_seeds_may_miss_a_bar_of_four_fifths():
     row = Row("hill_climbing", "CartPole-v1")
     assert learning_rows.judge(row, measured(row, [500.0] * 8 + [20.0] * 2)).held
     assert not learning_rows.judge(row, measured(row, [500.0] * 7 + [20.0] * 3)).held
+
+
+def test_a_bar_of_length_is_not_exceeded():
+    row = Row("ppo", "FourRooms-misc")  # 26.7
+    for lengths, held in (([26.5, 26.8] * 5, True), ([27.5, 27.9] * 5, False)):
+        found = measured(row, [1.0] * 10)
+        found["rows"][row.name]["lengths"] = lengths
+        assert learning_rows.judge(row, found).held is held
+        assert f"in {np.mean(lengths):.4g} steps" in "".join(learning_page.group_rows("misc", found))
+    assert not learning_rows.judge(row, measured(row, [1.0] * 10)).held  # it was not measured
 
 
 def test_what_took_more_steps_than_its_reference_is_held_later():
