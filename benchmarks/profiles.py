@@ -200,8 +200,15 @@ def score(name: str, env_name: str, points: list, steps: int, seeds: int, key) -
     env, agent = jaxpg.make(env_name), agents.get(name)
     base = replace(agent.Config(), **SEARCHES[name].base)
     found = sweep.run(agent, base, env, key, points, seeds=seeds, total_steps=steps, episodes=32)
-    done = scores.final(found)
+    done = final_scores(found)
     return [np.round(done.runs([i])[0], 3).tolist() for i in range(len(points))]
+
+
+def final_scores(found: jaxpg.sweep.Sweep) -> scores.Final:
+    """Scores of a sweep that was not stopped: a part of one is no result."""
+    if not all(part["over"] for part in found.about["parts"]):
+        raise KeyboardInterrupt
+    return scores.final(found)
 
 
 def search(name: str, record: dict, save, only: list[str]) -> None:
@@ -269,7 +276,7 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
         steps = learning_rows.total_steps(learning_rows.Row(name, env_name))
         points, key = [{k: x[k] for k in fields} for x in each], jax.random.key(13)
         found = sweep.run(agent, agent.Config(), env, key, points, seeds=10, total_steps=steps)
-        worst, done = random_return(env), scores.final(found)
+        worst, done = random_return(env), final_scores(found)
         means = {what: float(done.runs([i])[0].mean()) for i, what in enumerate(settings)}
         ways = {what: (x - worst) / (means.get("preset", x) - worst) for what, x in means.items()}
         entry = {"total_steps": steps, "random": worst, "means": means}

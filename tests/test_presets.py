@@ -12,6 +12,7 @@ import jaxpg
 from jaxpg import agents, presets
 from jaxpg.core.config import from_dict, to_dict
 from jaxpg.envs import registry
+from jaxpg.experiment.listing.settings import has_profile
 from jaxpg.experiment.report import parts
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.sweeps import entries
@@ -129,12 +130,14 @@ def test_a_file_of_ones_own_may_have_a_general_table(tmp_path):
     assert jaxpg.preset("ppo", "CartPole-v1", path).gamma == 0.5
     assert presets.find("ppo", "Catch-bsuite", path).of == presets.GENERAL
     assert jaxpg.preset("ppo", "Catch-bsuite", path) == jaxpg.ppo.Config(gamma=0.25, num_envs=2)
+    path.write_text("\ufeff" + OWN, encoding="utf-8")  # as some editors begin a file
+    assert jaxpg.preset("ppo", "CartPole-v1", path).gamma == 0.5
     path.write_text(OWN.replace("0.25", "4.0"))
     assert jaxpg.preset("ppo", "CartPole-v1", path).gamma == 0.5
     with pytest.raises(ValueError, match=r"p\.toml: ppo\.Config gamma=4\.0: allowed is"):
         jaxpg.preset("ppo", "Catch-bsuite", path)
     path.write_text(OWN.replace("config = { gamma = 0.25", "confi = { gamma = 0.25"))
-    with pytest.raises(ValueError, match=r"p\.toml: unknown entry of \* 'confi'"):
+    with pytest.raises(ValueError, match=r'p\.toml: unknown entry of \["\*"\] .confi.'):
         jaxpg.preset("ppo", "Catch-bsuite", path)
     path.write_text(OWN.replace('"*"', '"Acrobot-v1"'))
     with pytest.raises(ValueError, match=r'has no table \["Catch-bsuite"\], only those of Cart'):
@@ -209,3 +212,11 @@ def test_a_report_says_whose_settings_it_compares_with(env, column, words):
     page = "".join(parts.settings_tables("ppo", jaxpg.ppo, told, {"name": env}))
     assert f">{column}<" in page
     assert words in page
+
+
+def test_a_run_knows_a_general_profile_from_a_preset():
+    for env, is_general in (("Catch-bsuite", True), ("CartPole-v1", False)):
+        record = {"agent": "ppo", "own": [], "environment": {"name": env}}
+        assert has_profile(record) is is_general
+    record = {"agent": "sarsa", "own": [], "environment": {"name": "GridWorld-jaxpg"}}
+    assert not has_profile(record)

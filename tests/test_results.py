@@ -146,7 +146,9 @@ def test_a_bar_of_length_is_not_exceeded():
         found = measured(row, [1.0] * 10)
         found["rows"][row.name]["lengths"] = lengths
         assert learning_rows.judge(row, found).held is held
-        assert f"in {np.mean(lengths):.4g} steps" in "".join(learning_page.group_rows("misc", found))
+        assert f"in {np.mean(lengths):.4g} steps" in "".join(
+            learning_page.group_rows("misc", found)
+        )
     assert not learning_rows.judge(row, measured(row, [1.0] * 10)).held  # it was not measured
 
 

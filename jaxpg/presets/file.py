@@ -51,7 +51,7 @@ def read_file(path: str | Path, agent: Agent, env: str) -> Preset:
     if not Path(path).is_file():
         raise ValueError(f"preset={str(path)!r}: allowed is a TOML file that is there")
     try:
-        return _find_table(tomllib.loads(Path(path).read_text()), agent, env)
+        return _find_table(tomllib.loads(Path(path).read_text("utf-8-sig")), agent, env)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}: allowed is TOML") from error
     except ValueError as error:
@@ -71,7 +71,7 @@ def _find_table(found: dict[str, Any], agent: Agent, env: str) -> Preset:
         raise ValueError(f"{of}={table!r}: allowed is a table, {json.dumps([of])}")
     for name in table:
         if name not in ENTRIES:
-            raise unknown(f"entry of {of}", name, ENTRIES)
+            raise unknown(f"entry of {json.dumps([of])}", name, ENTRIES)
     if "total_steps" in table:
         require_integer("total_steps", table["total_steps"], 1)
     if not isinstance(table.get("config", {}), dict):

@@ -41,6 +41,8 @@ def show(run: Positional[Path]) -> int:
     _tell("steps", f"{entry.env_steps:,} of {entry.total_steps:,}, {seeds}")
     best = "the best point" if entry.kind != "run" else "the last greedy evaluation"
     _tell("result", f"{number(entry.result)}, mean over seeds of {best}")
+    if record.get("preset"):
+        _tell("settings of", record["preset"])
     asked = {name: record.get(name) for name in ASKED}
     told = [f"{name}={value}" for name, value in asked.items() if value not in (None, False, [])]
     _tell("asked for", ", ".join(told))
@@ -132,7 +134,7 @@ def _tell(what: str, text: str) -> None:
 def _show_settings(record: dict[str, Any]) -> None:
     """Prints the settings that differ from the usual ones."""
     from jaxpg.experiment.analysis.scores import text
-    from jaxpg.experiment.listing.settings import list_differences
+    from jaxpg.experiment.listing.settings import has_profile, list_differences
 
     if "configs" in record:  # a comparison: every agent with its preset
         return
@@ -150,7 +152,8 @@ def _show_settings(record: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("setting", "here", "preset", "default", box=SIMPLE_HEAD)
+    tuned = "profile" if has_profile(record) else "preset"
+    table = Table("setting", "here", tuned, "default", box=SIMPLE_HEAD)
     for x in found:
         preset = "" if x.preset is None and x.name.startswith("env.") else str(x.preset)
         own = text(x.value) if isinstance(x.value, dict) else str(x.value)  # a partial: Net(size=3)

@@ -52,6 +52,12 @@ def list_differences(record: dict[str, Any]) -> list[Difference]:
     return found
 
 
+def has_profile(record: dict[str, Any]) -> bool:
+    """True for a run whose agent has a general profile in its environment, and no preset."""
+    agent = provenance.restore_agent(record, provenance.recorded_sources(record))
+    return presets.find(agent, record["environment"]["name"]).of == presets.GENERAL
+
+
 def _usual_parameters(record: dict[str, Any], trust: Trust) -> dict[str, Any]:
     """Description of an environment with its usual parameters, for a record; {} if they cannot be
     known here: it may not be imported, or its constructor needs arguments."""
