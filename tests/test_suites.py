@@ -1,0 +1,169 @@
+"""Environments of other suites: each adapter against the suite's own code, step by step.
+
+A suite that is not installed is skipped; what needs none is in `test_suite_names.py`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg.core import env as E
+from jaxpg.core.observations import Masked, action_mask, random_discrete
+
+STEPS, LANES = 320, 32  # 10,240 steps of each environment
+KEY = jax.random.key(0)
+
+
+class Own(NamedTuple):
+    """A suite's own environment, by its own interface; observations as agents should see them."""
+
+    reset: Callable[[Any], tuple[Any, Any]]  # key -> state, observation
+    step: Callable[[Any, Any, Any], tuple[Any, Any, Any, Any]]  # state, action, key -> ... + ends
+    # The suite's own wrapper, which resets: first key, those of T steps, actions -> rewards, ends.
+    wrapped: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+class Case(NamedTuple):
+    params: dict[str, Any]  # of `jaxpg.make`: a limit that random episodes reach
+    own: Callable[[], Own]
+    both: bool = True  # random episodes terminate before that limit, too
+
+
+def own_pgx(name, **options):
+    pgx = pytest.importorskip("pgx")
+    from pgx.experimental import auto_reset
+
+    game = type(pgx.make(name))(**options)
+    see = lambda s: Masked({"observation": s.observation * 1.0}, s.legal_action_mask)  # noqa: E731
+
+    def reset(key):
+        state = game.init(key)
+        return state, see(state)
+
+    def step(state, action, key):
+        state = game.step(state, action, key)
+        return state, see(state), state.rewards[state.current_player], state.terminated
+
+    def wrapped(key, keys, actions):
+        move = auto_reset(game.step, game.init)  # it splits keys as gymnax does
+
+        def body(state, drawn):
+            state = move(state, *drawn)
+            return state, (state.rewards[0], state.terminated)
+
+        return jax.lax.scan(body, game.init(key), (actions, keys))[1]
+
+    return Own(reset, step, wrapped)
+
+
+CASES = {
+    "pgx/minatar-breakout": Case(
+        {"max_steps_in_episode": 25, "sticky_action_prob": 0.3},
+        lambda: own_pgx("minatar-breakout", sticky_action_prob=0.3),
+    ),
+    "pgx/2048": Case({"max_steps_in_episode": 100}, lambda: own_pgx("2048")),
+}
+
+
+def random_policy(env):
+    """Legal actions, and one in fifty that may not be; uniform in a Box."""
+
+    def policy(obs, carry, key):
+        k_action, k_any, k_which = jax.random.split(key, 3)
+        n = jax.tree.leaves(obs)[0].shape[0]
+        space, mask = env.action_space, action_mask(obs)
+        if not env.discrete:
+            return jax.vmap(space.sample)(jax.random.split(k_action, n)), carry, ()
+        action = random_discrete(k_action, (n,), space.n, mask)
+        other = random_discrete(k_any, (n,), space.n, None)
+        return jnp.where(jax.random.bernoulli(k_which, 0.02, (n,)), other, action), carry, ()
+
+    return policy
+
+
+def play(env, key):
+    """A rollout of the adapter; and the keys of the first resets [N], and of all steps [T, N]."""
+    k_reset, k_rollout = jax.random.split(key)
+    state = E.reset(env, k_reset, LANES)
+    _, _, t, _, metrics = E.rollout(env, random_policy(env), state, (), k_rollout, STEPS)
+    keys = jax.random.split(jax.random.split(k_rollout)[1], (STEPS, LANES))
+    return t, metrics, jax.random.split(k_reset, LANES), keys
+
+
+def replay(own, limit, first, keys, actions):
+    """The same actions by the suite's own code, reset by hand: what a Transition has of them."""
+
+    def body(loop, drawn):
+        (state, obs, length), (action, key) = loop, drawn
+        k_step, k_reset = jax.random.split(key)  # as gymnax's `step` does
+        after, final, reward, terminated = own.step(state, action, k_step)
+        truncated = length + 1 >= limit
+        end = terminated | truncated
+        select = functools.partial(jnp.where, end)
+        loop = jax.tree.map(select, own.reset(k_reset), (after, final))
+        return (*loop, jnp.where(end, 0, length + 1)), (obs, reward, terminated, truncated, final)
+
+    def lane(key, keys, actions):
+        loop = (*own.reset(key), jnp.zeros((), jnp.int32))
+        return jax.lax.scan(body, loop, (actions, keys))[1]
+
+    return jax.vmap(lane, (0, 1, 1), 1)(first, keys, actions)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def played(request):
+    """An environment, its rollout, and the same by the suite's own code."""
+    name, case = request.param, CASES[request.param]
+    own = case.own()
+    env = jaxpg.make(name, **case.params)
+    t, metrics, first, keys = jax.jit(play)(env, KEY)
+    limit = case.params["max_steps_in_episode"]
+    theirs = jax.jit(functools.partial(replay, own, limit))(first, keys, t.action)
+    wrapped = jax.jit(jax.vmap(own.wrapped, (0, 1, 1), 1))(first, keys, t.action)
+    return case, t, metrics, theirs, wrapped
+
+
+def alike(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_steps_are_the_suites_own(played):
+    """Observations, rewards, ends, and the true successor at each end, over 10,240 steps."""
+    case, t, _, (obs, reward, terminated, truncated, final), _ = played
+    np.testing.assert_array_equal(t.terminated, terminated)
+    np.testing.assert_array_equal(t.truncated, truncated)
+    np.testing.assert_allclose(t.reward, reward, rtol=1e-5, atol=1e-6)
+    alike(t.obs, obs)
+    alike(t.next_obs, final)
+    assert truncated.sum() > 10
+    assert terminated.sum() > 10 or not case.both
+    assert np.any(reward != 0)
+
+
+def test_returns_are_those_of_the_suites_own_wrapper(played):
+    """Of every lane's first episode, as far as the limit lets it go."""
+    case, t, _, _, (rewards, ends) = played
+    last = np.argmax(t.terminated | t.truncated, 0)
+    limit = case.params["max_steps_in_episode"] - 1
+    np.testing.assert_array_equal(last, np.minimum(np.argmax([*ends, ends[0] | True], 0), limit))
+    within = np.arange(STEPS)[:, None] <= last
+    ours, theirs = (np.where(within, x, 0).sum(0) for x in (t.reward, rewards))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_metrics_are_means_over_all_episodes(played):
+    _, t, metrics, (_, reward, terminated, truncated, _), _ = played
+    ended = np.asarray(terminated | truncated)
+    of_ended = np.cumsum(ended[::-1], 0)[::-1] > 0  # steps of episodes that ended
+    assert metrics["episode/count"] == ended.sum()
+    mean = np.where(of_ended, reward, 0).sum(dtype=float) / ended.sum()
+    assert metrics["episode/return"] == pytest.approx(mean, rel=1e-4)
