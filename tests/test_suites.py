@@ -62,12 +62,63 @@ def own_pgx(name, **options):
     return Own(reset, step, wrapped)
 
 
+def own_jumanji(name, limit, kinds, **options):
+    """kinds: which integers are one-hot, by how many; masks of pairs are of one choice. The wrapper
+    has the limit, the other has jumanji's own, which is far."""
+    jumanji = pytest.importorskip("jumanji")
+    from jumanji.wrappers import AutoResetWrapper
+
+    env = jumanji.make(name, **options)
+    sizes = tuple(np.ravel(env.action_spec.num_values).tolist())
+    act = lambda a: a if len(sizes) == 1 else jnp.stack(jnp.divmod(a, sizes[1]))  # noqa: E731
+
+    def see(timestep):
+        obs = timestep.observation._asdict()
+        mask = obs.pop("action_mask").reshape(-1)
+        codes = {k: jnp.eye(n)[obs[k]] for k, n in kinds.items()}
+        return Masked({k: x * 1.0 for k, x in (obs | codes).items()}, mask)
+
+    def reset(key):
+        state, timestep = env.reset(key)
+        return state, see(timestep)
+
+    def step(state, action, key):
+        state, timestep = env.step(state.replace(key=key), act(action))
+        return state, see(timestep), timestep.reward, timestep.last()
+
+    def wrapped(key, keys, actions):
+        limited = AutoResetWrapper(jumanji.make(name, time_limit=limit, **options))
+
+        def body(state, drawn):
+            action, key = drawn
+            state = state.replace(key=jax.random.split(key)[0])
+            state, timestep = limited.step(state, act(action))
+            return state, (timestep.reward, timestep.last())
+
+        return jax.lax.scan(body, limited.reset(key)[0], (actions, keys))[1]
+
+    return Own(reset, step, wrapped)
+
+
 CASES = {
     "pgx/minatar-breakout": Case(
         {"max_steps_in_episode": 25, "sticky_action_prob": 0.3},
         lambda: own_pgx("minatar-breakout", sticky_action_prob=0.3),
     ),
     "pgx/2048": Case({"max_steps_in_episode": 100}, lambda: own_pgx("2048")),
+    "jumanji/Snake-v1": Case(
+        {"max_steps_in_episode": 30, "num_rows": 4, "num_cols": 4},
+        lambda: own_jumanji("Snake-v1", 30, {}, num_rows=4, num_cols=4),
+    ),
+    "jumanji/Tetris-v0": Case(
+        {"max_steps_in_episode": 7, "num_rows": 6, "num_cols": 6},
+        lambda: own_jumanji("Tetris-v0", 7, {}, num_rows=6, num_cols=6),
+    ),
+    "jumanji/SlidingTilePuzzle-v0": Case(
+        {"max_steps_in_episode": 25},
+        lambda: own_jumanji("SlidingTilePuzzle-v0", 25, {"puzzle": 25, "empty_tile_position": 5}),
+        both=False,
+    ),
 }
 
 

@@ -1,13 +1,15 @@
-"""What the adapters of suites share: a clock of their own, and a state around the suite's."""
+"""What the adapters of suites share: a clock of their own, a state around the suite's, one-hot
+codes of what is no number."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment
+from gymnax.environments import environment, spaces
 
-from jaxpg.core.types import Array, Tree
+from jaxpg.core.types import Array, Key, Tree
 
 LIMIT = 10_000  # steps of an episode where the suite has no limit: evaluations give up there
 
@@ -27,11 +29,14 @@ class Adapter(environment.Environment):
     """Environment of another suite in gymnax's form.
 
     Here inheriting is right: gymnax's `step` resets, and tells ends from time limits. A suite's
-    class writes `begin` and `move`, which do neither.
+    `Core` sets `obs` and `actions`, the two spaces, and has `begin` and `move`, which do neither.
     """
 
+    obs: Any
+    actions: Any
+
     def __init__(self, name: str, inner: Any, limit: int = LIMIT):
-        """inner: the suite's object; limit: the steps of its episodes."""
+        """inner: the suite's object; limit: the usual steps of an episode."""
         self._name, self.inner, self.limit = name, inner, int(limit)
 
     @property
@@ -42,19 +47,49 @@ class Adapter(environment.Environment):
     def default_params(self) -> Params:
         return Params(self.limit)
 
-    def begin(self, key: jax.Array) -> tuple[Tree, Tree]:
-        """An episode's first observation and the suite's state."""
+    def begin(self, key: Key) -> tuple[Tree, Tree]:
+        """An episode's first observation, and the suite's state."""
         raise NotImplementedError
 
-    def move(self, key: jax.Array, state: Tree, action: Array) -> tuple[Tree, Tree, Array, Array]:
+    def move(self, key: Key, state: Tree, action: Array) -> tuple[Tree, Tree, Array, Array]:
         """One step of the suite's state: the observation, the state, the reward, and whether the
         task has ended, which a time limit is not."""
         raise NotImplementedError
 
-    def reset_env(self, key: jax.Array, params: Params) -> tuple[Tree, State]:
+    def reset_env(self, key: Key, params: Params) -> tuple[Tree, State]:
         obs, inner = self.begin(key)
         return obs, State(inner, jnp.zeros((), jnp.int32))
 
-    def step_env(self, key: jax.Array, state: State, action: Array, params: Params):
+    def step_env(self, key: Key, state: State, action: Array, params: Params):
         obs, inner, reward, terminated = self.move(key, state.inner, action)
         return obs, State(inner, state.time + 1), reward, terminated, {}
+
+    def action_space(self, params: Params | None = None) -> Any:
+        return self.actions
+
+    def observation_space(self, params: Params | None = None) -> Any:
+        return self.obs
+
+
+class Kinds(spaces.Box):
+    """Integers `least`, `least` + 1, ... of `count` kinds (tiles, colours), as one-hot codes."""
+
+    def __init__(self, shape: Sequence[int], least: int, count: int):
+        super().__init__(0, 1, (*shape, count))
+        self.least, self.count = least, count
+
+
+def encode(space: Any, obs: Any) -> Tree:
+    """An observation as its space has it: a dict for a suite's own tuple, with the mask of actions
+    as a vector; codes for what is of kinds."""
+    if isinstance(space, spaces.Dict):
+        seen = {name: encode(part, getattr(obs, name)) for name, part in space.spaces.items()}
+        return {k: x.ravel() if k == "action_mask" else x for k, x in seen.items()}
+    return jax.nn.one_hot(obs - space.least, space.count) if isinstance(space, Kinds) else obs
+
+
+def encode_layers(obs: Array, sizes: Sequence[int]) -> Array:
+    """One-hot codes, one after the other, of integers [..., C] of which the c-th is one of
+    sizes[c]: [..., sum(sizes)]."""
+    codes = [jax.nn.one_hot(obs[..., i], size) for i, size in enumerate(sizes)]
+    return jnp.concatenate(codes, -1)

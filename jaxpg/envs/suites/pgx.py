@@ -1,47 +1,43 @@
 """pgx (Koyamada et al. 2023): 2048 and MinAtar, its games of one player.
 
-Observations are a Dict with the mask of legal actions, which an episode's first state has too. An
-illegal action ends the game with reward -1. pgx has no time limits.
+An illegal action, which the mask in the observation tells, ends the game with reward -1. pgx has no
+time limits: the adapter's is 10,000 steps.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import pgx
 from gymnax.environments import spaces
 
-from jaxpg.core.types import Array, Tree
 from jaxpg.envs.suites.base import Adapter
 
 
 def names() -> list[str]:
-    """pgx's games of one player; the others need someone to play against."""
     return [x for x in pgx.available_envs() if x == "2048" or x.startswith("minatar-")]
 
 
 def find_constructor(name: str) -> Callable[..., Any]:
-    """Finds the class of a game."""
-    return type(pgx.make(name))
+    return type(pgx.make(name))  # pyright: ignore[reportArgumentType]
 
 
 class Core(Adapter):
-    def begin(self, key: jax.Array) -> tuple[Tree, Tree]:
+    def __init__(self, name: str, inner: Any):
+        super().__init__(name, inner)
+        obs = spaces.Box(0, 1, inner.observation_shape, jnp.bool_)
+        mask = spaces.Box(0, 1, (inner.num_actions,), jnp.bool_)
+        self.obs = spaces.Dict({"observation": obs, "action_mask": mask})
+        self.actions = spaces.Discrete(inner.num_actions)
+
+    def begin(self, key):
         state = self.inner.init(key)
-        return self.see(state), state
+        return _see(state), state
 
-    def move(self, key: jax.Array, state: Tree, action: Array) -> tuple[Tree, Tree, Array, Array]:
+    def move(self, key, state, action):
         state = self.inner.step(state, action, key)
-        return self.see(state), state, state.rewards[0], state.terminated
+        return _see(state), state, state.rewards[0], state.terminated
 
-    def see(self, state: Tree) -> Tree:
-        return {"observation": state.observation, "action_mask": state.legal_action_mask}
 
-    def action_space(self, params: Any = None) -> spaces.Discrete:
-        return spaces.Discrete(self.inner.num_actions)
-
-    def observation_space(self, params: Any = None) -> spaces.Dict:
-        obs = spaces.Box(0, 1, self.inner.observation_shape, jnp.bool_)
-        mask = spaces.Box(0, 1, (self.inner.num_actions,), jnp.bool_)
-        return spaces.Dict({"observation": obs, "action_mask": mask})
+def _see(state: Any) -> dict[str, Any]:
+    return {"observation": state.observation, "action_mask": state.legal_action_mask}
