@@ -16,7 +16,7 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.observations import Masked, action_mask, random_discrete
 
-STEPS, LANES = 320, 32  # 10,240 steps of each environment
+STEPS, LANES = 320, 32  # 10,240 steps of an environment
 KEY = jax.random.key(0)
 
 
@@ -33,6 +33,7 @@ class Case(NamedTuple):
     params: dict[str, Any]  # of `jaxpg.make`: a limit that random episodes reach
     own: Callable[[], Own]
     both: bool = True  # random episodes terminate before that limit, too
+    size: tuple[int, int] = (STEPS, LANES)
 
 
 def own_pgx(name, **options):
@@ -69,6 +70,7 @@ def own_jumanji(name, limit, kinds, **options):
     from jumanji.wrappers import AutoResetWrapper
 
     env = jumanji.make(name, **options)
+    limited = AutoResetWrapper(jumanji.make(name, time_limit=limit, **options))
     sizes = tuple(np.ravel(env.action_spec.num_values).tolist())
     act = lambda a: a if len(sizes) == 1 else jnp.stack(jnp.divmod(a, sizes[1]))  # noqa: E731
 
@@ -87,8 +89,6 @@ def own_jumanji(name, limit, kinds, **options):
         return state, see(timestep), timestep.reward, timestep.last()
 
     def wrapped(key, keys, actions):
-        limited = AutoResetWrapper(jumanji.make(name, time_limit=limit, **options))
-
         def body(state, drawn):
             action, key = drawn
             state = state.replace(key=jax.random.split(key)[0])
@@ -96,6 +96,120 @@ def own_jumanji(name, limit, kinds, **options):
             return state, (timestep.reward, timestep.last())
 
         return jax.lax.scan(body, limited.reset(key)[0], (actions, keys))[1]
+
+    return Own(reset, step, wrapped)
+
+
+def one_hot(ids, sizes):
+    """Codes of ids [..., C], one after the other, by comparison."""
+    return jnp.concatenate(
+        [1.0 * (ids[..., i, None] == jnp.arange(n)) for i, n in enumerate(sizes)], -1
+    )
+
+
+def own_navix(name, limit):
+    navix = pytest.importorskip("navix")
+    env = navix.make(name, max_steps=limit)
+    see = lambda timestep: one_hot(timestep.observation, (11, 6, 4))  # noqa: E731
+
+    def reset(key):
+        timestep = env.reset(key)
+        return timestep, see(timestep)
+
+    def step(timestep, action, key):
+        timestep = timestep.replace(state=timestep.state.replace(key=key))
+        timestep = env._step(timestep, action)
+        return timestep, see(timestep), timestep.reward, timestep.is_termination()
+
+    def wrapped(key, keys, actions):
+        def body(timestep, drawn):
+            action, key = drawn
+            state = timestep.state.replace(key=jax.random.split(key)[0])
+            timestep = env.step(timestep.replace(state=state), action)  # resets one call late
+            return timestep, (timestep.reward, timestep.is_done())
+
+        return jax.lax.scan(body, env.reset(key), (actions, keys))[1]
+
+    return Own(reset, step, wrapped)
+
+
+def own_xminigrid(name, limit):
+    xminigrid = pytest.importorskip("xminigrid")
+    from xminigrid.wrappers import GymAutoResetWrapper
+
+    env, params = xminigrid.make(name, max_steps=limit)
+    see = lambda timestep: one_hot(timestep.observation, (13, 12))  # noqa: E731
+
+    def reset(key):
+        timestep = env.reset(params, key)
+        return timestep, see(timestep)
+
+    def step(timestep, action, key):
+        timestep = env.step(params, timestep, action)
+        return timestep, see(timestep), timestep.reward, timestep.discount == 0
+
+    def wrapped(key, keys, actions):
+        resetting = GymAutoResetWrapper(env)
+
+        def body(timestep, action):
+            timestep = resetting.step(params, timestep, action)
+            return timestep, (timestep.reward, timestep.last())
+
+        return jax.lax.scan(body, resetting.reset(params, key), actions)[1]
+
+    return Own(reset, step, wrapped)
+
+
+def own_craftax(name, limit, **values):
+    pytest.importorskip("craftax")
+    from craftax.craftax_env import make_craftax_env_from_name
+
+    env = make_craftax_env_from_name(name, auto_reset=False)
+    resetting = make_craftax_env_from_name(name, auto_reset=True)
+    endless = env.default_params.replace(max_timesteps=10**6, **values)
+    limited = env.default_params.replace(max_timesteps=limit, **values)
+
+    def reset(key):
+        obs, state = env.reset(key, endless)
+        return state, obs
+
+    def step(state, action, key):
+        obs, state, reward, done, _ = env.step(key, state, action, endless)
+        return state, obs, reward, done
+
+    def wrapped(key, keys, actions):
+        def body(state, drawn):
+            action, key = drawn  # which it splits as gymnax does
+            _, state, reward, done, _ = resetting.step(key, state, action, limited)
+            return state, (reward, done)
+
+        return jax.lax.scan(body, resetting.reset(key, limited)[1], (actions, keys))[1]
+
+    return Own(reset, step, wrapped)
+
+
+def own_brax(name, limit):
+    envs = pytest.importorskip("brax.envs")
+    from brax.envs.wrappers.training import AutoResetWrapper, EpisodeWrapper
+
+    env = envs.get_environment(name)
+
+    def reset(key):
+        state = env.reset(key)
+        return state, state.obs
+
+    def step(state, action, key):
+        state = env.step(state, action)
+        return state, state.obs, state.reward, state.done == 1
+
+    def wrapped(key, keys, actions):
+        limited = AutoResetWrapper(EpisodeWrapper(env, limit, 1))
+
+        def body(state, action):
+            state = limited.step(state, action)
+            return state, (state.reward, state.done == 1)
+
+        return jax.lax.scan(body, limited.reset(jax.random.key_data(key)), actions)[1]
 
     return Own(reset, step, wrapped)
 
@@ -119,6 +233,26 @@ CASES = {
         lambda: own_jumanji("SlidingTilePuzzle-v0", 25, {"puzzle": 25, "empty_tile_position": 5}),
         both=False,
     ),
+    "navix/Navix-Empty-5x5-v0": Case(
+        {"max_steps": 40, "max_steps_in_episode": 40}, lambda: own_navix("Navix-Empty-5x5-v0", 40)
+    ),
+    # Its balls move at random.
+    "navix/Navix-Dynamic-Obstacles-5x5-v0": Case(
+        {"max_steps": 8, "max_steps_in_episode": 8},
+        lambda: own_navix("Navix-Dynamic-Obstacles-5x5-v0", 8),
+    ),
+    "xminigrid/MiniGrid-DoorKey-5x5": Case(
+        {"max_steps": 100, "max_steps_in_episode": 100},
+        lambda: own_xminigrid("MiniGrid-DoorKey-5x5", 100),
+    ),
+    "brax/inverted_pendulum": Case(
+        {"max_steps_in_episode": 10}, lambda: own_brax("inverted_pendulum", 10)
+    ),
+    "craftax/Craftax-Classic-Symbolic-v1": Case(
+        {"max_steps_in_episode": 100, "spawn_zombie_base_chance": 1.0},
+        lambda: own_craftax("Craftax-Classic-Symbolic-v1", 100, spawn_zombie_base_chance=1.0),
+        size=(200, 16),
+    ),
 }
 
 
@@ -138,13 +272,14 @@ def random_policy(env):
     return policy
 
 
-def play(env, key):
+def play(size, env, key):
     """A rollout of the adapter; and the keys of the first resets [N], and of all steps [T, N]."""
     k_reset, k_rollout = jax.random.split(key)
-    state = E.reset(env, k_reset, LANES)
-    _, _, t, _, metrics = E.rollout(env, random_policy(env), state, (), k_rollout, STEPS)
-    keys = jax.random.split(jax.random.split(k_rollout)[1], (STEPS, LANES))
-    return t, metrics, jax.random.split(k_reset, LANES), keys
+    steps, lanes = size
+    state = E.reset(env, k_reset, lanes)
+    _, _, t, _, metrics = E.rollout(env, random_policy(env), state, (), k_rollout, steps)
+    keys = jax.random.split(jax.random.split(k_rollout)[1], size)
+    return t, metrics, jax.random.split(k_reset, lanes), keys
 
 
 def replay(own, limit, first, keys, actions):
@@ -173,7 +308,7 @@ def played(request):
     name, case = request.param, CASES[request.param]
     own = case.own()
     env = jaxpg.make(name, **case.params)
-    t, metrics, first, keys = jax.jit(play)(env, KEY)
+    t, metrics, first, keys = jax.jit(functools.partial(play, case.size))(env, KEY)
     limit = case.params["max_steps_in_episode"]
     theirs = jax.jit(functools.partial(replay, own, limit))(first, keys, t.action)
     wrapped = jax.jit(jax.vmap(own.wrapped, (0, 1, 1), 1))(first, keys, t.action)
@@ -206,13 +341,13 @@ def test_returns_are_those_of_the_suites_own_wrapper(played):
     last = np.argmax(t.terminated | t.truncated, 0)
     limit = case.params["max_steps_in_episode"] - 1
     np.testing.assert_array_equal(last, np.minimum(np.argmax([*ends, ends[0] | True], 0), limit))
-    within = np.arange(STEPS)[:, None] <= last
+    within = np.arange(len(rewards))[:, None] <= last
     ours, theirs = (np.where(within, x, 0).sum(0) for x in (t.reward, rewards))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_metrics_are_means_over_all_episodes(played):
-    _, t, metrics, (_, reward, terminated, truncated, _), _ = played
+    _, _, metrics, (_, reward, terminated, truncated, _), _ = played
     ended = np.asarray(terminated | truncated)
     of_ended = np.cumsum(ended[::-1], 0)[::-1] > 0  # steps of episodes that ended
     assert metrics["episode/count"] == ended.sum()

@@ -5,6 +5,7 @@ corrections.py  what gymnax has otherwise than gymnasium
 tabular.py      small discrete ones whose model is known exactly
 partial.py      environments of which an agent sees a part only
 finance         portfolios, and the liquidation of a position
+suites          adapters of other suites: Brax, Craftax, jumanji, navix, pgx, XLand-MiniGrid
 """
 
 from jaxpg.core import gymnax_import  # noqa: F401  before any other import of gymnax

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
@@ -44,30 +45,32 @@ class Adapter(environment.Environment):
         return self._name
 
     @property
-    def default_params(self) -> Params:
+    def default_params(self) -> Any:
         return Params(self.limit)
 
-    def begin(self, key: Key) -> tuple[Tree, Tree]:
+    def begin(self, key: Key, params: Any) -> tuple[Tree, Tree]:
         """An episode's first observation, and the suite's state."""
         raise NotImplementedError
 
-    def move(self, key: Key, state: Tree, action: Array) -> tuple[Tree, Tree, Array, Array]:
+    def move(
+        self, key: Key, state: Tree, action: Array, params: Any
+    ) -> tuple[Tree, Tree, Array, Array]:
         """One step of the suite's state: the observation, the state, the reward, and whether the
         task has ended, which a time limit is not."""
         raise NotImplementedError
 
-    def reset_env(self, key: Key, params: Params) -> tuple[Tree, State]:
-        obs, inner = self.begin(key)
+    def reset_env(self, key: Key, params: Any) -> tuple[Tree, State]:
+        obs, inner = self.begin(key, params)
         return obs, State(inner, jnp.zeros((), jnp.int32))
 
-    def step_env(self, key: Key, state: State, action: Array, params: Params):
-        obs, inner, reward, terminated = self.move(key, state.inner, action)
+    def step_env(self, key: Key, state: State, action: Array, params: Any):
+        obs, inner, reward, terminated = self.move(key, state.inner, action, params)
         return obs, State(inner, state.time + 1), reward, terminated, {}
 
-    def action_space(self, params: Params | None = None) -> Any:
+    def action_space(self, params: Any = None) -> Any:
         return self.actions
 
-    def observation_space(self, params: Params | None = None) -> Any:
+    def observation_space(self, params: Any = None) -> Any:
         return self.obs
 
 
@@ -77,6 +80,17 @@ class Kinds(spaces.Box):
     def __init__(self, shape: Sequence[int], least: int, count: int):
         super().__init__(0, 1, (*shape, count))
         self.least, self.count = least, count
+
+
+def bounded(low: Any, high: Any, shape: Sequence[int], dtype: Any) -> spaces.Box:
+    """The space of numbers in these bounds; integers of 3 to 40 kinds are taken for kinds. (Clocks
+    have more of them, and may reach one more than they say.)"""
+    if not np.issubdtype(dtype, np.integer):
+        return spaces.Box(low, high, shape, dtype)
+    count = np.max(high) - np.min(low) + 1
+    if 3 <= count <= 40:
+        return Kinds(shape, int(np.min(low)), int(count))
+    return spaces.Box(low, high + 1, shape, dtype)
 
 
 def encode(space: Any, obs: Any) -> Tree:

@@ -1,10 +1,10 @@
 """jumanji (Bonnet et al. 2024): games, packing and routing, with masks of legal actions.
 
-It ends an episode at its time limit as if the task had ended: here that is out of reach, and the
-adapter's clock truncates. Integers of 3 to 40 kinds are one-hot. Steps draw from their own keys.
+Its time limits are terminations: here they are out of reach, and the adapter's clock truncates.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from gymnax.environments import spaces
 
 from jaxpg.core.spaces import MultiDiscrete
-from jaxpg.envs.suites.base import LIMIT, Adapter, Kinds, encode
+from jaxpg.envs.suites.base import LIMIT, Adapter, bounded, encode
 
 # A reward for each agent (the first three), a mask that lacks an action, a download.
 LEFT_OUT = "Connector-v3 LevelBasedForaging-v0 SearchAndRescue-v0 MultiCVRP-v0 Sokoban-v0"
@@ -25,8 +25,8 @@ def names() -> list[str]:
 
 
 def find_constructor(name: str) -> Callable[..., Any]:
-    make = functools.partial(jumanji.make, name)
-    return functools.update_wrapper(make, type(make()), updated=())  # its signature
+    make = functools.partial(jumanji.make, name)  # with the signature of the class:
+    return functools.update_wrapper(make, type(make()), updated=())
 
 
 class Core(Adapter):
@@ -35,18 +35,18 @@ class Core(Adapter):
         super().__init__(name, inner, limit or LIMIT)
         self.limits = {"max_steps_in_episode": (1, limit)} if limit else {}  # arrays' lengths
         inner.time_limit = np.iinfo(np.int32).max
-        self.sizes = tuple(np.ravel(inner.action_spec.num_values).tolist())
+        sizes = self.sizes = tuple(np.ravel(inner.action_spec.num_values).tolist())
         mask = self.obs.spaces.get("action_mask")
         # A mask of all combinations is of one choice among them.
-        self.joint = len(self.sizes) > 1 and mask is not None and mask.shape == self.sizes
-        one, several = spaces.Discrete(np.prod(self.sizes).item()), MultiDiscrete(self.sizes)
-        self.actions = one if self.joint or len(self.sizes) == 1 else several
+        self.joint = len(sizes) > 1 and getattr(mask, "shape", None) == sizes
+        several = len(sizes) > 1 and not self.joint
+        self.actions = MultiDiscrete(sizes) if several else spaces.Discrete(math.prod(sizes))
 
-    def begin(self, key):
+    def begin(self, key, params):
         state, first = self.inner.reset(key)
         return encode(self.obs, first.observation), state
 
-    def move(self, key, state, action):
+    def move(self, key, state, action, params):
         action = jnp.stack(jnp.unravel_index(action, self.sizes)) if self.joint else action
         state, now = self.inner.step(state.replace(key=key), action)
         return encode(self.obs, now.observation), state, now.reward, now.last()
@@ -56,7 +56,4 @@ def _space(spec: Any) -> Any:
     if parts := getattr(spec, "_specs", None):
         return spaces.Dict({name: _space(part) for name, part in parts.items()})
     low, high = getattr(spec, "minimum", -np.inf), getattr(spec, "maximum", np.inf)
-    count = np.max(high) * 1.0 - np.min(low) + 1
-    if np.issubdtype(spec.dtype, np.integer) and 3 <= count <= 40:
-        return Kinds(spec.shape, int(np.min(low)), int(count))
-    return spaces.Box(low, high + hasattr(spec, "num_values"), spec.shape, spec.dtype)
+    return bounded(low, high, spec.shape, spec.dtype)

@@ -30,11 +30,11 @@ class Core(Adapter):
         self.obs = spaces.Dict({"observation": obs, "action_mask": mask})
         self.actions = spaces.Discrete(inner.num_actions)
 
-    def begin(self, key):
+    def begin(self, key, params):
         state = self.inner.init(key)
         return _see(state), state
 
-    def move(self, key, state, action):
+    def move(self, key, state, action, params):
         state = self.inner.step(state, action, key)
         return _see(state), state, state.rewards[0], state.terminated
 
