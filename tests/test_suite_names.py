@@ -1,4 +1,4 @@
-"""Names of environments of other suites: errors, lists and what is imported, with none installed."""
+"""Names of environments of other suites: errors, lists, and what is imported when."""
 
 import importlib.util
 import subprocess
@@ -65,11 +65,11 @@ def test_each_suite_is_an_extra_of_its_name():
 
 
 def test_nothing_of_a_suite_is_imported_before_it_is_asked_for():
-    code = f"""
+    code = """
 import sys, jaxpg
 from jaxpg.envs import registry, suites
 jaxpg.make("CartPole-v1"), registry.names(), registry.is_registered("brax/ant")
-print(*{{name.partition(".")[0] for name in sys.modules}} & set(suites.SUITES))
+print(*{name.partition(".")[0] for name in sys.modules} & set(suites.SUITES))
 print(*[name for name in sys.modules if name.startswith("jaxpg.envs.suites.")])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -5,7 +5,6 @@ adapter's clock truncates. All other parameters are Craftax's own. A reset costs
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ def names() -> list[str]:
 
 
 def find_constructor(name: str) -> Callable[..., Any]:
-    return functools.partial(make_craftax_env_from_name, name, auto_reset=False)
+    return lambda: make_craftax_env_from_name(name, auto_reset=False)
 
 
 class Core(Adapter):
