@@ -82,9 +82,11 @@ def all_rows() -> dict[str, Row]:
     agents."""
     found = []
     for env in (x for group in tables()["groups"].values() for x in group):
+        published = {x["agent"] for x in aims().get(env, {}).get("references", [])}
         kind = "discrete" if make_env(env).discrete else "continuous"
         for agent in agents.NAMES:
-            if env in presets.table(agent) or kind in tables()["agents"].get(agent, ()):
+            has_row = kind in tables()["agents"].get(agent, ()) or agent in published
+            if has_row or env in presets.table(agent):
                 found.append(Row(agent, env))
     return {row.name: row for row in found}
 
