@@ -94,7 +94,7 @@ def find_rows(names: list[str]) -> list[Row]:
     for name in names:
         if name not in all_rows():
             raise unknown("row", name, all_rows())
-    return [all_rows()[name] for name in names]
+    return [all_rows()[name] for name in dict.fromkeys(names)]
 
 
 def find_preset(row: Row) -> presets.Preset:
@@ -102,11 +102,15 @@ def find_preset(row: Row) -> presets.Preset:
 
 
 def total_steps(row: Row) -> int:
-    """Environment steps of a row: its preset's, else those of rows.toml."""
+    """Environment steps of a row: its preset's, else those of rows.toml. Raises ValueError where
+    neither says how many."""
     if (own := find_preset(row).settings.get("total_steps")) and find_preset(row).of == row.env:
         return own
-    asked = tables()["total_steps"][row.agent]
-    return asked.get(row.env, asked["*"])
+    asked = tables()["total_steps"].get(row.agent, {})
+    if (steps := asked.get(row.env, asked.get("*"))) is None:
+        allowed = f"total_steps in its preset, or [total_steps.{row.agent}] in rows.toml"
+        raise ValueError(f"{row.name} has no number of steps: allowed is {allowed}")
+    return steps
 
 
 def make_config(row: Row) -> Any:
@@ -271,6 +275,6 @@ def slowness(env: str, measured: Mapping[str, Any]) -> float:
 
     if (usual := seconds("CartPole-v1")) is None:
         return 1.0
-    group = next(x for x in tables()["groups"].values() if env in x)
+    group = next((x for x in tables()["groups"].values() if env in x), [])  # a row of before
     known = [x for x in ([seconds(env)] if seconds(env) else map(seconds, group)) if x]
     return float(np.median(known)) / usual if known else 1.0
