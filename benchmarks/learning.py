@@ -108,7 +108,7 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
     state = agent, result.cfg, env, result.state, k_eval
     greedy, sampled = (jaxpg.evaluate(*state, episodes, g).mean(-1) for g in (True, False))
     lengths = {}
-    if "length" in (of for of, _ in learning_rows.bars(row)):
+    if learning_rows.has_length_bar(row):
         longest = int(env.params.max_steps_in_episode)
         _, mask = actions(*state, episodes, greedy=True, num_steps=longest)
         lengths = {"lengths": shorten(mask.sum(1).mean(-1))}
@@ -168,8 +168,11 @@ def show(rows: list[Row], seeds: int) -> None:
             of = learning_rows.describe_settings(row)["settings"]
             known = "not measured"
             if one := measured["rows"].get(row.name):
-                seeds_then, changed = len(one["greedy"]), learning_rows.has_changed(row, one)
-                known = "with other settings" if changed else f"with {seeds_then} seeds"
+                known = f"with {len(one['greedy'])} seeds"
+                if learning_rows.lacks_lengths(row, one):
+                    known = "without lengths of episodes"
+                if learning_rows.has_changed(row, one):
+                    known = "with other settings"
             steps = f"{learning_rows.total_steps(row):>10,} steps"
             print(f"{row.name:32} {steps}  {known}, {of}, {about}")
         else:

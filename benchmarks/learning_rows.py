@@ -157,16 +157,23 @@ def save(found: Mapping[str, Any], path: Path | None = None) -> None:
 
 
 def is_missing(row: Row, measured: Mapping[str, Any], seeds: int = SEEDS) -> bool:
-    """True for a row that is not measured, with too few seeds, or with settings or steps that it no
-    longer has."""
+    """True for a row that is not measured, with too few seeds, with settings or steps that it no
+    longer has, or without lengths that have a bar."""
     one = measured["rows"].get(row.name)
-    return one is None or len(one["greedy"]) < seeds or has_changed(row, one)
+    if one is None or has_changed(row, one) or lacks_lengths(row, one):
+        return True
+    return len(one["greedy"]) < seeds
 
 
 def has_changed(row: Row, one: Mapping[str, Any]) -> bool:
     """True if the settings of a row are not those with which it was measured."""
     now = describe_settings(row) | {"total_steps": total_steps(row)}
     return any(one[name] != now[name] for name in now)
+
+
+def lacks_lengths(row: Row, one: Mapping[str, Any]) -> bool:
+    """True if lengths of episodes have a bar, and were not measured."""
+    return has_length_bar(row) and "lengths" not in one
 
 
 # What a row has to reach.
@@ -183,6 +190,10 @@ def bars(row: Row) -> list[tuple[str, float]]:
     """Bars of jaxpg's own: (of what, value)."""
     given = aims().get(row.env, {}).get("bars", [])
     return [(x["of"], x["value"]) for x in given if x["agent"] == row.agent]
+
+
+def has_length_bar(row: Row) -> bool:
+    return any(of == "length" for of, _ in bars(row))
 
 
 def find_bound(env: str) -> tuple[float, str] | None:

@@ -213,6 +213,17 @@ def test_a_row_is_missing_with_few_seeds_or_other_settings():
         assert learning_rows.is_missing(CART, other)
 
 
+def test_a_row_is_missing_without_the_lengths_that_have_a_bar(monkeypatch, capsys):
+    row = Row("ppo", "FourRooms-misc")
+    found = measured(row, [1.0] * 10)
+    assert learning_rows.is_missing(row, found)
+    monkeypatch.setattr(learning_rows, "load", lambda: found)
+    learning.show([row], 10)
+    assert "  without lengths of episodes, general profile, about" in capsys.readouterr().out
+    found["rows"][row.name]["lengths"] = [26.0] * 10
+    assert not learning_rows.is_missing(row, found)
+
+
 def test_time_is_estimated_by_the_pace_of_the_agent_and_of_the_environment():
     cart, total = measured(CART, [500.0] * 10), learning_rows.total_steps
     assert learning_rows.estimate_seconds(CART, cart, seeds=20) == 40.0  # as it was, twice
