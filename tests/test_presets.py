@@ -173,6 +173,11 @@ def test_the_command_says_whose_settings_it_takes(command):  # noqa: F811
         record = json.loads(Path(f"runs/run{i}/run.json").read_text())
         assert record["config"] == to_dict(jaxpg.preset("ppo", *asked)) | FEW
         assert record.get("preset") == (asked[1] if asked[1:] else None)
+        shown = [line.split() for line in command(f"show run{i}")[1].splitlines()]
+        told = [line[2:] for line in shown if line[:2] == ["settings", "of"]]
+        assert told == [list(asked[1:])] * bool(asked[1:])
+        column = "profile" if asked[0] == FREE else "preset"
+        assert ["setting", "here", column, "default"] in shown
 
 
 def test_the_length_of_a_run_is_that_of_its_table(command):  # noqa: F811
