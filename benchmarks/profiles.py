@@ -28,6 +28,7 @@ import numpy as np
 
 import jaxpg
 from jaxpg import agents, presets, sweep
+from jaxpg.core import env as E
 from jaxpg.core.config import replace, to_dict
 from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
@@ -178,14 +179,13 @@ SEARCHES = {
 
 def random_return(env: jaxpg.Env) -> float:
     """The mean return of episodes under uniform actions, over 256 of the longest length."""
-    space, key = env.action_space, jax.random.key(99)
+    space, (k_reset, k_play) = env.action_space, jax.random.split(jax.random.key(99))
 
     def uniform(obs, carry, key):
         return jax.vmap(space.sample)(jax.random.split(key, 64)), carry, ()
 
-    state = jaxpg.core.env.reset(env, key, 64)
-    run = jax.jit(lambda state: jaxpg.rollout(env, uniform, state, (), key, 4000)[-1])
-    return float(run(state)["episode/return"])
+    play = jax.jit(lambda state: jaxpg.rollout(env, uniform, state, (), k_play, 4000)[-1])
+    return float(play(E.reset(env, k_reset, 64))["episode/return"])
 
 
 def share(x, worst: float, best: float) -> np.ndarray:
