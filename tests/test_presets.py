@@ -1,5 +1,6 @@
 """Presets: whose settings apply, the general profile, files of one's own, no settings at all."""
 
+import doctest
 import itertools
 import json
 import tomllib
@@ -118,6 +119,10 @@ def test_a_profile_fits_every_environment_that_the_defaults_fit(name):
         fitting += (fit := fits(profile, env))
         assert fit or not fits(agent.Config(), env), env.name
     assert fitting > 3
+
+
+def test_examples_are_so():
+    assert doctest.testmod(presets, extraglobs={"jaxpg": jaxpg}) == (0, 2)
 
 
 # Files of one's own.

@@ -1,5 +1,6 @@
 """The table of results: which rows there are, what they have to reach, how they are written."""
 
+import doctest
 import json
 import math
 import sys
@@ -351,6 +352,10 @@ def test_a_page_says_what_is_not_measured(found):
 )
 def test_a_curve_in_letters(values, low, high, letters):
     assert learning_page.sparkline(list(values), low, high) == letters
+
+
+def test_examples_are_so():
+    assert doctest.testmod(learning_page) == (0, 1)
 
 
 def test_of_equal_agents_the_one_with_fewer_steps_is_the_best():
