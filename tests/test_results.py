@@ -1,5 +1,6 @@
 """The table of results: which rows there are, what they have to reach, how they are written."""
 
+import doctest
 import json
 import math
 import sys
@@ -70,6 +71,8 @@ def test_steps_are_those_of_the_preset_or_of_the_list():
         if of != row.env:
             steps = lists[row.agent]
             assert learning_rows.total_steps(row) == steps.get(row.env, steps["*"])
+    with pytest.raises(ValueError, match=r"a2c/Catch-bsuite has no number of steps: allowed is"):
+        learning_rows.total_steps(Row("a2c", "Catch-bsuite"))
     known = {x.env for x in learning_rows.all_rows().values()} | {"*"}
     assert all(steps.keys() <= known for steps in lists.values())
 
@@ -211,6 +214,17 @@ def test_a_row_is_missing_with_few_seeds_or_other_settings():
         assert learning_rows.is_missing(CART, other)
 
 
+def test_a_row_is_missing_without_the_lengths_that_have_a_bar(monkeypatch, capsys):
+    row = Row("ppo", "FourRooms-misc")
+    found = measured(row, [1.0] * 10)
+    assert learning_rows.is_missing(row, found)
+    monkeypatch.setattr(learning_rows, "load", lambda: found)
+    learning.show([row], 10)
+    assert "  without lengths of episodes, general profile, about" in capsys.readouterr().out
+    found["rows"][row.name]["lengths"] = [26.0] * 10
+    assert not learning_rows.is_missing(row, found)
+
+
 def test_time_is_estimated_by_the_pace_of_the_agent_and_of_the_environment():
     cart, total = measured(CART, [500.0] * 10), learning_rows.total_steps
     assert learning_rows.estimate_seconds(CART, cart, seeds=20) == 40.0  # as it was, twice
@@ -223,6 +237,9 @@ def test_time_is_estimated_by_the_pace_of_the_agent_and_of_the_environment():
     expected = total(asterix) * 10 / pace * 4
     assert learning_rows.estimate_seconds(asterix, both) == pytest.approx(expected)
     assert math.isnan(learning_rows.estimate_seconds(Row("dqn", "Catch-bsuite"), cart))
+    gone = {"ppo/Gone-v0": cart["rows"][CART.name]}  # of an environment that has no place any more
+    found = {**cart, "rows": cart["rows"] | gone}
+    assert learning_rows.estimate_seconds(catch, found) > 0
 
 
 # Measuring.
@@ -288,8 +305,22 @@ def test_the_command_measures_what_is_named(monkeypatch, tmp_path, capsys):
     assert "with 3 seeds, preset" in lines[0]
     assert "not measured, " in lines[2]
     assert lines[-1].startswith("35 rows; those that are missing take about ")
+    assert "not known" not in "".join(lines)
+    code, lines = run("--list sac/Pendulum-v1")
+    assert lines[0].endswith("not measured, preset, time not known")
+    assert lines[1].endswith("about 0.0 hours, and 1 of them a time that is not known")
+    assert run("a2c/CartPole-v1 --missing --seeds 2") == (0, ["no row is missing"])
     with pytest.raises(SystemExit):
         run("")
+
+
+def test_what_is_quick_goes_before_what_takes_hours(monkeypatch, tmp_path):
+    """Else an error of random actions would lose the row."""
+    monkeypatch.setattr(learning_rows, "MEASURED", tmp_path / "learning.json")
+    monkeypatch.setattr(learning, "measure_random", lambda label: 1 / 0)
+    monkeypatch.setattr(learning, "measure", lambda row, seeds: pytest.fail("it was trained"))
+    with pytest.raises(ZeroDivisionError):
+        learning.add(CART, 2)
 
 
 # The page and the picture.
@@ -324,6 +355,10 @@ def test_a_curve_in_letters(values, low, high, letters):
     assert learning_page.sparkline(list(values), low, high) == letters
 
 
+def test_examples_are_so():
+    assert doctest.testmod(learning_page) == (0, 1)
+
+
 def test_of_equal_agents_the_one_with_fewer_steps_is_the_best():
     found = measured(CART, [500.0] * 10)
     slow = Row("reinforce", "CartPole-v1")
@@ -351,6 +386,7 @@ def test_the_picture_has_a_panel_an_environment(tmp_path):
         ("ppo/CartPol-v1", "unknown row 'ppo/CartPol-v1'"),
         ("--list --agent pppo", "invalid choice: 'pppo'"),
         ("--missing --seeds 0", "--seeds 0: allowed is an integer >= 1"),
+        ("dqn/CartPole-v1 --agent ppo", "--agent ppo: allowed where no row is named"),
     ],
 )
 def test_words_that_do_not_fit_are_refused_in_a_line(words, says, monkeypatch, capsys):
@@ -358,6 +394,23 @@ def test_words_that_do_not_fit_are_refused_in_a_line(words, says, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["learning.py", *words.split()])
     with pytest.raises(SystemExit, match="2"):
         learning.main()
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("none/x.png", "allowed is a file in a folder that is there"),
+        ("x.svg", "--out='x.svg': allowed are the endings .png"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_it_is_drawn(
+    out, says, monkeypatch, capsys
+):
+    monkeypatch.setattr(learning_figure, "draw", lambda measured: pytest.fail("it was drawn"))
+    monkeypatch.setattr(sys, "argv", ["learning_figure.py", "--out", out])
+    with pytest.raises(SystemExit, match="2"):
+        learning_figure.main()
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 

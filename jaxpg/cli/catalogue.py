@@ -37,7 +37,7 @@ def overview() -> int:
     for env_name, names in tuned.items():
         _tell(wrap(", ".join(names), NAME + KIND, env_name))
     if general:
-        _tell(wrap(", ".join(general), NAME + KIND, "every other"))
+        _tell(wrap(", ".join(general), NAME + KIND, "general profile, elsewhere"))
     kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
     for name in registry.names():
         try:

@@ -66,7 +66,8 @@ def _find_table(found: dict[str, Any], agent: Agent, env: str) -> Preset:
     chosen = table, of = choose(found, env)
     if of is None:
         names = ", ".join(found) or "none"
-        raise ValueError(f"has no table {json.dumps([env])}, only those of {names}")
+        allowed = f"{json.dumps([env])} and none {json.dumps([GENERAL])}"
+        raise ValueError(f"has no table {allowed}, only those of {names}")
     if not isinstance(table, dict):
         raise ValueError(f"{of}={table!r}: allowed is a table, {json.dumps([of])}")
     for name in table:
