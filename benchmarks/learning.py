@@ -49,7 +49,7 @@ def shorten(values: Any) -> list[float | None]:
 
 
 def measure_random(label: str, episodes: int = 512) -> float | None:
-    """Mean return of uniformly random actions."""
+    """Mean return of uniformly random actions; None if an episode does not end."""
     env, agent = learning_rows.make_env(label), jaxpg.ppo
     space = env.action_space
 

@@ -25,10 +25,10 @@ from typing import NamedTuple
 import jax
 import learning_rows
 import numpy as np
+from learning import measure_random
 
 import jaxpg
 from jaxpg import agents, presets, sweep
-from jaxpg.core import env as E
 from jaxpg.core.config import replace, to_dict
 from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
@@ -177,15 +177,10 @@ SEARCHES = {
 }  # fmt: skip
 
 
-def random_return(env: jaxpg.Env) -> float:
-    """The mean return of episodes under uniform actions, over 256 of the longest length."""
-    space, (k_reset, k_play) = env.action_space, jax.random.split(jax.random.key(99))
-
-    def uniform(obs, carry, key):
-        return jax.vmap(space.sample)(jax.random.split(key, 64)), carry, ()
-
-    play = jax.jit(lambda state: jaxpg.rollout(env, uniform, state, (), k_play, 4000)[-1])
-    return float(play(E.reset(env, k_reset, 64))["episode/return"])
+def random_return(env_name: str) -> float:
+    """Mean return of random actions; NaN if an episode does not end."""
+    found = measure_random(env_name)
+    return np.nan if found is None else found
 
 
 def share(x, worst: float, best: float) -> np.ndarray:
@@ -231,7 +226,7 @@ def search(name: str, record: dict, save, only: list[str]) -> None:
             if env_name in record.setdefault(part, {}) or (only and env_name not in only):
                 continue
             begun = time.perf_counter()
-            worst = random_return(jaxpg.make(env_name))
+            worst = random_return(env_name)
             found = score(name, env_name, points, steps, SEEDS[part], jax.random.key(key))
             record[part][env_name] = {"random": round(worst, 3), "returns": found}
             save()
@@ -274,7 +269,7 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
         steps = learning_rows.total_steps(learning_rows.Row(name, env_name))
         points, key = [{k: x[k] for k in fields} for x in each], jax.random.key(13)
         found = sweep.run(agent, agent.Config(), env, key, points, seeds=10, total_steps=steps)
-        worst, done = random_return(env), final_scores(found)
+        worst, done = random_return(env_name), final_scores(found)
         means = {what: float(done.runs([i])[0].mean()) for i, what in enumerate(settings)}
         way = max(x for what, x in means.items() if what != "profile") - worst
         ways = {what: (x - worst) / way for what, x in means.items()}

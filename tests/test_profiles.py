@@ -30,11 +30,6 @@ def test_points_are_ordered_by_their_mean_share_of_the_way():
     assert profiles.rank(record, "finals") == [2, 0, 1]
 
 
-def test_random_actions_get_what_they_must():
-    """The arms of the bandit pay 0, 0.1, ... 1, one a day."""
-    assert abs(profiles.random_return(profiles.jaxpg.make("SimpleBandit-bsuite")) - 0.5) < 0.01
-
-
 def test_a_profile_is_judged_by_the_better_of_preset_and_defaults():
     means = {"profile": 6.0, "defaults": 10.0, "preset": 4.0}
     found = {"ppo": {"held_out": {"X": {"total_steps": 1000, "random": 2.0, "means": means}}}}

@@ -220,7 +220,7 @@ def test_a_row_is_missing_without_the_lengths_that_have_a_bar(monkeypatch, capsy
     assert learning_rows.is_missing(row, found)
     monkeypatch.setattr(learning_rows, "load", lambda: found)
     learning.show([row], 10)
-    assert "  without lengths of episodes, general profile, about" in capsys.readouterr().out
+    assert "  without lengths of episodes, preset, about" in capsys.readouterr().out
     found["rows"][row.name]["lengths"] = [26.0] * 10
     assert not learning_rows.is_missing(row, found)
 
