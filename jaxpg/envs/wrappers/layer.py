@@ -84,16 +84,21 @@ def usual_params(core: Any, params: Any) -> Params:
     return Params(dict(rule.own), params, rule.hidden, rule.repeats)
 
 
+def is_wrapped(core: Any) -> bool:
+    """True for the core of a wrapped environment."""
+    return isinstance(core, (Wrapped, _SelfResetting))
+
+
 def innermost(core: Any) -> Any:
     """The core in all wrappers."""
-    while isinstance(core, (Wrapped, _SelfResetting)):
+    while is_wrapped(core):
         core = core.core
     return core
 
 
 def plain_state(core: Any, state: Tree) -> Tree:
     """State of the core in all wrappers, of that of the wrapped one."""
-    while isinstance(core, (Wrapped, _SelfResetting)):
+    while is_wrapped(core):
         core, state = core.core, state.inner
     return state
 
