@@ -80,7 +80,7 @@ def _require_numbers(core: Any, usual: Any, how: Mapping[str, str]) -> None:
     ]
     for name, kind in how.items():
         if name not in numbers:
-            raise unknown(f"parameter of {name_of(core)} for randomized", name, numbers)
+            raise unknown(f"parameter of {name_of(core)} to draw", name, numbers)
         if kind == "range" and _kind(take(usual, name)) == "b":
             raise ValueError(
                 f"randomized {name}: it is True or False, allowed is a list of values and no range"
