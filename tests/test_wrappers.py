@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import inspect
 import json
 
 import gymnasium
@@ -119,7 +120,7 @@ def test_a_wrapper_does_as_gymnasium_s(kind):
     value = (
         dict(zip(("reward_low", "reward_high"), value, strict=True)) if "clip" in kind else value
     )
-    value = value if isinstance(value, dict) else {recipe._arguments(kind)[0]: value}
+    value = value if isinstance(value, dict) else {recipe.argument_names(kind)[0]: value}
     env = getattr(jaxpg, kind)(plain, **value)
     other = theirs(Shim(plain))
     reset, step = jax.jit(env.core.reset_env), jax.jit(env.core.step_env)
@@ -451,6 +452,13 @@ def tower(plain=None):
 def test_every_wrapper_is_listed():
     assert set(kinds()) == set(recipe.ROOMS)
     assert set(recipe.ROOMS) <= set(jaxpg.__all__)
+    for kind in set(recipe.ROOMS) - {"randomized"}:
+        known = inspect.signature(getattr(jaxpg, kind)).parameters
+        assert [*known][1:] == recipe.argument_names(kind)
+        assert (
+            recipe.ARGUMENTS.get(kind, {}).items()
+            <= {k: x.default for k, x in known.items()}.items()
+        )
 
 
 def through_json(env):

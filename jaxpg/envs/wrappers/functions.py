@@ -56,12 +56,11 @@ def grayscale_observation(env: Env) -> Env:
 
     Images of integers stay so, rounded down. Raises ValueError for other observations.
 
-    >>> env = jaxpg.Env(core.default_params, core := jaxpg.make("Pong-misc").core)
     >>> try:
-    ...     jaxpg.grayscale_observation(env)
+    ...     jaxpg.grayscale_observation(jaxpg.make("Breakout-MinAtar"))
     ... except ValueError as error:
-    ...     print(str(error).split(":")[0])
-    grayscale_observation of Pong-misc
+    ...     print(str(error).split(": ")[1])
+    allowed are images [H, W, 3]
     """
     return wrap(env, "grayscale_observation", {})
 

@@ -27,7 +27,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step has led to, before any reset is chosen."""
+    """Outcome of one step, before any reset is chosen."""
 
     obs: Tree  # the true successor
     state: Tree
@@ -51,7 +51,7 @@ def _step(move: Move, key: Key, state: State, action: Array, params: Params) -> 
 
 
 class Rule(NamedTuple):
-    """What a wrapper changes. Memory is what it keeps in the state of each environment."""
+    """Changes that a wrapper makes. Memory is what it keeps in the state of each environment."""
 
     # (params, first observation) -> observation, memory
     start: Callable[[Params, Tree], tuple[Tree, Tree]] = lambda params, obs: (obs, ())

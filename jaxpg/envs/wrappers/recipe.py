@@ -33,7 +33,14 @@ ROOMS = {
     "scale_reward": "steps",
     "randomized": "randomized",
 }
-_NUMBERS = {  # arguments that are parameters: leaves, which may be traced and swept
+_NEEDED = inspect.Parameter.empty
+ARGUMENTS: dict[str, dict[str, Any]] = {  # static ones, a part of the program, with their defaults
+    "frame_stack": {"num": 4},
+    "time_aware_observation": {"normalize": True},
+    "resize_observation": {"shape": _NEEDED},
+    "action_repeat": {"num": _NEEDED},
+}
+NUMBERS = {  # arguments that are parameters: leaves, which may be traced and swept
     "sticky_actions": ("sticky_probability",),
     "time_limit": ("time_limit",),
     "clip_reward": ("reward_low", "reward_high"),
@@ -121,42 +128,30 @@ def _read_entry(entry: Any) -> tuple[str, dict[str, Any]]:
         raise unknown("wrapper", kind, list(ROOMS))
     if isinstance(value, Mapping):
         return kind, dict(value)
-    names = _arguments(kind)
+    names = argument_names(kind)
     if not names:
         raise ValueError(f"{kind} {show(value)}: allowed are arguments by name, a dict")
     return kind, {names[0]: value}
 
 
-def _arguments(kind: str) -> list[str]:
-    """Names of a wrapper's arguments, but for the environment; [] if it takes any."""
-    return [
-        name
-        for name, x in _signature(kind).parameters.items()
-        if name != "env" and x.kind is not x.VAR_KEYWORD
-    ]
-
-
-def _signature(kind: str) -> inspect.Signature:
-    from jaxpg.envs.wrappers import functions
-
-    return inspect.signature(getattr(functions, kind))
+def argument_names(kind: str) -> list[str]:
+    """Names of a wrapper's arguments, but for the environment; [] if it has none, or takes any."""
+    return [*ARGUMENTS.get(kind, {}), *NUMBERS.get(kind, ())]
 
 
 def _split(kind: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits arguments into the static ones, as JSON has them, and those that are parameters."""
     if kind == "randomized":
         return _split_ranges(arguments)
-    names = _arguments(kind)
+    names = argument_names(kind)
     for name in arguments:
         if name not in names:
             raise unknown(f"argument of {kind}", name, names)
-    numbers = {k: x for k, x in arguments.items() if k in _NUMBERS.get(kind, ())}
+    numbers = {k: x for k, x in arguments.items() if k in NUMBERS.get(kind, ())}
     static = {}
-    for name in names:
-        if name in _NUMBERS.get(kind, ()):
-            continue
-        value = arguments.get(name, _signature(kind).parameters[name].default)
-        if value is inspect.Parameter.empty:
+    for name, default in ARGUMENTS.get(kind, {}).items():
+        value = arguments.get(name, default)
+        if value is _NEEDED:
             raise ValueError(f"{kind} has no {name}: it needs one")
         if not recipes.can_tell(value):
             raise ValueError(f"{kind} {name}={show(value)}: allowed is {recipes.PLAIN}")
