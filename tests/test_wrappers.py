@@ -20,6 +20,7 @@ from jaxpg.core import env as E
 from jaxpg.core.observations import Masked
 from jaxpg.envs import registry
 from jaxpg.envs.wrappers import recipe
+from jaxpg.nets.networks import CNN
 from tests.conftest import TINY, slow_of
 
 KEY = jax.random.key(0)
@@ -574,7 +575,7 @@ def test_it_keeps_the_contract(kind):
 @pytest.mark.parametrize("kind", slow_of(["tower", *recipe.ROOMS], *recipe.ROOMS))
 def test_ppo_trains_through_it(kind):
     env = tower() if kind == "tower" else kinds()[kind]
-    cfg = jaxpg.ppo.Config(**TINY["ppo"] | ({"net": "CNN"} if "resize" in kind else {}))
+    cfg = jaxpg.ppo.Config(**TINY["ppo"] | ({"net": CNN} if "resize" in kind else {}))
     train = jax.jit(functools.partial(jaxpg.train, jaxpg.ppo, total_steps=3 * 8))
     state, metrics = train(cfg, env, KEY)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
