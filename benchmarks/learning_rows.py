@@ -218,6 +218,12 @@ def explain_failure(row: Row, config: Mapping[str, Any]) -> str:
     return ""
 
 
+def tell_tries(row: Row) -> str:
+    """What else was tried of a row that falls short; "" if nothing is told."""
+    found = aims().get(row.env, {}).get("tried", [])
+    return next((x["what"] for x in found if x["agent"] == row.agent), "")
+
+
 def seed_returns(row: Row, measured: Mapping[str, Any]) -> np.ndarray:
     """Returns of the seeds [seeds] that count; of one that diverged, that of random actions, or of
     the worst."""

@@ -110,7 +110,8 @@ def test_the_list_of_references_is_sound():
     assert aims.keys() <= {row.env for row in rows}
     for env, one in aims.items():
         bound = learning_rows.find_bound(env)
-        assert one.keys() <= {"bound", "references", "bars", "returns", "must_fail"}
+        assert one.keys() <= {"bound", "references", "bars", "returns", "tried", "must_fail"}
+        assert {x["agent"] for x in one.get("tried", [])} <= {*agents.NAMES}
         for x in [*one.get("references", []), *one.get("bars", [])]:
             assert x["agent"] in agents.NAMES
             assert bound is None or x.get("of") == "length" or x["value"] <= bound[0]
@@ -167,6 +168,16 @@ def test_what_has_nothing_to_reach_is_neither_held_nor_short():
     row = Row("cem", "Catch-bsuite")
     assert learning_rows.judge(row, measured(row, [0.5, 1.0])).held is None
     assert learning_page.verdict_of(row, measured(row, [0.5, 1.0])) == ""
+
+
+def test_what_is_short_says_what_was_tried():
+    found = learning_rows.load()
+    known = [x for x in learning_rows.all_rows().values() if x.name in found["rows"]]
+    short = [x for x in known if learning_page.verdict_of(x, found) == "short"]
+    assert not [x.name for x in short if not learning_rows.tell_tries(x)]
+    lines = " ".join(learning_page.short_lines(found))
+    assert lines.count("- `") == len(short)
+    assert learning_page.short_lines(EMPTY) == ["- none."]
 
 
 def test_what_must_fail_says_so_unless_it_does_not():
