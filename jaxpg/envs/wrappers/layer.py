@@ -163,7 +163,7 @@ class Wrapped(environment.Environment):
     def reset_env(self, key, params):
         return _begin(self.core, self.rule, key, params)
 
-    def step_env(self, key, state, action, params):
+    def step_env(self, key, state: Any, action: Any, params: Any):
         new = _advance(self.core, self.rule, key, state, action, params)
         return new.obs, new.state, new.reward, new.terminated, new.info
 

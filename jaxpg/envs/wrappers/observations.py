@@ -56,8 +56,8 @@ def flatten_observation(core: Any) -> Rule:
 
     def flat(space: Any, params: Params) -> Any:
         boxes = [_as_box(one) for one in _leaves(_space_without_mask(space))]
-        ends = [jnp.concatenate([_bound(box, end).ravel() for box in boxes]) for end in _ENDS]
-        box = spaces.Box(*ends, (sum(math.prod(box.shape) for box in boxes),), _common(boxes))
+        low, high = (jnp.concatenate([_bound(box, end).ravel() for box in boxes]) for end in _ENDS)
+        box = spaces.Box(low, high, (sum(math.prod(box.shape) for box in boxes),), _common(boxes))
         return _beside_mask(box, space)
 
     return _of_observations(change)._replace(observation_space=flat)
@@ -98,8 +98,8 @@ def time_aware_observation(core: Any, normalize: bool) -> Rule:
             known = getattr(space, "spaces", None)
             rest = known if isinstance(known, dict) else {"obs": space}
             return spaces.Dict({**rest, "time": time})
-        ends = [jnp.append(_bound(space, end), getattr(time, end)) for end in _ENDS]
-        return spaces.Box(*ends, (space.shape[0] + 1,))
+        low, high = (jnp.append(_bound(space, end), getattr(time, end)) for end in _ENDS)
+        return spaces.Box(low, high, (space.shape[0] + 1,))
 
     if isinstance(getattr(space, "spaces", None), dict) and "time" in space.spaces:
         text = f"time_aware_observation of {name_of(core)}, whose observations have a time"
@@ -264,8 +264,8 @@ def _as_box(space: Any) -> Any:
     """The Box of what `_row` makes."""
     if hasattr(space, "low"):
         shape = tuple(space.shape) or (1,)
-        ends = [jnp.broadcast_to(jnp.asarray(getattr(space, end)), shape) for end in _ENDS]
-        return spaces.Box(*ends, shape, space.dtype)
+        low, high = (jnp.broadcast_to(jnp.asarray(getattr(space, end)), shape) for end in _ENDS)
+        return spaces.Box(low, high, shape, space.dtype)
     if hasattr(space, "n"):
         return spaces.Box(0.0, 1.0, (space.n,))
     most = jnp.array(space.nvec) - 1 if hasattr(space, "nvec") else jnp.ones(space.shape, jnp.int32)
@@ -277,8 +277,8 @@ def _bound(box: Any, end: str) -> Array:
 
 
 def _repeat(box: Any, num: int) -> Any:
-    ends = [jnp.concatenate([_bound(box, end)] * num, -1) for end in _ENDS]
-    return spaces.Box(*ends, (*box.shape[:-1], box.shape[-1] * num), box.dtype)
+    low, high = (jnp.concatenate([_bound(box, end)] * num, -1) for end in _ENDS)
+    return spaces.Box(low, high, (*box.shape[:-1], box.shape[-1] * num), box.dtype)
 
 
 def _common(boxes: list[Any]) -> Any:
