@@ -128,9 +128,8 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
 def add(row: Row, seeds: int) -> dict[str, Any]:
     """Measures a row, writes it beside what was measured meanwhile, and returns all of it."""
     known = learning_rows.load()["random"]
-    chance = (
-        known[row.env] if row.env in known else measure_random(row.env)
-    )  # before it takes hours
+    # Before what takes hours: an error here would lose it.
+    chance = known[row.env] if row.env in known else measure_random(row.env)
     one = measure(row, seeds)
     found = learning_rows.load()  # again: another process may have written a row
     found["rows"][row.name], found["random"][row.env] = one, chance

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
@@ -13,7 +12,7 @@ from jaxpg.core.config import unknown
 from jaxpg.core.single import name_of
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs import corrections
-from jaxpg.envs.recipes import fields_of, is_leaf, put, take
+from jaxpg.envs.recipes import fields_of, is_leaf, is_traced, put, take
 from jaxpg.envs.wrappers.layer import Move, Rule, State, innermost
 from jaxpg.envs.wrappers.params import LIMIT, Params
 
@@ -142,7 +141,7 @@ def _judge(params: Params, how: Mapping[str, str], usual: Any) -> str | None:
         shape = np.shape(take(usual, name))
         parts = ("choices",) if kind == "choice" else ("low", "high")
         values = [params.own[f"{name}_{part}"] for part in parts]
-        if any(isinstance(x, jax.core.Tracer) for x in values):
+        if is_traced(values):
             continue
         if kind == "choice":
             fits = np.ndim(values[0]) and np.shape(values[0])[1:] == shape and len(values[0])

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 
 from jaxpg.core.checks import require_integer
 from jaxpg.core.single import example_action, name_of, trace_step
+from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Tree
+from jaxpg.envs.recipes import is_traced
 from jaxpg.envs.wrappers.layer import Move, Rule, State, Step
 from jaxpg.envs.wrappers.params import Params
 
@@ -32,7 +33,9 @@ def action_repeat(core: Any, num: int) -> Rule:
         like = jax.eval_shape(lambda: move(k_steps[0], state.inner, action, params.inner))
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like._replace(state=()))
         none = none._replace(reward=none.reward.astype(float))
-        begin = _sum_up(core, none, none)._replace(state=jax.tree.map(_strong, state.inner))
+        begin = _sum_up(core, none, none)._replace(
+            state=without_weak_types(jax.tree.map(jnp.asarray, state.inner))
+        )
         new, _ = jax.lax.scan(again, begin, k_steps)
         return new._replace(truncated=new.truncated & ~new.terminated), ()
 
@@ -54,16 +57,8 @@ def _sum_up(core: Any, before: Step, new: Step) -> Step:
 
 def _keep(over: Array, old: Array, new: Any) -> Array:
     new = jnp.asarray(new)
-    return jnp.where(over, old, new if _is_key(new) else new.astype(old.dtype))
-
-
-def _strong(x: Any) -> Array:
-    x = jnp.asarray(x)
-    return x if _is_key(x) else x.astype(x.dtype)
-
-
-def _is_key(x: Array) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(new.dtype, jax.dtypes.prng_key)
+    return jnp.where(over, old, new if is_key else new.astype(old.dtype))
 
 
 def sticky_actions(core: Any) -> Rule:
@@ -120,7 +115,7 @@ def clip_reward(core: Any) -> Rule:
 
     def judge(params: Params) -> str | None:
         low, high = params.own["reward_low"], params.own["reward_high"]
-        if any(isinstance(x, jax.core.Tracer) for x in (low, high)) or low <= high:
+        if is_traced((low, high)) or low <= high:
             return None
         return f"reward_low={low}: allowed is a number <= reward_high={high}"
 
