@@ -152,7 +152,7 @@ def _judge(params: Params, how: Mapping[str, str], usual: Any) -> str | None:
             allowed = f"a range (low, high), low <= high, of numbers or arrays {shape}"
         if not fits:
             said = ", ".join(f"{name}_{part}={x}" for part, x in zip(parts, values, strict=True))
-            return f"randomized {said}: allowed is {allowed}"
+            return f"{said}: allowed is {allowed}"
     return None
 
 
