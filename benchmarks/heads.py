@@ -21,7 +21,7 @@ from jaxpg import agents, presets
 from jaxpg.core.config import replace
 
 ENV = "Pendulum-v1"
-BARS = {  # (agent, head) -> the greedy return that every seed has to reach, environment steps
+BARS = {  # (agent, head) -> greedy return that every seed has to reach, most environment steps
     ("ppo", "gaussian"): (-250, 1_000_000),
     ("ppo", "tanh_gaussian"): (-250, 1_000_000),
     ("ppo", "beta"): (-250, 200_000),

@@ -49,7 +49,7 @@ def shorten(values: Any) -> list[float | None]:
 
 
 def measure_random(label: str, episodes: int = 512) -> float | None:
-    """Mean return of uniformly random actions."""
+    """Mean return of uniformly random actions; None if an episode does not end."""
     env, agent = learning_rows.make_env(label), jaxpg.ppo
     space = env.action_space
 
@@ -108,7 +108,7 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
     state = agent, result.cfg, env, result.state, k_eval
     greedy, sampled = (jaxpg.evaluate(*state, episodes, g).mean(-1) for g in (True, False))
     lengths = {}
-    if "length" in (of for of, _ in learning_rows.bars(row)):
+    if learning_rows.has_length_bar(row):
         longest = int(env.params.max_steps_in_episode)
         _, mask = actions(*state, episodes, greedy=True, num_steps=longest)
         lengths = {"lengths": shorten(mask.sum(1).mean(-1))}
@@ -127,8 +127,10 @@ def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
 
 def add(row: Row, seeds: int) -> dict[str, Any]:
     """Measures a row, writes it beside what was measured meanwhile, and returns all of it."""
-    one, known = measure(row, seeds), learning_rows.load()["random"]
+    known = learning_rows.load()["random"]
+    # Before what takes hours: an error here would lose it.
     chance = known[row.env] if row.env in known else measure_random(row.env)
+    one = measure(row, seeds)
     found = learning_rows.load()  # again: another process may have written a row
     found["rows"][row.name], found["random"][row.env] = one, chance
     found["versions"] = {p: version(p) for p in PACKAGES}
@@ -156,21 +158,27 @@ def format_row(row: Row, measured: dict[str, Any]) -> str:
 
 def show(rows: list[Row], seeds: int) -> None:
     """Prints all rows, and the time that those which are missing would take."""
-    measured, total = learning_rows.load(), 0.0
+    measured, each = learning_rows.load(), []
     for row in rows:
         if learning_rows.is_missing(row, measured, seeds):
             seconds = learning_rows.estimate_seconds(row, measured, seeds)
-            total += np.nan_to_num(seconds)
+            each.append(seconds)
+            about = f"about {seconds / 60:.1f} min" if seconds == seconds else "time not known"
             of = learning_rows.describe_settings(row)["settings"]
             known = "not measured"
             if one := measured["rows"].get(row.name):
-                seeds_then, changed = len(one["greedy"]), learning_rows.has_changed(row, one)
-                known = "with other settings" if changed else f"with {seeds_then} seeds"
+                known = f"with {len(one['greedy'])} seeds"
+                if learning_rows.lacks_lengths(row, one):
+                    known = "without lengths of episodes"
+                if learning_rows.has_changed(row, one):
+                    known = "with other settings"
             steps = f"{learning_rows.total_steps(row):>10,} steps"
-            print(f"{row.name:32} {steps}  {known}, {of}, about {seconds / 60:.1f} min")
+            print(f"{row.name:32} {steps}  {known}, {of}, {about}")
         else:
             print(format_row(row, measured))
-    print(f"{len(rows)} rows; those that are missing take about {total / 3600:.1f} hours")
+    line = f"{len(rows)} rows; those that are missing take about {np.nansum(each) / 3600:.1f} hours"
+    unknown = int(np.isnan(each).sum())
+    print(line + f", and {unknown} of them a time that is not known" * (unknown > 0))
 
 
 def main() -> int:
@@ -179,10 +187,13 @@ def main() -> int:
     parser.add_argument("--agent", choices=agents.NAMES, help="the rows of this agent alone")
     parser.add_argument("--missing", action="store_true", help="rows that are not measured")
     parser.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
-    parser.add_argument("--seeds", type=int, default=learning_rows.SEEDS)
+    seeds = f"of a row ({learning_rows.SEEDS}); it takes the place of what was measured with others"
+    parser.add_argument("--seeds", type=int, default=learning_rows.SEEDS, help=seeds)
     args = parser.parse_args()
     if not (args.rows or args.agent or args.missing or args.list):
         parser.error("no row is given: name some, or --missing, --agent NAME, --list")
+    if args.rows and args.agent:
+        parser.error(f"--agent {args.agent}: allowed where no row is named")
     if args.seeds < 1:
         parser.error(f"--seeds {args.seeds}: allowed is an integer >= 1")
     jaxpg.use_all_cores()  # before an environment makes JAX's devices
@@ -197,6 +208,8 @@ def main() -> int:
     if args.list:
         show(rows, args.seeds)
         return 0
+    if not rows:
+        print("no row is missing")
     missed = 0
     for row in rows:
         try:

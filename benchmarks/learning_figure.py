@@ -13,6 +13,7 @@ from typing import Any
 import learning_rows
 from PIL import Image
 
+from jaxpg.core.checks import require_file
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.text import format_count
 
@@ -21,8 +22,8 @@ COLUMNS, WIDTH, HEIGHT = 5, 8.4, 1.15  # of a row, in inches
 
 
 def draw(measured: Mapping[str, Any]):
-    """Draws the mean return over environment steps of every row that is measured: solid
-    curves; dots are its reference, a dashed line the bound, a grey one random actions."""
+    """Draws the mean return over environment steps of every row with evaluations on the way: a
+    curve each; dots are references, the grey lines the bound (dashed) and random actions."""
     found: dict[str, list[learning_rows.Row]] = {}
     for row in learning_rows.all_rows().values():
         if measured["rows"].get(row.name, {}).get("curve"):
@@ -86,7 +87,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    figure = draw(learning_rows.load())
+    try:
+        require_file("--out", args.out, ".png")
+        measured = learning_rows.load()
+    except ValueError as error:
+        parser.error(str(error))
+    figure = draw(measured)
     save(figure, args.out)
     print(f"{args.out}: {args.out.stat().st_size:,} bytes")
     return 0

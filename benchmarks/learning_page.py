@@ -84,6 +84,11 @@ def goal(row: Row, short: bool = False) -> str:
     return ", ".join(parts)
 
 
+def length_of(one: Mapping[str, Any]) -> str:
+    """The mean length of a measured row's episodes, in words; "" where it was not measured."""
+    return f" in {number(learning_rows.mean_length(one).value)} steps" * ("lengths" in one)
+
+
 def verdict_of(row: Row, measured: Measured) -> str:
     found = learning_rows.judge(row, measured)
     if found.cannot:
@@ -103,10 +108,9 @@ def group_rows(group: str, measured: Measured) -> list[str]:
         bound, seeds = learning_rows.find_bound(row.env), len(one["greedy"])
         settings = one["settings"] + ", before" * learning_rows.has_changed(row, one)
         settings += f", {seeds} seeds" * (seeds < learning_rows.SEEDS)
-        length = f" in {number(learning_rows.mean_length(one).value)} steps" * ("lengths" in one)
         cells = [
             row.env * (row.env != before), f"`{row.agent}`", settings,
-            format_count(one["env_steps"]), interval(mean) + length, number(worst),
+            format_count(one["env_steps"]), interval(mean) + length_of(one), number(worst),
             draw_curve(row, measured), goal(row), f"{bound[0]:g}" if bound else "",
             verdict_of(row, measured),
         ]  # fmt: skip
@@ -130,6 +134,19 @@ def summary_lines(measured: Measured) -> list[str]:
     ]
     lines += [f"- In more steps than the reference: {', '.join(later)}."] if later else []
     return lines + ([f"- Short of it: {', '.join(short)}."] if short else [])
+
+
+def short_lines(measured: Measured) -> list[str]:
+    """Rows that fall short: what they reach, of what, and what else was tried."""
+    lines = []
+    for row in learning_rows.all_rows().values():
+        if row.name in measured["rows"] and verdict_of(row, measured) == "short":
+            reached = number(mean_of(row, measured)) + length_of(measured["rows"][row.name])
+            reached = f"`{row.agent}` on {row.env}, {reached} of {goal(row)}"
+            tried = learning_rows.tell_tries(row)
+            text = f"- {reached}" + (f": {tried}." if tried else ".")
+            lines += textwrap.wrap(text, 130, subsequent_indent="  ", break_on_hyphens=False)
+    return lines or ["- none."]
 
 
 def failure_lines(measured: Measured) -> list[str]:

@@ -82,9 +82,11 @@ def all_rows() -> dict[str, Row]:
     agents."""
     found = []
     for env in (x for group in tables()["groups"].values() for x in group):
+        published = {x["agent"] for x in aims().get(env, {}).get("references", [])}
         kind = "discrete" if make_env(env).discrete else "continuous"
         for agent in agents.NAMES:
-            if env in presets.table(agent) or kind in tables()["agents"].get(agent, ()):
+            has_row = kind in tables()["agents"].get(agent, ()) or agent in published
+            if has_row or env in presets.table(agent):
                 found.append(Row(agent, env))
     return {row.name: row for row in found}
 
@@ -94,7 +96,7 @@ def find_rows(names: list[str]) -> list[Row]:
     for name in names:
         if name not in all_rows():
             raise unknown("row", name, all_rows())
-    return [all_rows()[name] for name in names]
+    return [all_rows()[name] for name in dict.fromkeys(names)]
 
 
 def find_preset(row: Row) -> presets.Preset:
@@ -102,11 +104,15 @@ def find_preset(row: Row) -> presets.Preset:
 
 
 def total_steps(row: Row) -> int:
-    """Environment steps of a row: its preset's, else those of rows.toml."""
+    """Environment steps of a row: its preset's, else those of rows.toml. Raises ValueError where
+    neither says how many."""
     if (own := find_preset(row).settings.get("total_steps")) and find_preset(row).of == row.env:
         return own
-    asked = tables()["total_steps"][row.agent]
-    return asked.get(row.env, asked["*"])
+    asked = tables()["total_steps"].get(row.agent, {})
+    if (steps := asked.get(row.env, asked.get("*"))) is None:
+        allowed = f"total_steps in its preset, or [total_steps.{row.agent}] in rows.toml"
+        raise ValueError(f"{row.name} has no number of steps: allowed is {allowed}")
+    return steps
 
 
 def make_config(row: Row) -> Any:
@@ -153,16 +159,23 @@ def save(found: Mapping[str, Any], path: Path | None = None) -> None:
 
 
 def is_missing(row: Row, measured: Mapping[str, Any], seeds: int = SEEDS) -> bool:
-    """True for a row that is not measured, with too few seeds, or with settings or steps that it no
-    longer has."""
+    """True for a row that is not measured, with too few seeds, with settings or steps that it no
+    longer has, or without lengths that have a bar."""
     one = measured["rows"].get(row.name)
-    return one is None or len(one["greedy"]) < seeds or has_changed(row, one)
+    if one is None or has_changed(row, one) or lacks_lengths(row, one):
+        return True
+    return len(one["greedy"]) < seeds
 
 
 def has_changed(row: Row, one: Mapping[str, Any]) -> bool:
     """True if the settings of a row are not those with which it was measured."""
     now = describe_settings(row) | {"total_steps": total_steps(row)}
     return any(one[name] != now[name] for name in now)
+
+
+def lacks_lengths(row: Row, one: Mapping[str, Any]) -> bool:
+    """True if lengths of episodes have a bar, and were not measured."""
+    return has_length_bar(row) and "lengths" not in one
 
 
 # What a row has to reach.
@@ -179,6 +192,10 @@ def bars(row: Row) -> list[tuple[str, float]]:
     """Bars of jaxpg's own: (of what, value)."""
     given = aims().get(row.env, {}).get("bars", [])
     return [(x["of"], x["value"]) for x in given if x["agent"] == row.agent]
+
+
+def has_length_bar(row: Row) -> bool:
+    return any(of == "length" for of, _ in bars(row))
 
 
 def find_bound(env: str) -> tuple[float, str] | None:
@@ -199,6 +216,12 @@ def explain_failure(row: Row, config: Mapping[str, Any]) -> str:
         if row.agent in case["agents"] and field in (None, "none"):
             return case["why"] + (f"; {case['but']} can" if "but" in case else "")
     return ""
+
+
+def tell_tries(row: Row) -> str:
+    """What else was tried of a row that falls short; "" if nothing is told."""
+    found = aims().get(row.env, {}).get("tried", [])
+    return next((x["what"] for x in found if x["agent"] == row.agent), "")
 
 
 def seed_returns(row: Row, measured: Mapping[str, Any]) -> np.ndarray:
@@ -271,6 +294,6 @@ def slowness(env: str, measured: Mapping[str, Any]) -> float:
 
     if (usual := seconds("CartPole-v1")) is None:
         return 1.0
-    group = next(x for x in tables()["groups"].values() if env in x)
+    group = next((x for x in tables()["groups"].values() if env in x), [])  # a row of before
     known = [x for x in ([seconds(env)] if seconds(env) else map(seconds, group)) if x]
     return float(np.median(known)) / usual if known else 1.0

@@ -11,8 +11,9 @@ ordered by the mean over the environments, and the best one is the profile. Writ
 benchmarks/profiles.json after each environment, and goes on with what is missing there.
 
 With --held-out the profile is trained with 10 seeds on HELD_OUT, beside the agent's own preset
-where there is one and its defaults, all of them for the steps of the table of results. Its bar: 0.9
-of the way that the preset goes from a random policy.
+where there is one and its defaults, all of them for the steps of the table of results. It prints of
+each the mean return, and its share of the way from a random policy to the better of the last two:
+0.9 is the bar of the profile.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import jax
 import learning_rows
 import numpy as np
+from learning import measure_random
 
 import jaxpg
 from jaxpg import agents, presets, sweep
@@ -33,18 +35,15 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.sweeps.points import Range
 from jaxpg.experiment.tuning.design import propose_points
 
-# environment -> a return that is known to be reached: see benchmarks/references.toml
-SEARCHED = {
+# environment of a search -> a return that is known to be reached: see benchmarks/references.toml
+BEST = {
     "CartPole-v1": 500, "MountainCar-v0": -105, "MountainCarContinuous-v0": 94,
     "Pendulum-v1": -150, "DeepSea-bsuite": 0.99, "DiscountingChain-bsuite": 1.1,
     "UmbrellaChain-bsuite": 1.0, "FourRooms-misc": 1.0, "MetaMaze-misc": 29, "Reacher-misc": 67.5,
-    "BernoulliBandit-misc": 89, "Breakout-MinAtar": 40, "Swimmer-misc": 437,
+    "BernoulliBandit-misc": 89, "Breakout-MinAtar": 40,
 }  # fmt: skip
-HELD_OUT = {
-    "Acrobot-v1": -78, "PointRobot-misc": 10.5, "FrozenLake-misc": 0.74, "Catch-bsuite": 1.0,
-    "GridWorld-jaxpg": -2, "Garnet-jaxpg": 114,
-}  # fmt: skip
-BEST = SEARCHED | HELD_OUT
+HELD_OUT = ["Acrobot-v1", "PointRobot-misc", "FrozenLake-misc", "Catch-bsuite"]
+HELD_OUT += ["GridWorld-jaxpg", "Garnet-jaxpg"]
 FIRST = 4  # environments that all points are trained on
 SEEDS = {"search": 3, "finals": 4}
 
@@ -178,16 +177,10 @@ SEARCHES = {
 }  # fmt: skip
 
 
-def random_return(env: jaxpg.Env) -> float:
-    """The mean return of episodes under uniform actions, over 256 of the longest length."""
-    space, key = env.action_space, jax.random.key(99)
-
-    def uniform(obs, carry, key):
-        return jax.vmap(space.sample)(jax.random.split(key, 64)), carry, ()
-
-    state = jaxpg.core.env.reset(env, key, 64)
-    run = jax.jit(lambda state: jaxpg.rollout(env, uniform, state, (), key, 4000)[-1])
-    return float(run(state)["episode/return"])
+def random_return(env_name: str) -> float:
+    """Mean return of random actions; NaN if an episode does not end."""
+    found = measure_random(env_name)
+    return np.nan if found is None else found
 
 
 def share(x, worst: float, best: float) -> np.ndarray:
@@ -233,7 +226,7 @@ def search(name: str, record: dict, save, only: list[str]) -> None:
             if env_name in record.setdefault(part, {}) or (only and env_name not in only):
                 continue
             begun = time.perf_counter()
-            worst = random_return(jaxpg.make(env_name))
+            worst = random_return(env_name)
             found = score(name, env_name, points, steps, SEEDS[part], jax.random.key(key))
             record[part][env_name] = {"random": round(worst, 3), "returns": found}
             save()
@@ -276,9 +269,10 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
         steps = learning_rows.total_steps(learning_rows.Row(name, env_name))
         points, key = [{k: x[k] for k in fields} for x in each], jax.random.key(13)
         found = sweep.run(agent, agent.Config(), env, key, points, seeds=10, total_steps=steps)
-        worst, done = random_return(env), final_scores(found)
+        worst, done = random_return(env_name), final_scores(found)
         means = {what: float(done.runs([i])[0].mean()) for i, what in enumerate(settings)}
-        ways = {what: (x - worst) / (means.get("preset", x) - worst) for what, x in means.items()}
+        way = max(x for what, x in means.items() if what != "profile") - worst
+        ways = {what: (x - worst) / way for what, x in means.items()}
         entry = {"total_steps": steps, "random": worst, "means": means}
         record.setdefault("held_out", {})[env_name] = entry
         save()
@@ -293,11 +287,17 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("agent", choices=list(SEARCHES))
-    parser.add_argument("--env", nargs="*", default=[], help="only these")
-    parser.add_argument("--held-out", action="store_true")
+    only = f"of the first {FIRST} these alone, and no finals; with --held-out, these"
+    parser.add_argument("--env", nargs="+", default=[], help=only)
+    parser.add_argument("--held-out", action="store_true", help="judge the profile that there is")
     args = parser.parse_args()
     jaxpg.use_all_cores()  # before an environment makes JAX's devices
-    known = registry.names() if args.held_out else SEARCHES[args.agent].steps
+    searched = list(SEARCHES[args.agent].steps)
+    known = searched[:FIRST]
+    if args.held_out:
+        known = [name for name in registry.names() if name not in searched]
+        if presets.find(args.agent, presets.GENERAL).of is None:
+            parser.error(f"--held-out: {args.agent} has no general profile to judge")
     if lost := [name for name in args.env if name not in known]:
         parser.error(f"--env {lost[0]}: allowed are {', '.join(known)}")
     path = Path(__file__).with_suffix(".json")

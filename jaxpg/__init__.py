@@ -17,6 +17,17 @@ _HOME = {
     "Env": "core.env",
     "make": "envs.registry",
     "check_env": "envs.contract",
+    "action_repeat": "envs.wrappers.functions",
+    "clip_reward": "envs.wrappers.functions",
+    "flatten_observation": "envs.wrappers.functions",
+    "frame_stack": "envs.wrappers.functions",
+    "grayscale_observation": "envs.wrappers.functions",
+    "randomized": "envs.wrappers.functions",
+    "resize_observation": "envs.wrappers.functions",
+    "scale_reward": "envs.wrappers.functions",
+    "sticky_actions": "envs.wrappers.functions",
+    "time_aware_observation": "envs.wrappers.functions",
+    "time_limit": "envs.wrappers.functions",
     "rollout": "core.env",
     "config": "core.config",
     "number": "core.config",
@@ -99,6 +110,19 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.core.types import Agent as Agent, Transition as Transition
     from jaxpg.envs.contract import check_env as check_env
     from jaxpg.envs.registry import make as make
+    from jaxpg.envs.wrappers.functions import (
+        action_repeat as action_repeat,
+        clip_reward as clip_reward,
+        flatten_observation as flatten_observation,
+        frame_stack as frame_stack,
+        grayscale_observation as grayscale_observation,
+        randomized as randomized,
+        resize_observation as resize_observation,
+        scale_reward as scale_reward,
+        sticky_actions as sticky_actions,
+        time_aware_observation as time_aware_observation,
+        time_limit as time_limit,
+    )
     from jaxpg.experiment import callbacks as callbacks, diagnostics as diagnostics, figures, sweeps
     from jaxpg.experiment.analysis import statistics as statistics
     from jaxpg.experiment.export.policy import Policy as Policy

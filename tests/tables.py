@@ -199,6 +199,7 @@ TABLES = {
     "results": result_table("| environment | PPO |", "readme_rows", page="README.md"),
     "in short": result_table("In short:", "summary_lines"),
     **{group: result_table(f"| {group} |", "group_rows", group) for group in GROUPS},
+    "short": result_table("These rows are short, and this was tried:", "short_lines"),
     "cannot": result_table("By these agents, with these settings", "failure_lines"),
     "left out": Table("docs/tuning.md", "| left out |", held_out_rows),
     "not measured": result_table("Rows of the table that are still to come:", "missing_lines"),

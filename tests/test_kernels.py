@@ -1,5 +1,6 @@
 """What a GPU is given that a CPU is not: the same functions, in fewer kernels."""
 
+import doctest
 import sys
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,11 @@ def test_a_loop_is_unrolled_on_a_gpu_alone(monkeypatch):
     monkeypatch.setitem(scans.UNROLL, "rollout", 8)
     lengths = {0: 1, 1: 1, 5: 5, 7: 7, 12: 6, 13: 1, 20: 5, 128: 8}
     assert {n: scans.loop_unroll("rollout", n) for n in lengths} == lengths
+
+
+@pytest.mark.parametrize(("module", "examples"), [(scans, 3), (products, 3)])
+def test_examples_are_so(module, examples):
+    assert doctest.testmod(module, extraglobs={"jax": jax}) == (0, examples)
 
 
 def test_without_a_compiler_for_gpus_nothing_is_counted(monkeypatch):

@@ -14,24 +14,26 @@ QUICK = ("ppo", "q_learning", "sarsa", "expected_sarsa", "simulated_annealing", 
 
 
 def bars(agent):
-    """What an agent has to learn, (environment, bar): its presets' `learns`, and those of its
-    general profile, each with its `env`."""
-    of_presets = [(x, p["learns"]) for x, p in presets.table(agent).items() if "learns" in p]
+    """What an agent has to learn, (whose settings, environment, bar): its presets' `learns`, and
+    those of its general profile, each with its `env`, which may have a preset too."""
+    of_presets = [(x, x, p["learns"]) for x, p in presets.table(agent).items() if "learns" in p]
     general = presets.find(agent, presets.GENERAL).settings.get("learns", [])
-    return of_presets + [(bar["env"], bar) for bar in general]
+    return of_presets + [(presets.GENERAL, bar["env"], bar) for bar in general]
 
 
 def marked(name):
     """Parameters of an agent; the first one is in the quick part, if the agent is."""
-    for i, (env, bar) in enumerate(bars(name)):
+    for i, (settings, env, bar) in enumerate(bars(name)):
         marks = () if i == 0 and name in QUICK else pytest.mark.slow
-        yield pytest.param(name, env, bar, marks=marks, id=f"{name}-{env}")
+        yield pytest.param(name, settings, env, bar, marks=marks, id=f"{name}-{env}")
 
 
-@pytest.mark.parametrize(("name", "env", "bar"), [x for name in INSTALLED for x in marked(name)])
-def test_learns(name, env, bar):
-    """As `learns` says, with the settings that the environment has."""
-    agent, cfg, env = agents.get(name), jaxpg.preset(name, env), jaxpg.make(env)
+@pytest.mark.parametrize(
+    ("name", "settings", "env", "bar"), [x for name in INSTALLED for x in marked(name)]
+)
+def test_learns(name, settings, env, bar):
+    """As `learns` says, with the settings of the environment, or those of the general profile."""
+    agent, cfg, env = agents.get(name), jaxpg.preset(name, settings), jaxpg.make(env)
     keys = jax.random.split(jax.random.key(3), bar["seeds"])
     result = jaxpg.run(agent, cfg, env, keys, total_steps=bar["total_steps"])
     returns = jaxpg.evaluate(agent, result.cfg, env, result.state, keys, episodes=32)

@@ -22,7 +22,9 @@ def test_a_part_is_the_whole_s(name, whole, keep, size):
     """Step by step under the same keys, across resets: the last observation of an episode too."""
 
     def play(env):
-        state = E.reset(env, jax.random.key(0), 3)
+        # In a program of its own: that of gymnax's `reset` may be here from a test before, and
+        # less optimised.
+        state = jax.jit(lambda key: E.reset(env, key, 3))(jax.random.key(0))
 
         def act(obs, carry, key):
             action = jax.random.bernoulli(key, 0.5, (3,)).astype(jnp.int32)

@@ -1,5 +1,6 @@
 """Presets: whose settings apply, the general profile, files of one's own, no settings at all."""
 
+import doctest
 import itertools
 import json
 import tomllib
@@ -120,6 +121,10 @@ def test_a_profile_fits_every_environment_that_the_defaults_fit(name):
     assert fitting > 3
 
 
+def test_examples_are_so():
+    assert doctest.testmod(presets, extraglobs={"jaxpg": jaxpg}) == (0, 2)
+
+
 # Files of one's own.
 
 
@@ -140,7 +145,9 @@ def test_a_file_of_ones_own_may_have_a_general_table(tmp_path):
     with pytest.raises(ValueError, match=r'p\.toml: unknown entry of \["\*"\] .confi.'):
         jaxpg.preset("ppo", "Catch-bsuite", path)
     path.write_text(OWN.replace('"*"', '"Acrobot-v1"'))
-    with pytest.raises(ValueError, match=r'has no table \["Catch-bsuite"\], only those of Cart'):
+    with pytest.raises(
+        ValueError, match=r'no table \["Catch-bsuite"\] and none \["\*"\], only those of C'
+    ):
         jaxpg.preset("ppo", "Catch-bsuite", path)
 
 
@@ -171,6 +178,11 @@ def test_the_command_says_whose_settings_it_takes(command):  # noqa: F811
         record = json.loads(Path(f"runs/run{i}/run.json").read_text())
         assert record["config"] == to_dict(jaxpg.preset("ppo", *asked)) | FEW
         assert record.get("preset") == (asked[1] if asked[1:] else None)
+        shown = [line.split() for line in command(f"show run{i}")[1].splitlines()]
+        told = [line[2:] for line in shown if line[:2] == ["settings", "of"]]
+        assert told == [list(asked[1:])] * bool(asked[1:])
+        column = "profile" if asked[0] == FREE else "preset"
+        assert ["setting", "here", column, "default"] in shown
 
 
 def test_the_length_of_a_run_is_that_of_its_table(command):  # noqa: F811
@@ -191,7 +203,7 @@ def test_help_has_the_settings_that_apply(command):  # noqa: F811
 
 def test_list_has_the_general_profiles(command):  # noqa: F811
     part = command("list")[1].split("PRESETS")[1].split("ENVIRONMENTS")[0]
-    assert "every other " + ", ".join(x for x in agents.NAMES if x in PROFILES) in (
+    assert "general profile, elsewhere " + ", ".join(x for x in agents.NAMES if x in PROFILES) in (
         " ".join(part.split())
     )
     assert "*" not in part

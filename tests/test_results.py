@@ -1,5 +1,6 @@
 """The table of results: which rows there are, what they have to reach, how they are written."""
 
+import doctest
 import json
 import math
 import sys
@@ -54,7 +55,7 @@ def test_rows_are_where_actions_fit_and_where_there_is_a_preset():
     rows = learning_rows.all_rows()
     assert {x.env for x in rows.values() if x.agent == "ppo"} == {x.env for x in rows.values()}
     assert {"dqn/Catch-bsuite", "sac/Pendulum-v1", "cem/Pong-misc"} <= rows.keys()
-    assert not {"dqn/Pendulum-v1", "sac/Catch-bsuite", "trpo/Pendulum-v1"} & rows.keys()
+    assert not {"dqn/Pendulum-v1", "sac/Catch-bsuite", "trpo/Reacher-misc"} & rows.keys()
     of_presets = {f"{name}/{env}" for name in agents.NAMES for env in presets.table(name)}
     assert of_presets <= rows.keys()
     with pytest.raises(ValueError, match="unknown row 'ppo/CartPol-v1': did you mean 'ppo/CartP"):
@@ -70,6 +71,8 @@ def test_steps_are_those_of_the_preset_or_of_the_list():
         if of != row.env:
             steps = lists[row.agent]
             assert learning_rows.total_steps(row) == steps.get(row.env, steps["*"])
+    with pytest.raises(ValueError, match=r"a2c/Catch-bsuite has no number of steps: allowed is"):
+        learning_rows.total_steps(Row("a2c", "Catch-bsuite"))
     known = {x.env for x in learning_rows.all_rows().values()} | {"*"}
     assert all(steps.keys() <= known for steps in lists.values())
 
@@ -107,7 +110,8 @@ def test_the_list_of_references_is_sound():
     assert aims.keys() <= {row.env for row in rows}
     for env, one in aims.items():
         bound = learning_rows.find_bound(env)
-        assert one.keys() <= {"bound", "references", "bars", "returns", "must_fail"}
+        assert one.keys() <= {"bound", "references", "bars", "returns", "tried", "must_fail"}
+        assert {x["agent"] for x in one.get("tried", [])} <= {*agents.NAMES}
         for x in [*one.get("references", []), *one.get("bars", [])]:
             assert x["agent"] in agents.NAMES
             assert bound is None or x.get("of") == "length" or x["value"] <= bound[0]
@@ -166,6 +170,16 @@ def test_what_has_nothing_to_reach_is_neither_held_nor_short():
     assert learning_page.verdict_of(row, measured(row, [0.5, 1.0])) == ""
 
 
+def test_what_is_short_says_what_was_tried():
+    found = learning_rows.load()
+    known = [x for x in learning_rows.all_rows().values() if x.name in found["rows"]]
+    short = [x for x in known if learning_page.verdict_of(x, found) == "short"]
+    assert not [x.name for x in short if not learning_rows.tell_tries(x)]
+    lines = " ".join(learning_page.short_lines(found))
+    assert lines.count("- `") == len(short)
+    assert learning_page.short_lines(EMPTY) == ["- none."]
+
+
 def test_what_must_fail_says_so_unless_it_does_not():
     chain = Row("ppo", "MemoryChain-bsuite")
     blind = measured(chain, [0.0] * 10, config={"num_envs": 16})
@@ -211,6 +225,17 @@ def test_a_row_is_missing_with_few_seeds_or_other_settings():
         assert learning_rows.is_missing(CART, other)
 
 
+def test_a_row_is_missing_without_the_lengths_that_have_a_bar(monkeypatch, capsys):
+    row = Row("ppo", "FourRooms-misc")
+    found = measured(row, [1.0] * 10)
+    assert learning_rows.is_missing(row, found)
+    monkeypatch.setattr(learning_rows, "load", lambda: found)
+    learning.show([row], 10)
+    assert "  without lengths of episodes, preset, about" in capsys.readouterr().out
+    found["rows"][row.name]["lengths"] = [26.0] * 10
+    assert not learning_rows.is_missing(row, found)
+
+
 def test_time_is_estimated_by_the_pace_of_the_agent_and_of_the_environment():
     cart, total = measured(CART, [500.0] * 10), learning_rows.total_steps
     assert learning_rows.estimate_seconds(CART, cart, seeds=20) == 40.0  # as it was, twice
@@ -223,6 +248,9 @@ def test_time_is_estimated_by_the_pace_of_the_agent_and_of_the_environment():
     expected = total(asterix) * 10 / pace * 4
     assert learning_rows.estimate_seconds(asterix, both) == pytest.approx(expected)
     assert math.isnan(learning_rows.estimate_seconds(Row("dqn", "Catch-bsuite"), cart))
+    gone = {"ppo/Gone-v0": cart["rows"][CART.name]}  # of an environment that has no place any more
+    found = {**cart, "rows": cart["rows"] | gone}
+    assert learning_rows.estimate_seconds(catch, found) > 0
 
 
 # Measuring.
@@ -288,8 +316,22 @@ def test_the_command_measures_what_is_named(monkeypatch, tmp_path, capsys):
     assert "with 3 seeds, preset" in lines[0]
     assert "not measured, " in lines[2]
     assert lines[-1].startswith("35 rows; those that are missing take about ")
+    assert "not known" not in "".join(lines)
+    code, lines = run("--list sac/Pendulum-v1")
+    assert lines[0].endswith("not measured, preset, time not known")
+    assert lines[1].endswith("about 0.0 hours, and 1 of them a time that is not known")
+    assert run("a2c/CartPole-v1 --missing --seeds 2") == (0, ["no row is missing"])
     with pytest.raises(SystemExit):
         run("")
+
+
+def test_what_is_quick_goes_before_what_takes_hours(monkeypatch, tmp_path):
+    """Else an error of random actions would lose the row."""
+    monkeypatch.setattr(learning_rows, "MEASURED", tmp_path / "learning.json")
+    monkeypatch.setattr(learning, "measure_random", lambda label: 1 / 0)
+    monkeypatch.setattr(learning, "measure", lambda row, seeds: pytest.fail("it was trained"))
+    with pytest.raises(ZeroDivisionError):
+        learning.add(CART, 2)
 
 
 # The page and the picture.
@@ -305,7 +347,8 @@ def test_a_page_says_what_is_not_measured(found):
     said = learning_page.summary_lines(found)
     assert said[0] == f"- {len(lines)} of {len(learning_rows.all_rows())} rows are measured."
     assert len(learning_page.readme_rows(found)) == len(lines)
-    assert len(learning_page.failure_lines(found)) == 2
+    cases = sum(len(x.get("must_fail", [])) for x in learning_rows.aims().values())
+    assert len(learning_page.failure_lines(found)) == cases > 2
     if lines:
         assert "| CartPole-v1 | `ppo` | preset | 1k | 500 | 500 | ▁▁ | 500 (gymnax" in lines[0]
 
@@ -321,6 +364,10 @@ def test_a_page_says_what_is_not_measured(found):
 )
 def test_a_curve_in_letters(values, low, high, letters):
     assert learning_page.sparkline(list(values), low, high) == letters
+
+
+def test_examples_are_so():
+    assert doctest.testmod(learning_page) == (0, 1)
 
 
 def test_of_equal_agents_the_one_with_fewer_steps_is_the_best():
@@ -350,6 +397,7 @@ def test_the_picture_has_a_panel_an_environment(tmp_path):
         ("ppo/CartPol-v1", "unknown row 'ppo/CartPol-v1'"),
         ("--list --agent pppo", "invalid choice: 'pppo'"),
         ("--missing --seeds 0", "--seeds 0: allowed is an integer >= 1"),
+        ("dqn/CartPole-v1 --agent ppo", "--agent ppo: allowed where no row is named"),
     ],
 )
 def test_words_that_do_not_fit_are_refused_in_a_line(words, says, monkeypatch, capsys):
@@ -357,6 +405,23 @@ def test_words_that_do_not_fit_are_refused_in_a_line(words, says, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["learning.py", *words.split()])
     with pytest.raises(SystemExit, match="2"):
         learning.main()
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("none/x.png", "allowed is a file in a folder that is there"),
+        ("x.svg", "--out='x.svg': allowed are the endings .png"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_it_is_drawn(
+    out, says, monkeypatch, capsys
+):
+    monkeypatch.setattr(learning_figure, "draw", lambda measured: pytest.fail("it was drawn"))
+    monkeypatch.setattr(sys, "argv", ["learning_figure.py", "--out", out])
+    with pytest.raises(SystemExit, match="2"):
+        learning_figure.main()
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -27,7 +27,7 @@ def test_every_page_is_found_from_the_index(page):
 def test_every_agent_has_its_page_and_its_preset(name):
     assert (ROOT / "docs" / f"{name}.md").is_file()
     assert bars(name)
-    for env, bar in bars(name):
+    for _, env, bar in bars(name):
         assert bar.keys() - {"env"} == {"total_steps", "least", "seeds"}, env
         assert registry.is_registered(env)
 

@@ -404,11 +404,13 @@ def test_a_file_says_every_kind_of_value(tmp_path):
 GOOD = 'agent = "ppo"\n["CartPole-v1"]\ntotal_steps = 64\nconfig = { gamma = 0.5, num_envs = 2 }\n'
 BAD = {
     GOOD.replace("ppo", "dqn"): "agent='dqn': allowed is 'ppo'",
-    GOOD.replace("CartPole", "CartPol"): 'has no table ["CartPole-v1"], only those of CartPol-v1',
+    GOOD.replace(
+        "CartPole", "CartPol"
+    ): 'has no table ["CartPole-v1"] and none ["*"], only those of CartPol-v1',
     GOOD.replace("gamma", "gama"): "unknown ppo.Config field 'gama': did you mean 'gamma'?",
     GOOD.replace("0.5", "1.5"): "ppo.Config gamma=1.5: allowed is a finite number >= 0 and <= 1",
     GOOD.replace("0.5", '"much"'): "ppo.Config gamma='much': allowed is a finite number",
-    GOOD.replace("config", "confi"): "unknown entry of CartPole-v1 'confi'",
+    GOOD.replace("config", "confi"): "unknown entry of [\"CartPole-v1\"] 'confi'",
     GOOD.replace("64", "0"): "total_steps=0: allowed is an integer >= 1",
     GOOD.replace("{", "["): "allowed is TOML",
     GOOD.replace("num_envs = 2", 'net = "os:system"'): "net='os:system'",

@@ -44,7 +44,7 @@ def overview(suite: str | None = None) -> int:
     for env_name, names in tuned.items():
         _tell(wrap(", ".join(names), NAME + KIND, env_name))
     if general:
-        _tell(wrap(", ".join(general), NAME + KIND, "every other"))
+        _tell(wrap(", ".join(general), NAME + KIND, "general profile, elsewhere"))
     kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
     for name in registry.names():
         try:

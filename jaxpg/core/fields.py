@@ -44,7 +44,7 @@ def normalize_obs(default: bool, help: str | None = None) -> bool:
 
 
 def normalize_steps(default: float | None) -> float | None:
-    """Environment steps that the scale of observations is taken from; None is all of them."""
+    """Environment steps that normalize_obs takes its scale from; None is all of them."""
     return number(default, gt=0, help=normalize_steps.__doc__)
 
 

@@ -4,6 +4,7 @@ registry.py     environments by name: `jaxpg.make`; recipes.py, their arguments 
 corrections.py  what gymnax has otherwise than gymnasium
 tabular.py      small discrete ones whose model is known exactly
 partial.py      environments of which an agent sees a part only
+wrappers        functions on an environment: frames, actions, time limits, rewards, drawn parameters
 finance         portfolios, and the liquidation of a position
 suites          adapters of other suites: Brax, Craftax, jumanji, navix, pgx, XLand-MiniGrid
 """

@@ -10,13 +10,18 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.envs.wrappers.params import Params
+
 PLAIN = "a number, text, True, False, None, or a tuple, list or array of them"
 _ARRAY = {"of", "shape", "dtype", "values"}  # of an array as JSON has it
 
 
 def fields_of(params: Any) -> dict[str, dataclasses.Field | None]:
     """The parameters of an environment by name: of a dataclass, a NamedTuple or a dict; of anything
-    else none has a name."""
+    else none has a name. Of a wrapped one those of both, but for what the wrapper sets."""
+    if isinstance(params, Params):
+        inner = {k: x for k, x in fields_of(params.inner).items() if k not in params.hidden}
+        return {**inner, **dict.fromkeys(params.own)}
     if dataclasses.is_dataclass(params):
         return {field.name: field for field in dataclasses.fields(params)}
     return dict.fromkeys(params if isinstance(params, dict) else getattr(params, "_fields", ()))
@@ -24,6 +29,8 @@ def fields_of(params: Any) -> dict[str, dataclasses.Field | None]:
 
 def take(params: Any, name: str) -> Any:
     """The parameter of a name."""
+    if isinstance(params, Params):
+        return params.own[name] if name in params.own else take(params.inner, name)
     return params[name] if isinstance(params, dict) else getattr(params, name)
 
 
@@ -31,11 +38,33 @@ def put(params: Any, values: dict[str, Any]) -> Any:
     """The parameters with other values for some."""
     if not values:
         return params
+    if isinstance(params, Params):
+        return params.replace(**values)
     if isinstance(params, dict):
         return {**params, **values}
     if hasattr(params, "_fields"):
         return params._replace(**values)
     return dataclasses.replace(params, **values)
+
+
+def is_leaf(field: dataclasses.Field | None) -> bool:
+    """True for a parameter that may be traced; flax's `pytree_node=False` says that it may not."""
+    return field is None or field.metadata.get("pytree_node", True)
+
+
+def require_limits(name: str, core: Any, params: Any) -> None:
+    """Raises ValueError for a parameter beyond the core's `limits`. name: of the environment, for
+    the error."""
+    for key, (least, most) in getattr(core, "limits", {}).items():
+        value = take(params, key)
+        if not is_traced(value) and np.any(
+            (np.asarray(value) < least) | (np.asarray(value) > most)
+        ):
+            raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
+    while hasattr(core, "rule") and isinstance(params, Params):  # of wrappers
+        if wrong := core.rule.judge(params):
+            raise ValueError(f"{name}: {wrong}")
+        core, params = core.core, params.inner
 
 
 def is_traced(value: Any) -> bool:

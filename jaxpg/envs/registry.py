@@ -16,6 +16,7 @@ from jaxpg.core.env import Env
 from jaxpg.core.names import Trust, name_problem
 from jaxpg.core.sources import ENVS, announced
 from jaxpg.envs import own, recipes, suites
+from jaxpg.envs.wrappers.recipe import WRAPPERS, settle, wrap_core
 
 _NEEDS_DOWNLOAD = ("MNISTBandit-bsuite",)
 
@@ -25,9 +26,15 @@ def _core(name: str, options: str, factory: Callable) -> tuple[Any, Any, str]:
     """The code and the usual parameters of an environment, from its options as JSON, and the name
     of which it is a version. One object per environment: a new one would be a new key of every jit
     cache."""
+    given = json.loads(options)
+    if wrappers := given.pop(WRAPPERS, []):
+        core, usual, base = _core(name, json.dumps(given, sort_keys=True), factory)
+        for kind, static in wrappers:
+            core, usual = wrap_core(core, usual, kind, static)
+        return core, usual, base
     with jax.ensure_compile_time_eval():  # inside a trace too: it is kept for what comes after
         try:
-            made = factory(**{k: recipes.read(told) for k, told in json.loads(options).items()})
+            made = factory(**{k: recipes.read(told) for k, told in given.items()})
         except ValueError:
             raise
         except Exception as error:
@@ -47,6 +54,8 @@ def _usual(name: str, factory: Callable, params: Mapping[str, Any] = {}) -> Any:
             f"by jaxpg.make(..., {', '.join(f'{key}=...' for key in missing)})"
         )
     given = {key: _as_meant(params[key], None) for key in needed}
+    if WRAPPERS in params:
+        given[WRAPPERS] = params[WRAPPERS]
     return _core(name, json.dumps(given, sort_keys=True), factory)[1]
 
 
@@ -84,10 +93,11 @@ def make(name: str, **params: Any) -> Env:
 
     name: of gymnax, of jaxpg, of an installed package that announces it, "suite/name" of another
     suite (docs/suites.md), or "module:Object" of a class, an instance, or a function that returns
-    an `Env` or a core. Numbers of parameters may be traced. Raises ValueError for an unknown name
-    or parameter (with the nearest one), a value that is not of the default's kind, finite and
-    within the environment's `limits`, or that JSON cannot say, a suite that is not installed, and
-    an environment that would need a download.
+    an `Env` or a core. Numbers of parameters may be traced. `wrappers=[("frame_stack", 4)]` puts
+    wrappers around it, the inner one first. Raises ValueError for an unknown name or parameter
+    (with the nearest one), a value that is not of the default's kind, finite and within the
+    environment's `limits`, or that JSON cannot say, a suite that is not installed, and an
+    environment that would need a download.
 
     >>> env = jaxpg.make("CartPole-v1", gravity=20.0)
     >>> env.name, env.params.gravity
@@ -102,9 +112,27 @@ def find(name: str, trust: Trust = False, /, **params: Any) -> Env:
     UntrustedError for what is not allowed."""
     if isinstance(name, str) and name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
-    factory = find_factory(name, trust, params)
+    if WRAPPERS in params:
+        params = _with_wrappers(params)
+    factory = find_factory(name, trust, _without_wrappers(params))
     _judge(name, params, factory)
     return _build(name, params, factory)
+
+
+def _with_wrappers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `make` with its `wrappers` as a recipe has them, and the parameters in these."""
+    wrappers, numbers = settle(params[WRAPPERS])
+    if twice := numbers.keys() & params.keys():
+        raise ValueError(
+            f"{min(twice)} is given twice, in {WRAPPERS} and beside it: allowed is one"
+        )
+    rest = _without_wrappers(params) | numbers
+    return {**rest, WRAPPERS: wrappers} if wrappers else rest
+
+
+def _without_wrappers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are the environment's own."""
+    return {key: value for key, value in params.items() if key != WRAPPERS}
 
 
 def find_factory(name: str, trust: Trust, params: Mapping[str, Any]) -> Callable:
@@ -131,10 +159,10 @@ def _judge(
     given: the constructor's arguments as JSON has them, where it has some already."""
     usual, options = _usual(name, factory, {**given, **params}), _arguments(name, factory)
     known = recipes.fields_of(usual)
-    for key, value in params.items():
+    for key, value in _without_wrappers(params).items():
         if key in known:
             hint = getattr(known[key], "type", None)
-            default, leaf = recipes.take(usual, key), _is_leaf(known[key])
+            default, leaf = recipes.take(usual, key), recipes.is_leaf(known[key])
         elif key in options:
             default, hint, leaf = options[key].default, options[key].annotation, False
         else:
@@ -152,31 +180,24 @@ def _judge(
             raise ValueError(f"{name} {key}={value!r}: allowed is an integer >= 1")
 
 
-def _is_leaf(field: dataclasses.Field | None) -> bool:
-    """True for a parameter that may be traced; flax's `pytree_node=False` says that it may not."""
-    return field is None or field.metadata.get("pytree_node", True)
-
-
 def _build(name: str, params: dict[str, Any], factory: Callable) -> Env:
     """An environment from parameters that were judged."""
     known = recipes.fields_of(_usual(name, factory, params))
     options = _arguments(name, factory)
-    given = {k: _as_meant(x, options[k].default) for k, x in params.items() if k not in known}
+    own_args = {k: x for k, x in _without_wrappers(params).items() if k not in known}
+    given = {k: _as_meant(x, options[k].default) for k, x in own_args.items()}
+    if WRAPPERS in params:
+        given[WRAPPERS] = params[WRAPPERS]
     told = json.dumps(given, sort_keys=True)
     core, usual, base = _core(name, told, factory)
     values = {k: x for k, x in params.items() if k in known}
     for k, x in values.items():
-        if _is_leaf(known[k]):
+        if recipes.is_leaf(known[k]):
             values[k] = recipes.settle(x, recipes.take(usual, k))
         elif recipes.can_tell(x):  # a part of the program, which has to be hashable
             values[k] = recipes.read(recipes.tell(x))
     made = recipes.put(usual, values)
-    for key, (least, most) in getattr(core, "limits", {}).items():
-        value = recipes.take(made, key)
-        if not recipes.is_traced(value) and np.any(
-            (np.asarray(value) < least) | (np.asarray(value) > most)
-        ):
-            raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
+    recipes.require_limits(name, core, made)
     derived = {k: f(made) for k, f in _derived(base).items() if k not in params}
     recipe = (name, told) if is_registered(name) else (name, told, factory)
     return Env(recipes.put(made, derived), core, recipe)
@@ -229,9 +250,11 @@ def with_params(env: Env, trust: Trust = True, /, **params: Any) -> Env:
     `make` does.
     """
     now = {name: recipes.take(env.params, name) for name in recipes.fields_of(env.params)}
+    if WRAPPERS in params:
+        raise unknown(f"{env.name} parameter", WRAPPERS, now)
     if env.made_of:
         factory, given = _factory(env), options(env)
-        own.judge_factory(env.name, factory, trust, {**given, **params})
+        own.judge_factory(env.name, factory, trust, _without_wrappers({**given, **params}))
         _judge(env.name, params, factory, given)
         base = _core(env.name, env.made_of[1], factory)[2]
         kept = {k: v for k, v in now.items() if k not in _derived(base)}

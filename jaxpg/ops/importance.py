@@ -173,8 +173,6 @@ def retrace(
     truncated: Array,
     gamma,
     lam=1.0,
-    *,
-    scan: Scan = jax.lax.scan,
 ) -> Array:
     """Retrace(lambda) targets of Q(x_t, a_t), Munos et al. (2016), arXiv:1606.02647 eq. 3 with
     c_s = lambda min(1, ratio_s). [T, ...]
@@ -191,4 +189,4 @@ def retrace(
     delta = reward + gamma * bootstrap(next_value, terminated) - q
     # What the roll brings round to the last row meets the zero that the sum starts from.
     decay = gamma * jnp.where(ended, 0, jnp.roll(c, -1, axis=0))
-    return jax.lax.stop_gradient(q + discounted_sum(delta, decay, ended, scan=scan))
+    return jax.lax.stop_gradient(q + discounted_sum(delta, decay, ended))

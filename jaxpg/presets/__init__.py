@@ -47,6 +47,9 @@ def find(agent: str | Agent, env: str, file: str | Path | None = None, /) -> Pre
 
     file: one of your own in the place of jaxpg's, or "defaults" for none. Raises ValueError for an
     unknown agent, for an environment that is no name, and as `presets.file.read_file`.
+
+    >>> find("ppo", "CartPole-v1").of, find("ppo", "Catch-bsuite").of, find("es", "Catch-bsuite").of
+    ('CartPole-v1', '*', None)
     """
     agent = agents.find(agent, True) if isinstance(agent, str) else agent
     if not isinstance(agent, Agent):

@@ -63,12 +63,14 @@ def _find_table(found: dict[str, Any], agent: Agent, env: str) -> Preset:
     own = found.pop("agent", agent.name)
     if own != agent.name:
         raise ValueError(f"agent={own!r}: allowed is {agent.name!r}, which it is read for")
+    for name, value in found.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}={value!r}: allowed is agent, and a table an environment")
     chosen = table, of = choose(found, env)
     if of is None:
         names = ", ".join(found) or "none"
-        raise ValueError(f"has no table {json.dumps([env])}, only those of {names}")
-    if not isinstance(table, dict):
-        raise ValueError(f"{of}={table!r}: allowed is a table, {json.dumps([of])}")
+        allowed = f"{json.dumps([env])} and none {json.dumps([GENERAL])}"
+        raise ValueError(f"has no table {allowed}, only those of {names}")
     for name in table:
         if name not in ENTRIES:
             raise unknown(f"entry of {json.dumps([of])}", name, ENTRIES)

@@ -11,22 +11,24 @@ from jaxpg.core.protocol import Fault
 from jaxpg.envs.contract.ends import not_equal, numbers
 from jaxpg.envs.contract.play import Steps
 from jaxpg.envs.recipes import fields_of, put, take
+from jaxpg.envs.wrappers.params import repeats_of
 
 NAME = "max_steps_in_episode"
 SHORT = 10  # steps, at most
 
 
 def with_limit(env: Env) -> tuple[int, Env] | None:
-    """A limit and the environment with it; None where there is none to make shorter."""
-    limit = _limit_of(env)
-    if limit is None or limit < 2:
+    """A limit and the environment with it; None where there is none to make shorter. Where actions
+    are repeated, in steps of the agent; no repetition is cut in half."""
+    limit, repeats = _limit_of(env), repeats_of(env.params)
+    if limit is None or limit <= repeats:
         return None
-    short = min(SHORT, limit - 1)
+    short = max(min(SHORT, limit - 1) // repeats, 1) * repeats
     value = take(env.params, NAME)
     value = (
         type(value)(short) if isinstance(value, (int, float)) else np.asarray(short, value.dtype)
     )
-    return short, dataclasses.replace(env, params=put(env.params, {NAME: value}))
+    return short // repeats, dataclasses.replace(env, params=put(env.params, {NAME: value}))
 
 
 def _limit_of(env: Env) -> int | None:

@@ -62,13 +62,16 @@ def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
     def seen(obs):
         return jax.tree.map(lambda x: x[0], obs.obs if isinstance(obs, Masked) else obs)
 
-    first = jax.tree.map(lambda x: x[0], begin.inner)
+    from jaxpg.envs.wrappers.layer import plain_state  # gymnax takes a second
+
+    first = plain_state(env.core, jax.tree.map(lambda x: x[0], begin.inner))
 
     def reached(env_state, action, key):
         """Returns the state that a step leads to: `step` itself gives the one after the reset."""
         k_step, _ = jax.random.split(jax.random.split(key, 1)[0])  # as `step` splits it
         before = jax.tree.map(lambda x: x[0], (env_state.inner, action))
-        inner = core_of(env).step_env(k_step, *before, env.params)[1]
+        core = env.core if hasattr(env.core, "step_env") else core_of(env)
+        inner = plain_state(env.core, core.step_env(k_step, *before, env.params)[1])
         return jax.tree.map(lambda x, f: jnp.asarray(x, f.dtype).reshape(f.shape), inner, first)
 
     def one(env_state, carry, key):
@@ -96,8 +99,19 @@ def _record_steps(agent, cfg, env, state, key, *, greedy, max_steps, states):
 
 
 def core_of(env: E.Env):
-    """Unwraps the environment's code from what hides a part of its observations."""
-    core = env.core
+    """Unwraps the environment's code from wrappers, and from what hides a part of its
+    observations."""
+    from jaxpg.envs.wrappers.layer import innermost
+
+    core = innermost(env.core)
     while not hasattr(core, "step_env") and hasattr(core, "core"):
-        core = core.core
+        core = innermost(core.core)
     return core
+
+
+def has_states(env: E.Env) -> bool:
+    """True if the states of an episode can be recorded, the last one too: not where a wrapper is
+    around what resets itself."""
+    from jaxpg.envs.wrappers.layer import is_wrapped
+
+    return hasattr(env.core, "step_env") or not is_wrapped(env.core)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from jaxpg.core import env as E
 from jaxpg.core.observations import array_leaves
-from jaxpg.experiment.render.episode import Episode, core_of
+from jaxpg.experiment.render.episode import Episode, core_of, has_states
 from jaxpg.experiment.render.frames import (
     BLUE,
     BOTTOM,
@@ -47,9 +47,9 @@ def scene_for(env: E.Env) -> Scene:
     from jaxpg.envs import tabular  # gymnax takes a second
 
     core = core_of(env)
-    if hasattr(core, "step_env") and core.name in KNOWN:
+    if has_states(env) and hasattr(core, "step_env") and core.name in KNOWN:
         return KNOWN[core.name]
-    if isinstance(core, tabular.Tabular) and _map_letters(env):
+    if has_states(env) and isinstance(core, tabular.Tabular) and _map_letters(env):
         return Scene(map_of_cells, 4, COMPASS if core.num_actions == 4 else COMPASS[::-2], True)
     names = NAMES.get(core.name, ())
     if core.name.endswith("-MinAtar"):
@@ -193,8 +193,8 @@ def _map_letters(env: E.Env) -> str | None:
     """Map of a world of cells as letters, its rows parted by "/"; None if it has none."""
     from jaxpg.envs import registry, tabular
 
-    if env.core.name == "FrozenLake-misc":
-        return "/".join("".join(LAKE[i] for i in row) for row in np.asarray(env.core.desc))
+    if (core := core_of(env)).name == "FrozenLake-misc":
+        return "/".join("".join(LAKE[i] for i in row) for row in np.asarray(core.desc))
     own = {"GridWorld-jaxpg": tabular.CORNERS, "Cliff-jaxpg": tabular.CLIFF}
     own |= {"ShortCorridor-jaxpg": "S..G"}
     return registry.options(env).get("map", own.get(env.name)) if env.made_of else None

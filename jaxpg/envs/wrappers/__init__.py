@@ -1,0 +1,10 @@
+"""Wrappers: functions on an `Env` that give another one.
+
+functions.py     the public ones
+recipe.py        wrappers by name: `jaxpg.make(..., wrappers=...)`, and what a folder has of them
+params.py        parameters of a wrapper, over those of the environment in it
+layer.py         the core of a wrapped environment, with its resets and ends
+observations.py  rules of observations: frames, vectors, the time, images
+steps.py         rules of steps: repeated and sticky actions, time limits, rewards
+randomized.py    rule of parameters that are drawn anew for each episode
+"""

@@ -1,0 +1,56 @@
+"""The search of general profiles: what it trains on, how it judges, which words it refuses."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import learning_page
+import profiles
+
+
+def test_what_is_left_out_is_left_out_of_every_search():
+    searched = {name for one in profiles.SEARCHES.values() for name in one.steps}
+    assert searched == profiles.BEST.keys()
+    assert searched.isdisjoint(profiles.HELD_OUT)
+
+
+def test_points_are_ordered_by_their_mean_share_of_the_way():
+    record = {
+        "finals": {
+            "CartPole-v1": {"random": 20, "returns": [[500, 500], [260, 20], [20, 900]]},
+            "Pendulum-v1": {"random": -1150, "returns": [[-1150, -2000], [-150, -650], [-150] * 2]},
+        }
+    }
+    shares = profiles.mean_shares(record, "finals")
+    np.testing.assert_allclose(shares, [(1 + 0) / 2, (0.25 + 0.75) / 2, (0.5 + 1) / 2])
+    assert profiles.rank(record, "finals") == [2, 0, 1]
+
+
+def test_a_profile_is_judged_by_the_better_of_preset_and_defaults():
+    means = {"profile": 6.0, "defaults": 10.0, "preset": 4.0}
+    found = {"ppo": {"held_out": {"X": {"total_steps": 1000, "random": 2.0, "means": means}}}}
+    assert learning_page.held_out_rows("ppo", found) == ["| X | 1k | 2 | 6 | 4 | 10 | 50 % |"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("ppo --env Reacher-misc", "--env Reacher-misc: allowed are CartPole-v1, MountainCar-v0,"),
+        ("ppo --env", "expected at least one argument"),
+        ("ppo --held-out --env CartPole-v1", "--env CartPole-v1: allowed are Acrobot-v1, Ast"),
+        ("a2c --held-out", "--held-out: a2c has no general profile to judge"),
+        ("es", "invalid choice: 'es'"),
+    ],
+)
+def test_words_that_would_do_nothing_are_refused_in_a_line(words, says, monkeypatch, capsys):
+    monkeypatch.setattr(profiles.jaxpg, "use_all_cores", lambda: None)
+    for name in ("search", "hold_out"):
+        monkeypatch.setattr(profiles, name, lambda *args: pytest.fail("it began"))
+    monkeypatch.setattr(sys, "argv", ["profiles.py", *words.split()])
+    with pytest.raises(SystemExit, match="2"):
+        profiles.main()
+    assert says in capsys.readouterr().err.splitlines()[-1]
