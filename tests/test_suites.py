@@ -261,7 +261,8 @@ CASES = {
     "craftax/Craftax-Classic-Symbolic-v1": Case(
         {"max_steps_in_episode": 60, "spawn_zombie_base_chance": 1.0},
         lambda: own_craftax("Craftax-Classic-Symbolic-v1", 60, spawn_zombie_base_chance=1.0),
-        size=(130, 16),  # a reset at every step of each, which costs as much as five
+        # From the ninth environment on XLA computes its noise wrongly on CPUs: see docs/traps.md.
+        size=(1300, 8),
     ),
 }
 
@@ -325,10 +326,6 @@ def played(request):
     return case, t, metrics, theirs, wrapped
 
 
-# Of Craftax only first episodes are compared: later ones do not agree yet, for a reason not known.
-WHOLE = [name for name in CASES if not name.startswith("craftax/")]
-
-
 def alike(ours, theirs):
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
@@ -336,7 +333,6 @@ def alike(ours, theirs):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("played", WHOLE, indirect=True)
 def test_steps_are_the_suites_own(played):
     """Observations, rewards, ends, and the true successor at each end, over 10,240 steps."""
     case, t, _, (obs, reward, terminated, truncated, final), _ = played
@@ -361,7 +357,6 @@ def test_returns_are_those_of_the_suites_own_wrapper(played):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("played", WHOLE, indirect=True)
 def test_metrics_are_means_over_all_episodes(played):
     _, _, metrics, (_, reward, terminated, truncated, _), _ = played
     ended = np.asarray(terminated | truncated)
