@@ -330,7 +330,7 @@ def alike(ours, theirs):
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(*map(np.asarray, (a, b)), rtol=1e-5, atol=1e-5)
 
 
 def test_steps_are_the_suites_own(played):
