@@ -398,9 +398,8 @@ def test_the_command_trains_in_it_and_goes_on_by_its_name(name, tmp_path, monkey
     assert all(np.isfinite(float(row["loss/policy"])) for row in rows)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if not name.startswith("brax")])
+@pytest.mark.parametrize("name", NAMED)
 def test_the_contract_holds(name):
-    """Of Brax `check_env` finds that its own code keeps values of a trace."""
     pytest.importorskip(name.partition("/")[0])
     jaxpg.check_env(name)
 
