@@ -16,9 +16,8 @@ from tests.test_suites import LANES, STEPS, Own, alike, play, replay
 
 playground = pytest.importorskip("mujoco_playground")
 
-from brax.envs.wrappers.training import EpisodeWrapper  # noqa: E402
 from mujoco_playground._src import mjx_env  # noqa: E402
-from mujoco_playground._src.wrapper import BraxAutoResetWrapper  # noqa: E402
+from mujoco_playground._src.wrapper import wrap_for_brax_training  # noqa: E402
 
 NAME, LIMIT = "playground/CartpoleBalance", 20
 KEY = jax.random.key(0)
@@ -37,14 +36,18 @@ def own():
         state = env.step(state.replace(info=state.info | {"rng": key}), action)
         return state, state.obs, state.reward, state.done == 1
 
-    def wrapped(key, keys, actions):
-        limited = BraxAutoResetWrapper(EpisodeWrapper(env, LIMIT, 1))
+    def wrapped(first, actions):
+        """Of all lanes at once, from the same first states: its reset splits keys."""
+        limited = wrap_for_brax_training(env, episode_length=LIMIT)
+        state = limited.reset(jax.random.key_data(first))
+        inner = jax.vmap(env.reset)(first)
+        state = state.replace(data=inner.data, obs=inner.obs)
 
         def body(state, action):
             state = limited.step(state, action)
             return state, (state.reward, state.done == 1)
 
-        return jax.lax.scan(body, limited.reset(jax.random.key_data(key)), actions)[1]
+        return jax.lax.scan(body, state, actions)[1]
 
     return Own(reset, step, wrapped)
 
@@ -55,7 +58,7 @@ def played():
     env, theirs = jaxpg.make(NAME, max_steps_in_episode=LIMIT), own()
     t, metrics, first, keys = jax.jit(functools.partial(play, (STEPS, LANES)))(env, KEY)
     replayed = jax.jit(functools.partial(replay, theirs, LIMIT))(first, keys, t.action)
-    wrapped = jax.jit(jax.vmap(theirs.wrapped, (0, 1, 1), 1))(first, keys, t.action)
+    wrapped = jax.jit(theirs.wrapped)(first, t.action)
     return t, metrics, replayed, wrapped
 
 
