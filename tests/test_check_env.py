@@ -214,6 +214,15 @@ def reset_into_a_global(key, params):
     return obs, state
 
 
+APPLY = jax.jit(lambda function, x: function(x), static_argnums=0)
+
+
+def reset_through_jit(key, params):
+    """JAX's cache keeps the function, and with it what it closes over."""
+    obs, state = Walk().reset(key, params)
+    return APPLY(lambda x: (x + obs) / 2, obs), state
+
+
 def reset_by_python(key, params):
     obs, state = Walk().reset(key, params)
     return obs + random.random() / 100, state
@@ -404,6 +413,15 @@ MORE = {
     "a float in a Discrete": {"bounds"},
     "an observation of another dtype": {"final observation"},
 }
+
+
+@pytest.mark.slow  # as "a global", and what was compiled is lost
+def test_what_jax_keeps_in_its_own_caches_is_no_fault(monkeypatch):
+    core = Walk(reset=reset_through_jit)
+    with pytest.raises(Exception, match="Leaked"), jax.checking_leaks():
+        jax.make_jaxpr(core.reset)(jax.random.key(0), Params())
+    monkeypatch.setattr(episodes, "find_faults", lambda env: [])
+    jaxpg.check_env(core)
 
 
 @pytest.mark.slow

@@ -393,13 +393,9 @@ def test_the_command_trains_in_it_and_goes_on_by_its_name(name, tmp_path, monkey
     assert all(np.isfinite(float(row["loss/policy"])) for row in rows)
 
 
-OUT = ("brax", "craftax")
-
-
-@pytest.mark.parametrize("name", [name for name in NAMED if not name.startswith(OUT)])
+@pytest.mark.parametrize("name", [name for name in NAMED if not name.startswith("craftax")])
 def test_the_contract_holds(name):
-    """Of Brax `check_env` finds that its own code keeps values of a trace; and with XLA's fault of
-    noise a world of Craftax among many is not what its key gives alone."""
+    """Not for Craftax: XLA's fault makes a world among many another than its key gives alone."""
     pytest.importorskip(name.partition("/")[0])
     jaxpg.check_env(name)
 

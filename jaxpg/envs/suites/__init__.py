@@ -19,7 +19,8 @@ import jax
 from jaxpg.core.config import unknown
 
 # Each with the package that it needs, and the extra of jaxpg that brings that, of one name.
-SUITES = ("brax", "craftax", "jumanji", "navix", "pgx", "xminigrid")
+SUITES = ("brax", "craftax", "jumanji", "navix", "pgx", "playground", "xminigrid")
+PACKAGES = {"playground": "mujoco_playground"}  # those that are imported by another name
 
 
 class Maker(NamedTuple):
@@ -46,7 +47,7 @@ def knows(name: str) -> bool:
 
 def is_installed(suite: str) -> bool:
     """True if the package of a suite is there; nothing is imported."""
-    return importlib.util.find_spec(suite) is not None
+    return importlib.util.find_spec(PACKAGES.get(suite, suite)) is not None
 
 
 def names(suite: str) -> list[str]:

@@ -1,7 +1,7 @@
 """What the adapters of suites share: a clock of their own, a state around the suite's, one-hot
 codes of what is no number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,13 @@ class State:
     time: Array  # [] int32: steps of this episode
 
 
+def make_params(values: Mapping[str, Any], limit: int) -> Any:
+    """Parameters of these names and usual values, and the time limit."""
+    values = {**values, "max_steps_in_episode": limit}
+    kinds = {name: type(value) for name, value in values.items()}
+    return struct.dataclass(type("Params", (), values | {"__annotations__": kinds}))()
+
+
 class Adapter(environment.Environment):
     """Environment of another suite in gymnax's form.
 
@@ -39,6 +46,7 @@ class Adapter(environment.Environment):
     def __init__(self, name: str, inner: Any, limit: int = LIMIT):
         """inner: the suite's object; limit: the usual steps of an episode."""
         self._name, self.inner, self.limit = name, inner, int(limit)
+        self.params = Params(self.limit)
 
     @property
     def name(self) -> str:
@@ -46,7 +54,7 @@ class Adapter(environment.Environment):
 
     @property
     def default_params(self) -> Any:
-        return Params(self.limit)
+        return self.params
 
     def begin(self, key: Key, params: Any) -> tuple[Tree, Tree]:
         """An episode's first observation, and the suite's state."""
