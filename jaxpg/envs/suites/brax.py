@@ -23,6 +23,8 @@ def find_constructor(name: str) -> Callable[..., Any]:
 
 
 class Core(Adapter):
+    reset_pool = 64
+
     def __init__(self, name: str, inner: Any):
         super().__init__(name, inner, 1000)
         self.obs = spaces.Box(-np.inf, np.inf, (inner.observation_size,))
