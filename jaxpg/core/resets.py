@@ -81,7 +81,7 @@ def _take(pool: Tree, turn: Array, ended: Array) -> Tree:
 def follow(pool: Tree | None, turn: Array | None) -> Callable[[Array], Tree] | None:
     """Function from the mask [N] of environments that end in a step to fresh observations and
     states [N, ...], which follow there; None without a pool."""
-    return None if pool is None else functools.partial(_take, pool, turn)
+    return None if pool is None or turn is None else functools.partial(_take, pool, turn)
 
 
 def begin_turn(pool: Tree | None) -> Array | None:
