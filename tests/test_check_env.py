@@ -157,6 +157,10 @@ class Timeless(InGymnax):
         return jnp.zeros(2), state, 1.0, False, {}
 
 
+class Pooled(InGymnax):
+    reset_pool = 0
+
+
 class Integers(InGymnax):
     def step_env(self, key, state, action, params):
         obs, *others = super().step_env(key, state, action, params)
@@ -374,6 +378,9 @@ TRACES = {
         changed(info=INFO | {"action_mask": jnp.ones(3, bool)}), "mask", r"shape \(3,\).*\(2,\)"
     ),
     "a signal that is not there": (Walk(signals=("cost",)), "signals", "of a step has no 'cost'"),
+    "a pool of nothing": (
+        Pooled(), "reset pool", "reset_pool=0: allowed is an integer >= 1"
+    ),
     "one step, as gymnax has it": (Inherited(), "time limit", "ends after one step: give it in"),
     "a counter": (Counter(), "pure", "reset or step changes self.steps: what changes belongs in"),
     "a value of a trace": (Keeper(), "pure", "a trace leaves its values in self.state"),

@@ -293,24 +293,27 @@ def play(size, env, key):
     return t, metrics, jax.random.split(k_reset, lanes), keys
 
 
-def replay(own, limit, first, keys, actions):
-    """The same actions by the suite's own code, reset by hand: what a Transition has of them."""
+def replay(own, limit, pool, first, keys, actions):
+    """The same actions by the suite's own code, reset by hand: what a Transition has of them. What
+    follows an end is drawn for it, or, with a pool, the next of its states, over all lanes."""
+    both = jax.vmap(jax.vmap(jax.random.split))(keys)  # as gymnax's `step` does
+    reset, step = jax.vmap(own.reset), jax.vmap(own.step)
+    entries = reset(both[..., 1].reshape(-1)[:pool]) if pool else None
 
     def body(loop, drawn):
-        (state, obs, length), (action, key) = loop, drawn
-        k_step, k_reset = jax.random.split(key)  # as gymnax's `step` does
-        after, final, reward, terminated = own.step(state, action, k_step)
+        (state, obs, length, turn), (action, keys) = loop, drawn
+        after, final, reward, terminated = step(state, action, keys[:, 0])
         truncated = length + 1 >= limit
         end = terminated | truncated
-        select = functools.partial(jnp.where, end)
-        loop = jax.tree.map(select, own.reset(k_reset), (after, final))
-        return (*loop, jnp.where(end, 0, length + 1)), (obs, reward, terminated, truncated, final)
+        index = (turn + jnp.cumsum(end) - end) % pool if pool else None
+        fresh = jax.tree.map(lambda x: x[index], entries) if pool else reset(keys[:, 1])
+        select = jax.vmap(lambda end, *two: jax.tree.map(functools.partial(jnp.where, end), *two))
+        loop = (*select(end, fresh, (after, final)), jnp.where(end, 0, length + 1))
+        return (*loop, turn + end.sum()), (obs, reward, terminated, truncated, final)
 
-    def lane(key, keys, actions):
-        loop = (*own.reset(key), jnp.zeros((), jnp.int32))
-        return jax.lax.scan(body, loop, (actions, keys))[1]
-
-    return jax.vmap(lane, (0, 1, 1), 1)(first, keys, actions)
+    length = jnp.zeros(len(first), jnp.int32)
+    loop = (*reset(first), length, length[0])
+    return jax.lax.scan(body, loop, (actions, both))[1]
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -321,7 +324,8 @@ def played(request):
     env = jaxpg.make(name, **case.params)
     t, metrics, first, keys = jax.jit(functools.partial(play, case.size))(env, KEY)
     limit = case.params["max_steps_in_episode"]
-    theirs = jax.jit(functools.partial(replay, own, limit))(first, keys, t.action)
+    pool = env.core.reset_pool
+    theirs = jax.jit(functools.partial(replay, own, limit, pool))(first, keys, t.action)
     wrapped = jax.jit(jax.vmap(own.wrapped, (0, 1, 1), 1))(first, keys, t.action)
     return case, t, metrics, theirs, wrapped
 

@@ -78,6 +78,14 @@ def shard_axis(tree: Tree, axis: int) -> Tree:
     return jax.tree.map(leaf, tree)
 
 
+def replicate(tree: Tree) -> Tree:
+    """Puts what is laid over the ambient mesh whole on every device of it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.axis_names != ("env",) or mesh.size == 1:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
 def shardings_of(mesh: Mesh, state: Tree) -> Tree:
     """Sharding of every leaf of a state: over "seed", or the environments over "env"."""
     if mesh.axis_names == ("seed",):

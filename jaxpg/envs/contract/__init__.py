@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.core
 
-from jaxpg.core import protocol, signals, spaces
+from jaxpg.core import protocol, resets, signals, spaces
 from jaxpg.core.checks import show
 from jaxpg.core.env import Env
 from jaxpg.core.gymnax_import import has_own_step
@@ -34,6 +34,7 @@ RULES = {  # as docs/environments.md states them
     "final observation": "info has the true successor, also at an end",
     "state": "of one structure, shapes and dtypes",
     "signals": "names of real arrays in info",
+    "reset pool": "an integer >= 1",
     "pure": "same key, same result; nothing is kept in the object",
     "keys": "what is random is drawn from the key that is given",
     "finite": "no NaN and no infinity in observations and rewards",
@@ -96,10 +97,15 @@ def _find_faults(env: Env) -> list[Fault]:
     found = strict.find_faults(env)
     if spaces.kind(env.action_space) not in spaces.KINDS:
         return found  # nobody can act
-    try:
-        signals.shapes(env.core, env.params)
-    except ValueError as error:
-        found.append(Fault("signals", str(error)))
+    judges = {
+        "signals": lambda: signals.shapes(env.core, env.params),
+        "reset pool": lambda: resets.pool_size(env.core),
+    }
+    for rule, judge in judges.items():
+        try:
+            judge()
+        except ValueError as error:
+            found.append(Fault(rule, str(error)))
     found += traces.find_faults(env)
     unplayable = {"pure", "mask", "observation space"}
     if not has_own_step(env.core):  # gymnax's step selects, which takes one dtype

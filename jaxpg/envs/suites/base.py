@@ -42,6 +42,7 @@ class Adapter(environment.Environment):
 
     obs: Any
     actions: Any
+    reset_pool: int | None = None  # a number where a reset is dear, against a step
 
     def __init__(self, name: str, inner: Any, limit: int = LIMIT):
         """inner: the suite's object; limit: the usual steps of an episode."""

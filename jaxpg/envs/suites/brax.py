@@ -50,6 +50,8 @@ def scale(sys: Any, scales: dict[str, Any]) -> Any:
 
 
 class Core(Adapter):
+    reset_pool = 64
+
     def __init__(self, name: str, inner: Any):
         super().__init__(name, inner, 1000)
         first = jax.eval_shape(inner.reset, jax.random.key(0))

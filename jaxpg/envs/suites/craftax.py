@@ -27,6 +27,8 @@ def find_constructor(name: str) -> Callable[..., Any]:
 
 
 class Core(Adapter):
+    reset_pool = 64
+
     def __init__(self, name: str, inner: Any):
         self.usual = inner.default_params
         super().__init__(name, inner, self.usual.max_timesteps)

@@ -35,6 +35,8 @@ def _make(name: str, max_steps: int = 100, observation: str = "symbolic") -> Any
 
 
 class Core(Adapter):
+    reset_pool = 64
+
     def __init__(self, name: str, inner: Any):
         super().__init__(name, inner, inner.max_steps)
         self.obs = spaces.Box(0, 1, (*inner.observation_space.shape[:2], sum(SIZES)))

@@ -151,6 +151,9 @@ class Wrapped(environment.Environment):
         self.core, self.rule = core, rule
         self.signals = getattr(core, "signals", ())
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
+        # A reset is the inner one with the wrapper's memory, so what it declares holds; but what is
+        # drawn for each episode is to be drawn for each: no pool of first states has that.
+        self.reset_pool = None if rule.draw is not None else getattr(core, "reset_pool", None)
 
     @property
     def name(self) -> str:
