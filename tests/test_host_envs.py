@@ -84,7 +84,7 @@ def test_steps_are_gymnasiums_own(name):
         pytest.importorskip("Box2D")
     env = jaxpg.make(f"gymnasium/{name}", **params)
     k_reset, k_rollout = jax.random.split(KEY)
-    state, _, t, _, metrics = play(env, E.reset(env, k_reset, LANES), k_rollout)
+    _, _, t, _, metrics = play(env, E.reset(env, k_reset, LANES), k_rollout)
     own = dict(params)
     limit = own.pop("max_steps_in_episode", None) or env.params.max_steps_in_episode
 
@@ -233,7 +233,7 @@ def test_a_state_is_stepped_once(caplog):
     state = E.reset(env, KEY, 2)
     step = jax.jit(lambda state: E.step(env, state, jnp.zeros(2, int), KEY)[0])
     after = step(step(state))
-    with pytest.raises(jax.errors.JaxRuntimeError, match="of step 0, .* are at 2: they cannot go"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"of step 0, .* are at 2: they cannot"):
         jax.block_until_ready(step(state))
     assert step(after).episode_length[0] == 3  # an error harms no other state
     with pytest.raises(jax.errors.JaxRuntimeError, match="1 environments are stepped, of 2"):
@@ -315,7 +315,6 @@ def test_processes_step_alike():
             E.step(e, s, action, KEY) for e, s in ((one, state), (two, other))
         )
         assert same(t, u)
-    assert t.truncated.sum() == 0
 
 
 def test_envpool_steps_are_its_own():
