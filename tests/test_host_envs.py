@@ -70,7 +70,7 @@ CASES = {  # parameters, and which ends random episodes have
     "CartPole-v1": ({"max_steps_in_episode": 25}, "both"),
     "MountainCar-v0": ({"max_steps_in_episode": 60}, "truncated"),
     "Pendulum-v1": ({}, "truncated"),
-    "Taxi-v4": ({"max_steps_in_episode": 40}, "truncated"),  # observations and actions are integers
+    "FrozenLake-v1": ({"max_steps_in_episode": 6, "map_name": "4x4"}, "both"),  # integers are seen
     "Blackjack-v1": ({"natural": True}, "terminated"),  # a Tuple
     "LunarLander-v3": ({"continuous": True, "max_steps_in_episode": 100}, "both"),
 }
@@ -264,7 +264,7 @@ def test_what_cannot_be_is_refused_before_anything_compiles():
     with pytest.raises(ValueError, match=said):
         jax.vmap(lambda a: E.step(env, state, a, KEY)[0])(jnp.zeros((2, 2), int))
     with pytest.raises(ValueError, match=said):
-        jaxpg.run(jaxpg.cem, jaxpg.cem.Config(population=4), env, KEY, total_steps=10)
+        jaxpg.run(jaxpg.cem, jaxpg.cem.Config(population=4, elites=2), env, KEY, total_steps=10)
     with pytest.raises(ValueError, match="data_parallel=True: allowed is False"):
         jaxpg.run(jaxpg.ppo, TINY, env, KEY, total_steps=32, data_parallel=True)
     with pytest.raises(ValueError, match="wrappers: allowed are none, for it is on the host"):
