@@ -4,6 +4,9 @@ and what cannot hold there."""
 import csv
 import json
 import logging
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -340,3 +343,30 @@ def test_envpool_steps_are_its_own():
     assert t.terminated.any()
     assert t.truncated.any()
     assert metrics["episode/count"] == (t.terminated | t.truncated).sum()
+
+
+@pytest.mark.slow
+def test_seeds_in_two_processes_are_those_in_one(tmp_path):
+    """One run folder, whose rows are the same: each process steps the environments of its seeds."""
+    tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
+    asked = f"train ppo gymnasium/CartPole-v1 --seeds 4 {tiny} --total-steps 64 --evaluations 0"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    job = f"--out two --coordinator localhost:{port} --processes 2 --process"
+    lines = [f"{asked} {job} 0", f"{asked} {job} 1", f"{asked} --out one"]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "jaxpg", *line.split()], cwd=tmp_path)
+        for line in lines
+    ]
+    assert [process.wait(300) for process in started] == [0, 0, 0]
+    tables = []
+    for folders in (["one"], ["two/process-0", "two/process-1"]):
+        rows = []
+        for folder in folders:
+            with (tmp_path / folder / "metrics.csv").open() as file:
+                rows += csv.DictReader(file)
+        kept = ("seed", "iteration", "episode/count", "episode/length")
+        tables.append(sorted(tuple(row[name] for name in kept) for row in rows))
+    assert len(tables[0]) == 16
+    assert tables[0] == tables[1]
