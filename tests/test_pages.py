@@ -173,6 +173,7 @@ NOT_RUN = {
     "docs/devices.md": ["a scheduler", "two machines", "two machines"],
     "docs/tuning.md": ["minutes"] * 3,
     "docs/results.md": ["minutes"],
+    "docs/suites.md": ["minutes"],
 }
 OTHER = {"text", "toml"}
 

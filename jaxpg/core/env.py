@@ -43,7 +43,8 @@ class Env:
     """An environment as a pytree: its parameters are leaves, its code is static.
 
     `core` is any object with gymnax's methods: reset(key, params), step(key, state, action,
-    params), action_space(params), observation_space(params), and `default_params`, `name`.
+    params), action_space(params), observation_space(params), and `default_params`, `name`. One that
+    says `batched = True` takes all lanes at once.
 
     >>> env = jaxpg.make("Cliff-jaxpg")
     >>> env.discrete, env.example_obs.shape
@@ -165,7 +166,7 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     shapes = signals.shapes(env.core, env.params)
     zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
-    obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
+    obs, inner = single.over_lanes(env.core, env.core.reset, (0, None))(keys, env.params)
     total, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
     return EnvState(inner, _observe(env, obs), total, length, zeros, {"return": total, **zeros})
 
@@ -203,9 +204,8 @@ def _step(
     that follow episodes that end, or a function that gives them, by the mask [N] of those that do;
     (): none follow."""
     move = env.core.step if fresh is None else functools.partial(_without_reset, env.core)
-    obs, inner, reward, terminated, truncated, info = jax.vmap(move, in_axes=(0, 0, 0, None))(
-        keys, state.inner, action, env.params
-    )
+    move = single.over_lanes(env.core, move, (0, 0, 0, None))
+    obs, inner, reward, terminated, truncated, info = move(keys, state.inner, action, env.params)
     obs = packing.write_once(obs)
     going = ~(terminated | truncated)
     if fresh is not None:

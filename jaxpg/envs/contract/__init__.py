@@ -16,7 +16,7 @@ from jaxpg.core.checks import show
 from jaxpg.core.env import Env
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.protocol import METHODS, Fault
-from jaxpg.core.single import name_of
+from jaxpg.core.single import is_batched, name_of
 from jaxpg.envs import registry
 from jaxpg.envs.contract import episodes, strict, traces
 
@@ -51,7 +51,8 @@ def check_env(env: Env | Any) -> None:
     env: an Env, a core (then with its default parameters), or a name as `jaxpg.make` takes it.
     Looks at shapes, traces `reset` and `step` twice, and plays a few random episodes, some of them
     under a short time limit. Raises one ValueError with all faults, each in one sentence that says
-    what to change. The lines of the contract are in docs/environments.md.
+    what to change, and for an environment on the host. The lines of the contract are in
+    docs/environments.md.
 
     >>> jaxpg.check_env(jaxpg.make("Cliff-jaxpg"))
     >>> class Core:
@@ -64,6 +65,11 @@ def check_env(env: Env | Any) -> None:
     """
     env = _as_env(env)
     name = name_of(env.core)
+    if is_batched(env.core):
+        raise ValueError(
+            f"{name} is on the host, where the contract of JAX's environments cannot hold: allowed "
+            "are those in JAX; for this one there is gymnasium.utils.env_checker.check_env"
+        )
     if found := _find_faults(env):
         lines = [f"- {rule}: {text.removeprefix(name).lstrip(': ')}" for rule, text in found]
         raise ValueError("\n".join([f"{name} breaks the contract of environments:", *lines]))

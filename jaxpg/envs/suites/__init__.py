@@ -2,7 +2,8 @@
 
 A file a suite, imported when it is asked for; base.py has what they share. Each has `names()`, the
 suite's own constructor of a name, and a `Core`: gymnax's `Environment` over that suite's `step`
-without its resets, so that resets, `final_observation` and time limits are gymnax's.
+without its resets, so that resets, `final_observation` and time limits are gymnax's. What is not in
+JAX is in host/.
 """
 
 import contextlib
@@ -19,8 +20,11 @@ import jax
 from jaxpg.core.config import unknown
 
 # Each with the package that it needs, and the extra of jaxpg that brings that, of one name.
-SUITES = ("brax", "craftax", "jumanji", "navix", "pgx", "playground", "xminigrid")
+SUITES = (
+    "brax", "craftax", "envpool", "gymnasium", "jumanji", "navix", "pgx", "playground", "xminigrid",
+)  # fmt: skip
 PACKAGES = {"playground": "mujoco_playground"}  # those that are imported by another name
+ON_HOST = ("envpool", "gymnasium")
 
 
 class Maker(NamedTuple):
@@ -82,7 +86,7 @@ def _load(suite: str) -> ModuleType:
     try:
         # Modules have arrays, also if a trace imports them; and some print.
         with jax.ensure_compile_time_eval(), contextlib.redirect_stdout(io.StringIO()):
-            return importlib.import_module(f"{__name__}.{suite}")
+            return importlib.import_module(f"{__name__}{'.host' * (suite in ON_HOST)}.{suite}")
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"the suite {suite} cannot be imported: {said}") from error
