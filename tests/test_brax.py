@@ -18,7 +18,7 @@ envs, mujoco = pytest.importorskip("brax.envs"), pytest.importorskip("mujoco")
 from brax.io import mjcf  # noqa: E402
 from etils import epath  # noqa: E402
 
-from jaxpg.envs.suites import brax as suite  # noqa: E402
+from jaxpg.envs.suites import from_brax as suite  # noqa: E402
 
 KEY, STEPS, PENDULUM = jax.random.key(0), 200, "brax/inverted_pendulum"
 BACKENDS = slow_of(("generalized", "spring", "positional", "mjx"), "positional", "mjx")

@@ -86,7 +86,7 @@ def _load(suite: str) -> ModuleType:
     try:
         # Modules have arrays, also if a trace imports them; and some print.
         with jax.ensure_compile_time_eval(), contextlib.redirect_stdout(io.StringIO()):
-            return importlib.import_module(f"{__name__}{'.host' * (suite in ON_HOST)}.{suite}")
+            return importlib.import_module(f"{__name__}{'.host' * (suite in ON_HOST)}.from_{suite}")
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"the suite {suite} cannot be imported: {said}") from error

@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import xminigrid
 from gymnax.environments import spaces
 from xminigrid.core.constants import NUM_COLORS, NUM_TILES
+from xminigrid.registration import make, registered_environments
 
 from jaxpg.envs.suites.base import Adapter, encode_layers
 
@@ -19,7 +19,7 @@ SIZES = (NUM_TILES, NUM_COLORS)
 
 
 def names() -> list[str]:
-    return [x for x in xminigrid.registered_environments() if x.startswith("MiniGrid-")]
+    return [x for x in registered_environments() if x.startswith("MiniGrid-")]
 
 
 def find_constructor(name: str) -> Callable[..., Any]:
@@ -27,7 +27,7 @@ def find_constructor(name: str) -> Callable[..., Any]:
 
 
 def _make(name: str, max_steps: int | None = None, view_size: int = 7) -> Any:
-    env, params = xminigrid.make(name, view_size=view_size)
+    env, params = make(name, view_size=view_size)
     return env, params if max_steps is None else params.replace(max_steps=max_steps)
 
 

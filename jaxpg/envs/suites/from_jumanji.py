@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import jumanji
 import numpy as np
 from gymnax.environments import spaces
+from jumanji.registration import make, registered_environments
 
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.envs.suites.base import LIMIT, Adapter, bounded, encode
@@ -21,12 +21,12 @@ LEFT_OUT = "Connector-v3 LevelBasedForaging-v0 SearchAndRescue-v0 MultiCVRP-v0 S
 
 
 def names() -> list[str]:
-    return sorted(jumanji.registered_environments().difference(LEFT_OUT.split()))
+    return sorted(registered_environments().difference(LEFT_OUT.split()))
 
 
 def find_constructor(name: str) -> Callable[..., Any]:
-    make = functools.partial(jumanji.make, name)  # with the signature of the class:
-    return functools.update_wrapper(make, type(make()), updated=())
+    found = functools.partial(make, name)  # with the signature of the class:
+    return functools.update_wrapper(found, type(found()), updated=())
 
 
 class Core(Adapter):
