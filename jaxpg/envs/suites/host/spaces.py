@@ -27,7 +27,9 @@ def convert(what: str, space: Any, nested: bool) -> Any:
         return MultiBinary(space.shape)
     if isinstance(space, kinds.Box):
         dtype = jax.dtypes.canonicalize_dtype(space.dtype)
-        return spaces.Box(space.low, space.high, space.shape, dtype)
+        low: Any = space.low
+        high: Any = space.high
+        return spaces.Box(low, high, space.shape, dtype)
     if nested and isinstance(space, kinds.Dict):
         return spaces.Dict({k: convert(f"{what} {k!r}", x, True) for k, x in space.items()})
     if nested and isinstance(space, kinds.Tuple):
