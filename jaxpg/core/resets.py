@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxpg.core import packing
 from jaxpg.core.checks import require_integer
 from jaxpg.core.gymnax_import import has_own_step
-from jaxpg.core.parallel.devices import replicate, shard_axis
+from jaxpg.core.parallel.devices import shard_axis, unshard
 from jaxpg.core.single import name_of
 from jaxpg.core.types import Array, Key, Tree
 
@@ -51,7 +51,7 @@ def draw(core, params: Tree, keys: Key) -> tuple[Key, Tree | None, Tree | None]:
         k_steps, k_resets = _split(keys)
         k_resets = shard_axis(k_resets.reshape(-1)[:size], 0)
         pool = jax.vmap(lambda key: _fresh(core, key, params))(k_resets)
-        return k_steps, None, packing.pack(replicate(pool), keep=1)
+        return k_steps, None, packing.pack(unshard(pool), keep=1)
     reset = jax.vmap(jax.vmap(lambda key: _fresh(core, key, params)))
     total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))
     if total > LARGE:
@@ -73,7 +73,7 @@ def draw(core, params: Tree, keys: Key) -> tuple[Key, Tree | None, Tree | None]:
 def _take(pool: Tree, turn: Array, ended: Array) -> Tree:
     """Takes what follows from a pool [K, ...]: the environments that end, by a mask [N], have the
     next entries in their order, from the `turn` [] on; what others get means nothing."""
-    ended = replicate(ended)  # the order is over all devices: N bools are all they tell each other
+    ended = unshard(ended)  # the order is over all devices: N bools are all they tell each other
     index = shard_axis(turn + jnp.cumsum(ended, dtype=jnp.int32) - ended, 0) % _size(pool)
     return packing.unpack(jax.tree.map(lambda x: x[index], pool))
 

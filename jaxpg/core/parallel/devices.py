@@ -83,7 +83,7 @@ def shard_axis(tree: Tree, axis: int) -> Tree:
     return jax.tree.map(leaf, tree)
 
 
-def replicate(tree: Tree) -> Tree:
+def unshard(tree: Tree) -> Tree:
     """Puts what is laid over the ambient mesh whole on every device of it."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.axis_names != ("env",) or mesh.size == 1:
