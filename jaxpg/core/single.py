@@ -38,7 +38,7 @@ def over_lanes(core: Any, function: Callable, axes: tuple[int | None, ...]) -> C
 
 
 def _of_one(core: Any, method: str, *args: Any) -> Any:
-    """What a method of a core gives for one lane; the last argument is its parameters."""
+    """Calls a method of a core for one lane; the last argument is its parameters."""
     if not is_batched(core):
         return getattr(core, method)(*args)
     *own, params = args

@@ -1,4 +1,4 @@
-"""What the adapters of suites share: a clock of their own, a state around the suite's, one-hot
+"""Shared parts of the adapters of suites: a clock of their own, a state around the suite's, one-hot
 codes of what is no number."""
 
 from collections.abc import Mapping, Sequence

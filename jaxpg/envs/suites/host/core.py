@@ -22,7 +22,7 @@ from jaxpg.envs.suites.host.spaces import convert, count_from_zero, shapes
 
 
 class Made(NamedTuple):
-    """What a suite says of one environment: gymnasium's spaces, and how to make a batch."""
+    """Spaces of one environment, gymnasium's, and how its suite makes a batch of it."""
 
     obs: Any
     actions: Any
