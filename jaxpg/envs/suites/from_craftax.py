@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from craftax.craftax_env import make_craftax_env_from_name
-from flax import struct
 from gymnax.environments import spaces
 
-from jaxpg.envs.suites.base import Adapter
+from jaxpg.envs.suites.base import Adapter, make_params
 
 KINDS = ("Craftax", "Craftax-Classic")
 
@@ -34,15 +33,9 @@ class Core(Adapter):
         super().__init__(name, inner, self.usual.max_timesteps)
         self.obs = inner.observation_space(self.usual)
         self.actions = spaces.Discrete(inner.num_actions)
-        kinds = {f.name: f.type for f in dataclasses.fields(self.usual)}
-        kinds = {k: kind for k, kind in kinds.items() if k != "max_timesteps"}
-        values = {k: getattr(self.usual, k) for k in kinds} | {"max_steps_in_episode": self.limit}
-        kinds["max_steps_in_episode"] = int
-        self.params = struct.dataclass(type("Params", (), values | {"__annotations__": kinds}))()
-
-    @property
-    def default_params(self) -> Any:
-        return self.params
+        values = {f.name: getattr(self.usual, f.name) for f in dataclasses.fields(self.usual)}
+        del values["max_timesteps"]
+        self.params = make_params(values, self.limit)
 
     def _as_own(self, params: Any) -> Any:
         values = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)[:-1]}
