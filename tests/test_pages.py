@@ -73,7 +73,7 @@ def test_commands_are_understood(page, monkeypatch):
             try:
                 jaxpg.make(words[3])
             except ValueError as error:  # of a suite that is not installed here
-                assert "pip install" in str(error)
+                assert "pip install" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize(
