@@ -5,7 +5,7 @@ python benchmarks/suites.py navix/Navix-DoorKey-5x5-v0 ...   these
 
 Settings are those of `jaxpg.preset`. At the end every seed plays 128 whole episodes, greedy, and as
 many sampled. A row is written to suites.json as soon as it is done.
-The script prints a line each and exits with 1 if a seed misses its bar. `python -m tests.tables`
+The script prints a line each and exits with 1 if a mean over seeds misses its bar. `python -m tests.tables`
 then writes the table of docs/suites.md anew.
 """
 
@@ -103,10 +103,10 @@ def measure(name: str, aim: dict[str, Any]) -> dict[str, Any]:
 
 
 def holds(aim: dict[str, Any], found: dict[str, Any]) -> bool:
-    """True if every seed is at its bar."""
+    """True if the mean over seeds is at its bar."""
     if "times_shortest" in aim:
-        return max(found["lengths"]) <= aim["times_shortest"] * found["shortest"]
-    return min(found[aim.get("counted", "greedy")]) >= aim["least"]
+        return np.mean(found["lengths"]) <= aim["times_shortest"] * found["shortest"]
+    return np.mean(found[aim.get("counted", "greedy")]) >= aim["least"]
 
 
 def format_row(name: str, aim: dict[str, Any], found: dict[str, Any]) -> str:
