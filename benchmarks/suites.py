@@ -4,9 +4,9 @@ python benchmarks/suites.py --all                          all of suites.toml
 python benchmarks/suites.py navix/Navix-DoorKey-5x5-v0 ...   these
 
 Settings are those of `jaxpg.preset`. At the end every seed plays 128 whole episodes, greedy, and as
-many sampled. A row is written to suites.json as soon as it is done.
-The script prints a line each and exits with 1 if a mean over seeds misses its bar. `python -m tests.tables`
-then writes the table of docs/suites.md anew.
+many sampled. A row is written to suites.json as soon as it is done. The script prints a line each
+and exits with 1 if a mean over seeds misses its bar. `python -m tests.tables` then writes the table
+of docs/suites.md anew.
 """
 
 import argparse
