@@ -154,7 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.rows or aims:
         found = measure(name, aims[name])
         measured = load() | {name: found}  # again: another process may have written a row
-        lines = [f"{json.dumps(k)}: {json.dumps(measured[k])}" for k in aims if k in measured]
+        order = sorted(measured, key=[*aims, *measured].index)  # as suites.toml has them
+        lines = [f"{json.dumps(k)}: {json.dumps(measured[k])}" for k in order]
         MEASURED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         held &= holds(aims[name], found)
         print(format_row(name, aims[name], found), flush=True)
