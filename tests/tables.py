@@ -112,6 +112,13 @@ def result_table(head: str, name: str, *args: str, page: str = "docs/results.md"
     return Table(page, head, rows)
 
 
+def suite_rows(found: list[str]) -> list[str]:
+    """A row for each environment of another suite that was measured."""
+    import suites
+
+    return suites.table_rows()
+
+
 def held_out_rows(found: list[str]) -> list[str]:
     """A row for each environment that the search of PPO's profile left out."""
     import learning_page
@@ -201,6 +208,7 @@ TABLES = {
     **{group: result_table(f"| {group} |", "group_rows", group) for group in GROUPS},
     "short": result_table("These rows are short, and this was tried:", "short_lines"),
     "cannot": result_table("By these agents, with these settings", "failure_lines"),
+    "suites": Table("docs/suites.md", "| environment | package |", suite_rows),
     "left out": Table("docs/tuning.md", "| left out |", held_out_rows),
     "not measured": result_table("Rows of the table that are still to come:", "missing_lines"),
     "schedules": Table("docs/schedules.md", "| agent | numbers with", schedule_rows),

@@ -157,6 +157,10 @@ class Timeless(InGymnax):
         return jnp.zeros(2), state, 1.0, False, {}
 
 
+class Pooled(InGymnax):
+    reset_pool = 0
+
+
 class Integers(InGymnax):
     def step_env(self, key, state, action, params):
         obs, *others = super().step_env(key, state, action, params)
@@ -212,6 +216,15 @@ def reset_into_a_global(key, params):
     obs, state = Walk().reset(key, params)
     KEPT[:] = [obs + 1]
     return obs, state
+
+
+APPLY = jax.jit(lambda function, x: function(x), static_argnums=0)
+
+
+def reset_through_jit(key, params):
+    """JAX's cache keeps the function, and with it what it closes over."""
+    obs, state = Walk().reset(key, params)
+    return APPLY(lambda x: (x + obs) / 2, obs), state
 
 
 def reset_by_python(key, params):
@@ -365,6 +378,9 @@ TRACES = {
         changed(info=INFO | {"action_mask": jnp.ones(3, bool)}), "mask", r"shape \(3,\).*\(2,\)"
     ),
     "a signal that is not there": (Walk(signals=("cost",)), "signals", "of a step has no 'cost'"),
+    "a pool of nothing": (
+        Pooled(), "reset pool", "reset_pool=0: allowed is an integer >= 1"
+    ),
     "one step, as gymnax has it": (Inherited(), "time limit", "ends after one step: give it in"),
     "a counter": (Counter(), "pure", "reset or step changes self.steps: what changes belongs in"),
     "a value of a trace": (Keeper(), "pure", "a trace leaves its values in self.state"),
@@ -404,6 +420,15 @@ MORE = {
     "a float in a Discrete": {"bounds"},
     "an observation of another dtype": {"final observation"},
 }
+
+
+@pytest.mark.slow  # as "a global", and what was compiled is lost
+def test_what_jax_keeps_in_its_own_caches_is_no_fault(monkeypatch):
+    core = Walk(reset=reset_through_jit)
+    with pytest.raises(Exception, match="Leaked"), jax.checking_leaks():
+        jax.make_jaxpr(core.reset)(jax.random.key(0), Params())
+    monkeypatch.setattr(episodes, "find_faults", lambda env: [])
+    jaxpg.check_env(core)
 
 
 @pytest.mark.slow

@@ -151,6 +151,10 @@ def free_port(first: int = 0, count: int = 1) -> int:
     raise OSError(f"none of {count} ports from {first} on is free")
 
 
+# They start three processes. The quick twin is two devices of one process, in test_devices.py.
+joined = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """What one process with two devices wrote, and two with one each."""
@@ -174,6 +178,7 @@ def found(folders):
     return [pickle.loads(path.read_bytes()) for path in paths]
 
 
+@joined
 @pytest.mark.parametrize("what", ["params", "seeds", "metrics"])
 def test_two_processes_have_the_same_and_what_one_has(what, found):
     one, first, second = (jax.tree.leaves(f[what]) for f in found)
@@ -182,6 +187,7 @@ def test_two_processes_have_the_same_and_what_one_has(what, found):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
 
 
+@joined
 def test_the_run_folder_is_that_of_one_process(folders):
     """With seeds over the devices nothing is added up across them: to the byte."""
     one, two = (folder / "seeds" for folder in folders)
@@ -195,6 +201,7 @@ def test_the_run_folder_is_that_of_one_process(folders):
     assert not any((two / "parallel").glob("process-*"))  # every process has all of it
 
 
+@joined
 def test_each_process_writes_the_metrics_of_its_own_seeds(folders):
     two = folders[1] / "seeds"
     header, *rows = (two / "metrics.csv").read_text().splitlines()
@@ -204,6 +211,7 @@ def test_each_process_writes_the_metrics_of_its_own_seeds(folders):
         assert [int(row.split(",")[1]) for row in own[1::2]] == [3, 6, 9, 10]
 
 
+@joined
 @pytest.mark.parametrize(
     ("how", "stopped", "signal"),
     [
@@ -218,6 +226,7 @@ def test_processes_stop_together(how, stopped, signal, found):
     assert found[1][how] == (stopped, 4, signal)
 
 
+@joined
 @pytest.mark.parametrize(
     ("case", "words"),
     [
@@ -237,6 +246,7 @@ def test_what_one_process_meets_before_the_loop_all_raise(case, words, found):
     assert found[1]["nothing new"]
 
 
+@joined
 def test_a_gap_in_the_table_of_a_process_is_filled(folders):
     """From the table of all seeds, by the process that goes on."""
     for process in (0, 1):
@@ -259,6 +269,7 @@ def test_an_error_that_cannot_be_sent_is_sent_in_words():
         raise Odd(1, 2)
 
 
+@joined
 @pytest.mark.parametrize(
     ("case", "words"),
     [
@@ -273,6 +284,7 @@ def test_processes_fail_together(case, words, found):
     assert found[1][case] == found[2][case]
 
 
+@joined
 def test_what_the_first_says_all_hear(found):
     assert found[1]["from first"] == found[2]["from first"] == "process 0"
     assert found[1]["claimed"].name == found[2]["claimed"].name == "claimed"

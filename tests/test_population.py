@@ -124,6 +124,7 @@ def test_slices_change_nothing():
                 np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+@pytest.mark.slow  # its quick twin is that of slices
 def test_devices_change_nothing():
     """Two devices are given to a process of its own; so are seeds that are spread already."""
     code = """

@@ -272,6 +272,7 @@ def test_cem_finds_merton_s_weights():
         np.testing.assert_allclose(t.action.mean(), pf.merton(env)[0], rtol=0.05)
 
 
+@pytest.mark.slow  # its quick twin is that of costs
 def test_cem_finds_merton_s_weights_of_two_assets():
     env = make(price_noise=0.0, horizon=0.25, min_weight=-1.0, max_leverage=3.0, **TWO)
     [(env, t)] = learnt(env, [{}], 40)

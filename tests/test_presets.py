@@ -12,7 +12,7 @@ import pytest
 import jaxpg
 from jaxpg import agents, presets
 from jaxpg.core.config import from_dict, to_dict
-from jaxpg.envs import registry
+from jaxpg.envs import registry, suites
 from jaxpg.experiment.listing.settings import has_profile
 from jaxpg.experiment.report import parts
 from jaxpg.experiment.run import folder
@@ -77,7 +77,9 @@ def test_an_environment_that_is_no_name_is_refused(env):
 
 def test_a_profile_is_no_environment():
     for name in agents.NAMES:
-        assert presets.table(name).keys() <= set(registry.names())
+        others = {env for env in presets.table(name) if "/" in env}
+        assert presets.table(name).keys() - others <= set(registry.names())
+        assert {env.partition("/")[0] for env in others} <= set(suites.SUITES)
 
 
 def test_a_field_of_a_config_has_the_agents_default():

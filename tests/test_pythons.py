@@ -33,10 +33,10 @@ def interpreter(version: str) -> Path | None:
     return None
 
 
-def test_two_files_of_constraints_differ_in_jax_alone():
+def test_two_files_of_constraints_differ_in_jax_and_navix_alone():
     files = ((ROOT / name).read_text().splitlines() for name in ("constraints.txt", CONSTRAINTS))
     old, new = ({line for line in lines if not line.startswith("#")} for lines in files)
-    assert {re.split("==", line)[0] for line in old ^ new} == {"jax", "jaxlib"}
+    assert {re.split("==", line)[0] for line in old ^ new} == {"jax", "jaxlib", "Navix"}
 
 
 @pytest.mark.slow

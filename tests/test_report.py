@@ -144,6 +144,7 @@ def test_odd_runs_have_a_page(tmp_path, kind):
         assert "no threshold" in page.rows()
 
 
+@pytest.mark.slow  # its quick twins have each kind alone
 def test_sweeps_comparisons_and_runs_mix(tmp_path):
     points, values = grid()
     compared = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpg.core import env as E
+from jaxpg.core import resets
 from jaxpg.core.episodes import play_until_ended
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.envs import registry
@@ -37,7 +38,7 @@ def episodes(env, key):
 def test_resets_drawn_ahead_change_nothing(name, monkeypatch):
     env = registry.make(name, **ENVS[name])
     ahead = jax.jit(episodes)(env, KEY)
-    monkeypatch.setattr(E, "LARGE", -1)  # now every step goes through gymnax's `step`
+    monkeypatch.setattr(resets, "LARGE", -1)  # now every step goes through gymnax's `step`
     alone = jax.jit(lambda *args: episodes(*args))(env, KEY)
     assert ahead[4]["episode/count"] > 3
     jax.tree.map(np.testing.assert_array_equal, ahead, alone)
@@ -50,7 +51,7 @@ def test_what_is_drawn_ahead_is_not_drawn_at_every_step(monkeypatch):
         return str(scan.params["jaxpr"])
 
     assert "uniform" not in loop()
-    monkeypatch.setattr(E, "LARGE", -1)
+    monkeypatch.setattr(resets, "LARGE", -1)
     assert "uniform" in loop()
 
 

@@ -326,7 +326,8 @@ def tables(folder):
     return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.glob("rounds/*/*.csv"))}
 
 
-@pytest.mark.parametrize("at", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow  # its quick twin is a run that is killed, in test_runs.py
+@pytest.mark.parametrize("at", [2, 3])
 def test_a_tuning_that_was_killed_goes_on_to_the_byte(found, tmp_path, at):
     """at: the sweep in which it is killed, before its first part is trained."""
     out = tmp_path / "t"

@@ -130,6 +130,7 @@ def test_a_folder_has_the_number(name, tmp_path):
     same_bytes(more.state, jitted(tiny(name), env, KEY)[0])
 
 
+@pytest.mark.slow  # its quick twin is a run with a limit of its own, above
 def test_points_of_a_sweep_have_their_own_limits():
     points = jaxpg.sweep.grid({"env.max_steps_in_episode": [9, 2000]})
     found = jaxpg.sweep.run(

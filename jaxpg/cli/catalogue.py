@@ -1,4 +1,4 @@
-"""`jaxpg list`: agents, environments and presets."""
+"""`jaxpg list`: agents, environments, suites and presets."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -13,11 +13,18 @@ PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environm
 NAME, KIND = 21, 12  # columns of a name, and of the kinds of actions beside it
 
 
-def overview() -> int:
-    """Lists the agents and environments, which go together, and which have presets."""
-    from jaxpg import agents, presets
-    from jaxpg.envs import registry
+def overview(suite: str | None = None) -> int:
+    """Lists the agents and environments, which go together, and which have presets.
 
+    Args:
+        suite: list the environments of this suite instead, such as brax.
+    """
+    from jaxpg import agents, presets
+    from jaxpg.envs import registry, suites
+
+    if suite is not None:
+        common.tell(*suites.names(suite))
+        return 0
     common.tell("AGENTS  what they are, and the actions that they choose", "")
     tuned: dict[str, list[str]] = {}
     general, lost = [], []
@@ -47,6 +54,10 @@ def overview() -> int:
     for kind, names in kinds.items():
         common.tell("", f"ENVIRONMENTS  {kind} actions ({len(names)})", "")
         _tell(wrap(", ".join(names)))
+    common.tell("", "SUITES  their environments: jaxpg list --suite NAME", "")
+    for name in suites.SUITES:
+        missing = "" if suites.is_installed(name) else f"pip install 'jaxpg[{name}]'"
+        common.tell(f"  {name:<{NAME}}{missing or 'installed'}")
     for line in lost:
         common.say(f"warning: {line}")
     return 0

@@ -8,7 +8,8 @@ names.py          objects by "module:Name": sources.py and calls.py say what a f
                   imported and called; callables.py, classes and functions in configs
 env.py            environments, vectorised: reset, step, rollout; spaces.py, observations.py and
                   signals.py, what they say; metrics.py, of the episodes that end; sums.py, exactly;
-                  scans.py, loops over time; protocol.py, what they owe to agents
+                  resets.py, what follows those; scans.py, loops over time; protocol.py, what they
+                  owe to agents
 train.py          training as a pure function
 plan.py, run.py   training with a host loop: the plan of a run, and the loop with its callbacks;
                   blocks.py, the rows that are kept of its metrics; pieces.py, a chunk that takes

@@ -16,7 +16,17 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import machine, packing, products, scans, signals, single, spaces, sums
+from jaxpg.core import (
+    machine,
+    packing,
+    products,
+    resets,
+    scans,
+    signals,
+    single,
+    spaces,
+    sums,
+)
 from jaxpg.core.checks import require_env, require_integer, require_key, show
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.memory import require_memory
@@ -33,7 +43,8 @@ class Env:
     """An environment as a pytree: its parameters are leaves, its code is static.
 
     `core` is any object with gymnax's methods: reset(key, params), step(key, state, action,
-    params), action_space(params), observation_space(params), and `default_params`, `name`.
+    params), action_space(params), observation_space(params), and `default_params`, `name`. One that
+    says `batched = True` takes all lanes at once.
 
     >>> env = jaxpg.make("Cliff-jaxpg")
     >>> env.discrete, env.example_obs.shape
@@ -85,9 +96,6 @@ class Env:
         """Zeros in the shape and dtype of one observation [*obs], as agents see it."""
         obs = jax.eval_shape(lambda k: reset(self, k, 1).obs, jax.random.key(0))
         return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), obs)
-
-
-LARGE = 2**26  # bytes of fresh states, of all steps of a rollout: above it they are not drawn ahead
 
 
 def _observe(env: Env, obs: Tree, info: dict | None = None) -> Tree:
@@ -154,10 +162,11 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     require_env(env)
     require_key(key)
     require_integer("num_envs", num_envs, 1)
+    resets.pool_size(env.core)
     shapes = signals.shapes(env.core, env.params)
     zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
     keys = jax.random.split(key, num_envs)
-    obs, inner = jax.vmap(env.core.reset, in_axes=(0, None))(keys, env.params)
+    obs, inner = single.over_lanes(env.core, env.core.reset, (0, None))(keys, env.params)
     total, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)
     return EnvState(inner, _observe(env, obs), total, length, zeros, {"return": total, **zeros})
 
@@ -189,18 +198,20 @@ def step_before_reset(
 
 
 def _step(
-    env: Env, state: EnvState, action: Array, keys: Key, fresh: tuple | None
+    env: Env, state: EnvState, action: Array, keys: Key, fresh: tuple | Callable | None
 ) -> tuple[EnvState, Transition]:
     """`step` with the keys [N] and, if they were drawn ahead, the observations and states [N, ...]
-    that follow episodes that end; (): none follow."""
+    that follow episodes that end, or a function that gives them, by the mask [N] of those that do;
+    (): none follow."""
     move = env.core.step if fresh is None else functools.partial(_without_reset, env.core)
-    obs, inner, reward, terminated, truncated, info = jax.vmap(move, in_axes=(0, 0, 0, None))(
-        keys, state.inner, action, env.params
-    )
+    move = single.over_lanes(env.core, move, (0, 0, 0, None))
+    obs, inner, reward, terminated, truncated, info = move(keys, state.inner, action, env.params)
     obs = packing.write_once(obs)
     going = ~(terminated | truncated)
     if fresh is not None:
         info = info | {"final_observation": obs}
+    if callable(fresh):
+        fresh = fresh(~going)
     if fresh:
         obs, inner = jax.tree.map(functools.partial(_where, going), (obs, inner), fresh)
     next_obs = finite_at_end(_observe(env, info["final_observation"], info), terminated)
@@ -216,15 +227,7 @@ def _step(
 
 
 # As gymnax does it: parameters may be NumPy arrays, which no tracer can index.
-_jitted = functools.partial(jax.jit, static_argnames="core", inline=True)
-
-
-@_jitted
-def _fresh(core, key: Key, params) -> tuple[Tree, Tree]:
-    return core.reset_env(key, params)
-
-
-@_jitted
+@functools.partial(jax.jit, static_argnames="core", inline=True)
 def _without_reset(core, key: Key, state: Tree, action: Array, params):
     """gymnax's `step` up to where it resets."""
     obs, state, reward, terminated, info = core.step_env(key, state, action, params)
@@ -234,25 +237,6 @@ def _without_reset(core, key: Key, state: Tree, action: Array, params):
 def _where(mask: Array, x: Array, y: Array) -> Array:
     """Selects x or y [N, ...] by the mask [N]."""
     return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
-
-
-def _presample_resets(env: Env, keys: Key) -> tuple[Key, tuple[Tree, Tree] | None]:
-    """Draws the resets of T steps of N environments at once: keys [T, N] -> the keys of the steps
-    alone, and fresh observations and states [T, N, ...] for the episodes that will end there.
-
-    gymnax's `step` splits its key and resets, whether or not the episode ends. These are the same
-    keys and the same resets, in a few large operations and not in many small ones at every step.
-    Where the code of `step` is not gymnax's own, or where all the fresh states together are large,
-    every step resets for itself.
-    """
-    if has_own_step(env.core):
-        return keys, None
-    reset = jax.vmap(jax.vmap(lambda key: _fresh(env.core, key, env.params)))
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(reset, keys)))
-    if size > LARGE:
-        return keys, None
-    both = jax.vmap(jax.vmap(jax.random.split))(keys)
-    return both[..., 0], reset(both[..., 1])
 
 
 def zero_carry(carry: Tree) -> Tree:
@@ -302,19 +286,23 @@ def rollout(
     k_policy = jax.random.split(k_policy, num_steps)
     k_envs = jax.random.split(k_envs, (num_steps, num_envs))
 
+    apart = machine.on_gpu()  # where a sum in each step would be a kernel in each step
+    loop = (*shard_axis((state, carry), 0), no_episodes(state, apart))
+    k_envs, ahead, pool = resets.draw(env.core, env.params, k_envs)
+    drawn = k_policy, packing.pack(shard_axis((k_envs, ahead), 1), keep=2)
+
     def body(loop, drawn):
-        (state, carry, totals), (k_policy, rest) = loop, drawn
+        (state, carry, totals, turn), (k_policy, rest) = loop, drawn
         k_envs, fresh = packing.unpack(rest)
         action, carry, seen = policy(state.obs, carry, k_policy)
-        new, t = _step(env, state, action, k_envs, fresh)
+        new, t = _step(env, state, action, k_envs, resets.follow(pool, turn) or fresh)
         ended = t.terminated | t.truncated
         carry = jax.tree.map(lambda c: _where(ended, jnp.zeros_like(c), c), carry)
         totals = jax.tree.map(jnp.add, totals, ended_episodes(state, t, apart))
         new, t, carry, totals = packing.write_step(new, t, carry, totals)
-        return (new, carry, totals), packing.pack((t, seen), keep=1)
+        turn = resets.next_turn(pool, turn, ended)
+        return (new, carry, totals, turn), packing.pack((t, seen), keep=1)
 
-    apart = machine.on_gpu()  # where a sum in each step would be a kernel in each step
-    loop = (*shard_axis((state, carry), 0), no_episodes(state, apart))
-    drawn = k_policy, packing.pack(shard_axis(_presample_resets(env, k_envs), 1), keep=2)
-    (state, carry, totals), outputs = scans.scan("rollout", body, loop, drawn)
+    loop = *loop, resets.begin_turn(pool)
+    (state, carry, totals, _), outputs = scans.scan("rollout", body, loop, drawn)
     return state, carry, *shard_axis(packing.unpack(outputs), 1), episode_metrics(totals)

@@ -21,6 +21,7 @@ from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
+from jaxpg.core.single import is_batched
 from jaxpg.core.train import initial_state, require_objects, without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
@@ -127,7 +128,7 @@ def _returns(
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
         one = functools.partial(_returns, agent, **settings)
         shared, own = split_batched_args(cfg, env)
-        return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
+        return over_seeds(one, seed_mesh(len(key), env))(shared, *own, state, key)
     check_environment(env)
     policy = policy_of(agent, cfg, env, state, greedy)
     env_state, carry, key = begin_episodes(env, policy, key, episodes)
@@ -142,7 +143,9 @@ def _returns(
         return (new, carry, key, returns), ended
 
     loop = env_state, carry, key, jnp.full(episodes, jnp.nan, float)
-    return play_until_ended(advance, loop, (episodes,), max_steps)[0][-1]
+    (env_state, *_, returns), _ = play_until_ended(advance, loop, (episodes,), max_steps)
+    release(env, env_state)
+    return returns
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "num_steps"))
@@ -167,7 +170,7 @@ def actions(
         settings = {"episodes": episodes, "greedy": greedy, "num_steps": num_steps}
         one = functools.partial(actions, agent, **settings)
         shared, own = split_batched_args(cfg, env)
-        return over_seeds(one, seed_mesh(len(key)))(shared, *own, state, key)
+        return over_seeds(one, seed_mesh(len(key), env))(shared, *own, state, key)
     policy = policy_of(agent, cfg, env, state, greedy)
     t, _, mask = play(env, policy, key, episodes, num_steps)
     return t.action, mask
@@ -183,7 +186,8 @@ def play(
     episode's end.
     """
     env_state, carry, key = begin_episodes(env, policy, key, episodes)
-    _, _, t, seen, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
+    env_state, _, t, seen, _ = E.rollout(env, policy, env_state, carry, key, num_steps)
+    release(env, env_state)
     return t, seen, in_first_episode(t.terminated | t.truncated)
 
 
@@ -198,6 +202,12 @@ def begin_episodes(
     # What the policy answers to () has the shapes of what it remembers.
     carry = E.zero_carry(jax.eval_shape(lambda: policy(env_state.obs, (), key)[1]))
     return env_state, carry, key
+
+
+def release(env: E.Env, state: E.EnvState) -> None:
+    """Says that nobody will step these environments any more: the host may have others' of them."""
+    if is_batched(env.core):
+        env.core.release(state.inner, env.params)
 
 
 def play_until_ended(

@@ -31,7 +31,7 @@ from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, iterate, require_objects, settle
-from jaxpg.core.types import Agent, C, Key
+from jaxpg.core.types import Agent, C, EnvState, Key, Tree
 
 MOST = 2**31 - 1  # that an int32 counts
 
@@ -79,7 +79,7 @@ def plan_run(
             )
         one_cfg, one_env = take_lane((cfg, env), 0)
     check_environment(one_env)
-    mesh = run_mesh(agent, one_cfg, key, data_parallel)
+    mesh = run_mesh(agent, one_cfg, one_env, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
     with collector_paused():
         begin = jax.eval_shape(lambda k: agent.init(one_cfg, one_env, k), key.reshape(-1)[0])
@@ -133,6 +133,27 @@ def begin_run(agent, cfg, env, key, mesh):
         return constrain_to_mesh(mesh, initial_state(agent, cfg, env, key))
     shared, own = split_batched_args(cfg, env)
     return over_seeds(functools.partial(initial_state, agent), mesh)(shared, *own, key)
+
+
+def renew_episodes(plan: Plan, state: Tree, iteration: int) -> Tree:
+    """Begins new episodes in a state that was restored, for an environment on the host, whose own
+    state no checkpoint has. What a policy remembers of the old ones goes with them."""
+
+    def fold(key):
+        return jax.random.fold_in(key, iteration)
+
+    def has_envs(x):
+        return hasattr(x, "_fields") and any(isinstance(part, EnvState) for part in x)
+
+    def renew(old, new):
+        if not has_envs(old):
+            return old
+        fresh = {k: x for k, x in new._asdict().items() if isinstance(x, EnvState) or k == "carry"}
+        return old._replace(**fresh)
+
+    agent, cfg, env, key, _, _, mesh = plan
+    key = jax.vmap(fold)(key) if key.ndim else fold(key)
+    return jax.tree.map(renew, state, begin_run(agent, cfg, env, key, mesh), is_leaf=has_envs)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "length", "mesh"), donate_argnames=("state",))

@@ -1,5 +1,6 @@
 """Single environments: what one `reset` and one `step` of a core give."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,6 +24,26 @@ def name_of(core: Any) -> str:
     """Name of an environment's code: its own, or that of its class."""
     name = getattr(core, "name", None)
     return name if isinstance(name, str) and name else type(core).__name__
+
+
+def is_batched(core: Any) -> bool:
+    """True for a core whose `reset` and `step` take all lanes at once, keys, states and actions
+    [N, ...], and are never vmapped: it says `batched = True`, and is on the host."""
+    return getattr(core, "batched", False)
+
+
+def over_lanes(core: Any, function: Callable, axes: tuple[int | None, ...]) -> Callable:
+    """A method of a core, as one of all lanes. axes: those of its arguments that have lanes."""
+    return function if is_batched(core) else jax.vmap(function, in_axes=axes)
+
+
+def _of_one(core: Any, method: str, *args: Any) -> Any:
+    """Calls a method of a core for one lane; the last argument is its parameters."""
+    if not is_batched(core):
+        return getattr(core, method)(*args)
+    *own, params = args
+    given = getattr(core, method)(*jax.tree.map(lambda x: x[None], own), params)
+    return jax.tree.map(lambda x: x[0], given)
 
 
 def trace_step(core: Any, params: Tree) -> tuple[Any, Any]:
@@ -49,14 +70,15 @@ def example_action(core: Any, params: Tree) -> Array:
 def call_reset(core: Any, key: Key, params: Tree) -> tuple[Any, ...]:
     """Resets one environment. Raises CountError unless that gives obs and state."""
     method = "reset_env" if inherits(core, "reset") else "reset"
-    return _require_count(core, method, getattr(core, method)(key, params), RESET)
+    return _require_count(core, method, _of_one(core, method, key, params), RESET)
 
 
 def call_step(core: Any, key: Key, state: Tree, action: Array, params: Tree) -> tuple[Any, ...]:
     """Steps one environment: the six values of `step`. One that is gymnax's is put together from
     its parts, and does not reset. Raises CountError for another number of values."""
     if has_own_step(core):
-        return _require_count(core, "step", core.step(key, state, action, params), STEP)
+        given = _of_one(core, "step", key, state, action, params)
+        return _require_count(core, "step", given, STEP)
     given = core.step_env(key, state, action, params)
     obs, state, reward, terminated, info = _require_count(core, "step_env", given, PARTS)
     if not isinstance(info, dict):

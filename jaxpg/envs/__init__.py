@@ -6,6 +6,7 @@ tabular.py      small discrete ones whose model is known exactly
 partial.py      environments of which an agent sees a part only
 wrappers        functions on an environment: frames, actions, time limits, rewards, drawn parameters
 finance         portfolios, and the liquidation of a position
+suites          adapters of other suites, in JAX (Brax, ...) and on the host (gymnasium, envpool)
 """
 
 from jaxpg.core import gymnax_import  # noqa: F401  before any other import of gymnax

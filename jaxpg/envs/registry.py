@@ -1,5 +1,5 @@
 """Environments by name: gymnax's, jaxpg's own, those that users register with gymnax, those that
-installed packages announce, and any "module:Object"."""
+installed packages announce, those of suites, and any "module:Object"."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
 from jaxpg.core.names import Trust, name_problem
 from jaxpg.core.sources import ENVS, announced
-from jaxpg.envs import own, recipes
+from jaxpg.envs import own, recipes, suites
 from jaxpg.envs.wrappers.recipe import WRAPPERS, settle, wrap_core
 
 _NEEDS_DOWNLOAD = ("MNISTBandit-bsuite",)
@@ -91,11 +91,12 @@ def names() -> list[str]:
 def make(name: str, **params: Any) -> Env:
     """An environment by name; keywords override its parameters or constructor arguments.
 
-    name: of gymnax, of jaxpg, of an installed package that announces it, or "module:Object" of a
-    class, an instance, or a function that returns an `Env` or a core. Numbers of parameters may be
-    traced. `wrappers=[("frame_stack", 4)]` puts wrappers around it, the inner one first. Raises
-    ValueError for an unknown name or parameter (with the nearest one), a value that is not of the
-    default's kind, finite and within the environment's `limits`, or that JSON cannot say, and an
+    name: of gymnax, of jaxpg, of an installed package that announces it, "suite/name" of another
+    suite (docs/suites.md), or "module:Object" of a class, an instance, or a function that returns
+    an `Env` or a core. Numbers of parameters may be traced. `wrappers=[("frame_stack", 4)]` puts
+    wrappers around it, the inner one first. Raises ValueError for an unknown name or parameter
+    (with the nearest one), a value that is not of the default's kind, finite and within the
+    environment's `limits`, or that JSON cannot say, a suite that is not installed, and an
     environment that would need a download.
 
     >>> env = jaxpg.make("CartPole-v1", gravity=20.0)
@@ -141,6 +142,8 @@ def find_factory(name: str, trust: Trust, params: Mapping[str, Any]) -> Callable
             return _corrections().FACTORIES.get(name, _gymnax().registration._registry[name])
         if name in announced(ENVS):
             return own.find_factory(announced(ENVS)[name], trust, params)
+        if "/" in name:
+            return suites.find_maker(name)
     if not isinstance(name, str) or ":" not in name:
         raise unknown("environment", name, names())
     try:
@@ -201,8 +204,8 @@ def _build(name: str, params: dict[str, Any], factory: Callable) -> Env:
 
 
 def is_registered(name: str) -> bool:
-    """True for a name of gymnax's registry."""
-    return name in _gymnax().registration._registry
+    """True for a name that needs no module: of gymnax's registry, or of a suite that is there."""
+    return name in _gymnax().registration._registry or suites.knows(name)
 
 
 def _derived(name: str) -> dict[str, Any]:
@@ -223,8 +226,9 @@ def _factory(env: Env) -> Callable:
 
 def _arguments(name: str, factory: Callable) -> Mapping[str, inspect.Parameter]:
     """Arguments of an environment's constructor: parameters that are static."""
-    if is_registered(name):
-        return inspect.signature(_gymnax().registration._registry[name]).parameters
+    registered = _gymnax().registration._registry
+    if name in registered:
+        return inspect.signature(registered[name]).parameters
     return own.arguments(factory)
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpg.core.parallel.seeds import seed_mesh
+from jaxpg.core.single import is_batched
 from jaxpg.core.types import Agent, EnvState, Key, Tree
 
 
-def run_mesh(agent: Agent, cfg, key: Key, data_parallel: bool) -> Mesh | None:
+def run_mesh(agent: Agent, cfg, env, key: Key, data_parallel: bool) -> Mesh | None:
     """Mesh of a run: over its seeds, over its environments, or None for a single device.
 
     Raises ValueError for a run that cannot be laid over the devices and processes there are.
@@ -28,7 +29,11 @@ def run_mesh(agent: Agent, cfg, key: Key, data_parallel: bool) -> Mesh | None:
             "the devices themselves"
         )
     if key.ndim:
-        return seed_mesh(len(key))
+        return seed_mesh(len(key), env)
+    if data_parallel and is_batched(env.core):
+        raise ValueError(
+            f"data_parallel=True: allowed is False, for {env.name} is on the host, and no device's"
+        )
     if data_parallel:
         return env_mesh(agent, cfg)
     if jax.process_count() > 1:
@@ -76,6 +81,14 @@ def shard_axis(tree: Tree, axis: int) -> Tree:
         return jax.lax.with_sharding_constraint(x, spec) if fits else x
 
     return jax.tree.map(leaf, tree)
+
+
+def unshard(tree: Tree) -> Tree:
+    """Puts what is laid over the ambient mesh whole on every device of it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.axis_names != ("env",) or mesh.size == 1:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
 
 
 def shardings_of(mesh: Mesh, state: Tree) -> Tree:

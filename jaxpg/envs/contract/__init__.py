@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.core
 
-from jaxpg.core import protocol, signals, spaces
+from jaxpg.core import protocol, resets, signals, spaces
 from jaxpg.core.checks import show
 from jaxpg.core.env import Env
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.protocol import METHODS, Fault
-from jaxpg.core.single import name_of
+from jaxpg.core.single import is_batched, name_of
 from jaxpg.envs import registry
 from jaxpg.envs.contract import episodes, strict, traces
 
@@ -34,6 +34,7 @@ RULES = {  # as docs/environments.md states them
     "final observation": "info has the true successor, also at an end",
     "state": "of one structure, shapes and dtypes",
     "signals": "names of real arrays in info",
+    "reset pool": "an integer >= 1",
     "pure": "same key, same result; nothing is kept in the object",
     "keys": "what is random is drawn from the key that is given",
     "finite": "no NaN and no infinity in observations and rewards",
@@ -50,7 +51,8 @@ def check_env(env: Env | Any) -> None:
     env: an Env, a core (then with its default parameters), or a name as `jaxpg.make` takes it.
     Looks at shapes, traces `reset` and `step` twice, and plays a few random episodes, some of them
     under a short time limit. Raises one ValueError with all faults, each in one sentence that says
-    what to change. The lines of the contract are in docs/environments.md.
+    what to change, and for an environment on the host. The lines of the contract are in
+    docs/environments.md.
 
     >>> jaxpg.check_env(jaxpg.make("Cliff-jaxpg"))
     >>> class Core:
@@ -63,6 +65,11 @@ def check_env(env: Env | Any) -> None:
     """
     env = _as_env(env)
     name = name_of(env.core)
+    if is_batched(env.core):
+        raise ValueError(
+            f"{name} is on the host, where the contract of JAX's environments cannot hold: allowed "
+            "are those in JAX; for this one there is gymnasium.utils.env_checker.check_env"
+        )
     if found := _find_faults(env):
         lines = [f"- {rule}: {text.removeprefix(name).lstrip(': ')}" for rule, text in found]
         raise ValueError("\n".join([f"{name} breaks the contract of environments:", *lines]))
@@ -96,10 +103,15 @@ def _find_faults(env: Env) -> list[Fault]:
     found = strict.find_faults(env)
     if spaces.kind(env.action_space) not in spaces.KINDS:
         return found  # nobody can act
-    try:
-        signals.shapes(env.core, env.params)
-    except ValueError as error:
-        found.append(Fault("signals", str(error)))
+    judges = {
+        "signals": lambda: signals.shapes(env.core, env.params),
+        "reset pool": lambda: resets.pool_size(env.core),
+    }
+    for rule, judge in judges.items():
+        try:
+            judge()
+        except ValueError as error:
+            found.append(Fault(rule, str(error)))
     found += traces.find_faults(env)
     unplayable = {"pure", "mask", "observation space"}
     if not has_own_step(env.core):  # gymnax's step selects, which takes one dtype

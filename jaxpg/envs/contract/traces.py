@@ -2,6 +2,7 @@
 from elsewhere than the key. Nothing is compiled."""
 
 import functools
+import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,9 +27,8 @@ def find_faults(env: Env) -> list[Fault]:
     if found := list(_find_kept(name, env.core, before)):  # by that first trace
         return found
     try:
-        with jax.checking_leaks():
-            one, two = (_trace_methods(env) for _ in range(2))
-    except Exception as error:  # JAX has no class of its own for a leak
+        one, two = _trace_twice(env)
+    except Exception as error:
         said = str(error).strip().partition("\n")[0]
         text = (
             f"{name}: a trace of reset or step cannot be repeated, {type(error).__name__}: {said}"
@@ -51,6 +51,33 @@ def find_faults(env: Env) -> list[Fault]:
             text += " every episode; draw from `key`, or in the constructor if that is meant"
             found.append(Fault("keys", text))
     return found
+
+
+def _trace_twice(env: Env) -> list[dict[str, Any]]:
+    """The programs of the methods, twice. Raises JAX's error if a traced value outlives them.
+
+    JAX's own caches do not count. They keep a function that is a static argument of `jax.jit`, with
+    all that it closes over, and are no part of an environment.
+    """
+    try:
+        with jax.checking_leaks():
+            return [_trace_methods(env) for _ in range(2)]
+    except Exception as error:  # JAX has no class of its own for a leak
+        if not str(error).startswith("Leaked"):
+            raise
+        leak = Exception(str(error))  # without its frames, which hold traced values
+    others = _find_tracers()  # such as those of the trace that was broken off
+    programs = [_trace_methods(env) for _ in range(2)]
+    jax.clear_caches()
+    gc.collect()
+    if {id(x) for x in _find_tracers()} - {id(x) for x in others}:
+        raise leak
+    return programs
+
+
+def _find_tracers() -> list[jax.core.Tracer]:
+    """All traced values that are alive."""
+    return [x for x in gc.get_objects() if isinstance(x, jax.core.Tracer)]
 
 
 def _trace_methods(env: Env) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from gymnax.environments import environment
 
 from jaxpg.core.gymnax_import import has_own_step
-from jaxpg.core.single import name_of
+from jaxpg.core.single import is_batched, name_of
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.recipes import put, take
 from jaxpg.envs.wrappers.params import Params
@@ -73,7 +73,15 @@ class Rule(NamedTuple):
 
 
 def make_core(core: Any, rule: Rule) -> Any:
-    """Core of the environment under a rule, as a core of gymnax's class if it is one."""
+    """Core of the environment under a rule, as a core of gymnax's class if it is one.
+
+    Raises ValueError for one on the host, which has no state of one environment.
+    """
+    if is_batched(core):
+        raise ValueError(
+            f"{name_of(core)} wrappers: allowed are none, for it is on the host; agents normalise, "
+            "and arguments of its constructor change it"
+        )
     return (_SelfResetting if has_own_step(core) else Wrapped)(core, rule)
 
 
@@ -151,6 +159,9 @@ class Wrapped(environment.Environment):
         self.core, self.rule = core, rule
         self.signals = getattr(core, "signals", ())
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
+        # A reset is the inner one with the wrapper's memory, so what it declares holds; but what is
+        # drawn for each episode is to be drawn for each: no pool of first states has that.
+        self.reset_pool = None if rule.draw is not None else getattr(core, "reset_pool", None)
 
     @property
     def name(self) -> str:

@@ -111,10 +111,10 @@ def probe(
     return Callback(on_chunk=look)
 
 
-def _over_seeds(f: Callable, seeds: int) -> Callable:
+def _over_seeds(f: Callable, seeds: int, env: E.Env) -> Callable:
     """Vectorises f(*shared, *own) over seeds, as g(shared, *own); 0 seeds is one without an
     axis."""
-    return over_seeds(f, seed_mesh(seeds)) if seeds else lambda shared, *own: f(*shared, *own)
+    return over_seeds(f, seed_mesh(seeds, env)) if seeds else lambda shared, *own: f(*shared, *own)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "seeds", "num_envs", "num_steps"))
@@ -132,7 +132,7 @@ def _initial_policy(cfg, env, key, agent, seeds, num_envs, num_steps):
         _, _, t, _, _ = E.rollout(env, act, fresh, (), k_rollout, num_steps)
         return learnt_params(state), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), t.obs)
 
-    return _over_seeds(one, seeds)((cfg, env), key)
+    return _over_seeds(one, seeds, env)((cfg, env), key)
 
 
 @functools.partial(jax.jit, static_argnames="seeds")
@@ -146,7 +146,7 @@ def _measure_policy(cfg, env, old, new, obs, seeds):
             "diagnostics/update_relative": relative,
         }
 
-    return _over_seeds(one, seeds)((cfg, env), old, new, obs)
+    return _over_seeds(one, seeds, env)((cfg, env), old, new, obs)
 
 
 @functools.partial(jax.jit, static_argnames=("seeds", "episodes", "num_steps"))
@@ -163,4 +163,4 @@ def _measure_gradient(cfg, env, state, key, iteration, seeds, episodes, num_step
             "diagnostics/gradient_snr": stats.snr,
         }
 
-    return _over_seeds(one, seeds)((cfg, env, iteration), state, key)
+    return _over_seeds(one, seeds, env)((cfg, env, iteration), state, key)

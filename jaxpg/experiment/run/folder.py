@@ -201,6 +201,7 @@ def _resume(
         standing.check_own_rows(this)
         _asked_callbacks(this)  # an extra may be missing
     this = this._replace(digest=broadcast_from_main(begin))
+    before = before and standing.begin_episodes_anew(this, plan, before)
     return _train(this, plan, callbacks, before, draw)
 
 
@@ -226,10 +227,10 @@ def _load_result(this: RunFolder, iteration: int) -> Result:
     cfg, _ = settle(agent, cfg, env, record["total_steps"])
     agent = lanes(agent) if has_lanes(cfg) else agent
     one_cfg, one_env = take_lane((cfg, env), 0) if has_lanes(cfg) else (cfg, env)
-    begin = functools.partial(initial_state, agent, one_cfg, one_env)
-    like = jax.eval_shape(jax.vmap(begin) if key.ndim else begin, key)
+    begin, one = functools.partial(initial_state, agent, one_cfg, one_env), key.reshape(-1)[0]
+    like = jax.eval_shape(begin, one)
+    like = jax.tree.map(lambda x: x.update(shape=(*key.shape, *x.shape)), like)
     state, _ = checkpoint.restore(out / CHECKPOINTS, like, about, iteration)
-    one = key.reshape(-1)[0]
     _, kinds = jax.eval_shape(lambda key: agent.step(one_cfg, one_env, begin(key)), one)
     ends = seal.checkpoint_ends(out, iteration)
     dtypes = {name: x.dtype for name, x in kinds.items()}

@@ -16,7 +16,9 @@ from jaxpg.core.parallel.lanes import Lanes
 from jaxpg.core.parallel.processes import agree_on_errors, is_main_process, replicate
 from jaxpg.core.parallel.seeds import seeds_here
 from jaxpg.core.pieces import chunk_begin
+from jaxpg.core.plan import Plan, renew_episodes
 from jaxpg.core.run import Callback, Result
+from jaxpg.core.single import is_batched
 from jaxpg.experiment.callbacks.metrics import append_metrics, metrics_files
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY
 from jaxpg.experiment.files.atomic import CheckpointError, write_atomically, write_json
@@ -103,6 +105,19 @@ def newest_with_rows(folder: Path, seeds: tuple[int, ...]) -> int | None:
         why = problems[0] if problems else f"the checkpoint of iteration {newest} is not there"
         warn(f"{folder}: goes on from iteration {found or 0}: {why}", stacklevel=7)
     return found
+
+
+def begin_episodes_anew(this: RunFolder, plan: Plan, before: Result) -> Result:
+    """Begins new episodes in a run that goes on, where its environments are on the host and no
+    checkpoint has their state; warns that it is not the run that it would have been."""
+    if not is_batched(plan.env.core):
+        return before
+    warn(
+        f"{this.out}: {this.env.name} is on the host, whose state no checkpoint has: its episodes "
+        "begin anew, and from here on this is another run than one that was not stopped",
+        stacklevel=5,
+    )
+    return before._replace(state=renew_episodes(plan, before.state, before.iteration))
 
 
 def last_evaluation(

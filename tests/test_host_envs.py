@@ -1,0 +1,372 @@
+"""Environments on the host: gymnasium's, through callbacks, against gymnasium itself step by step;
+and what cannot hold there."""
+
+import csv
+import json
+import logging
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg.cli import common, main
+from jaxpg.core import env as E
+from jaxpg.core.episodes import release
+from jaxpg.core.single import is_batched
+from jaxpg.envs.suites.host import instances
+
+KEY = jax.random.key(0)
+STEPS, LANES = 1250, 8  # 10,000 steps
+TINY = jaxpg.ppo.Config(num_envs=2, num_steps=8, hidden=(4,), minibatches=2)
+
+
+@pytest.fixture(autouse=True)
+def no_instances():
+    instances.close_all()
+    yield
+    instances.close_all()
+
+
+def random_policy(env):
+    """Uniform actions, of a Box up to a little beyond its bounds."""
+
+    def policy(obs, carry, key):
+        n = jax.tree.leaves(obs)[0].shape[0]
+        if env.discrete:
+            return jax.random.randint(key, (n,), 0, env.action_space.n), carry, ()
+        action = jax.random.uniform(key, (n, E.action_size(env)), float, -1.2, 1.2)
+        return E.to_space(env, action), carry, ()
+
+    return policy
+
+
+@jax.jit
+def play(env, state, key):
+    return E.rollout(env, random_policy(env), state, (), key, STEPS)
+
+
+def seeds_of(key, count):
+    """Seeds of the lanes, as docs/suites.md says them."""
+    return [int(jax.random.bits(k)) >> 1 for k in jax.random.split(key, count)]
+
+
+def by_hand(make, seed, actions, obs_of=lambda x: x):
+    """One environment of gymnasium's, stepped by hand: obs, reward, ends, true successors [T]."""
+    env = make()
+    obs, _ = env.reset(seed=seed)
+    rows = []
+    for action in actions:
+        final, reward, terminated, truncated, _ = env.step(action)
+        rows.append((obs_of(obs), reward, terminated, truncated, obs_of(final)))
+        obs = env.reset()[0] if terminated or truncated else final
+    return [np.array(x) for x in zip(*rows, strict=True)]
+
+
+CASES = {  # parameters, and which ends random episodes have
+    "CartPole-v1": ({"max_steps_in_episode": 25}, "both"),
+    "MountainCar-v0": ({"max_steps_in_episode": 60}, "truncated"),
+    "Pendulum-v1": ({}, "truncated"),
+    "FrozenLake-v1": ({"max_steps_in_episode": 6, "map_name": "4x4"}, "both"),  # integers are seen
+    "Blackjack-v1": ({"natural": True}, "terminated"),  # a Tuple
+    "LunarLander-v3": ({"continuous": True, "max_steps_in_episode": 100}, "both"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_are_gymnasiums_own(name):
+    """Observations, rewards, ends, the true successor at each end, and returns, of 10,000 steps."""
+    params, ends = CASES[name]
+    if name == "LunarLander-v3":
+        pytest.importorskip("Box2D")
+    env = jaxpg.make(f"gymnasium/{name}", **params)
+    k_reset, k_rollout = jax.random.split(KEY)
+    _, _, t, _, metrics = play(env, E.reset(env, k_reset, LANES), k_rollout)
+    own = dict(params)
+    limit = own.pop("max_steps_in_episode", None) or env.params.max_steps_in_episode
+
+    def as_seen(obs):
+        if hasattr(env.core.made.obs, "n"):
+            return np.eye(env.core.made.obs.n, dtype=np.float32)[obs]
+        if isinstance(obs, tuple):
+            parts = zip(env.core.made.obs, obs, strict=True)
+            return np.concatenate([np.eye(space.n)[x] for space, x in parts])
+        return obs
+
+    flat = lambda x: np.concatenate(jax.tree.leaves(x), -1) if isinstance(x, tuple) else x  # noqa: E731
+    returns = []
+    for i, seed in enumerate(seeds_of(k_reset, LANES)):
+        actions = np.asarray(t.action[:, i])
+        make = lambda: gymnasium.make(name, max_episode_steps=limit, **own)  # noqa: E731
+        obs, reward, terminated, truncated, final = by_hand(make, seed, actions, as_seen)
+        np.testing.assert_array_equal(flat(t.obs)[:, i], np.float32(obs))
+        np.testing.assert_array_equal(flat(t.next_obs)[:, i], np.float32(final))
+        np.testing.assert_array_equal(t.reward[:, i], np.float32(reward))
+        np.testing.assert_array_equal(t.terminated[:, i], terminated)
+        np.testing.assert_array_equal(t.truncated[:, i], truncated)
+        last = np.flatnonzero(terminated | truncated)
+        returns += [x.sum() for x in np.split(reward, last + 1)[:-1]]
+    assert t.reward.size == 10_000
+    assert t.terminated.any() == (ends != "truncated")
+    assert t.truncated.any() == (ends != "terminated")
+    assert metrics["episode/count"] == len(returns)
+    np.testing.assert_allclose(metrics["episode/return"], np.mean(returns), rtol=1e-4)
+
+
+class Oddities(gymnasium.Env):
+    """Integers that begin elsewhere than at 0, pictures, and parts with names."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "picture": gymnasium.spaces.Box(0, 255, (2, 3), np.uint8),
+            "which": gymnasium.spaces.Discrete(3, start=-1),
+            "several": gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 5]),
+            "flags": gymnasium.spaces.MultiBinary(2),
+        }
+    )
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3], start=[4, -2])
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._look(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self._look(), float(np.dot([1, 10], action - [4, -2])), False, False, {}
+
+    def _look(self):
+        rng = self.np_random
+        return {
+            "picture": rng.integers(0, 256, (2, 3), np.uint8),
+            "which": rng.integers(-1, 2),
+            "several": np.array([rng.integers(1, 3), rng.integers(5, 8)]),
+            "flags": rng.integers(0, 2, 2).astype(np.int8),
+        }
+
+
+class Words(gymnasium.Env):
+    observation_space = gymnasium.spaces.Text(3)
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+@pytest.fixture
+def oddities():
+    gymnasium.register("Oddities-v0", Oddities, max_episode_steps=7)
+    gymnasium.register("Words-v0", Words)
+    yield
+    del gymnasium.registry["Oddities-v0"], gymnasium.registry["Words-v0"]
+
+
+def test_spaces_begin_at_0_and_keep_their_parts(oddities):
+    env = jaxpg.make("gymnasium/Oddities-v0")
+    state = E.reset(env, KEY, 2)
+    action = jnp.array([[0, 2], [1, 0]])
+    _, t = E.step(env, state, action, KEY)
+    np.testing.assert_array_equal(t.reward, [20, 1])
+    for i, seed in enumerate(seeds_of(KEY, 2)):
+        own = Oddities().reset(seed=seed)[0]
+        seen = jax.tree.map(lambda x, i=i: np.asarray(x[i]), t.obs)
+        np.testing.assert_array_equal(seen["picture"], own["picture"])
+        np.testing.assert_array_equal(seen["which"], np.eye(3)[own["which"] + 1])
+        np.testing.assert_array_equal(seen["several"], own["several"] - [1, 5])
+        np.testing.assert_array_equal(seen["flags"], own["flags"])
+
+
+def test_a_space_without_a_counterpart_is_refused(oddities):
+    with pytest.raises(ValueError, match=r"Words-v0 observation space Text.*: allowed are Box"):
+        jaxpg.make("gymnasium/Words-v0")
+
+
+def leaves(tree):
+    words = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    return [np.asarray(words(x)) for x in jax.tree.leaves(tree)]
+
+
+def same(one, other):
+    return all(map(np.array_equal, leaves(one), leaves(other)))
+
+
+def test_a_key_decides_a_run_and_seeds_one_after_the_other_are_single_runs():
+    """Bits, handles included: twice from one key; chunks; evaluation between them; two seeds."""
+    env, keys = jaxpg.make("gymnasium/CartPole-v1"), jax.random.split(KEY, 2)
+    kept = {"total_steps": 64, "evaluations": 2, "episodes": 2}
+    both = jaxpg.run(jaxpg.ppo, TINY, env, keys, **kept)
+    assert len(both.evaluations["greedy"]) == 2
+    first = jaxpg.run(jaxpg.ppo, TINY, env, keys[0], **kept)
+    again = jaxpg.run(jaxpg.ppo, TINY, env, keys[0], total_steps=64, chunk=1)
+    assert same(first.state, again.state)
+    assert same(first.state.env, jax.tree.map(lambda x: x[0], both.state).env)
+    np.testing.assert_array_equal(both.evaluations["greedy"][0], first.evaluations["greedy"])
+    assert not same(first.state.env, jax.tree.map(lambda x: x[1], both.state).env)
+
+
+def test_instances_are_reused_and_bounded(monkeypatch):
+    monkeypatch.setattr(instances, "MOST", 3)
+    env, closed = jaxpg.make("gymnasium/CartPole-v1"), []
+    step = jax.jit(lambda state: E.step(env, state, jnp.zeros(2, int), KEY)[0])
+    states = [E.reset(env, jax.random.key(i), 2) for i in range(3)]
+    assert instances.count() == (3, 0)
+    for instance in instances._used.values():
+        close = instance.batch.close
+        instance.batch.close = lambda close=close: (closed.append(1), close())
+    release(env, states[2])
+    jax.effects_barrier()
+    assert instances.count() == (2, 1)
+    E.reset(env, jax.random.key(9), 2)  # the free one
+    assert instances.count() == (3, 0)
+    assert not closed
+    states[0] = step(states[0])
+    E.reset(env, jax.random.key(10), 2)  # in the place of the second, which waited the longest
+    assert instances.count() == (3, 0)
+    assert len(closed) == 1
+    step(states[0])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="not on this host any more"):
+        jax.block_until_ready(step(states[1]))
+
+
+def test_a_state_is_stepped_once(caplog):
+    caplog.set_level(logging.CRITICAL)
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    state = E.reset(env, KEY, 2)
+    step = jax.jit(lambda state: E.step(env, state, jnp.zeros(2, int), KEY)[0])
+    after = step(step(state))
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"of step 0, .* are at 2: they cannot"):
+        jax.block_until_ready(step(state))
+    assert step(after).episode_length[0] == 3  # an error harms no other state
+    with pytest.raises(jax.errors.JaxRuntimeError, match="1 environments are stepped, of 2"):
+        jax.block_until_ready(step_one(env, jax.tree.map(lambda x: x[:1], after)))
+
+
+def step_one(env, state):
+    return E.step(env, state, jnp.zeros(1, int), KEY)[0]
+
+
+def test_evaluations_leave_nothing():
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    state = jaxpg.ppo.init(TINY, env, KEY)
+    one, two = (jaxpg.evaluate(jaxpg.ppo, TINY, env, state, KEY, episodes=3) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    jax.effects_barrier()
+    assert instances.count() == (1, 1)  # that of the state
+
+
+def test_what_cannot_be_is_refused_before_anything_compiles():
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    keys = jax.random.split(KEY, 2)
+    train = lambda key: jaxpg.train(jaxpg.ppo, TINY, env, key, total_steps=32)  # noqa: E731
+    said = "gymnasium/CartPole-v1 is on the host, where jax.vmap cannot copy it: allowed are"
+    with pytest.raises(ValueError, match=said):
+        jax.jit(jax.vmap(train))(keys)
+    state = E.reset(env, KEY, 2)
+    with pytest.raises(ValueError, match=said):
+        jax.vmap(lambda a: E.step(env, state, a, KEY)[0])(jnp.zeros((2, 2), int))
+    with pytest.raises(ValueError, match=said):
+        jaxpg.run(jaxpg.cem, jaxpg.cem.Config(population=4, elites=2), env, KEY, total_steps=10)
+    with pytest.raises(ValueError, match="data_parallel=True: allowed is False"):
+        jaxpg.run(jaxpg.ppo, TINY, env, KEY, total_steps=32, data_parallel=True)
+    with pytest.raises(ValueError, match="wrappers: allowed are none, for it is on the host"):
+        jaxpg.make("gymnasium/CartPole-v1", wrappers=[("frame_stack", 2)])
+    with pytest.raises(ValueError, match=r"on the host.*env_checker"):
+        jaxpg.check_env(env)
+
+
+def test_names_and_arguments():
+    with pytest.raises(ValueError, match=r"environment 'gymnasium/CartPole-v2': did you mean"):
+        jaxpg.make("gymnasium/CartPole-v2")
+    with pytest.raises(ValueError, match=r"parameter 'sutton_barto': did you mean"):
+        jaxpg.make("gymnasium/CartPole-v1", sutton_barto=True)
+    with pytest.raises(ValueError, match="sutton_barto_reward=3: allowed is True or False"):
+        jaxpg.make("gymnasium/CartPole-v1", sutton_barto_reward=3)
+    with pytest.raises(ValueError, match=r"max_steps_in_episode=0: allowed is an integer >= 1"):
+        jaxpg.make("gymnasium/CartPole-v1", max_steps_in_episode=0)
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    assert (env.params.max_steps_in_episode, is_batched(env.core)) == (500, True)
+    assert env.core is jaxpg.make("gymnasium/CartPole-v1", max_steps_in_episode=9).core
+
+
+def test_the_command_trains_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "set_up", lambda *_: None)
+    tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
+    asked = f"{tiny} --evaluations 1 --episodes 2 --param max_steps_in_episode=30 --total-steps 32"
+    assert main(["train", "ppo", "gymnasium/CartPole-v1", *asked.split(), "--seeds", "2"]) == 0
+    folder = Path("runs", "ppo-gymnasium-CartPole-v1")
+    assert main(["resume", str(folder), "--total-steps", "64"]) == 0
+    assert "episodes begin anew" in capsys.readouterr().err
+    told = json.loads((folder / "run.json").read_text())
+    assert told["environment"] == {"max_steps_in_episode": 30, "name": "gymnasium/CartPole-v1"}
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["iteration"]) for row in rows[-2:]] == [("0", "4"), ("1", "4")]
+    assert all(np.isfinite(float(row["loss/policy"])) for row in rows)
+    assert main(["eval", str(folder), "--episodes", "2"]) == 0
+
+
+@pytest.mark.slow
+def test_processes_step_alike():
+    one, two = (jaxpg.make("gymnasium/Pendulum-v1", processes=x) for x in (False, True))
+    state, other = (E.reset(env, KEY, 2) for env in (one, two))
+    for i in range(210):
+        action = jnp.full((2, 1), 0.01 * i)
+        (state, t), (other, u) = (
+            E.step(e, s, action, KEY) for e, s in ((one, state), (two, other))
+        )
+        assert same(t, u)
+
+
+def test_envpool_steps_are_its_own():
+    """Its reset comes one step late, and that step is no transition of ours."""
+    envpool = pytest.importorskip("envpool")
+    env = jaxpg.make("envpool/CartPole-v1", max_steps_in_episode=25, num_threads=1)
+    k_reset, k_rollout = jax.random.split(KEY)
+    _, _, t, _, metrics = play(env, E.reset(env, k_reset, LANES), k_rollout)
+    for i, seed in enumerate(seeds_of(k_reset, LANES)):
+        settings = {"num_threads": 1, "max_episode_steps": 25}
+        own = envpool.make_gymnasium("CartPole-v1", num_envs=1, seed=[seed], **settings)
+        (obs, _), late = own.reset(), False
+        for k, action in enumerate(np.asarray(t.action[:, i]).astype(np.int32)):
+            if late:  # this step resets, whatever the action is
+                obs, reward, *_ = own.step(np.zeros(1, np.int32))
+                assert reward == 0
+            np.testing.assert_array_equal(t.obs[k, i], obs[0])
+            obs, reward, terminated, truncated, _ = own.step(action[None])
+            np.testing.assert_array_equal(t.next_obs[k, i], obs[0])
+            ours = t.reward[k, i], t.terminated[k, i], t.truncated[k, i]
+            assert ours == (reward[0], terminated[0], truncated[0])
+            late = bool(terminated[0] or truncated[0])
+    assert t.terminated.any()
+    assert t.truncated.any()
+    assert metrics["episode/count"] == (t.terminated | t.truncated).sum()
+
+
+@pytest.mark.slow
+def test_seeds_in_two_processes_are_those_in_one(tmp_path):
+    """One run folder, whose rows are the same: each process steps the environments of its seeds."""
+    tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
+    asked = f"train ppo gymnasium/CartPole-v1 --seeds 4 {tiny} --total-steps 64 --evaluations 0"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    job = f"--out two --coordinator localhost:{port} --processes 2 --process"
+    lines = [f"{asked} {job} 0", f"{asked} {job} 1", f"{asked} --out one"]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "jaxpg", *line.split()], cwd=tmp_path)
+        for line in lines
+    ]
+    assert [process.wait(300) for process in started] == [0, 0, 0]
+    tables = []
+    for folders in (["one"], ["two/process-0", "two/process-1"]):
+        rows = []
+        for folder in folders:
+            with (tmp_path / folder / "metrics.csv").open() as file:
+                rows += csv.DictReader(file)
+        kept = ("seed", "iteration", "episode/count", "episode/length")
+        tables.append(sorted(tuple(row[name] for name in kept) for row in rows))
+    assert len(tables[0]) == 16
+    assert tables[0] == tables[1]
