@@ -51,7 +51,7 @@ jaxpg.resume(folder + "/one", total_steps=10 * 160)
 for name, env, settings in (("ppo", "CartPole-v1", PPO), ("sac", "Pendulum-v1", SAC)):
     agent, env = getattr(jaxpg, name), jaxpg.make(env)
     cfg = agent.Config(**settings, learning_rate_schedule="constant", total_steps=1e3)
-    mesh = run_mesh(agent, cfg, jax.random.key(0), True)
+    mesh = run_mesh(agent, cfg, env, jax.random.key(0), True)
     with mesh_context(mesh):
         state = begin_run(agent, cfg, env, put_on_mesh(mesh, jax.random.key(0)), mesh)
         program = run_chunk.lower(agent, cfg, env, state, np.int32(5), 5, mesh).compile()

@@ -106,6 +106,7 @@ def test_independent_learners_find_the_equilibrium():
     assert metrics["episode/count"][-1] == 2 * 32
 
 
+@pytest.mark.slow  # its quick twins step the game by hand
 def test_any_agent_can_be_a_seller():
     """PPO goes through `run`, with noise; every copy has learnt something of its own."""
     env, learner = make(sellers=3), independent(jaxpg.ppo)

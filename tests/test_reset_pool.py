@@ -338,6 +338,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow  # its quick twins are two devices without a pool, and a pool on one
 def test_two_devices_equal_one():
     command = [sys.executable, "-c", CODE]
     done = subprocess.run(command, timeout=300, capture_output=True, text=True)

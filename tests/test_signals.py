@@ -12,6 +12,7 @@ from gymnax.environments import environment, spaces
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.core import resets
 from jaxpg.core.metrics import merge_metrics
 from jaxpg.loops import replay
 from tests.conftest import slow_of
@@ -104,7 +105,7 @@ def collect(env, key, num_steps):
 def test_a_rollout_has_them_of_the_step_s_true_outcome(end, way, monkeypatch):
     params, length, cost, loud = ENDS[end]
     if way == "gymnax's step":
-        monkeypatch.setattr(E, "LARGE", -1)
+        monkeypatch.setattr(resets, "LARGE", -1)
     env = make(OwnStep() if way == "a step of its own" else None, **params)
     state, _, t, _, metrics = jax.jit(lambda k: collect(env, k, 10))(KEY)
     assert (t.terminated | t.truncated).sum() == 2 * (10 // length)

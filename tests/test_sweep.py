@@ -381,6 +381,7 @@ def test_slices_do_not_change_what_is_found(cfg, env, whole, tmp_path):
     np.testing.assert_allclose(sliced.table["loss/value"], ours["loss/value"], rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.slow  # its quick twin is that of slices, above
 def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     """The limit is of each device."""
     said, every = [], sweep.grid(gamma=[0.1, 0.2, 0.3, 0.4])

@@ -61,7 +61,7 @@ def test_fisher_vector_products_are_the_dense_hessian_s_and_cg_inverts_it(name, 
         np.testing.assert_allclose(x, np.linalg.solve(dense, v), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize("name", slow_of(ENVS, "Pendulum-v1"))
 def test_the_hessian_of_the_kl_is_the_fisher_matrix(name, double):
     """E[grad log pi grad log pi'], for discrete actions by summation, else by many draws."""
     env = jaxpg.make(name)
