@@ -20,6 +20,7 @@ from jaxpg.cli import common, main
 from jaxpg.core import env as E
 from jaxpg.core.episodes import release
 from jaxpg.core.single import is_batched
+from jaxpg.envs import suites
 from jaxpg.envs.suites.host import instances
 
 KEY = jax.random.key(0)
@@ -274,6 +275,12 @@ def test_what_cannot_be_is_refused_before_anything_compiles():
         jaxpg.make("gymnasium/CartPole-v1", wrappers=[("frame_stack", 2)])
     with pytest.raises(ValueError, match=r"on the host.*env_checker"):
         jaxpg.check_env(env)
+
+
+def test_what_gymnasium_has_no_more_has_no_name():
+    listed = suites.names("gymnasium")
+    assert {"gymnasium/CartPole-v1", "gymnasium/Ant-v5"} <= {*listed}
+    assert not {"gymnasium/Ant-v2", "gymnasium/GymV21Environment-v0"} & {*listed}
 
 
 def test_names_and_arguments():

@@ -27,13 +27,13 @@ INSTALL = {  # by parts of gymnasium, what brings the packages that they import
 
 
 def names() -> list[str]:
-    return sorted(k for k, spec in gymnasium.registry.items() if not _is_gone(k, spec))
+    return sorted(name for name, spec in gymnasium.registry.items() if not _is_gone(spec))
 
 
-def _is_gone(name: str, spec: Any) -> bool:
-    """True for what stands in the registry for packages that gymnasium has left."""
-    old = _part(spec) == "mujoco" and name.endswith(("-v2", "-v3"))
-    return old or name.startswith("GymV2") or spec.entry_point is None
+def _is_gone(spec: Any) -> bool:
+    """True for what stands in the registry only to say that gymnasium has it no more."""
+    entry = spec.entry_point
+    return entry is None or getattr(entry, "__name__", "").startswith("_raise_")
 
 
 def _part(spec: Any) -> str:
