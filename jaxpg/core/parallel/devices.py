@@ -69,10 +69,16 @@ def mesh_context(mesh: Mesh | None):
     return jax.set_mesh(mesh) if ours else contextlib.nullcontext()
 
 
+def _ambient_mesh() -> jax.sharding.AbstractMesh | None:
+    """The ambient mesh over environments; None without one, or if it is of one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.axis_names == ("env",) and mesh.size > 1 else None
+
+
 def shard_axis(tree: Tree, axis: int) -> Tree:
     """Shards this axis over the ambient mesh, in leaves where the devices divide it."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.axis_names != ("env",) or mesh.size == 1:
+    mesh = _ambient_mesh()
+    if mesh is None:
         return tree
     spec = PartitionSpec(*[None] * axis, "env")
 
@@ -85,8 +91,7 @@ def shard_axis(tree: Tree, axis: int) -> Tree:
 
 def unshard(tree: Tree) -> Tree:
     """Puts what is laid over the ambient mesh whole on every device of it."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.axis_names != ("env",) or mesh.size == 1:
+    if _ambient_mesh() is None:
         return tree
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
 

@@ -1,7 +1,7 @@
 """Shared parts of the adapters of suites: a clock of their own, a state around the suite's, one-hot
 codes of what is no number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,11 +37,17 @@ class Adapter(environment.Environment):
     """Environment of another suite in gymnax's form.
 
     Here inheriting is right: gymnax's `step` resets, and tells ends from time limits. A suite's
-    `Core` sets `obs` and `actions`, the two spaces, and has `begin` and `move`, which do neither.
+    `Core` sets `obs` and `actions`, the two spaces, and has two methods, which do neither:
+
+        begin(key, params) -> observation, the suite's state
+        move(key, state, action, params) -> observation, state, reward, and whether the task has
+            ended, which a time limit is not
     """
 
     obs: Any
     actions: Any
+    begin: Callable[..., Any]
+    move: Callable[..., Any]
     reset_pool: int | None = None  # a number where a reset is dear, against a step
 
     def __init__(self, name: str, inner: Any, limit: int = LIMIT):
@@ -56,17 +62,6 @@ class Adapter(environment.Environment):
     @property
     def default_params(self) -> Any:
         return self.params
-
-    def begin(self, key: Key, params: Any) -> tuple[Tree, Tree]:
-        """An episode's first observation, and the suite's state."""
-        raise NotImplementedError
-
-    def move(
-        self, key: Key, state: Tree, action: Array, params: Any
-    ) -> tuple[Tree, Tree, Array, Array]:
-        """One step of the suite's state: the observation, the state, the reward, and whether the
-        task has ended, which a time limit is not."""
-        raise NotImplementedError
 
     def reset_env(self, key: Key, params: Any) -> tuple[Tree, State]:
         obs, inner = self.begin(key, params)
