@@ -30,6 +30,7 @@ from jaxpg.core.parallel.lanes import (
 from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
+from jaxpg.core.single import is_batched
 from jaxpg.core.train import initial_state, iterate, require_objects, settle
 from jaxpg.core.types import Agent, C, EnvState, Key, Tree
 
@@ -78,6 +79,11 @@ def plan_run(
                 f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
             )
         one_cfg, one_env = take_lane((cfg, env), 0)
+        if is_batched(one_env.core):  # points share keys, so they would share instances
+            raise ValueError(
+                f"{one_env.name} is on the host, where several configs cannot be one program: "
+                "allowed are runs of their own, a process or a job for each (jaxpg.fan_out)"
+            )
     check_environment(one_env)
     mesh = run_mesh(agent, one_cfg, one_env, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
