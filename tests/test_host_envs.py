@@ -280,9 +280,7 @@ def test_what_cannot_be_is_refused_before_anything_compiles():
 def test_points_of_a_sweep_are_refused():
     env, points = jaxpg.make("gymnasium/CartPole-v1"), jaxpg.sweep.grid(learning_rate=[1e-4, 1e-3])
     cfg = jaxpg.ppo.Config(num_envs=2, num_steps=4, minibatches=1, hidden=(4,))
-    with pytest.raises(
-        ValueError, match="several configs cannot be one program"
-    ):
+    with pytest.raises(ValueError, match="several configs cannot be one program"):
         jaxpg.sweep.run(jaxpg.ppo, cfg, env, KEY, points, total_steps=16, seeds=1)
 
 
