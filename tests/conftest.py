@@ -115,6 +115,8 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
+    "ippo": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2},
+    "mappo": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "share_parameters": False},
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
     "ddpg": REPLAY | {"noise": "parameter", "batch_norm": True},
     "td3": REPLAY | SCALED | {"dropout": 0.1, "layer_norm": True},
@@ -149,7 +151,7 @@ TINY = {
 }
 
 # Agents whose policy and critic are the network of nets.actor_critic.
-ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
+ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo", "ippo", "mappo")
 # Agents that take only one kind of actions.
 CONTINUOUS = ("ddpg", "td3", "sac")
 DISCRETE = ("dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")

@@ -17,6 +17,8 @@ NAMES = (
     "npg",
     "trpo",
     "ppo",
+    "ippo",
+    "mappo",
     "dqn",
     "ddpg",
     "td3",

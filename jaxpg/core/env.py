@@ -163,8 +163,7 @@ def reset(env: Env, key: Key, num_envs: int) -> EnvState:
     require_key(key)
     require_integer("num_envs", num_envs, 1)
     resets.pool_size(env.core)
-    shapes = signals.shapes(env.core, env.params)
-    zeros = {name: jnp.zeros(num_envs, float) for name, x in shapes.items() if x.shape == ()}
+    zeros = {x: jnp.zeros(num_envs, float) for x in signals.summed(env.core, env.params)}
     keys = jax.random.split(key, num_envs)
     obs, inner = single.over_lanes(env.core, env.core.reset, (0, None))(keys, env.params)
     total, length = jnp.zeros(num_envs, float), jnp.zeros(num_envs, jnp.int32)

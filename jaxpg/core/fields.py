@@ -274,3 +274,16 @@ def low(default: tuple[float, ...]) -> tuple[float, ...]:
 def high(default: tuple[float, ...]) -> tuple[float, ...]:
     """Upper end of the bins in each dimension; () is the Box's own."""
     return static(default, help=high.__doc__)
+
+
+# Games.
+
+
+def share_parameters(default: bool) -> bool:
+    """Players of a kind share a network; otherwise each has its own."""
+    return static(default, help=share_parameters.__doc__)
+
+
+def player_id(default: bool) -> bool:
+    """Players who share a network see who of them they are."""
+    return static(default, help=player_id.__doc__)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import sums
+from jaxpg.core import signals, sums
 from jaxpg.core.checks import require_integer, show
 from jaxpg.core.types import Array, EnvState, Metrics, Transition
 
@@ -67,10 +67,10 @@ def weigh(series: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndar
 
 
 def add_step(state: EnvState, t: Transition) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Sums over the running episodes [N] with the step t from `state`, `return` and every scalar
-    signal; and what rounding lost of each."""
+    """Sums over the running episodes [N] with the step t from `state`, `return` and those of
+    `signals.summed`; and what rounding lost of each."""
     so_far = {"return": state.episode_return} | state.episode_signals
-    step = {"return": t.reward} | t.signals
+    step = {"return": t.reward} | signals.terms(t.signals, state.episode_signals)
     both = {k: sums.add(x, state.episode_lost[k], step[k]) for k, x in so_far.items()}
     return {k: x for k, (x, _) in both.items()}, {k: lost for k, (_, lost) in both.items()}
 

@@ -24,6 +24,18 @@ class Masked(NamedTuple):
     mask: Array  # [..., actions] bool: True is legal
 
 
+class Informed(NamedTuple):
+    """An observation, and what a critic sees in its place: more than the policy may."""
+
+    obs: Tree  # [..., *obs]; may be Masked
+    critic: Tree  # [..., *state]
+
+
+def split_observation(obs: Tree) -> tuple[Tree, Tree]:
+    """What the policy sees, and what the critic does."""
+    return obs if isinstance(obs, Informed) else (obs, obs)
+
+
 def array_leaves(obs: Tree) -> list[Array]:
     """The arrays of an observation that a network looks at."""
     return jax.tree.leaves(obs.obs if isinstance(obs, Masked) else obs)

@@ -3,15 +3,19 @@
 A core names entries of the `info` that its `step` returns: `signals = ("cost",)`. They come with
 every Transition, of the step as it truly ended. A dict holds them, for the environment alone knows
 their names; an empty one has no leaves, so that without signals nothing is stored or summed.
+
+A scalar one is summed over an episode. Of a game, see `core.games`, so are the players' `rewards`
+[P]: as `return_0` .. `return_<P-1>`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core.single import name_of, trace_step
-from jaxpg.core.types import Tree
+from jaxpg.core.types import Array, Tree
 
 RESERVED = ("return", "length", "count")  # of the metrics `episode/<name>`
 REAL = (jnp.floating, jnp.integer, jnp.bool_)
@@ -54,3 +58,32 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
                 f"{said}: {name!r} is of {dtype}, allowed are floats, integers and booleans"
             )
     return {name: jax.ShapeDtypeStruct(info[name].shape, jnp.result_type(float)) for name in names}
+
+
+def summed(core: Any, params: Tree) -> list[str]:
+    """Names of the sums over an episode."""
+    every = shapes(core, params)
+    scalars = [name for name, x in every.items() if x.shape == ()]
+    players = getattr(core, "players", 0) if "rewards" in every else 0
+    return [*scalars, *(f"return_{i}" for i in range(players))]
+
+
+def terms(signals: dict[str, Array], names: Iterable[str]) -> dict[str, Array]:
+    """What a step [N] adds to these sums, from its signals [N, ...]."""
+
+    def term(name: str) -> Array:
+        if name in signals:
+            return signals[name]
+        return signals["rewards"][..., int(name.removeprefix("return_"))]
+
+    return {name: term(name) for name in names}
+
+
+def require(core: Any, params: Tree, name: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless a core has a signal of this name and shape."""
+    found = shapes(core, params)
+    if name not in found or found[name].shape != shape:
+        has = f"{name!r} of shape {found[name].shape}" if name in found else tuple(found)
+        raise ValueError(
+            f"{name_of(core)} has the signals {has}: allowed here is one {name!r} of shape {shape}"
+        )

@@ -46,7 +46,7 @@ class EnvState(NamedTuple):
     obs: Tree  # [N, *obs]
     episode_return: Array  # [N] float: undiscounted, of the running episode
     episode_length: Array  # [N] int32: 0 at the start of an episode
-    episode_signals: dict[str, Array]  # [N] float each: sums of the scalar ones, likewise
+    episode_signals: dict[str, Array]  # [N] float each: likewise, see `signals.summed`
     episode_lost: dict[str, Array]  # [N] float each: what rounding lost of "return" and signals
 
 

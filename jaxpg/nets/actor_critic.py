@@ -12,7 +12,7 @@ from jaxpg.core import machine, packing
 from jaxpg.core.checks import show
 from jaxpg.core.config import label, require
 from jaxpg.core.env import Env, zero_carry
-from jaxpg.core.observations import mask_illegal
+from jaxpg.core.observations import mask_illegal, split_observation
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import heads, memories, noise
 from jaxpg.nets.initializers import initializer
@@ -40,17 +40,19 @@ class ActorCritic(nn.Module):
     critic_gradient: bool = True
     make_critic_torso: Callable[[], nn.Module] | None = None  # None: as the actor's
     make_noise: Callable[[], nn.Module] | None = None  # in the place of the free outputs
+    critic_shapes: tuple[tuple[int, ...], ...] | None = None  # of Informed observations
 
     def setup(self):
-        def torsos(make):
-            each = [make() for _ in self.obs_shapes]
+        def torsos(make, shapes=self.obs_shapes):
+            each = [make() for _ in shapes]
             return each if len(each) > 1 else each[0]
 
         if self.shared:
             self.torso, self.torso_memory = torsos(self.make_torso), self.make_memory()
         else:
             self.actor_torso = torsos(self.make_torso)
-            self.critic_torso = torsos(self.make_critic_torso or self.make_torso)
+            make, shapes = self.make_critic_torso or self.make_torso, self._critic_shapes
+            self.critic_torso = torsos(make, shapes)
             self.actor_memory, self.critic_memory = self.make_memory(), self.make_memory()
         self.actor = nn.Dense(self.outputs, kernel_init=initializer(self.kernel_init, 0.01))
         self.critic = nn.Dense(1, kernel_init=initializer(self.kernel_init, 1.0))
@@ -64,35 +66,42 @@ class ActorCritic(nn.Module):
     ) -> tuple[Array, Array, Tree]:
         """The policy head's inputs [..., outputs + free_outputs], the value [...], and the carry.
 
-        obs: [..., *obs] single steps with what is remembered at each; or, with `start`, sequences
-        [T, B, *obs], see `memories`. A carry of () begins an episode.
+        obs: single steps [..., *obs] with what is remembered at each; or, with `start`, sequences
+        [T, B, *obs], see `memories`; may be Informed. A carry of () begins an episode.
         """
         carry, held = (carry or ((), ())) if self.make_noise else (carry, ())
+        obs, of_state = split_observation(obs)
         if self.shared:
             x = features(self.torso, self.obs_shapes, obs)
             x, carry = self.torso_memory(x, carry, start)
             y = x
         else:
             of_actor, of_critic = carry or ((), ())
-            x, y = self._features(obs, both=start is not None)
+            x, y = self._features(obs, of_state, both=start is not None)
             x, of_actor = self.actor_memory(x, of_actor, start)
             y, of_critic = self.critic_memory(y, of_critic, start)
             carry = (of_actor, of_critic) if jax.tree.leaves((of_actor, of_critic)) else ()
         out, held = self._outputs(x, obs, held)
         return out, self._value(y), (carry, held) if self.make_noise else carry
 
-    def _features(self, obs: Tree, both: bool) -> tuple[Array, Array]:
+    @property
+    def _critic_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self.obs_shapes if self.critic_shapes is None else self.critic_shapes
+
+    def _features(self, obs: Tree, of_state: Tree, both: bool) -> tuple[Array, Array]:
         """Features of the actor and of the critic, with a torso of its own each. On a GPU two MLPs
         of the same layers are one with stacked parameters where `both` are read: half the kernels.
         """
         actor: Any = self.actor_torso
         critic: Any = self.critic_torso
-        if both and machine.on_gpu() and _alike(actor, critic):
+        alike = self.critic_shapes is None and _alike(actor, critic)
+        if both and machine.on_gpu() and alike:
             net = actor.clone(parent=None, name=None)
             params = jax.tree.map(lambda *x: jnp.stack(x), actor.variables, critic.variables)
             x, y = jax.vmap(lambda p: features(net.bind(p), self.obs_shapes, obs))(params)
             return x, y
-        return features(actor, self.obs_shapes, obs), features(critic, self.obs_shapes, obs)
+        y = features(critic, self._critic_shapes, of_state)
+        return features(actor, self.obs_shapes, obs), y
 
     def explore(self, obs: Tree, carry: Tree = ()) -> tuple[Array, Tree]:
         """The policy head's inputs and the carry, of a network without memory."""
@@ -146,8 +155,13 @@ def empty_carry(net: Network, params: Tree, obs: Tree) -> Tree:
     return zero_carry(jax.eval_shape(net.apply, params, obs)[2])
 
 
-def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
+def actor_critic(
+    cfg, env: Env, critic_shapes: tuple[tuple[int, ...], ...] | None = None
+) -> tuple[Network, heads.ActionHead]:
     """The network and the policy head that a config asks for.
+
+    critic_shapes: of what the critic sees, where observations are Informed; its torso is then of
+    its own.
 
     Reads the fields `head, temperature, shared`, with a shared torso `critic_gradient`, and those
     of `torso` (`net, hidden, activation, kernel_init, layer_norm, batch_norm`, and the critic's)
@@ -168,5 +182,6 @@ def actor_critic(cfg, env: Env) -> tuple[Network, heads.ActionHead]:
         env.obs_shapes, pi.outputs, pi.free_outputs,
         torso(cfg), cfg.kernel_init, cfg.shared, memories.make(cfg),
         cfg.critic_gradient if cfg.shared else True, torso(cfg, critic=True), noise.make(cfg, pi),
+        critic_shapes,
     )  # fmt: skip
     return net, pi

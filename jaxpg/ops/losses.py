@@ -19,16 +19,16 @@ def policy_gradient(log_prob: Array, advantage: Array, mask: Array | None = None
     return -masked_mean(log_prob * stop_gradient(advantage), mask)
 
 
-def ppo_clip(log_ratio: Array, advantage: Array, clip_eps) -> Array:
+def ppo_clip(log_ratio: Array, advantage: Array, clip_eps, mask: Array | None = None) -> Array:
     """The clipped surrogate, Schulman et al. (2017), arXiv:1707.06347 eq. 7.
 
-    log_ratio: [...] log pi(a|s) - log pi_old(a|s).
+    log_ratio: [...] log pi(a|s) - log pi_old(a|s). mask: [...] the steps that count.
     """
     chex.assert_equal_shape([log_ratio, advantage])
     # Beyond e^20 the gradient of exp would overflow, and 0 * inf is NaN behind the minimum.
     ratio, advantage = jnp.exp(jnp.clip(log_ratio, -20, 20)), stop_gradient(advantage)
     clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
-    return -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    return -masked_mean(jnp.minimum(ratio * advantage, clipped * advantage), mask)
 
 
 def ppo_penalty(log_ratio: Array, advantage: Array, kl: Array, beta) -> Array:
@@ -66,7 +66,9 @@ def value(value: Array, target: Array, mask: Array | None = None) -> Array:
     return 0.5 * masked_mean(jnp.square(error), mask)
 
 
-def clipped_value(value: Array, old_value: Array, target: Array, clip_eps) -> Array:
+def clipped_value(
+    value: Array, old_value: Array, target: Array, clip_eps, mask: Array | None = None
+) -> Array:
     """A critic kept within `clip_eps` of what it said at collection; the worse of the two errors.
 
     Not in the PPO paper: it comes with the authors' code (Engstrom et al. 2020,
@@ -75,12 +77,13 @@ def clipped_value(value: Array, old_value: Array, target: Array, clip_eps) -> Ar
     chex.assert_equal_shape([value, old_value, target])
     near = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
     target = stop_gradient(target)
-    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(near - target)).mean()
+    worse = jnp.maximum(jnp.square(value - target), jnp.square(near - target))
+    return 0.5 * masked_mean(worse, mask)
 
 
-def approx_kl(log_ratio: Array) -> Array:
+def approx_kl(log_ratio: Array, mask: Array | None = None) -> Array:
     """Unbiased and never negative estimate of KL(pi_old || pi), Schulman (2020), k3."""
-    return (jnp.expm1(log_ratio) - log_ratio).mean()
+    return masked_mean(jnp.expm1(log_ratio) - log_ratio, mask)
 
 
 def explained_variance(value: Array, target: Array, mask: Array | None = None) -> Array:

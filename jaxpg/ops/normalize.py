@@ -81,20 +81,30 @@ def init_stats(example: Tree, on: bool = True) -> RunningStats | tuple[()]:
 
 @overload
 def update_stats(
-    stats: RunningStats, batch: Tree, until: Array | float | None = None
+    stats: RunningStats,
+    batch: Tree,
+    until: Array | float | None = None,
+    mask: Array | None = None,
 ) -> RunningStats: ...
 
 
 @overload
 def update_stats(
-    stats: tuple[()], batch: Tree, until: Array | float | None = None
+    stats: tuple[()],
+    batch: Tree,
+    until: Array | float | None = None,
+    mask: Array | None = None,
 ) -> tuple[()]: ...
 
 
 def update_stats(
-    stats: RunningStats | tuple[()], batch: Tree, until: Array | float | None = None
+    stats: RunningStats | tuple[()],
+    batch: Tree,
+    until: Array | float | None = None,
+    mask: Array | None = None,
 ) -> RunningStats | tuple[()]:
-    """Takes in a batch [..., *shape] at once; nothing more once the count is `until`.
+    """Takes in a batch [..., *shape] at once, or those where a mask [...] is true; nothing more
+    once the count is `until`.
 
     A scale that stands has no way to follow a policy that runs off: where it does, the region that
     matters becomes a point of the normalised space, and the policy cannot tell how to come back.
@@ -103,7 +113,8 @@ def update_stats(
         return stats
     lead = jax.tree.leaves(batch)[0].ndim - jax.tree.leaves(stats.mean)[0].ndim
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), batch)
-    merged = merge_stats(stats, jnp.ones(len(jax.tree.leaves(flat)[0]), float), flat)
+    ones = jnp.ones(len(jax.tree.leaves(flat)[0]), float)
+    merged = merge_stats(stats, ones if mask is None else mask.reshape(-1).astype(float), flat)
     if until is None:
         return merged
     return jax.tree.map(lambda new, old: jnp.where(stats.count < until, new, old), merged, stats)

@@ -38,6 +38,7 @@ class LiquidationGame(environment.Environment):
     the others nor the price.
     """
 
+    signals = ("rewards",)
     name, default_params = "LiquidationGame-jaxpg", ac.Params()  # type: ignore  # properties in gymnax
 
     def __init__(self, sellers: int = 2):

@@ -1,0 +1,80 @@
+"""Independent PPO, de Witt et al. (2020), arXiv:2011.09533: each player learns by itself.
+
+To a player the others are a part of its environment: its critic sees what it sees, and PPO's
+clipped surrogate (Schulman et al. 2017, eq. 7) takes the step. All play in one rollout and learn at
+the same time, from rewards of their own. Players of one kind share a network, or have one each.
+
+How a batch becomes a step is in `loops.multi_agent`, which `mappo` shares.
+
+Deviations from the paper: with a shared network a player's number is in its observation; advantages
+are standardised for each player.
+"""
+
+from typing import ClassVar
+
+from jaxpg.core import fields
+from jaxpg.core.config import config, number, static
+from jaxpg.core.schedules import schedule
+from jaxpg.core.types import Agent, Optimizer, Schedule
+from jaxpg.loops import multi_agent
+from jaxpg.loops.multi_agent import TrainState
+from jaxpg.nets.networks import MLP
+
+__all__ = ["Config", "TrainState", "ippo"]
+
+
+@config
+class Config:
+    num_envs: int = fields.num_envs(16)
+    num_steps: int = fields.num_steps(128)
+    num_epochs: int = static(4, ge=1, help="Passes over the data of an iteration.")
+    minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
+    share_parameters: bool = fields.share_parameters(True)
+    player_id: bool = fields.player_id(True)
+    learning_rate: float = fields.learning_rate(5e-4)
+    learning_rate_schedule: Schedule = schedule("linear")
+    optimizer: Optimizer = fields.optimizer("adam")
+    gamma: float = fields.gamma(0.99)
+    gae_lambda: float = fields.gae_lambda(0.95)
+    clip_eps: float = number(0.2, gt=0, help="Distance from 1 at which the ratio is clipped.")
+    clip_eps_schedule: Schedule = schedule()
+    entropy_coef: float = fields.entropy_coef(0.01)
+    entropy_coef_schedule: Schedule = schedule()
+    value_coef: float = number(0.5, ge=0, help="Weight of the value's loss.")
+    clip_value: bool = static(True, help="The value's change is clipped too.")
+    normalize_advantage: bool = fields.normalize_advantage(True)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
+    normalize_reward: bool = fields.normalize_reward(False)
+    max_grad_norm: float = fields.max_grad_norm(0.5)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: fields.Net = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: fields.Activation = fields.activation("tanh")
+    critic_net: fields.Net | None = fields.critic_net(None)
+    critic_hidden: tuple[int, ...] | None = fields.critic_hidden(None)
+    critic_activation: fields.Activation | None = fields.critic_activation(None)
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    memory: str = fields.memory(
+        "none", help="Memory of the network; minibatches are then of sequences."
+    )
+    memory_size: int = fields.memory_size(64)
+    memory_length: int = fields.memory_length(32)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    central_critic: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
+    batch_norm: ClassVar[bool] = False
+
+
+ippo = Agent(
+    "ippo",
+    Config,
+    multi_agent.init,
+    multi_agent.step,
+    multi_agent.act,
+    multi_agent.steps_per_iter,
+)

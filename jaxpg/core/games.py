@@ -1,0 +1,205 @@
+"""Games: environments of several players, and what each of them sees.
+
+A game's core says `players`, a number P. Observations, actions and the signal `rewards` have an
+axis of players, [P, ...]; the reward is the mean of theirs, so that every agent for one player
+can play a game, as a controller of all. Where players differ in kind they come in groups, one
+after the other: `groups = {"hunters": 3, "prey": 1}`, and an observation is a dict with an entry
+for each, [P_g, ...]. Beside them it may have
+
+    action_mask   [sum of all players' choices] bool, one player after the other
+    global_state  [G], which is nobody's observation, for a critic that may see it
+
+(then the observations of a game without groups are the entry `observation`). Players that may leave
+before the episode ends are told by two signals more: `alive` [P], who was there when it acted, and
+`leaves` [P], for whom this step was the last one.
+
+Every other environment is a game of one player.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import spaces as gymnax_spaces
+
+from jaxpg.core import signals, spaces
+from jaxpg.core.env import Env
+from jaxpg.core.observations import Masked
+from jaxpg.core.types import Array, Key, Transition, Tree
+
+ALL, ENTRY, STATE = "players", "observation", "global_state"
+
+
+class Group(NamedTuple):
+    """Players of one kind."""
+
+    name: str
+    first: int  # number of the first one, among all
+    size: int  # how many they are, P_g
+    env: Env  # as one of them sees it: its observation, with its number in the group; its action
+
+
+class Rows(NamedTuple):
+    """What befell the players of a group in a rollout: leaves [T, N, P_g]."""
+
+    reward: Array
+    terminated: Array  # nothing follows for this player
+    truncated: Array
+    alive: Array  # bool: the row is of a player that was there
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Core of a game as one player of a group sees it. It is for shapes alone: nothing moves."""
+
+    core: Any
+    group: str
+    first: int
+    size: int
+    with_id: bool
+    ranks: Any  # axes of one player's observation: of a game a number, else of every leaf
+
+    @property
+    def name(self) -> str:
+        return self.core.name
+
+    @property
+    def default_params(self) -> Any:
+        return self.core.default_params
+
+    def reset(self, key: Key, params: Any) -> tuple[Tree, tuple]:
+        own = self.observe(Env(params, self.core).example_obs)
+        one = jax.tree.map(lambda x: x[0], own)
+        return {ENTRY: one.obs, "action_mask": one.mask} if isinstance(one, Masked) else one, ()
+
+    def step(self, key: Key, state: tuple, action: Array, params: Any) -> tuple[Any, ...]:
+        return *self.reset(key, params), jnp.zeros(()), jnp.zeros((), bool), jnp.zeros((), bool), {}
+
+    def observe(self, obs: Tree) -> Tree:
+        """Observations [..., P_g, ...] of the players of the group, from the game's [..., ...]."""
+        if not is_game(self.core):
+            leaves, structure = jax.tree.flatten(obs)
+            each = zip(leaves, self.ranks, strict=True)
+            return structure.unflatten([jnp.expand_dims(x, x.ndim - n) for x, n in each])
+        rows = _rows(obs, self.group)
+        if self.with_id and self.size > 1:
+            lead = rows.shape[: rows.ndim - self.ranks]
+            ids = jnp.broadcast_to(jnp.eye(self.size), (*lead, self.size))
+            vector = self.ranks == 1
+            rows = jnp.concatenate([rows, ids], -1) if vector else {ENTRY: rows, "id": ids}
+        return Masked(rows, self._masks(obs.mask)) if isinstance(obs, Masked) else rows
+
+    def _masks(self, mask: Array) -> Array:
+        choices = self.core.action_space(self.core.default_params).nvec
+        begin, n = sum(choices[: self.first]), choices[self.first]
+        own = jax.lax.slice_in_dim(mask, begin, begin + n * self.size, axis=-1)
+        return own.reshape(*mask.shape[:-1], self.size, n)
+
+    def action_space(self, params: Any) -> Any:
+        space = self.core.action_space(params)
+        if not is_game(self.core):
+            return space
+        if spaces.kind(space) == "multi-discrete":
+            return gymnax_spaces.Discrete(space.nvec[self.first])
+        low, high = (x if jnp.ndim(x) == 0 else x[self.first] for x in (space.low, space.high))
+        return gymnax_spaces.Box(low, high, space.shape[1:], space.dtype)
+
+    def observation_space(self, params: Any) -> Any:
+        return None  # observations are as agents see them already
+
+
+def is_game(core: Any) -> bool:
+    """True for a core with an axis of players."""
+    return hasattr(core, "players")
+
+
+def _rows(obs: Tree, group: str) -> Array:
+    """Observations of a group's players, [..., P_g, *obs]."""
+    obs = obs.obs if isinstance(obs, Masked) else obs
+    return obs[ENTRY if group == ALL else group] if isinstance(obs, dict) else obs
+
+
+def groups(env: Env, with_id: bool = False) -> list[Group]:
+    """The groups of a game's players. with_id: an observation tells who of the group has made it,
+    one-hot, at the end of a vector, beside what is none.
+
+    Raises ValueError for a game that is not as this file says.
+    """
+    core, found, first, example = env.core, [], 0, env.example_obs
+    if not is_game(core):
+        ranks = tuple(x.ndim for x in jax.tree.leaves(example))
+        view = View(core, ALL, 0, 1, False, ranks)
+        return [Group(ALL, 0, 1, Env(env.params, view, env.made_of))]
+    sizes = getattr(core, "groups", {ALL: core.players})
+    if sum(sizes.values()) != core.players:
+        raise ValueError(f"{env.name} groups={sizes}: allowed are {core.players} players in all")
+    signals.require(core, env.params, "rewards", (core.players,))
+    for name, size in sizes.items():
+        rows = _rows(example, name)
+        if rows.shape[:1] != (size,):
+            raise ValueError(
+                f"{env.name}: observations of {name} have shape {rows.shape}, allowed is "
+                f"[{size}, ...], a row for each player"
+            )
+        _require_own_actions(env, first, size)
+        view = View(core, name, first, size, with_id, rows.ndim - 1)
+        found.append(Group(name, first, size, Env(env.params, view, env.made_of)))
+        first += size
+    return found
+
+
+def _require_own_actions(env: Env, first: int, size: int) -> None:
+    """Raises ValueError unless each player of a group has an action of its own, of one kind."""
+    space, kind, players = env.action_space, env.action_kind, env.core.players
+    if kind == "multi-discrete":
+        allowed = len(space.nvec) == players and len(set(space.nvec[first : first + size])) == 1
+    else:
+        allowed = kind == "continuous" and space.shape[:1] == (players,)
+    if not allowed:
+        raise ValueError(
+            f"{env.name} has actions {space}: allowed are MultiDiscrete, an entry for each of the "
+            f"{players} players and alike in a group, or a Box [{players}, ...]"
+        )
+
+
+def rows_of(group: Group, t: Transition) -> Rows:
+    """What befell the players of a group in the steps t [T, N]."""
+
+    def own(name: str) -> Array:
+        return t.signals[name][..., group.first : group.first + group.size]
+
+    def of_each(x: Array) -> Array:
+        return jnp.broadcast_to(x[..., None], (*x.shape, group.size))
+
+    ended = of_each(t.terminated)
+    return Rows(
+        reward=own("rewards") if is_game(group.env.core.core) else t.reward[..., None],
+        terminated=ended | (own("leaves") > 0) if "leaves" in t.signals else ended,
+        truncated=of_each(t.truncated),
+        alive=own("alive") > 0 if "alive" in t.signals else jnp.ones(ended.shape, bool),
+    )
+
+
+def join_actions(env: Env, actions: list[Array]) -> Array:
+    """The action of a game [N, P, ...], from those of its groups [N, P_g, ...]."""
+    return jnp.concatenate(actions, 1) if is_game(env.core) else actions[0][:, 0]
+
+
+def central_observation(env: Env, obs: Tree, group: Group) -> Array:
+    """What a central critic sees for each player of a group: the game's `global_state`, or the
+    observations of all, and the player's number one-hot. [..., P_g, G + P]"""
+    plain = obs.obs if isinstance(obs, Masked) else obs
+    if isinstance(plain, dict) and STATE in plain:
+        state, players = plain[STATE], env.core.players
+    else:
+        if is_game(env.core) and isinstance(plain, dict):  # of groups
+            plain = {g.name: _rows(plain, g.name) for g in groups(env)}
+        example = env.example_obs
+        lead = jax.tree.leaves(obs)[0].ndim - jax.tree.leaves(example)[0].ndim
+        parts = [x.reshape(*x.shape[:lead], -1) for x in jax.tree.leaves(plain)]
+        state, players = jnp.concatenate(parts, -1), getattr(env.core, "players", 1)
+    ids = jnp.eye(players)[group.first : group.first + group.size]
+    lead = (*state.shape[:-1], group.size)
+    state = jnp.broadcast_to(state[..., None, :], (*lead, state.shape[-1]))
+    return jnp.concatenate([state, jnp.broadcast_to(ids, (*lead, ids.shape[-1]))], -1)

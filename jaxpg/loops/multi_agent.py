@@ -1,0 +1,278 @@
+"""PPO for several players: an iteration of IPPO and MAPPO, which differ in what the critic sees.
+
+Each group of players learns by PPO's clipped surrogate, Schulman et al. (2017) eq. 7 and 9, from
+its own rows of one joint rollout. Its players share one network, which is told who of them it acts
+for, or have one each (`share_parameters`): shared, all their rows are one batch; each its own, the
+same function runs under `vmap` over players.
+
+Rows of players that have left count in no mean, see `core.games`. Advantages are standardised for
+each player by itself, so that rewards of one do not set the scale of another's.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpg.core import env as E
+from jaxpg.core.config import require_several, validate
+from jaxpg.core.games import Group, Rows, central_observation, groups, join_actions, rows_of
+from jaxpg.core.observations import Informed
+from jaxpg.core.scans import scan_returns
+from jaxpg.core.schedules import scheduled
+from jaxpg.core.types import Array, Key, Metrics, Tree
+from jaxpg.loops import optimizers
+from jaxpg.loops.minibatch import epochs
+from jaxpg.nets.actor_critic import actor_critic, empty_carry
+from jaxpg.nets.heads import ActionHead
+from jaxpg.nets.networks import Network
+from jaxpg.ops import losses, normalize
+from jaxpg.ops.returns import gae, starts
+
+
+class Learner(NamedTuple):
+    """What a group learns: leaves [P_g, ...] where each player has its own, else one for all."""
+
+    params: Tree
+    opt_state: optax.OptState
+    obs_stats: normalize.RunningStats | tuple[()]  # () when off
+    reward_scale: normalize.RewardScale | tuple[()]
+
+
+class TrainState(NamedTuple):
+    learners: dict[str, Learner]  # by group, as all below
+    env: E.EnvState
+    carry: dict[str, Tree]  # [num_envs, P_g, ...] what the players remember; or ()
+    iteration: Array  # [] int32
+    key: Key
+
+
+class Seen(NamedTuple):
+    """What a group saw and did at collection: leaves [T, N, P_g, ...]."""
+
+    draw: Array
+    log_prob: Array
+    carry: Tree  # before the step
+
+
+class Batch(NamedTuple):
+    """Training data of a learner: leaves [T, B, ...]; without memory, [T * B, ...]."""
+
+    obs: Tree
+    carry: Tree  # before the step; with memory [1, B, ...], before the first
+    start: Array  # whether the step is the first of its episode
+    draw: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    target: Array
+    alive: Array  # bool: the row counts
+
+
+def optimizer(cfg: Any) -> optax.GradientTransformation:
+    return optimizers.build_optimizer(
+        cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm, optimizers.ON_POLICY, ravel=True
+    )
+
+
+def teams(cfg: Any, env: E.Env) -> list[Group]:
+    """The groups; players who share a network see their number."""
+    return groups(env, with_id=cfg.share_parameters and cfg.player_id)
+
+
+def network(cfg: Any, env: E.Env, group: Group) -> tuple[Network, ActionHead]:
+    if not cfg.central_critic:
+        return actor_critic(cfg, group.env)
+    return actor_critic(
+        cfg, group.env, (central_observation(env, env.example_obs, group).shape[1:],)
+    )
+
+
+def observe(cfg: Any, env: E.Env, group: Group, obs: Tree) -> Tree:
+    """What the players of a group see of a game's observations [...], and what their critics do:
+    leaves [..., P_g, ...]."""
+    own = group.env.core.observe(obs)
+    return Informed(own, central_observation(env, obs, group)) if cfg.central_critic else own
+
+
+def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
+    validate(cfg)
+    batch, what = cfg.num_envs * cfg.num_steps, "num_envs * num_steps"
+    if cfg.memory != "none":
+        batch, what = cfg.num_envs, "num_envs, the sequences with memory"
+    if batch % cfg.minibatches:
+        name = type(cfg).__module__.rpartition(".")[2]
+        raise ValueError(
+            f"{name}.Config minibatches={cfg.minibatches}: allowed is a divisor of {batch}, {what}"
+        )
+    steps = cfg.num_envs * cfg.num_steps
+    require_several(cfg, "normalize_advantage", steps, f"an iteration of {steps} step")
+    found = teams(cfg, env)  # judges the game
+
+    k_params, k_env, key = jax.random.split(key, 3)
+    env_state = E.reset(env, k_env, cfg.num_envs)
+    learners, carry = {}, {}
+    for group, k_group in zip(found, jax.random.split(k_params, len(found)), strict=True):
+        net, _ = network(cfg, env, group)
+        obs = observe(cfg, env, group, env_state.obs)
+        example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), obs)
+        lanes = cfg.num_envs * (group.size if cfg.share_parameters else 1)
+
+        def begin(key, net=net, example=example, lanes=lanes) -> Learner:
+            params = net.init(key, example)
+            stats = normalize.init_stats(example, cfg.normalize_obs)
+            scale = normalize.init_reward_scale(lanes, cfg.normalize_reward)
+            return Learner(params, optimizer(cfg).init(params), stats, scale)
+
+        each = not cfg.share_parameters
+        keys = jax.random.split(k_group, group.size) if each else k_group
+        learner = jax.vmap(begin)(keys) if each else begin(keys)
+        one = jax.tree.map(lambda x: x[0], learner.params) if each else learner.params
+        learners[group.name], carry[group.name] = learner, empty_carry(net, one, obs)
+    return TrainState(learners, env_state, carry, jnp.zeros((), jnp.int32), key)
+
+
+def apply(cfg: Any, net: Network, learner: Learner, obs: Tree, carry: Tree) -> tuple[Any, ...]:
+    """The policy's outputs, the value and the carry of a group's players [N, P_g, ...]."""
+
+    def one(learner: Learner, obs: Tree, carry: Tree) -> tuple[Any, ...]:
+        return net.apply(learner.params, normalize.whiten(learner.obs_stats, obs), carry)
+
+    if cfg.share_parameters:
+        return one(learner, obs, carry)
+    return jax.vmap(one, (0, 1, 1), 1)(learner, obs, carry)
+
+
+def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Key):
+    """Loss of a minibatch: the clipped surrogate, the critic's error and the entropy bonus."""
+    out, value, _ = net.apply(params, b.obs, b.carry, b.start)
+    log_ratio = pi.log_prob(out, b.draw) - b.log_prob
+    l_policy = losses.ppo_clip(log_ratio, b.advantage, cfg.clip_eps, b.alive)
+    if cfg.clip_value:
+        l_value = losses.clipped_value(value, b.value, b.target, cfg.clip_eps, b.alive)
+    else:
+        l_value = losses.value(value, b.target, b.alive)
+    entropy = normalize.masked_mean(pi.entropy(out, key), b.alive)
+    clipped = (jnp.abs(jnp.expm1(log_ratio)) > cfg.clip_eps).astype(float)
+    return l_policy + cfg.value_coef * l_value - cfg.entropy_coef * entropy, {
+        "loss/policy": l_policy,
+        "loss/value": l_value,
+        "policy/entropy": entropy,
+        "policy/approx_kl": losses.approx_kl(log_ratio, b.alive),
+        "policy/clip_fraction": normalize.masked_mean(clipped, b.alive),
+    }
+
+
+def evaluate_rows(
+    cfg: Any, net: Network, players: int, learner: Learner,
+    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen,
+) -> tuple[Batch, normalize.RewardScale | tuple[()]]:  # fmt: skip
+    """Advantages and targets of the rows [T, B, ...] of one network, which are of so many players
+    in turn, as a batch [T, B, ...]; and the new scale of rewards."""
+    obs, next_obs = (normalize.whiten(learner.obs_stats, x) for x in (obs, next_obs))
+    ended = rows.terminated | rows.truncated
+    scale, reward = normalize.scale_reward(
+        learner.reward_scale, rows.reward, ended, cfg.gamma, scan=scan_returns
+    )
+    _, value, after = net.apply(learner.params, obs, seen.carry)
+    _, next_value, _ = net.apply(learner.params, next_obs, after)
+    ends = rows.terminated, rows.truncated
+    advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
+    target = advantage + value
+    if cfg.normalize_advantage:
+        each = [x.reshape(len(x), -1, players) for x in (advantage, rows.alive)]
+        advantage = jax.vmap(normalize.standardize, 2, 2)(*each).reshape(value.shape)
+    batch = Batch(
+        obs=obs, start=starts(ended), **seen._asdict(),
+        value=value, advantage=advantage, target=target, alive=rows.alive,
+    )  # fmt: skip
+    return batch, scale
+
+
+def learn(
+    cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner,
+    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, key: Key,
+) -> tuple[Learner, Metrics]:  # fmt: skip
+    """PPO on the rows [T, B, ...] of one network, which are of so many players in turn."""
+    opt = optimizer(cfg)
+    batch, scale = evaluate_rows(cfg, net, players, learner, obs, next_obs, rows, seen)
+    explained = losses.explained_variance(batch.value, batch.target, rows.alive)
+    if cfg.memory == "none":
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    else:
+        batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
+
+    def update(carry, minibatch, key):
+        params, opt_state = carry
+        grads, info = jax.grad(loss, has_aux=True)(params, cfg, net, pi, minibatch, key)
+        updates, opt_state = opt.update(grads, opt_state, params)
+        return (optimizers.apply_updates(params, updates), opt_state), info
+
+    (params, opt_state), info = epochs(
+        update, (learner.params, learner.opt_state), batch, key,
+        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(cfg.memory != "none"),
+    )  # fmt: skip
+    stats = normalize.update_stats(learner.obs_stats, obs, cfg.normalize_steps, rows.alive)
+    info["value/explained_variance"] = explained
+    return Learner(params, opt_state, stats, scale), info
+
+
+def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    key, k_rollout, k_learn = jax.random.split(state.key, 3)
+    found = teams(cfg, env)
+    nets = [network(cfg, env, group) for group in found]
+
+    # Collect, all together.
+    def act(obs, carry, key):
+        actions, after, seen = [], {}, {}
+        keys = jax.random.split(key, len(found))
+        for group, (net, pi), key in zip(found, nets, keys, strict=True):
+            own, before = observe(cfg, env, group, obs), carry[group.name]
+            out, _, after[group.name] = apply(cfg, net, state.learners[group.name], own, before)
+            draw, log_prob = pi.sample(out, key)
+            actions.append(pi.action(draw))
+            seen[group.name] = Seen(draw, log_prob, before)
+        return join_actions(env, actions), after, seen
+
+    env_state, carry, t, seen, metrics = E.rollout(
+        env, act, state.env, state.carry, k_rollout, cfg.num_steps
+    )
+
+    # Learn, each for itself.
+    learners = {}
+    keys = jax.random.split(k_learn, len(found))
+    for group, (net, pi), key_ in zip(found, nets, keys, strict=True):
+        obs, next_obs = (observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
+        data = obs, next_obs, rows_of(group, t), seen[group.name]
+        learner = state.learners[group.name]
+        if cfg.share_parameters:
+            data = jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), data)
+            learner, info = learn(cfg, net, pi, group.size, learner, *data, key_)
+        else:
+            one = lambda *args, net=net, pi=pi: learn(cfg, net, pi, 1, *args)  # noqa: E731
+            data = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), data)
+            learner, info = jax.vmap(one)(learner, *data, jax.random.split(key_, group.size))
+            info = jax.tree.map(lambda x: x.mean(0), info)
+        learners[group.name] = learner
+        suffix = f"_{group.name}" if len(found) > 1 else ""
+        metrics |= {f"{name}{suffix}": x for name, x in info.items()}
+    return TrainState(learners, env_state, carry, state.iteration + 1, key), metrics
+
+
+def act(
+    cfg: Any, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
+    """Actions [B, P, ...] of all players on a game's observations [B, ...]."""
+    actions, after, found = [], {}, teams(cfg, env)
+    for group, k_group in zip(found, jax.random.split(key, len(found)), strict=True):
+        net, pi = network(cfg, env, group)
+        own, before = observe(cfg, env, group, obs), carry[group.name] if carry else ()
+        out, _, after[group.name] = apply(cfg, net, state.learners[group.name], own, before)
+        actions.append(pi.action(pi.mode(out) if greedy else pi.sample(out, k_group)[0]))
+    return join_actions(env, actions), after
+
+
+def steps_per_iter(cfg: Any) -> int:
+    return cfg.num_envs * cfg.num_steps
