@@ -151,7 +151,7 @@ TINY = {
 }
 
 # Agents whose policy and critic are the network of nets.actor_critic.
-ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo", "ippo", "mappo")
+ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
 # Agents that take only one kind of actions.
 CONTINUOUS = ("ddpg", "td3", "sac")
 DISCRETE = ("dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")

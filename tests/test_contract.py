@@ -44,7 +44,10 @@ def learnt(state):
     """What the learning rate moves, wherever a state keeps it; batch norm's statistics move
     anyway."""
     state = getattr(state, "learner", state)
-    whole = state.params if hasattr(state, "params") else state.actor
+    if hasattr(state, "learners"):  # of groups of players
+        whole = {name: learner.params for name, learner in state.learners.items()}
+    else:
+        whole = state.params if hasattr(state, "params") else state.actor
     paths = jax.tree_util.tree_leaves_with_path(whole)
     return [x for path, x in paths if "batch_stats" not in jax.tree_util.keystr(path)]
 
