@@ -67,8 +67,9 @@ def _gymnax() -> Any:
 
         from jaxpg.envs import partial, tabular
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
+        from jaxpg.envs.games import matrix
 
-    for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio):
+    for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio, matrix):
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax
