@@ -5,7 +5,7 @@ corrections.py  what gymnax has otherwise than gymnasium
 tabular.py      small discrete ones whose model is known exactly
 partial.py      environments of which an agent sees a part only
 wrappers        functions on an environment: frames, actions, time limits, rewards, drawn parameters
-games           environments of several players
+games           several players: matrix games, poker, tic-tac-toe; worlds in the plane
 finance         portfolios, and the liquidation of a position
 suites          adapters of other suites, in JAX (Brax, ...) and on the host (gymnasium, envpool)
 """

@@ -67,9 +67,10 @@ def _gymnax() -> Any:
 
         from jaxpg.envs import partial, tabular
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
-        from jaxpg.envs.games import spread
+        from jaxpg.envs.games import matrix, spread
 
-    for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio, spread):
+    modules = (tabular, partial, almgren_chriss, liquidation_game, portfolio, matrix, spread)
+    for module in modules:
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax

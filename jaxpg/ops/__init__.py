@@ -7,4 +7,5 @@ trust_region.py         natural gradients, conjugate gradients, line search
 explore.py              noise on actions and parameters
 normalize.py            standardising, and running statistics
 dynamic_programming.py  exact values of finite MDPs
+games.py                exact payoffs, gradients and best responses of games in matrix form
 """

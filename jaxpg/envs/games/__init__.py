@@ -1,4 +1,5 @@
 """Games: environments of several players.
 
-spread.py   agents that spread over landmarks: simple_spread of MPE
+matrix.py       one-shot and repeated games in matrix form, and scripted opponents
+spread.py       agents that spread over landmarks: simple_spread of MPE
 """
