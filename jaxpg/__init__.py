@@ -84,6 +84,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.npg import npg as npg
     from jaxpg.agents.ippo import ippo as ippo
     from jaxpg.agents.mappo import mappo as mappo
+    from jaxpg.agents.self_play import self_play as self_play
     from jaxpg.agents.ppo import ppo as ppo
     from jaxpg.agents.q_learning import q_learning as q_learning
     from jaxpg.agents.reinforce import reinforce as reinforce

@@ -117,6 +117,8 @@ TINY = {
     },
     "ippo": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2},
     "mappo": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "share_parameters": False},
+    "self_play": SCALED
+    | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "league_size": 3, "snapshot_every": 2},
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
     "ddpg": REPLAY | {"noise": "parameter", "batch_norm": True},
     "td3": REPLAY | SCALED | {"dropout": 0.1, "layer_norm": True},

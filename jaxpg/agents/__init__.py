@@ -19,6 +19,7 @@ NAMES = (
     "ppo",
     "ippo",
     "mappo",
+    "self_play",
     "dqn",
     "ddpg",
     "td3",

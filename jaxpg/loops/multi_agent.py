@@ -9,6 +9,7 @@ Rows of players that have left count in no mean, see `core.games`. Advantages ar
 each player by itself, so that rewards of one do not set the scale of another's.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -133,10 +134,11 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     return TrainState(learners, env_state, carry, jnp.zeros((), jnp.int32), key)
 
 
-def apply(cfg: Any, net: Network, learner: Learner, obs: Tree, carry: Tree) -> tuple[Any, ...]:
-    """The policy's outputs, the value and the carry of a group's players [N, P_g, ...]."""
+def apply(cfg: Any, net: Network, learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
+    """The policy's outputs, the value and the carry of a group's players [N, P_g, ...]. learner:
+    with `params` and `obs_stats`."""
 
-    def one(learner: Learner, obs: Tree, carry: Tree) -> tuple[Any, ...]:
+    def one(learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
         return net.apply(learner.params, normalize.whiten(learner.obs_stats, obs), carry)
 
     if cfg.share_parameters:
@@ -218,6 +220,25 @@ def learn(
     return Learner(params, opt_state, stats, scale), info
 
 
+def merge_players(x: Array) -> Array:
+    """Rows of all players as one batch: [T, N, P_g, ...] -> [T, N * P_g, ...]."""
+    return x.reshape(len(x), -1, *x.shape[3:])
+
+
+def learn_group(
+    cfg: Any, net: Network, pi: ActionHead, size: int, learner: Learner,
+    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, key: Key,
+) -> tuple[Learner, Metrics]:  # fmt: skip
+    """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
+    data = obs, next_obs, rows, seen
+    if cfg.share_parameters:
+        return learn(cfg, net, pi, size, learner, *jax.tree.map(merge_players, data), key)
+    one = functools.partial(learn, cfg, net, pi, 1)
+    keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 0)
+    learner, info = jax.vmap(one, axes)(learner, *data, keys)
+    return learner, jax.tree.map(lambda x: x.mean(0), info)
+
+
 def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     key, k_rollout, k_learn = jax.random.split(state.key, 3)
@@ -242,20 +263,14 @@ def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
 
     # Learn, each for itself.
     learners = {}
-    keys = jax.random.split(k_learn, len(found))
-    for group, (net, pi), key_ in zip(found, nets, keys, strict=True):
+    for group, nets_, k_group in zip(
+        found, nets, jax.random.split(k_learn, len(found)), strict=True
+    ):
         obs, next_obs = (observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
-        data = obs, next_obs, rows_of(group, t), seen[group.name]
-        learner = state.learners[group.name]
-        if cfg.share_parameters:
-            data = jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), data)
-            learner, info = learn(cfg, net, pi, group.size, learner, *data, key_)
-        else:
-            one = lambda *args, net=net, pi=pi: learn(cfg, net, pi, 1, *args)  # noqa: E731
-            data = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), data)
-            learner, info = jax.vmap(one)(learner, *data, jax.random.split(key_, group.size))
-            info = jax.tree.map(lambda x: x.mean(0), info)
-        learners[group.name] = learner
+        learners[group.name], info = learn_group(
+            cfg, *nets_, group.size, state.learners[group.name],
+            obs, next_obs, rows_of(group, t), seen[group.name], k_group,
+        )  # fmt: skip
         suffix = f"_{group.name}" if len(found) > 1 else ""
         metrics |= {f"{name}{suffix}": x for name, x in info.items()}
     return TrainState(learners, env_state, carry, state.iteration + 1, key), metrics

@@ -1,0 +1,277 @@
+"""Self-play: PPO in one seat of a game, against its own past in the others.
+
+Fictitious play (Brown 1951; with networks Heinrich & Silver 2016, arXiv:1603.01121) answers the
+average of what was played before, and in two-player zero-sum games it is that average which comes
+near an equilibrium; what answers only the newest opponent may go in circles for ever. Here the past
+is a league, a ring of snapshots of the policy. For each episode a seat is drawn, and for every
+other seat an opponent:
+
+    latest       the newest snapshot: naive self-play
+    uniform      any of them: fictitious play
+    prioritized  one that is hard to beat, with weight (1 - win rate)^2, Vinyals et al. (2019)
+
+The learner's own rows are a batch of PPO (`loops.multi_agent`), those of opponents are not learnt
+from. Every opponent's network runs on all that is seen, and the drawn one's answer is taken: with
+the small networks of board games that costs less than moving weights.
+
+Deviations: the best response is a few steps of PPO, not one that was trained out; the average is
+over snapshots that are equally far apart, the last `league_size` of them. Who has won is read from
+the last reward of an episode.
+"""
+
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core import env as E
+from jaxpg.core import fields
+from jaxpg.core.config import config, number, static
+from jaxpg.core.games import Group, Rows, join_actions, rows_of
+from jaxpg.core.metrics import mean_if_any
+from jaxpg.core.schedules import schedule, scheduled
+from jaxpg.core.types import (
+    Agent,
+    Array,
+    Key,
+    Metrics,
+    Optimizer,
+    Schedule,
+    Transition,
+    Tree,
+)
+from jaxpg.loops import multi_agent
+from jaxpg.loops.multi_agent import Learner, Seen
+from jaxpg.nets.networks import MLP
+from jaxpg.ops import normalize
+
+MEMORY = 0.99  # of the counts of wins, an iteration
+
+
+@config
+class Config:
+    num_envs: int = fields.num_envs(64)
+    num_steps: int = fields.num_steps(32)
+    num_epochs: int = static(4, ge=1, help="Passes over the data of an iteration.")
+    minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
+    opponents: str = static(
+        "uniform",
+        choices=("latest", "uniform", "prioritized"),
+        help="Who of the league plays: the newest, any, or who is hard to beat.",
+    )
+    league_size: int = static(32, ge=1, help="Snapshots of the policy that are kept.")
+    snapshot_every: int = static(10, ge=1, help="Iterations between snapshots.")
+    player_id: bool = fields.player_id(True)
+    learning_rate: float = fields.learning_rate(5e-4)
+    learning_rate_schedule: Schedule = schedule("linear")
+    optimizer: Optimizer = fields.optimizer("adam")
+    gamma: float = fields.gamma(1.0)
+    gae_lambda: float = fields.gae_lambda(0.95)
+    clip_eps: float = number(0.2, gt=0, help="Distance from 1 at which the ratio is clipped.")
+    clip_eps_schedule: Schedule = schedule()
+    entropy_coef: float = fields.entropy_coef(0.01)
+    entropy_coef_schedule: Schedule = schedule()
+    value_coef: float = number(0.5, ge=0, help="Weight of the value's loss.")
+    clip_value: bool = static(True, help="The value's change is clipped too.")
+    normalize_advantage: bool = fields.normalize_advantage(True)
+    normalize_obs: bool = fields.normalize_obs(False)
+    normalize_steps: float | None = fields.normalize_steps(None)
+    normalize_reward: bool = fields.normalize_reward(False)
+    max_grad_norm: float = fields.max_grad_norm(0.5)
+    head: str = fields.head("auto")
+    temperature: float = fields.temperature(1.0)
+    net: fields.Net = fields.net(MLP)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    activation: fields.Activation = fields.activation("tanh")
+    kernel_init: fields.Initializer = fields.kernel_init("orthogonal")
+    layer_norm: bool = fields.layer_norm(False)
+    memory: str = fields.memory(
+        "none", help="Memory of the network; minibatches are then of sequences."
+    )
+    memory_size: int = fields.memory_size(64)
+    memory_length: int = fields.memory_length(32)
+    warmup: float = fields.warmup(0.05)
+    total_steps: float | None = fields.total_steps(None)
+
+    share_parameters: ClassVar[bool] = True  # whoever sits where, the policy is one
+    central_critic: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
+    batch_norm: ClassVar[bool] = False
+
+
+class Member(NamedTuple):
+    """A policy of the league."""
+
+    params: Tree
+    obs_stats: normalize.RunningStats | tuple[()]
+
+
+class League(NamedTuple):
+    members: Member  # [league_size, ...] snapshots; the ring begins anew when it is full
+    count: Array  # [] int32 snapshots so far
+    wins: Array  # [league_size] of the learner against each, draws by half; older ones count less
+    games: Array  # [league_size]
+
+
+class Table(NamedTuple):
+    """Who plays: leaves [N, ...]; zeros where an episode begins."""
+
+    seat: Array  # int32: the learner's, from 1
+    opponent: Array  # [N, P] int32: the member in each seat
+    memory: Tree  # what the learner remembers
+    memories: Tree  # [N, P, ...] what opponents do
+
+
+class TrainState(NamedTuple):
+    learner: Learner
+    league: League
+    env: E.EnvState
+    table: Table
+    iteration: Array  # [] int32
+    key: Key
+
+
+def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
+    begun = multi_agent.init(cfg, env, key)
+    group, size = _require_one_kind(cfg, env), cfg.league_size
+    [learner], [memories] = begun.learners.values(), begun.carry.values()
+    # The learner has one row a game, and a scale of rewards for each.
+    learner = learner._replace(
+        reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward)
+    )
+    first = Member(learner.params, learner.obs_stats)
+    members = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), first)
+    one, zeros = jnp.ones((), jnp.int32), jnp.zeros(size, float)
+    seat = jnp.zeros(cfg.num_envs, jnp.int32)
+    opponent = jnp.zeros((cfg.num_envs, group.size), jnp.int32)
+    table = Table(seat, opponent, jax.tree.map(lambda x: x[:, 0], memories), memories)
+    league = League(members, one, zeros, zeros)
+    return TrainState(learner, league, begun.env, table, begun.iteration, begun.key)
+
+
+def _require_one_kind(cfg: Config, env: E.Env) -> Group:
+    found = multi_agent.teams(cfg, env)
+    if len(found) > 1:
+        names = ", ".join(group.name for group in found)
+        raise ValueError(
+            f"self_play on {env.name}, whose players are of kinds {names}: allowed are games of "
+            "one kind, in which a policy can take any seat"
+        )
+    return found[0]
+
+
+def weigh_opponents(cfg: Config, league: League) -> Array:
+    """Probabilities [league_size] of the members to be an opponent."""
+    place = jnp.arange(cfg.league_size)
+    if cfg.opponents == "latest":
+        return (place == (league.count - 1) % cfg.league_size).astype(float)
+    weights = (place < league.count).astype(float)
+    if cfg.opponents == "prioritized":
+        # One win and one loss ahead: nobody is given up, and who is new is met.
+        weights *= jnp.square(1 - (league.wins + 1) / (league.games + 2))
+    return weights / weights.sum()
+
+
+def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
+    cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
+    group, league = _require_one_kind(cfg, env), state.league
+    (net, pi), lanes = multi_agent.network(cfg, env, group), jnp.arange(cfg.num_envs)
+    key, k_rollout, k_learn = jax.random.split(state.key, 3)
+    log_weights = jnp.log(weigh_opponents(cfg, league))
+
+    def of_seat(x: Array, seat: Array) -> Array:
+        """The learner's rows [..., N, ...] of those of all players [..., N, P, ...]."""
+        index = seat.reshape(*seat.shape, *[1] * (x.ndim - seat.ndim))
+        return jnp.take_along_axis(x, index, seat.ndim).squeeze(seat.ndim)
+
+    # Collect: the learner in its seat, members of the league in the others.
+    def policy(obs, table, key):
+        k_seat, k_opponent, k_own, k_others = jax.random.split(key, 4)
+        rows, begins = multi_agent.observe(cfg, env, group, obs), table.seat == 0
+        seats = jax.random.randint(k_seat, begins.shape, 0, group.size, jnp.int32)
+        seat = jnp.where(begins, seats, table.seat - 1)
+        drawn = jax.random.categorical(k_opponent, log_weights, shape=table.opponent.shape)
+        opponent = jnp.where(begins[:, None], drawn.astype(jnp.int32), table.opponent)
+
+        own = jax.tree.map(lambda x: of_seat(x, seat), rows)
+        out, _, memory = multi_agent.apply(cfg, net, state.learner, own, table.memory)
+        draw, log_prob = pi.sample(out, k_own)
+
+        def answer(member):
+            return multi_agent.apply(cfg, net, member, rows, table.memories)[::2]
+
+        every = jax.vmap(answer)(league.members)  # [league_size, N, P, ...]
+        place = opponent, lanes[:, None], jnp.arange(group.size)
+        others, memories = jax.tree.map(lambda x: x[place], every)
+        actions = pi.action(pi.sample(others, k_others)[0]).at[lanes, seat].set(pi.action(draw))
+        after = Table(seat + 1, opponent, memory, memories)
+        return (
+            join_actions(env, [actions]),
+            after,
+            (Seen(draw, log_prob, table.memory), seat, opponent),
+        )
+
+    env_state, table, t, (seen, seat, opponent), metrics = E.rollout(
+        env, policy, state.env, state.table, k_rollout, cfg.num_steps
+    )
+
+    # Learn from the learner's rows.
+    obs, next_obs, rows = (
+        jax.tree.map(lambda x: of_seat(x, seat), x)
+        for x in (
+            multi_agent.observe(cfg, env, group, t.obs),
+            multi_agent.observe(cfg, env, group, t.next_obs),
+            rows_of(group, t),
+        )
+    )
+    learner, info = multi_agent.learn(
+        cfg, net, pi, 1, state.learner, obs, next_obs, rows, seen, k_learn
+    )
+    league, score = _count_wins(league, t, rows, seat, opponent)
+    iteration = state.iteration + 1
+    league = _take_in(league, learner, iteration % cfg.snapshot_every == 0)
+    size = jnp.minimum(league.count, cfg.league_size)
+    metrics = metrics | info | {"league/score": score, "league/size": size}
+    return TrainState(learner, league, env_state, table, iteration, key), metrics
+
+
+def _count_wins(
+    league: League, t: Transition, rows: Rows, seat: Array, opponent: Array
+) -> tuple[League, Array]:
+    """Counts the episodes that ended in a rollout [T, N], by opponents [T, N, P]; also returns the
+    mean score of the learner, of a win 1 and of a draw 1/2."""
+    ended = t.terminated | t.truncated
+    score = jnp.where(ended, (1 + jnp.sign(rows.reward)) / 2, 0)
+    others = ended[..., None] & (jnp.arange(opponent.shape[-1]) != seat[..., None])
+    wins = jnp.zeros_like(league.wins).at[opponent].add(others * score[..., None])
+    games = jnp.zeros_like(league.games).at[opponent].add(others.astype(float))
+    league = league._replace(wins=MEMORY * league.wins + wins, games=MEMORY * league.games + games)
+    return league, mean_if_any(score.sum(), ended.sum(dtype=jnp.int32))
+
+
+def _take_in(league: League, learner: Learner, due: Array) -> League:
+    """The league with a snapshot of the learner, in the place of the oldest, if one is due."""
+    slot = league.count % len(league.games)
+    new = Member(learner.params, learner.obs_stats)
+
+    def put(x: Array, y: Array | float) -> Array:
+        return x.at[slot].set(jnp.where(due, y, x[slot]))
+
+    members = jax.tree.map(put, league.members, new)
+    count = league.count + due.astype(jnp.int32)
+    return League(members, count, put(league.wins, 0.0), put(league.games, 0.0))
+
+
+def act(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree]:
+    """The newest policy in all seats."""
+    group = _require_one_kind(cfg, env)
+    net, pi = multi_agent.network(cfg, env, group)
+    rows = multi_agent.observe(cfg, env, group, obs)
+    out, _, carry = multi_agent.apply(cfg, net, state.learner, rows, carry)
+    action = pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0])
+    return join_actions(env, [action]), carry
+
+
+self_play = Agent("self_play", Config, init, step, act, multi_agent.steps_per_iter)
