@@ -67,9 +67,10 @@ def _gymnax() -> Any:
 
         from jaxpg.envs import partial, tabular
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
-        from jaxpg.envs.games import matrix
+        from jaxpg.envs.games import kuhn, matrix, tictactoe
 
-    for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio, matrix):
+    finance = almgren_chriss, liquidation_game, portfolio
+    for module in (tabular, partial, *finance, matrix, kuhn, tictactoe):
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax
