@@ -27,8 +27,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
-from jaxpg.core.games import Group, Rows, join_actions, rows_of
-from jaxpg.core.metrics import mean_if_any
+from jaxpg.core.games import Group, join_actions, rows_of
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import (
     Agent,
@@ -37,15 +36,13 @@ from jaxpg.core.types import (
     Metrics,
     Optimizer,
     Schedule,
-    Transition,
     Tree,
 )
 from jaxpg.loops import multi_agent
+from jaxpg.loops.league import League, begin_league, count_wins, take_in, weigh_opponents
 from jaxpg.loops.multi_agent import Learner, Seen
 from jaxpg.nets.networks import MLP
 from jaxpg.ops import normalize
-
-MEMORY = 0.99  # of the counts of wins, an iteration
 
 
 @config
@@ -99,20 +96,6 @@ class Config:
     batch_norm: ClassVar[bool] = False
 
 
-class Member(NamedTuple):
-    """A policy of the league."""
-
-    params: Tree
-    obs_stats: normalize.RunningStats | tuple[()]
-
-
-class League(NamedTuple):
-    members: Member  # [league_size, ...] snapshots; the ring begins anew when it is full
-    count: Array  # [] int32 snapshots so far
-    wins: Array  # [league_size] of the learner against each, draws by half; older ones count less
-    games: Array  # [league_size]
-
-
 class Table(NamedTuple):
     """Who plays: leaves [N, ...]; zeros where an episode begins."""
 
@@ -133,19 +116,16 @@ class TrainState(NamedTuple):
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     begun = multi_agent.init(cfg, env, key)
-    group, size = _require_one_kind(cfg, env), cfg.league_size
+    group = _require_one_kind(cfg, env)
     [learner], [memories] = begun.learners.values(), begun.carry.values()
     # The learner has one row a game, and a scale of rewards for each.
     learner = learner._replace(
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward)
     )
-    first = Member(learner.params, learner.obs_stats)
-    members = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), first)
-    one, zeros = jnp.ones((), jnp.int32), jnp.zeros(size, float)
     seat = jnp.zeros(cfg.num_envs, jnp.int32)
     opponent = jnp.zeros((cfg.num_envs, group.size), jnp.int32)
     table = Table(seat, opponent, jax.tree.map(lambda x: x[:, 0], memories), memories)
-    league = League(members, one, zeros, zeros)
+    league = begin_league(learner, cfg.league_size)
     return TrainState(learner, league, begun.env, table, begun.iteration, begun.key)
 
 
@@ -160,24 +140,12 @@ def _require_one_kind(cfg: Config, env: E.Env) -> Group:
     return found[0]
 
 
-def weigh_opponents(cfg: Config, league: League) -> Array:
-    """Probabilities [league_size] of the members to be an opponent."""
-    place = jnp.arange(cfg.league_size)
-    if cfg.opponents == "latest":
-        return (place == (league.count - 1) % cfg.league_size).astype(float)
-    weights = (place < league.count).astype(float)
-    if cfg.opponents == "prioritized":
-        # One win and one loss ahead: nobody is given up, and who is new is met.
-        weights *= jnp.square(1 - (league.wins + 1) / (league.games + 2))
-    return weights / weights.sum()
-
-
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     group, league = _require_one_kind(cfg, env), state.league
     (net, pi), lanes = multi_agent.network(cfg, env, group), jnp.arange(cfg.num_envs)
     key, k_rollout, k_learn = jax.random.split(state.key, 3)
-    log_weights = jnp.log(weigh_opponents(cfg, league))
+    log_weights = jnp.log(weigh_opponents(cfg.opponents, league))
 
     def of_seat(x: Array, seat: Array) -> Array:
         """The learner's rows [..., N, ...] of those of all players [..., N, P, ...]."""
@@ -227,39 +195,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     learner, info = multi_agent.learn(
         cfg, net, pi, 1, state.learner, obs, next_obs, rows, seen, k_learn
     )
-    league, score = _count_wins(league, t, rows, seat, opponent)
+    league, score = count_wins(league, t, rows.reward, seat, opponent)
     iteration = state.iteration + 1
-    league = _take_in(league, learner, iteration % cfg.snapshot_every == 0)
+    league = take_in(league, learner, iteration % cfg.snapshot_every == 0)
     size = jnp.minimum(league.count, cfg.league_size)
     metrics = metrics | info | {"league/score": score, "league/size": size}
     return TrainState(learner, league, env_state, table, iteration, key), metrics
-
-
-def _count_wins(
-    league: League, t: Transition, rows: Rows, seat: Array, opponent: Array
-) -> tuple[League, Array]:
-    """Counts the episodes that ended in a rollout [T, N], by opponents [T, N, P]; also returns the
-    mean score of the learner, of a win 1 and of a draw 1/2."""
-    ended = t.terminated | t.truncated
-    score = jnp.where(ended, (1 + jnp.sign(rows.reward)) / 2, 0)
-    others = ended[..., None] & (jnp.arange(opponent.shape[-1]) != seat[..., None])
-    wins = jnp.zeros_like(league.wins).at[opponent].add(others * score[..., None])
-    games = jnp.zeros_like(league.games).at[opponent].add(others.astype(float))
-    league = league._replace(wins=MEMORY * league.wins + wins, games=MEMORY * league.games + games)
-    return league, mean_if_any(score.sum(), ended.sum(dtype=jnp.int32))
-
-
-def _take_in(league: League, learner: Learner, due: Array) -> League:
-    """The league with a snapshot of the learner, in the place of the oldest, if one is due."""
-    slot = league.count % len(league.games)
-    new = Member(learner.params, learner.obs_stats)
-
-    def put(x: Array, y: Array | float) -> Array:
-        return x.at[slot].set(jnp.where(due, y, x[slot]))
-
-    members = jax.tree.map(put, league.members, new)
-    count = league.count + due.astype(jnp.int32)
-    return League(members, count, put(league.wins, 0.0), put(league.games, 0.0))
 
 
 def act(

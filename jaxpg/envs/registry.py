@@ -67,10 +67,13 @@ def _gymnax() -> Any:
 
         from jaxpg.envs import partial, tabular
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
-        from jaxpg.envs.games import matrix, spread
+        from jaxpg.envs.games import kuhn, matrix, spread, tictactoe
 
-    modules = (tabular, partial, almgren_chriss, liquidation_game, portfolio, matrix, spread)
-    for module in modules:
+    finance, games = (
+        (almgren_chriss, liquidation_game, portfolio),
+        (matrix, kuhn, tictactoe, spread),
+    )
+    for module in (tabular, partial, *finance, *games):
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax
