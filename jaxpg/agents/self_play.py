@@ -11,8 +11,7 @@ other seat an opponent:
     prioritized  one that is hard to beat, with weight (1 - win rate)^2, Vinyals et al. (2019)
 
 The learner's own rows are a batch of PPO (`loops.multi_agent`), those of opponents are not learnt
-from. Every opponent's network runs on all that is seen, and the drawn one's answer is taken: with
-the small networks of board games that costs less than moving weights.
+from. Each seat has a copy of its member's weights, so that networks should be small.
 
 Deviations: the best response is a few steps of PPO, not one that was trained out; the average is
 over snapshots that are equally far apart, the last `league_size` of them. Who has won is read from
@@ -165,12 +164,11 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         out, _, memory = multi_agent.apply(cfg, net, state.learner, own, table.memory)
         draw, log_prob = pi.sample(out, k_own)
 
-        def answer(member):
-            return multi_agent.apply(cfg, net, member, rows, table.memories)[::2]
+        def answer(member, rows, memory):
+            return multi_agent.apply(cfg, net, member, rows, memory)[::2]
 
-        every = jax.vmap(answer)(league.members)  # [league_size, N, P, ...]
-        place = opponent, lanes[:, None], jnp.arange(group.size)
-        others, memories = jax.tree.map(lambda x: x[place], every)
+        members = jax.tree.map(lambda x: x[opponent], league.members)  # [N, P, ...]
+        others, memories = jax.vmap(jax.vmap(answer))(members, rows, table.memories)
         actions = pi.action(pi.sample(others, k_others)[0]).at[lanes, seat].set(pi.action(draw))
         after = Table(seat + 1, opponent, memory, memories)
         return (
