@@ -62,7 +62,7 @@ def test_advantages_are_those_of_every_player_in_every_environment():
     cfg = jaxpg.ippo.Config(gamma=0.9, gae_lambda=0.7, normalize_advantage=False)
     learner, data = learner_of(cfg), random_rows()
     merged = jax.tree.map(multi_agent.merge_players, data)
-    batch, _ = multi_agent.evaluate_rows(cfg, Linear(), P, learner, *merged)
+    batch, *_ = multi_agent.evaluate_rows(cfg, Linear(), pi(), P, learner, *merged, ())
     obs, next_obs, rows, _ = jax.tree.map(np.asarray, data)
     w = np.asarray(learner.params["value"])
     expected = np.zeros((T, N, P))
@@ -86,8 +86,8 @@ def test_to_permute_the_players_is_to_permute_what_they_learn(shared):
     data, turned = random_rows(), jax.tree.map(lambda x: x[:, :, ::-1], random_rows())
     one = learner_of(cfg, None if shared else P)
     flipped = one if shared else jax.tree.map(lambda x: x[::-1], one)
-    found, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, one, *data, KEY)
-    same, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, flipped, *turned, KEY)
+    found, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, one, *data, (), KEY)
+    same, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, flipped, *turned, (), KEY)
     same = same if shared else jax.tree.map(lambda x: x[::-1], same)
     moved = np.abs(found.params["logits"] - one.params["logits"]).max()
     assert moved > 0.01
@@ -103,8 +103,8 @@ def test_a_player_that_is_not_there_changes_nothing():
     nobody = wider[2].alive.at[:, :, P].set(False)
     wider = (*wider[:2], wider[2]._replace(alive=nobody), wider[3])
     learner = learner_of(cfg)
-    found, of_two = multi_agent.learn_group(cfg, Linear(), pi(), P, learner, *data, KEY)
-    same, of_three = multi_agent.learn_group(cfg, Linear(), pi(), P + 1, learner, *wider, KEY)
+    found, of_two = multi_agent.learn_group(cfg, Linear(), pi(), P, learner, *data, (), KEY)
+    same, of_three = multi_agent.learn_group(cfg, Linear(), pi(), P + 1, learner, *wider, (), KEY)
     assert np.abs(found.params["logits"] - learner.params["logits"]).max() > 0.01
     pairs = zip(*map(jax.tree.leaves, ((found, of_two), (same, of_three))), strict=True)
     for x, y in pairs:
@@ -161,7 +161,7 @@ def expected_gradient(agent, cfg, env):
         advantage = payoffs[(slice(None), *actions)][None] - value
         old = jax.vmap(head.log_prob, 1, 1)(out, draw)
         ones = jnp.ones((1, players), bool)
-        batch = Batch(obs, (), ~ones, draw, old, value, advantage, value, ones)
+        batch = Batch(obs, (), ~ones, draw, old, value, advantage, value, ones, ())
         grad = jax.vmap(
             jax.grad(lambda p, b: multi_agent.loss(p, cfg, net, head, b, KEY)[0]), (0, 1)
         )(params, batch)

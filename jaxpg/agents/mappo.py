@@ -36,6 +36,7 @@ class Config:
     minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
     share_parameters: bool = fields.share_parameters(True)
     player_id: bool = fields.player_id(True)
+    opponent_model: str = fields.opponent_model("none")
     learning_rate: float = fields.learning_rate(5e-4)
     learning_rate_schedule: Schedule = schedule("linear")
     optimizer: Optimizer = fields.optimizer("adam")

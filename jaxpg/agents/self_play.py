@@ -91,6 +91,7 @@ class Config:
 
     share_parameters: ClassVar[bool] = True  # whoever sits where, the policy is one
     central_critic: ClassVar[bool] = False
+    opponent_model: ClassVar[str] = "none"
     shared: ClassVar[bool] = False
     batch_norm: ClassVar[bool] = False
 
@@ -191,7 +192,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         )
     )
     learner, info = multi_agent.learn(
-        cfg, net, pi, 1, state.learner, obs, next_obs, rows, seen, k_learn
+        cfg, net, pi, 1, state.learner, obs, next_obs, rows, seen, (), k_learn
     )
     league, score = count_wins(league, t, rows.reward, seat, opponent)
     iteration = state.iteration + 1

@@ -287,3 +287,10 @@ def share_parameters(default: bool) -> bool:
 def player_id(default: bool) -> bool:
     """Players who share a network see who of them they are."""
     return static(default, help=player_id.__doc__)
+
+
+def opponent_model(default: str) -> str:
+    """A model of the other players, whose prediction the policy sees: from what it sees now (mlp),
+    or from the whole episode (gru)."""
+    help = " ".join((opponent_model.__doc__ or "").split())
+    return static(default, choices=("none", "mlp", "gru"), help=help)

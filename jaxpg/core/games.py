@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnax.environments import spaces as gymnax_spaces
 
 from jaxpg.core import signals, spaces
@@ -203,3 +204,26 @@ def central_observation(env: Env, obs: Tree, group: Group) -> Array:
     lead = (*state.shape[:-1], group.size)
     state = jnp.broadcast_to(state[..., None, :], (*lead, state.shape[-1]))
     return jnp.concatenate([state, jnp.broadcast_to(ids, (*lead, ids.shape[-1]))], -1)
+
+
+def other_choices(env: Env, group: Group, what: str) -> tuple[int, ...]:
+    """Numbers of actions of all players but one of a group, in their order.
+
+    Raises ValueError, for `what` asks for them, where there are no others, or no such numbers.
+    """
+    if not is_game(env.core) or env.core.players < 2 or env.action_kind != "multi-discrete":
+        raise ValueError(
+            f"{what} on {env.name}: allowed is 'none' but for games of two players or more, whose "
+            "actions are discrete"
+        )
+    choices = env.action_space.nvec
+    return (*choices[: group.first], *choices[group.first + 1 :])
+
+
+def other_actions(env: Env, group: Group, t: Transition) -> Array:
+    """What all others did, for each player of a group: [T, N, P_g, P - 1] int32. Where a game says
+    so by a signal `actions`, what was really played."""
+    actions = t.signals.get("actions", t.action).astype(jnp.int32)
+    everybody = range(env.core.players)
+    own = range(group.first, group.first + group.size)
+    return actions[..., np.array([[j for j in everybody if j != i] for i in own])]

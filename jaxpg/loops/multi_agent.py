@@ -17,17 +17,28 @@ import jax.numpy as jnp
 import optax
 
 from jaxpg.core import env as E
-from jaxpg.core.config import require_several, validate
-from jaxpg.core.games import Group, Rows, central_observation, groups, join_actions, rows_of
+from jaxpg.core.config import label, require_several, validate
+from jaxpg.core.games import (
+    Group,
+    Rows,
+    central_observation,
+    groups,
+    join_actions,
+    other_actions,
+    other_choices,
+    rows_of,
+)
 from jaxpg.core.observations import Informed
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import optimizers
 from jaxpg.loops.minibatch import epochs
+from jaxpg.nets import memories
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.heads import ActionHead
-from jaxpg.nets.networks import Network
+from jaxpg.nets.networks import Network, torso
+from jaxpg.nets.opponents import Modelling, log_likelihood
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 
@@ -69,6 +80,7 @@ class Batch(NamedTuple):
     advantage: Array
     target: Array
     alive: Array  # bool: the row counts
+    others: Array | tuple[()]  # [..., P - 1] what the other players did, for a model of them
 
 
 def optimizer(cfg: Any) -> optax.GradientTransformation:
@@ -83,11 +95,29 @@ def teams(cfg: Any, env: E.Env) -> list[Group]:
 
 
 def network(cfg: Any, env: E.Env, group: Group) -> tuple[Network, ActionHead]:
-    if not cfg.central_critic:
-        return actor_critic(cfg, group.env)
-    return actor_critic(
-        cfg, group.env, (central_observation(env, env.example_obs, group).shape[1:],)
-    )
+    """The network of a group's players, with its model of the others if there is one, and the
+    policy's head."""
+    shapes = None
+    if cfg.central_critic:
+        shapes = (central_observation(env, env.example_obs, group).shape[1:],)
+    net, pi = actor_critic(cfg, group.env, shapes)
+    if cfg.opponent_model == "none":
+        return net, pi
+    choices = other_choices(env, group, f"{label(type(cfg))} opponent_model={cfg.opponent_model!r}")
+    inner: Any = net
+    inner = inner.clone(obs_shapes=(*inner.obs_shapes, (sum(choices),)))
+    remember = {"mlp": memories.Nothing, "gru": functools.partial(memories.GRU, cfg.memory_size)}
+    return Modelling(inner, choices, torso(cfg), remember[cfg.opponent_model]), pi
+
+
+def in_sequences(cfg: Any) -> bool:
+    """Whether minibatches are of sequences, because something remembers."""
+    return cfg.memory != "none" or cfg.opponent_model == "gru"
+
+
+def split_out(pi: ActionHead, out: Array) -> tuple[Array, Array]:
+    """The policy's outputs, and the logits of a model of the others behind them."""
+    return tuple(jnp.split(out, [pi.outputs + pi.free_outputs], -1))
 
 
 def observe(cfg: Any, env: E.Env, group: Group, obs: Tree) -> Tree:
@@ -100,12 +130,12 @@ def observe(cfg: Any, env: E.Env, group: Group, obs: Tree) -> Tree:
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     batch, what = cfg.num_envs * cfg.num_steps, "num_envs * num_steps"
-    if cfg.memory != "none":
+    if in_sequences(cfg):
         batch, what = cfg.num_envs, "num_envs, the sequences with memory"
     if batch % cfg.minibatches:
-        name = type(cfg).__module__.rpartition(".")[2]
         raise ValueError(
-            f"{name}.Config minibatches={cfg.minibatches}: allowed is a divisor of {batch}, {what}"
+            f"{label(type(cfg))} minibatches={cfg.minibatches}: allowed is a divisor of {batch}, "
+            f"{what}"
         )
     steps = cfg.num_envs * cfg.num_steps
     require_several(cfg, "normalize_advantage", steps, f"an iteration of {steps} step")
@@ -135,7 +165,7 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
 
 
 def apply(cfg: Any, net: Network, learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
-    """The policy's outputs, the value and the carry of a group's players [N, P_g, ...]. learner:
+    """Outputs of the network, the value and the carry of a group's players [N, P_g, ...]. learner:
     with `params` and `obs_stats`."""
 
     def one(learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
@@ -149,6 +179,7 @@ def apply(cfg: Any, net: Network, learner: Any, obs: Tree, carry: Tree) -> tuple
 def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Key):
     """Loss of a minibatch: the clipped surrogate, the critic's error and the entropy bonus."""
     out, value, _ = net.apply(params, b.obs, b.carry, b.start)
+    out, logits = split_out(pi, out)
     log_ratio = pi.log_prob(out, b.draw) - b.log_prob
     l_policy = losses.ppo_clip(log_ratio, b.advantage, cfg.clip_eps, b.alive)
     if cfg.clip_value:
@@ -157,7 +188,10 @@ def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Ke
         l_value = losses.value(value, b.target, b.alive)
     entropy = normalize.masked_mean(pi.entropy(out, key), b.alive)
     clipped = (jnp.abs(jnp.expm1(log_ratio)) > cfg.clip_eps).astype(float)
-    return l_policy + cfg.value_coef * l_value - cfg.entropy_coef * entropy, {
+    total = l_policy + cfg.value_coef * l_value - cfg.entropy_coef * entropy
+    if cfg.opponent_model != "none":  # it shares no parameter with the rest
+        total += cross_entropy(net, logits, b)
+    return total, {
         "loss/policy": l_policy,
         "loss/value": l_value,
         "policy/entropy": entropy,
@@ -166,18 +200,24 @@ def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Ke
     }
 
 
+def cross_entropy(net: Any, logits: Array, b: Batch) -> Array:
+    """Mean of -log q(what the others did), in nats: the cross-entropy of their policies and the
+    model of them."""
+    return -normalize.masked_mean(log_likelihood(net.choices, logits, b.others), b.alive)
+
+
 def evaluate_rows(
-    cfg: Any, net: Network, players: int, learner: Learner,
-    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen,
-) -> tuple[Batch, normalize.RewardScale | tuple[()]]:  # fmt: skip
+    cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner,
+    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()],
+) -> tuple[Batch, normalize.RewardScale | tuple[()], Metrics]:  # fmt: skip
     """Advantages and targets of the rows [T, B, ...] of one network, which are of so many players
-    in turn, as a batch [T, B, ...]; and the new scale of rewards."""
+    in turn, as a batch [T, B, ...]; the new scale of rewards; and how good value and model were."""
     obs, next_obs = (normalize.whiten(learner.obs_stats, x) for x in (obs, next_obs))
     ended = rows.terminated | rows.truncated
     scale, reward = normalize.scale_reward(
         learner.reward_scale, rows.reward, ended, cfg.gamma, scan=scan_returns
     )
-    _, value, after = net.apply(learner.params, obs, seen.carry)
+    out, value, after = net.apply(learner.params, obs, seen.carry)
     _, next_value, _ = net.apply(learner.params, next_obs, after)
     ends = rows.terminated, rows.truncated
     advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
@@ -187,23 +227,26 @@ def evaluate_rows(
         advantage = jax.vmap(normalize.standardize, 2, 2)(*each).reshape(value.shape)
     batch = Batch(
         obs=obs, start=starts(ended), **seen._asdict(),
-        value=value, advantage=advantage, target=target, alive=rows.alive,
+        value=value, advantage=advantage, target=target, alive=rows.alive, others=others,
     )  # fmt: skip
-    return batch, scale
+    metrics = {"value/explained_variance": losses.explained_variance(value, target, rows.alive)}
+    if cfg.opponent_model != "none":
+        metrics["opponents/cross_entropy"] = cross_entropy(net, split_out(pi, out)[1], batch)
+    return batch, scale, metrics
 
 
 def learn(
     cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner,
-    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, key: Key,
+    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()], key: Key,
 ) -> tuple[Learner, Metrics]:  # fmt: skip
     """PPO on the rows [T, B, ...] of one network, which are of so many players in turn."""
     opt = optimizer(cfg)
-    batch, scale = evaluate_rows(cfg, net, players, learner, obs, next_obs, rows, seen)
-    explained = losses.explained_variance(batch.value, batch.target, rows.alive)
-    if cfg.memory == "none":
-        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-    else:
+    data = obs, next_obs, rows, seen, others
+    batch, scale, before = evaluate_rows(cfg, net, pi, players, learner, *data)
+    if in_sequences(cfg):
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
+    else:
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     def update(carry, minibatch, key):
         params, opt_state = carry
@@ -213,11 +256,10 @@ def learn(
 
     (params, opt_state), info = epochs(
         update, (learner.params, learner.opt_state), batch, key,
-        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(cfg.memory != "none"),
+        num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(in_sequences(cfg)),
     )  # fmt: skip
     stats = normalize.update_stats(learner.obs_stats, obs, cfg.normalize_steps, rows.alive)
-    info["value/explained_variance"] = explained
-    return Learner(params, opt_state, stats, scale), info
+    return Learner(params, opt_state, stats, scale), info | before
 
 
 def merge_players(x: Array) -> Array:
@@ -227,14 +269,14 @@ def merge_players(x: Array) -> Array:
 
 def learn_group(
     cfg: Any, net: Network, pi: ActionHead, size: int, learner: Learner,
-    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, key: Key,
+    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()], key: Key,
 ) -> tuple[Learner, Metrics]:  # fmt: skip
     """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
-    data = obs, next_obs, rows, seen
+    data = obs, next_obs, rows, seen, others
     if cfg.share_parameters:
         return learn(cfg, net, pi, size, learner, *jax.tree.map(merge_players, data), key)
     one = functools.partial(learn, cfg, net, pi, 1)
-    keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 0)
+    keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 2, 0)
     learner, info = jax.vmap(one, axes)(learner, *data, keys)
     return learner, jax.tree.map(lambda x: x.mean(0), info)
 
@@ -252,7 +294,7 @@ def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
         for group, (net, pi), key in zip(found, nets, keys, strict=True):
             own, before = observe(cfg, env, group, obs), carry[group.name]
             out, _, after[group.name] = apply(cfg, net, state.learners[group.name], own, before)
-            draw, log_prob = pi.sample(out, key)
+            draw, log_prob = pi.sample(split_out(pi, out)[0], key)
             actions.append(pi.action(draw))
             seen[group.name] = Seen(draw, log_prob, before)
         return join_actions(env, actions), after, seen
@@ -269,7 +311,8 @@ def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
         obs, next_obs = (observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
         learners[group.name], info = learn_group(
             cfg, *nets_, group.size, state.learners[group.name],
-            obs, next_obs, rows_of(group, t), seen[group.name], k_group,
+            obs, next_obs, rows_of(group, t), seen[group.name],
+            () if cfg.opponent_model == "none" else other_actions(env, group, t), k_group,
         )  # fmt: skip
         suffix = f"_{group.name}" if len(found) > 1 else ""
         metrics |= {f"{name}{suffix}": x for name, x in info.items()}
@@ -285,6 +328,7 @@ def act(
         net, pi = network(cfg, env, group)
         own, before = observe(cfg, env, group, obs), carry[group.name] if carry else ()
         out, _, after[group.name] = apply(cfg, net, state.learners[group.name], own, before)
+        out, _ = split_out(pi, out)
         actions.append(pi.action(pi.mode(out) if greedy else pi.sample(out, k_group)[0]))
     return join_actions(env, actions), after
 
