@@ -133,7 +133,7 @@ def value(first: Array, second: Array) -> Array:
     0.125
     """
     opens, won = first.reshape(4, 3, 2)[0], _after_opening(first, second)
-    return (opens[:, None] * won * _CHANCE[..., None]).sum()
+    return jnp.sum(opens[:, None] * won * _CHANCE[..., None])
 
 
 def _after_opening(first: Array, second: Array) -> Array:
@@ -147,7 +147,7 @@ def _after_opening(first: Array, second: Array) -> Array:
 def _after_raise(first: Array) -> Array:
     """What the first player wins where the second has bet after its pass, by both cards."""
     answers = first.reshape(4, 3, 2)[3][:, None]
-    return 2 * _SIGN * answers[..., BET] - answers[..., PASS]
+    return answers[..., BET] * 2 * _SIGN - answers[..., PASS]
 
 
 def best_response_value(table: Array, seat: int) -> Array:
