@@ -190,6 +190,9 @@ def test_list_says_what_goes_together(jaxpg):
     assert "Catch-bsuite" in discrete
     assert "Pendulum-v1" in continuous
     assert "Pendulum-v1" not in discrete
+    continuous, games = continuous.split("GAMES  several players")
+    assert "Portfolio-jaxpg" in continuous
+    assert {"Kuhn-jaxpg,", "LiquidationGame-jaxpg,"} <= set(games.split())
 
 
 # Runs.

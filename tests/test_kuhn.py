@@ -201,4 +201,4 @@ def test_what_is_not_allowed_is_refused():
 
 
 def test_examples_are_so():
-    assert doctest.testmod(kuhn) == (0, 5)
+    assert doctest.testmod(kuhn) == (0, 9)

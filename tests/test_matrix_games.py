@@ -116,7 +116,7 @@ def test_the_gradient_is_that_of_the_own_payoff_by_the_own_logits(entropy_coef):
 
 
 def test_examples_are_so():
-    assert doctest.testmod(games) == (0, 6)
+    assert doctest.testmod(games) == (0, 18)
 
 
 # What independent learners come to.

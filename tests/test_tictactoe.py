@@ -224,4 +224,4 @@ def test_what_is_no_table_is_refused():
 
 
 def test_examples_are_so():
-    assert doctest.testmod(ttt) == (0, 3)
+    assert doctest.testmod(ttt) == (0, 7)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxpg.core.types import Agent
 
 PROBES = {"discrete": "CartPole-v1", "continuous": "Pendulum-v1"}  # an environment of each kind
+GAME = "game"
 NAME, KIND = 21, 12  # columns of a name, and of the kinds of actions beside it
 
 
@@ -45,14 +46,15 @@ def overview(suite: str | None = None) -> int:
         _tell(wrap(", ".join(names), NAME + KIND, env_name))
     if general:
         _tell(wrap(", ".join(general), NAME + KIND, "general profile, elsewhere"))
-    kinds: dict[str, list[str]] = {kind: [] for kind in PROBES}
+    kinds: dict[str, list[str]] = {kind: [] for kind in (*PROBES, GAME)}
     for name in registry.names():
         try:
             kinds[_kind_of(name)].append(name)
         except ValueError as error:
             lost.append(f"{name}: {error}")
     for kind, names in kinds.items():
-        common.tell("", f"ENVIRONMENTS  {kind} actions ({len(names)})", "")
+        what = "GAMES  several players" if kind == GAME else f"ENVIRONMENTS  {kind} actions"
+        common.tell("", f"{what} ({len(names)})", "")
         _tell(wrap(", ".join(names)))
     common.tell("", "SUITES  their environments: jaxpg list --suite NAME", "")
     for name in suites.SUITES:
@@ -80,7 +82,10 @@ def _actions(agent: "Agent") -> str:
 def _kind_of(env_name: str) -> str:
     from jaxpg.envs import registry
 
-    return "discrete" if registry.make(env_name).discrete else "continuous"
+    env = registry.make(env_name)
+    if hasattr(env.core, "players"):
+        return GAME
+    return "discrete" if env.discrete else "continuous"
 
 
 def _fits(agent: "Agent", env_name: str) -> bool:

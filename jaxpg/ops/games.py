@@ -49,7 +49,13 @@ def expected_payoffs(payoffs: Array, strategies: Sequence[Array]) -> Array:
 
 
 def best_responses(payoffs: Array, strategies: Sequence[Array]) -> Array:
-    """The most that each player can get alone, where the others play as they do: [P]."""
+    """The most that each player can get alone, where the others play as they do: [P].
+
+    >>> import jax.numpy as jnp
+    >>> penny = jnp.array([[1.0, -1.0], [-1.0, 1.0]])
+    >>> best_responses(jnp.stack([penny, -penny]), [jnp.ones(2) / 2, jnp.array([0.75, 0.25])])
+    Array([0.5, 0. ], dtype=float32)
+    """
     return jnp.stack([q.max() for q in action_values(payoffs, strategies)])
 
 
@@ -57,6 +63,11 @@ def nash_conv(payoffs: Array, strategies: Sequence[Array]) -> Array:
     """Sum over players of what each can gain alone, []: 0 in an equilibrium, and nowhere else.
 
     Lanctot et al. (2017), "A unified game-theoretic approach to multiagent reinforcement learning".
+
+    >>> import jax.numpy as jnp
+    >>> penny = jnp.array([[1.0, -1.0], [-1.0, 1.0]])
+    >>> float(nash_conv(jnp.stack([penny, -penny]), [jnp.ones(2) / 2] * 2))
+    0.0
     """
     return (best_responses(payoffs, strategies) - expected_payoffs(payoffs, strategies)).sum()
 
@@ -67,6 +78,10 @@ def policy_gradient(payoffs: Array, logits: Sequence[Array], entropy_coef=0.0) -
     p (q - p.q) for a strategy p = softmax(logits) and values q of its actions; the entropy H of p,
     times `entropy_coef`, adds its own gradient, -p (log p + H). So move independent learners whose
     steps are small and whose batches are large.
+
+    >>> import jax.numpy as jnp
+    >>> policy_gradient(jnp.array([[[4.0], [0.0]], [[1.0], [1.0]]]), [jnp.zeros(2), jnp.zeros(1)])
+    (Array([ 1., -1.], dtype=float32), Array([0.], dtype=float32))
     """
     logs = [jax.nn.log_softmax(x) for x in logits]
     strategies = [jnp.exp(x) for x in logs]
@@ -82,6 +97,12 @@ def follow_gradient(
 
     time: how long, in units in which a learner's logits move by its gradient. num_steps: steps of
     the integration. Returns the last logits [n_i], and those after each step [num_steps, n_i].
+
+    >>> import jax.numpy as jnp
+    >>> payoffs = jnp.array([[[4.0], [0.0]], [[1.0], [1.0]]])
+    >>> last, way = follow_gradient(payoffs, [jnp.zeros(2), jnp.zeros(1)], 100.0, num_steps=500)
+    >>> jax.nn.softmax(last[0]).round(2).tolist(), way[0].shape
+    ([1.0, 0.0], (500, 2))
     """
     step = time / num_steps
 

@@ -115,7 +115,7 @@ class MatrixGame(environment.Environment):
         self.default_params = Params(table, -30.0 if game == "penalty" else 0.0, types)  # type: ignore
 
     def payoffs(self, params: Params) -> Array:
-        """What each player gets, [P, n_0, ..., n_{P-1}]."""
+        """Payoffs of each player, [P, n_0, ..., n_{P-1}]."""
         return jnp.asarray(params.table, float) + params.k * self.at_k
 
     def reset_env(self, key, params):
