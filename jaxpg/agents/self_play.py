@@ -38,9 +38,17 @@ from jaxpg.core.types import (
     Tree,
 )
 from jaxpg.loops import multi_agent
-from jaxpg.loops.league import League, begin_league, count_wins, take_in, weigh_opponents
+from jaxpg.loops.league import (
+    League,
+    Member,
+    begin_league,
+    count_wins,
+    draw_members,
+    take_in,
+    weigh_opponents,
+)
 from jaxpg.loops.multi_agent import Learner, Seen
-from jaxpg.nets.networks import MLP
+from jaxpg.nets.networks import MLP, Network
 from jaxpg.ops import normalize
 
 
@@ -57,6 +65,14 @@ class Config:
     )
     league_size: int = static(32, ge=1, help="Snapshots of the policy that are kept.")
     snapshot_every: int = static(10, ge=1, help="Iterations between snapshots.")
+    restart: bool = static(
+        False, help="Begin anew after each snapshot: a best response that no habit keeps back."
+    )
+    play: str = static(
+        "newest",
+        choices=("newest", "average"),
+        help="Who acts when it is evaluated: the learner, or a member drawn for each episode.",
+    )
     player_id: bool = fields.player_id(True)
     learning_rate: float = fields.learning_rate(5e-4)
     learning_rate_schedule: Schedule = schedule("linear")
@@ -140,12 +156,24 @@ def _require_one_kind(cfg: Config, env: E.Env) -> Group:
     return found[0]
 
 
+def answer(
+    cfg: Config, net: Network, league: League, number: Array, rows: Tree, memory: Tree
+) -> tuple[Array, Tree]:
+    """What members of these numbers [N, P] make of the rows [N, P, ...]: outputs and memories."""
+
+    def one(member: Member, rows: Tree, memory: Tree) -> tuple[Array, Tree]:
+        return multi_agent.apply(cfg, net, member, rows, memory)[::2]
+
+    members = jax.tree.map(lambda x: x[number], league.members)
+    return jax.vmap(jax.vmap(one))(members, rows, memory)
+
+
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     group, league = _require_one_kind(cfg, env), state.league
     (net, pi), lanes = multi_agent.network(cfg, env, group), jnp.arange(cfg.num_envs)
-    key, k_rollout, k_learn = jax.random.split(state.key, 3)
-    log_weights = jnp.log(weigh_opponents(cfg.opponents, league))
+    key, k_rollout, k_learn, k_restart = jax.random.split(state.key, 4)
+    weights = weigh_opponents(cfg.opponents, league)
 
     def of_seat(x: Array, seat: Array) -> Array:
         """The learner's rows [..., N, ...] of those of all players [..., N, P, ...]."""
@@ -158,18 +186,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         rows, begins = multi_agent.observe(cfg, env, group, obs), table.seat == 0
         seats = jax.random.randint(k_seat, begins.shape, 0, group.size, jnp.int32)
         seat = jnp.where(begins, seats, table.seat - 1)
-        drawn = jax.random.categorical(k_opponent, log_weights, shape=table.opponent.shape)
-        opponent = jnp.where(begins[:, None], drawn.astype(jnp.int32), table.opponent)
+        drawn = draw_members(k_opponent, weights, table.opponent.shape)
+        opponent = jnp.where(begins[:, None], drawn, table.opponent)
 
         own = jax.tree.map(lambda x: of_seat(x, seat), rows)
         out, _, memory = multi_agent.apply(cfg, net, state.learner, own, table.memory)
         draw, log_prob = pi.sample(out, k_own)
 
-        def answer(member, rows, memory):
-            return multi_agent.apply(cfg, net, member, rows, memory)[::2]
-
-        members = jax.tree.map(lambda x: x[opponent], league.members)  # [N, P, ...]
-        others, memories = jax.vmap(jax.vmap(answer))(members, rows, table.memories)
+        others, memories = answer(cfg, net, league, opponent, rows, table.memories)
         actions = pi.action(pi.sample(others, k_others)[0]).at[lanes, seat].set(pi.action(draw))
         after = Table(seat + 1, opponent, memory, memories)
         return (
@@ -196,7 +220,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     )
     league, score = count_wins(league, t, rows.reward, seat, opponent)
     iteration = state.iteration + 1
-    league = take_in(league, learner, iteration % cfg.snapshot_every == 0)
+    due = iteration % cfg.snapshot_every == 0
+    league = take_in(league, learner, due)
+    if cfg.restart:
+        params = net.init(k_restart, jax.tree.map(lambda x: x[0, 0], obs))
+        fresh = learner._replace(params=params, opt_state=multi_agent.optimizer(cfg).init(params))
+        learner = jax.tree.map(lambda x, y: jnp.where(due, x, y), fresh, learner)
     size = jnp.minimum(league.count, cfg.league_size)
     metrics = metrics | info | {"league/score": score, "league/size": size}
     return TrainState(learner, league, env_state, table, iteration, key), metrics
@@ -205,13 +234,21 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
-    """The newest policy in all seats."""
+    """The newest policy in all seats, or in each a member that is drawn as an episode begins."""
     group = _require_one_kind(cfg, env)
     net, pi = multi_agent.network(cfg, env, group)
     rows = multi_agent.observe(cfg, env, group, obs)
-    out, _, carry = multi_agent.apply(cfg, net, state.learner, rows, carry)
+    number, memory = carry or ((), ())
+    if cfg.play == "newest":
+        out, _, memory = multi_agent.apply(cfg, net, state.learner, rows, memory)
+    else:
+        key, k_member = jax.random.split(key)
+        shape = (*jax.tree.leaves(obs)[0].shape[:1], group.size)
+        drawn = 1 + draw_members(k_member, weigh_opponents("uniform", state.league), shape)
+        number = jnp.where(number == 0, drawn, number) if carry else drawn
+        out, memory = answer(cfg, net, state.league, number - 1, rows, memory)
     action = pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0])
-    return join_actions(env, [action]), carry
+    return join_actions(env, [action]), (number, memory)
 
 
 self_play = Agent("self_play", Config, init, step, act, multi_agent.steps_per_iter)

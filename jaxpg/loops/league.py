@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core.metrics import mean_if_any
-from jaxpg.core.types import Array, Transition, Tree
+from jaxpg.core.types import Array, Key, Transition, Tree
 from jaxpg.loops.multi_agent import Learner
 from jaxpg.ops import normalize
 
@@ -47,6 +47,11 @@ def weigh_opponents(opponents: str, league: League) -> Array:
         # One win and one loss ahead: who is new is met, and nobody is given up.
         weights *= jnp.square(1 - (league.wins + 1) / (league.games + 2))
     return weights / weights.sum()
+
+
+def draw_members(key: Key, weights: Array, shape: tuple[int, ...]) -> Array:
+    """Numbers [*shape] int32 of members, by their probabilities [K]."""
+    return jax.random.categorical(key, jnp.log(weights), shape=shape).astype(jnp.int32)
 
 
 def count_wins(
