@@ -67,9 +67,9 @@ def _gymnax() -> Any:
 
         from jaxpg.envs import partial, tabular
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
-        from jaxpg.envs.games import spread
+        from jaxpg.envs.games import pursuit, spread
 
-    for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio, spread):
+    for module in (tabular, partial, almgren_chriss, liquidation_game, portfolio, pursuit, spread):
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax
