@@ -84,6 +84,6 @@ def _places_in_cells(cell: np.ndarray) -> np.ndarray:
     for i, own in enumerate(cell):
         here = np.flatnonzero((cell == own).all(1))
         if len(here) > 1:
-            turn = 2 * np.pi * (list(here).index(i) / len(here) + 1 / 8)
+            turn = 2 * np.pi * (here.tolist().index(i) / len(here) + 1 / 8)
             places[i] = 0.22 * np.cos(turn), 0.22 * np.sin(turn)
     return places
