@@ -13,7 +13,7 @@ from jaxpg.core import env as E
 from jaxpg.core.run import Result
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.experiment.files.atomic import CheckpointError, write_json
-from jaxpg.experiment.render import frames, scenes, video
+from jaxpg.experiment.render import frames, players, scenes, video
 from jaxpg.experiment.render.episode import Episode, play_episode
 from jaxpg.experiment.render.files import write_gif
 from tests.conftest import TINY
@@ -337,6 +337,8 @@ DRAWN = {  # an environment for each scene
     "PointRobot-misc": scenes.point_robot,
     "Reacher-misc": scenes.reacher,
     "Swimmer-misc": scenes.swimmer,
+    "Spread-jaxpg": players.spread,
+    "Pursuit-jaxpg": players.pursuit,
     "Garnet-jaxpg": frames.draw_traces,
     "BernoulliBandit-misc": frames.draw_traces,
 }
@@ -360,6 +362,44 @@ def test_environments_are_drawn(name):
         assert (middle != 255).any(-1).mean() > 0.01  # something is drawn,
         assert (middle[:, [0, 1, 398, 399]] == 255).all()  # and all of it is on the picture
     assert (images[0] != images[1]).any()
+
+
+def test_games_show_who_touches_and_who_is_out():
+    """Two agents that touch, and one apart; a caught prey, and two hunters in one cell."""
+    from jaxpg.envs.games import pursuit, spread
+
+    def draw(name, states, action):
+        env = jaxpg.make(name)
+        states = jax.tree.map(lambda x: np.asarray(x)[None].repeat(2, 0), states)
+        episode = Episode(env, states, None, np.array([action]), np.array([1.0]), "terminated")
+        return frames.draw_frame(scenes.scene_for(env), episode, 1)
+
+    place = np.array([[0.0, 0.0], [0.2, 0.0], [-0.8, 0.5]])
+    marks = np.array([[0.0, -0.5], [0.5, 0.5], [-0.8, -0.8]])
+    image = draw("Spread-jaxpg", spread.State(place, 0 * place, marks, 0), [0, 0, 0])
+    at, _ = frames.fit_window((-1.15, -1.15), (1.15, 1.15))
+    point = lambda x, y: tuple(v / frames.SCALE for v in at(x, y))  # noqa: E731
+    colours = [frames.ORANGE, frames.ORANGE, frames.BLUE]
+    for (x, y), colour in zip(place, colours, strict=True):
+        assert near(image, point(x, y + 0.08), colour)
+    for x, y in marks:
+        assert near(image, point(x, y), frames.GREEN)
+    assert near(image, point(0, -0.3), "#A9DCCB")  # the way to the nearest agent
+
+    cell = np.array([[0, 0], [0, 0], [5, 5], [2, 2], [7, 3]])
+    state = pursuit.State(cell, np.arange(5) != 3, 0)
+    image = draw("Pursuit-jaxpg", state, [0] * 5)
+    side = 288 // 8  # points
+    centre = lambda x, y: (200 + (x - 3.5) * side, 204 - (y - 3.5) * side)  # noqa: E731
+    assert near(image, centre(5, 5), frames.BLUE)
+    assert near(image, centre(2, 2), frames.GREY)
+    assert near(image, centre(7, 3), frames.ORANGE)
+    for x, y in [(0, 3), (6, 3), (7, 4), (7, 2)]:  # from where it is caught, round the edge too
+        assert near(image, centre(x, y), "#FBE6DA")
+    assert near(image, centre(2, 3), "#FFFFFF")
+    for turn in (1 / 8, 5 / 8):  # two in one cell
+        x, y = 0.22 * np.cos(2 * np.pi * turn), 0.22 * np.sin(2 * np.pi * turn)
+        assert near(image, centre(x, y), frames.BLUE)
 
 
 @pytest.mark.parametrize(

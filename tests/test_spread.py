@@ -164,6 +164,30 @@ def test_a_step_is_jaxmarl_s():
     assert np.ptp(pairs[1][0], -1).max() > 0.4  # some were punished alone
 
 
+def test_episodes_are_pettingzoo_s():
+    """Its MPE is mpe2 now: whole episodes, which end after as many steps, in double precision."""
+    simple_spread = pytest.importorskip("mpe2.simple_spread_v3")
+    other, env = simple_spread.parallel_env(N=3, local_ratio=0.5, max_cycles=25), jaxpg.make(NAME)
+    move = jax.jit(lambda s, a: env.core.step_env(jax.random.key(0), s, a, env.params))
+    rng = np.random.default_rng(0)
+    for seed in range(8):
+        seen, _ = other.reset(seed=seed)
+        world = other.unwrapped.world
+        for body in world.agents + world.landmarks:
+            body.state.p_pos *= 0.5  # so that they meet
+        places = [np.array([x.state.p_pos for x in y]) for y in (world.agents, world.landmarks)]
+        one = [jnp.asarray(x, jnp.float32) for x in places]
+        state = spread.State(one[0], 0 * one[0], one[1], jnp.array(0))
+        for _ in range(25):
+            action = rng.integers(0, 5, 3)
+            seen, rewards, _, over, _ = other.step(dict(zip(other.agents, action, strict=True)))
+            obs, state, _, _, info = move(state, jnp.asarray(action))
+            np.testing.assert_allclose(obs, np.stack([*seen.values()]), atol=1e-4)
+            np.testing.assert_allclose(info["rewards"], [*rewards.values()], atol=1e-4)
+            assert all(over.values()) == bool(env.core.is_truncated(state, env.params))
+        assert not other.agents
+
+
 def test_check_env():
     jaxpg.check_env(NAME)
     jaxpg.check_env(jaxpg.make(NAME, agents=1, continuous=True))

@@ -67,11 +67,11 @@ def _gymnax() -> Any:
 
         from jaxpg.envs import partial, tabular
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
-        from jaxpg.envs.games import kuhn, matrix, spread, tictactoe
+        from jaxpg.envs.games import kuhn, matrix, pursuit, spread, tictactoe
 
     finance, games = (
         (almgren_chriss, liquidation_game, portfolio),
-        (matrix, kuhn, tictactoe, spread),
+        (matrix, kuhn, tictactoe, spread, pursuit),
     )
     for module in (tabular, partial, *finance, *games):
         for name, factory in module.ENVIRONMENTS.items():

@@ -16,8 +16,9 @@ A step's reward of agent i is, with l = local_ratio,
 
     -(1 - l) sum over landmarks of the distance of the agent next to it - l (agents that i touches)
 
-at x': the first part is everybody's, the second its own, so that rewards differ. Numbers and order
-of the integration are those of PettingZoo's and JaxMARL's MPE.
+at x': the first part is everybody's, the second its own, so that rewards differ. Numbers, and the
+order of both lines, are those of MPE in PettingZoo (the package mpe2) and JaxMARL; in the first one
+of 2017 an agent moves with its new velocity.
 """
 
 from typing import Any

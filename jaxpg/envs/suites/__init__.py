@@ -21,7 +21,8 @@ from jaxpg.core.config import unknown
 
 # Each with the package that it needs, and the extra of jaxpg that brings that, of one name.
 SUITES = (
-    "brax", "craftax", "envpool", "gymnasium", "jumanji", "navix", "pgx", "playground", "xminigrid",
+    "brax", "craftax", "envpool", "gymnasium", "jaxmarl", "jumanji", "navix", "pgx", "playground",
+    "xminigrid",
 )  # fmt: skip
 PACKAGES = {"playground": "mujoco_playground"}  # those that are imported by another name
 ON_HOST = ("envpool", "gymnasium")

@@ -40,8 +40,8 @@ class Adapter(environment.Environment):
     `Core` sets `obs` and `actions`, the two spaces, and has two methods, which do neither:
 
         begin(key, params) -> observation, the suite's state
-        move(key, state, action, params) -> observation, state, reward, and whether the task has
-            ended, which a time limit is not
+        move(key, state, action, params) -> observation, state, reward, whether the task has
+            ended, which a time limit is not, and, where it has signals, info
     """
 
     obs: Any
@@ -68,8 +68,8 @@ class Adapter(environment.Environment):
         return obs, State(inner, jnp.zeros((), jnp.int32))
 
     def step_env(self, key: Key, state: State, action: Array, params: Any):
-        obs, inner, reward, terminated = self.move(key, state.inner, action, params)
-        return obs, State(inner, state.time + 1), reward, terminated, {}
+        obs, inner, reward, terminated, *info = self.move(key, state.inner, action, params)
+        return obs, State(inner, state.time + 1), reward, terminated, info[0] if info else {}
 
     def action_space(self, params: Any = None) -> Any:
         return self.actions

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from jaxpg.core import env as E
 from jaxpg.core.observations import array_leaves
+from jaxpg.experiment.render import players
 from jaxpg.experiment.render.episode import Episode, core_of, has_states
 from jaxpg.experiment.render.frames import (
     BLUE,
@@ -299,5 +300,7 @@ KNOWN = {
     "PointRobot-misc": Scene(point_robot, 10, (), True),
     "Reacher-misc": Scene(reacher, 20, (), True),
     "Swimmer-misc": Scene(swimmer, 20, (), True),
+    "Spread-jaxpg": Scene(players.spread, 10, (), True),
+    "Pursuit-jaxpg": Scene(players.pursuit, 4, (), True),
 }
 NAMES = {"Catch-bsuite": ("left", "stay", "right"), "Pong-misc": ("stay", "up", "down")}
