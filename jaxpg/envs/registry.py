@@ -69,11 +69,9 @@ def _gymnax() -> Any:
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
         from jaxpg.envs.games import kuhn, matrix, pursuit, spread, tictactoe
 
-    finance, games = (
-        (almgren_chriss, liquidation_game, portfolio),
-        (matrix, kuhn, tictactoe, spread, pursuit),
-    )
-    for module in (tabular, partial, *finance, *games):
+    modules = [tabular, partial, almgren_chriss, liquidation_game, portfolio]
+    modules += [matrix, kuhn, tictactoe, pursuit, spread]
+    for module in modules:
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)
     return gymnax
