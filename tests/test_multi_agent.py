@@ -13,7 +13,7 @@ from jaxpg.core import env as E
 from jaxpg.core import games
 from jaxpg.core.games import Rows
 from jaxpg.envs.games import matrix
-from jaxpg.loops import multi_agent
+from jaxpg.loops import multi_agent, players
 from jaxpg.loops.multi_agent import Batch, Learner, Seen
 from jaxpg.ops import games as exact
 
@@ -49,12 +49,12 @@ def random_rows(seed=0):
     return obs, next_obs, rows, seen
 
 
-def learner_of(cfg, players=None):
+def learner_of(cfg, count=None):
     def begin(key):
         params = Linear().init(key)
         return Learner(params, multi_agent.optimizer(cfg).init(params), (), ())
 
-    return begin(KEY) if players is None else jax.vmap(begin)(jax.random.split(KEY, players))
+    return begin(KEY) if count is None else jax.vmap(begin)(jax.random.split(KEY, count))
 
 
 def test_advantages_are_those_of_every_player_in_every_environment():
@@ -114,7 +114,7 @@ def test_a_player_that_is_not_there_changes_nothing():
 def pi():
     """The head of four actions."""
     env = jaxpg.make("MatrixGame-jaxpg", payoffs=np.zeros((2, 4, 4)).tolist())
-    return multi_agent.network(jaxpg.ippo.Config(), env, games.groups(env)[0])[1]
+    return players.network(jaxpg.ippo.Config(), env, games.groups(env)[0])[1]
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_the_expected_gradient_is_the_derivative_of_the_exact_payoff(name, game)
 
 def expected_gradient(agent, cfg, env):
     """Gradients by the biases of the policies' last layer, which are logits: [P, n] each."""
-    payoffs, players = env.core.payoffs(env.params), env.core.players
-    [group] = multi_agent.teams(cfg, env)
-    net, head = multi_agent.network(cfg, env, group)
+    payoffs, count = env.core.payoffs(env.params), env.core.players
+    [group] = players.teams(cfg, env)
+    net, head = players.network(cfg, env, group)
     begin = agent.init(cfg, env, KEY)
     noise = jax.random.split(jax.random.key(1), 100)
     params = jax.tree.map(
         lambda x: x + jax.random.normal(noise[x.size % 100], x.shape, x.dtype),
         begin.learners[group.name].params,
     )
-    obs = multi_agent.observe(cfg, env, group, E.reset(env, KEY, 1).obs)  # [1, P, ...]
+    obs = players.observe(cfg, env, group, E.reset(env, KEY, 1).obs)  # [1, P, ...]
     out, value, _ = jax.vmap(net.apply, (0, 1), 1)(params, obs)
     strategies = list(jax.nn.softmax(out[0]))
     total = 0.0
@@ -160,7 +160,7 @@ def expected_gradient(agent, cfg, env):
         draw = jnp.asarray(actions)[None]  # [1, P]
         advantage = payoffs[(slice(None), *actions)][None] - value
         old = jax.vmap(head.log_prob, 1, 1)(out, draw)
-        ones = jnp.ones((1, players), bool)
+        ones = jnp.ones((1, count), bool)
         batch = Batch(obs, (), ~ones, draw, old, value, advantage, value, ones, ())
         grad = jax.vmap(
             jax.grad(lambda p, b: multi_agent.loss(p, cfg, net, head, b, KEY)[0]), (0, 1)

@@ -28,16 +28,8 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static
 from jaxpg.core.games import Group, join_actions, rows_of
 from jaxpg.core.schedules import schedule, scheduled
-from jaxpg.core.types import (
-    Agent,
-    Array,
-    Key,
-    Metrics,
-    Optimizer,
-    Schedule,
-    Tree,
-)
-from jaxpg.loops import multi_agent
+from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
+from jaxpg.loops import multi_agent, players
 from jaxpg.loops.league import (
     League,
     Member,
@@ -65,9 +57,6 @@ class Config:
     )
     league_size: int = static(32, ge=1, help="Snapshots of the policy that are kept.")
     snapshot_every: int = static(10, ge=1, help="Iterations between snapshots.")
-    restart: bool = static(
-        False, help="Begin anew after each snapshot: a best response that no habit keeps back."
-    )
     play: str = static(
         "newest",
         choices=("newest", "average"),
@@ -146,7 +135,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def _require_one_kind(cfg: Config, env: E.Env) -> Group:
-    found = multi_agent.teams(cfg, env)
+    found = players.teams(cfg, env)
     if len(found) > 1:
         names = ", ".join(group.name for group in found)
         raise ValueError(
@@ -156,13 +145,24 @@ def _require_one_kind(cfg: Config, env: E.Env) -> Group:
     return found[0]
 
 
+def take_seat(rows: Tree, seat: Array) -> Tree:
+    """Rows of one player in each game, [*lead, ...], by its seat [*lead], of those of all players
+    [*lead, P, ...]."""
+
+    def one(x: Array) -> Array:
+        index = seat.reshape(*seat.shape, *[1] * (x.ndim - seat.ndim))
+        return jnp.take_along_axis(x, index, seat.ndim).squeeze(seat.ndim)
+
+    return jax.tree.map(one, rows)
+
+
 def answer(
     cfg: Config, net: Network, league: League, number: Array, rows: Tree, memory: Tree
 ) -> tuple[Array, Tree]:
     """What members of these numbers [N, P] make of the rows [N, P, ...]: outputs and memories."""
 
     def one(member: Member, rows: Tree, memory: Tree) -> tuple[Array, Tree]:
-        return multi_agent.apply(cfg, net, member, rows, memory)[::2]
+        return players.apply(cfg, net, member, rows, memory)[::2]
 
     members = jax.tree.map(lambda x: x[number], league.members)
     return jax.vmap(jax.vmap(one))(members, rows, memory)
@@ -171,61 +171,41 @@ def answer(
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, cfg.num_envs * cfg.num_steps)
     group, league = _require_one_kind(cfg, env), state.league
-    (net, pi), lanes = multi_agent.network(cfg, env, group), jnp.arange(cfg.num_envs)
-    key, k_rollout, k_learn, k_restart = jax.random.split(state.key, 4)
+    (net, pi), lanes = players.network(cfg, env, group), jnp.arange(cfg.num_envs)
+    key, k_rollout, k_learn = jax.random.split(state.key, 3)
     weights = weigh_opponents(cfg.opponents, league)
-
-    def of_seat(x: Array, seat: Array) -> Array:
-        """The learner's rows [..., N, ...] of those of all players [..., N, P, ...]."""
-        index = seat.reshape(*seat.shape, *[1] * (x.ndim - seat.ndim))
-        return jnp.take_along_axis(x, index, seat.ndim).squeeze(seat.ndim)
 
     # Collect: the learner in its seat, members of the league in the others.
     def policy(obs, table, key):
         k_seat, k_opponent, k_own, k_others = jax.random.split(key, 4)
-        rows, begins = multi_agent.observe(cfg, env, group, obs), table.seat == 0
+        rows, begins = players.observe(cfg, env, group, obs), table.seat == 0
         seats = jax.random.randint(k_seat, begins.shape, 0, group.size, jnp.int32)
         seat = jnp.where(begins, seats, table.seat - 1)
         drawn = draw_members(k_opponent, weights, table.opponent.shape)
         opponent = jnp.where(begins[:, None], drawn, table.opponent)
 
-        own = jax.tree.map(lambda x: of_seat(x, seat), rows)
-        out, _, memory = multi_agent.apply(cfg, net, state.learner, own, table.memory)
+        own = take_seat(rows, seat)
+        out, _, memory = players.apply(cfg, net, state.learner, own, table.memory)
         draw, log_prob = pi.sample(out, k_own)
-
         others, memories = answer(cfg, net, league, opponent, rows, table.memories)
         actions = pi.action(pi.sample(others, k_others)[0]).at[lanes, seat].set(pi.action(draw))
         after = Table(seat + 1, opponent, memory, memories)
-        return (
-            join_actions(env, [actions]),
-            after,
-            (Seen(draw, log_prob, table.memory), seat, opponent),
-        )
+        seen = Seen(draw, log_prob, table.memory), seat, opponent
+        return join_actions(env, [actions]), after, seen
 
     env_state, table, t, (seen, seat, opponent), metrics = E.rollout(
         env, policy, state.env, state.table, k_rollout, cfg.num_steps
     )
 
     # Learn from the learner's rows.
-    obs, next_obs, rows = (
-        jax.tree.map(lambda x: of_seat(x, seat), x)
-        for x in (
-            multi_agent.observe(cfg, env, group, t.obs),
-            multi_agent.observe(cfg, env, group, t.next_obs),
-            rows_of(group, t),
-        )
-    )
+    obs, next_obs = (players.observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
+    obs, next_obs, rows = (take_seat(x, seat) for x in (obs, next_obs, rows_of(group, t)))
     learner, info = multi_agent.learn(
         cfg, net, pi, 1, state.learner, obs, next_obs, rows, seen, (), k_learn
     )
     league, score = count_wins(league, t, rows.reward, seat, opponent)
     iteration = state.iteration + 1
-    due = iteration % cfg.snapshot_every == 0
-    league = take_in(league, learner, due)
-    if cfg.restart:
-        params = net.init(k_restart, jax.tree.map(lambda x: x[0, 0], obs))
-        fresh = learner._replace(params=params, opt_state=multi_agent.optimizer(cfg).init(params))
-        learner = jax.tree.map(lambda x, y: jnp.where(due, x, y), fresh, learner)
+    league = take_in(league, learner, iteration % cfg.snapshot_every == 0)
     size = jnp.minimum(league.count, cfg.league_size)
     metrics = metrics | info | {"league/score": score, "league/size": size}
     return TrainState(learner, league, env_state, table, iteration, key), metrics
@@ -236,11 +216,11 @@ def act(
 ) -> tuple[Array, Tree]:
     """The newest policy in all seats, or in each a member that is drawn as an episode begins."""
     group = _require_one_kind(cfg, env)
-    net, pi = multi_agent.network(cfg, env, group)
-    rows = multi_agent.observe(cfg, env, group, obs)
+    net, pi = players.network(cfg, env, group)
+    rows = players.observe(cfg, env, group, obs)
     number, memory = carry or ((), ())
     if cfg.play == "newest":
-        out, _, memory = multi_agent.apply(cfg, net, state.learner, rows, memory)
+        out, _, memory = players.apply(cfg, net, state.learner, rows, memory)
     else:
         key, k_member = jax.random.split(key)
         shape = (*jax.tree.leaves(obs)[0].shape[:1], group.size)

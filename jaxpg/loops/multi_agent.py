@@ -18,27 +18,17 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, require_several, validate
-from jaxpg.core.games import (
-    Group,
-    Rows,
-    central_observation,
-    groups,
-    join_actions,
-    other_actions,
-    other_choices,
-    rows_of,
-)
-from jaxpg.core.observations import Informed
+from jaxpg.core.games import Rows, join_actions, other_actions, rows_of
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import optimizers
 from jaxpg.loops.minibatch import epochs
-from jaxpg.nets import memories
-from jaxpg.nets.actor_critic import actor_critic, empty_carry
+from jaxpg.loops.players import apply, in_sequences, network, observe, split_out, teams
+from jaxpg.nets.actor_critic import empty_carry
 from jaxpg.nets.heads import ActionHead
-from jaxpg.nets.networks import Network, torso
-from jaxpg.nets.opponents import Modelling, log_likelihood
+from jaxpg.nets.networks import Network
+from jaxpg.nets.opponents import log_likelihood
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 
@@ -89,44 +79,6 @@ def optimizer(cfg: Any) -> optax.GradientTransformation:
     )
 
 
-def teams(cfg: Any, env: E.Env) -> list[Group]:
-    """The groups; players who share a network see their number."""
-    return groups(env, with_id=cfg.share_parameters and cfg.player_id)
-
-
-def network(cfg: Any, env: E.Env, group: Group) -> tuple[Network, ActionHead]:
-    """The network of a group's players, with its model of the others if there is one, and the
-    policy's head."""
-    shapes = None
-    if cfg.central_critic:
-        shapes = (central_observation(env, env.example_obs, group).shape[1:],)
-    net, pi = actor_critic(cfg, group.env, shapes)
-    if cfg.opponent_model == "none":
-        return net, pi
-    choices = other_choices(env, group, f"{label(type(cfg))} opponent_model={cfg.opponent_model!r}")
-    inner: Any = net
-    inner = inner.clone(obs_shapes=(*inner.obs_shapes, (sum(choices),)))
-    remember = {"mlp": memories.Nothing, "gru": functools.partial(memories.GRU, cfg.memory_size)}
-    return Modelling(inner, choices, torso(cfg), remember[cfg.opponent_model]), pi
-
-
-def in_sequences(cfg: Any) -> bool:
-    """Whether minibatches are of sequences, because something remembers."""
-    return cfg.memory != "none" or cfg.opponent_model == "gru"
-
-
-def split_out(pi: ActionHead, out: Array) -> tuple[Array, Array]:
-    """The policy's outputs, and the logits of a model of the others behind them."""
-    return tuple(jnp.split(out, [pi.outputs + pi.free_outputs], -1))
-
-
-def observe(cfg: Any, env: E.Env, group: Group, obs: Tree) -> Tree:
-    """What the players of a group see of a game's observations [...], and what their critics do:
-    leaves [..., P_g, ...]."""
-    own = group.env.core.observe(obs)
-    return Informed(own, central_observation(env, obs, group)) if cfg.central_critic else own
-
-
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     batch, what = cfg.num_envs * cfg.num_steps, "num_envs * num_steps"
@@ -162,18 +114,6 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
         one = jax.tree.map(lambda x: x[0], learner.params) if each else learner.params
         learners[group.name], carry[group.name] = learner, empty_carry(net, one, obs)
     return TrainState(learners, env_state, carry, jnp.zeros((), jnp.int32), key)
-
-
-def apply(cfg: Any, net: Network, learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
-    """Outputs of the network, the value and the carry of a group's players [N, P_g, ...]. learner:
-    with `params` and `obs_stats`."""
-
-    def one(learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
-        return net.apply(learner.params, normalize.whiten(learner.obs_stats, obs), carry)
-
-    if cfg.share_parameters:
-        return one(learner, obs, carry)
-    return jax.vmap(one, (0, 1, 1), 1)(learner, obs, carry)
 
 
 def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Key):
