@@ -2,6 +2,7 @@
 and what cannot hold there."""
 
 import csv
+import functools
 import json
 import logging
 import socket
@@ -22,6 +23,9 @@ from jaxpg.core.episodes import release
 from jaxpg.core.single import is_batched
 from jaxpg.envs import suites
 from jaxpg.envs.suites.host import instances
+from jaxpg.nets.networks import CNN
+from tests.test_suites import TINY as SMALL
+from tests.test_suites import train_and_resume
 
 KEY = jax.random.key(0)
 STEPS, LANES = 1250, 8  # 10,000 steps
@@ -48,9 +52,9 @@ def random_policy(env):
     return policy
 
 
-@jax.jit
-def play(env, state, key):
-    return E.rollout(env, random_policy(env), state, (), key, STEPS)
+@functools.partial(jax.jit, static_argnums=3)
+def play(env, state, key, steps=STEPS):
+    return E.rollout(env, random_policy(env), state, (), key, steps)
 
 
 def seeds_of(key, count):
@@ -126,6 +130,8 @@ class Oddities(gymnasium.Env):
     observation_space = gymnasium.spaces.Dict(
         {
             "picture": gymnasium.spaces.Box(0, 255, (2, 3), np.uint8),
+            "frames": gymnasium.spaces.Box(0, 255, (2, 4, 5), np.uint8),
+            "colours": gymnasium.spaces.Box(0, 255, (4, 5, 2), np.uint8),
             "which": gymnasium.spaces.Discrete(3, start=-1),
             "several": gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 5]),
             "flags": gymnasium.spaces.MultiBinary(2),
@@ -145,6 +151,8 @@ class Oddities(gymnasium.Env):
         rng = self.np_random
         return {
             "picture": rng.integers(0, 256, (2, 3), np.uint8),
+            "frames": rng.integers(0, 256, (2, 4, 5), np.uint8),
+            "colours": rng.integers(0, 256, (4, 5, 2), np.uint8),
             "which": rng.integers(-1, 2),
             "several": np.array([rng.integers(1, 3), rng.integers(5, 8)]),
             "flags": rng.integers(0, 2, 2).astype(np.int8),
@@ -165,6 +173,7 @@ def oddities():
 
 
 def test_spaces_begin_at_0_and_keep_their_parts(oddities):
+    """And the channels of a picture come last."""
     env = jaxpg.make("gymnasium/Oddities-v0")
     state = E.reset(env, KEY, 2)
     action = jnp.array([[0, 2], [1, 0]])
@@ -174,6 +183,8 @@ def test_spaces_begin_at_0_and_keep_their_parts(oddities):
         own = Oddities().reset(seed=seed)[0]
         seen = jax.tree.map(lambda x, i=i: np.asarray(x[i]), t.obs)
         np.testing.assert_array_equal(seen["picture"], own["picture"])
+        np.testing.assert_array_equal(seen["colours"], own["colours"])
+        np.testing.assert_array_equal(seen["frames"], np.stack([*own["frames"]], -1))
         np.testing.assert_array_equal(seen["which"], np.eye(3)[own["which"] + 1])
         np.testing.assert_array_equal(seen["several"], own["several"] - [1, 5])
         np.testing.assert_array_equal(seen["flags"], own["flags"])
@@ -334,29 +345,78 @@ def test_processes_step_alike():
         assert same(t, u)
 
 
-def test_envpool_steps_are_its_own():
-    """Its reset comes one step late, and that step is no transition of ours."""
+ENVPOOL = {  # parameters, and environments and steps of each
+    "CartPole-v1": ({"max_steps_in_episode": 25}, (STEPS, LANES)),
+    "Breakout-v5": ({"max_steps_in_episode": 40, "episodic_life": True}, (120, 8)),  # pictures
+}
+
+
+@pytest.mark.parametrize("name", ENVPOOL)
+def test_envpool_steps_are_its_own(name):
+    """Its reset comes one step late, and that step is no transition of ours. Returns are those that
+    its own steps sum up to."""
     envpool = pytest.importorskip("envpool")
-    env = jaxpg.make("envpool/CartPole-v1", max_steps_in_episode=25, num_threads=1)
+    params, size = ENVPOOL[name]
+    env = jaxpg.make(f"envpool/{name}", num_threads=1, **params)
     k_reset, k_rollout = jax.random.split(KEY)
-    _, _, t, _, metrics = play(env, E.reset(env, k_reset, LANES), k_rollout)
-    for i, seed in enumerate(seeds_of(k_reset, LANES)):
-        settings = {"num_threads": 1, "max_episode_steps": 25}
-        own = envpool.make_gymnasium("CartPole-v1", num_envs=1, seed=[seed], **settings)
-        (obs, _), late = own.reset(), False
+    _, _, t, _, metrics = play(env, E.reset(env, k_reset, size[1]), k_rollout, size[0])
+    settings = {"num_threads": 1, "num_envs": 1, **params}
+    settings["max_episode_steps"] = settings.pop("max_steps_in_episode")
+    see = lambda x: np.moveaxis(x[0], 0, -1) if x.ndim == 4 else x[0]  # noqa: E731
+    returns = []
+    for i, seed in enumerate(seeds_of(k_reset, size[1])):
+        own = envpool.make_gymnasium(name, seed=[seed], **settings)
+        (obs, _), late, summed = own.reset(), False, 0.0
         for k, action in enumerate(np.asarray(t.action[:, i]).astype(np.int32)):
             if late:  # this step resets, whatever the action is
                 obs, reward, *_ = own.step(np.zeros(1, np.int32))
                 assert reward == 0
-            np.testing.assert_array_equal(t.obs[k, i], obs[0])
+            np.testing.assert_array_equal(t.obs[k, i], see(obs))
             obs, reward, terminated, truncated, _ = own.step(action[None])
-            np.testing.assert_array_equal(t.next_obs[k, i], obs[0])
+            np.testing.assert_array_equal(t.next_obs[k, i], see(obs))
             ours = t.reward[k, i], t.terminated[k, i], t.truncated[k, i]
             assert ours == (reward[0], terminated[0], truncated[0])
-            late = bool(terminated[0] or truncated[0])
+            summed, late = summed + float(reward[0]), bool(terminated[0] or truncated[0])
+            if late:
+                returns.append(summed)
+                summed = 0.0
+        own.close()
     assert t.terminated.any()
     assert t.truncated.any()
-    assert metrics["episode/count"] == (t.terminated | t.truncated).sum()
+    assert t.reward.any()
+    assert metrics["episode/count"] == len(returns)
+    np.testing.assert_allclose(metrics["episode/return"], np.mean(returns), rtol=1e-5)
+
+
+def test_envpool_trains_by_the_command_and_in_python(tmp_path, monkeypatch):
+    """The same, but for the episodes that a resumed run begins anew."""
+    pytest.importorskip("envpool")
+    name = "envpool/CartPole-v1"
+    resumed = train_and_resume(name, monkeypatch, tmp_path)
+    env = jaxpg.make(name, max_steps_in_episode=6)
+    whole = jaxpg.run(jaxpg.ppo, jaxpg.preset("ppo", name, **SMALL), env, KEY, total_steps=64)
+    assert (resumed.env, resumed.iteration) == (env, whole.iteration)
+    ours, theirs = (x.metrics["loss/policy"] for x in (resumed, whole))
+    np.testing.assert_array_equal(ours[:2], theirs[:2])
+    assert not np.array_equal(ours[2:], theirs[2:])
+    assert np.nanmax(whole.metrics["episode/length"]) == 6
+
+
+def test_envpool_trains_on_pictures():
+    """Atari's: bytes [4, 84, 84] of the suite, [84, 84, 4] of convolutions, whose weights move."""
+    pytest.importorskip("envpool")
+    env = jaxpg.make("envpool/Pong-v5", num_threads=1)
+    assert env.obs_shapes == ((84, 84, 4),)
+    cfg = jaxpg.ppo.Config(**SMALL | {"net": CNN, "shared": True, "num_epochs": 1})
+    begun = jaxpg.ppo.init(cfg, env, KEY)
+    result = jaxpg.run(jaxpg.ppo, cfg, env, KEY, total_steps=32)
+    kernels = [
+        [x for x in jax.tree.leaves(state.params) if x.shape == (8 * 8 * 4, 32)]
+        for state in (begun, result.state)
+    ]
+    assert len(kernels[0]) == 1
+    assert not np.array_equal(kernels[0][0], kernels[1][0])
+    assert np.isfinite(result.metrics["loss/policy"]).all()
 
 
 @pytest.mark.slow

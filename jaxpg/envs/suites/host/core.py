@@ -18,7 +18,7 @@ from jax.experimental import io_callback
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.suites.host import instances
 from jaxpg.envs.suites.host.instances import Batch, Kind
-from jaxpg.envs.suites.host.spaces import convert, count_from_zero, shapes
+from jaxpg.envs.suites.host.spaces import as_acted, as_seen, convert, shapes
 
 
 class Made(NamedTuple):
@@ -74,7 +74,7 @@ class Core:
         def advance(at, action):
             handle, steps = np.asarray(at).tolist()
             action = np.asarray(action).astype(self.made.actions.dtype)
-            action = count_from_zero(self.made.actions, action, 1)
+            action = as_acted(self.made.actions, action)
             obs, final, *rest = instances.advance(kind, handle, steps, action)
             reward, *ends = (np.asarray(x) for x in rest)
             seen = (self._seen(num_envs, x) for x in (obs, final))
@@ -106,8 +106,8 @@ class Core:
         return Kind(self.name, self.made.make, num_envs, int(params.max_steps_in_episode))
 
     def _seen(self, num_envs: int, obs: Tree) -> Tree:
-        """Observations of the suite in jaxpg's integers, and the dtypes that JAX was told."""
-        obs, like = count_from_zero(self.made.obs, obs), shapes(self.made.obs, num_envs)
+        """Observations of the suite as jaxpg has them, in the dtypes that JAX was told."""
+        obs, like = as_seen(self.made.obs, obs), shapes(self.made.obs, num_envs)
         return jax.tree.map(lambda s, x: np.asarray(x).astype(s.dtype), like, obs)
 
 
