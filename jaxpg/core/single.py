@@ -1,6 +1,7 @@
 """Single environments: what one `reset` and one `step` of a core give."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,6 +21,10 @@ class CountError(ValueError):
     """Error of a method that gives another number of values than it should, or of another kind."""
 
 
+class HostError(ValueError):
+    """Error of an environment on the host, while it is stepped or reset."""
+
+
 def name_of(core: Any) -> str:
     """Name of an environment's code: its own, or that of its class."""
     name = getattr(core, "name", None)
@@ -30,6 +35,25 @@ def is_batched(core: Any) -> bool:
     """True for a core whose `reset` and `step` take all lanes at once, keys, states and actions
     [N, ...], and are never vmapped: it says `batched = True`, and is on the host."""
     return getattr(core, "batched", False)
+
+
+def most_seeds(core: Any) -> int | None:
+    """The most seeds that a process can train at once, of a core on the host: its `most_seeds`;
+    None for as many as there is memory for."""
+    return getattr(core, "most_seeds", None) if is_batched(core) else None
+
+
+@contextlib.contextmanager
+def host_errors(core: Any) -> Iterator[None]:
+    """Context in which an error of an environment on the host is raised as its own HostError, and
+    not as what JAX makes of one in a callback."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:
+        own = core.take_error() if is_batched(core) else None
+        if own is None:
+            raise
+        raise own from own.__cause__
 
 
 def over_lanes(core: Any, function: Callable, axes: tuple[int | None, ...]) -> Callable:
