@@ -445,11 +445,13 @@ def test_a_fault_of_an_environment_is_one_sentence(fault, faulty, caplog):
     jaxpg.run(jaxpg.ppo, TINY, fine, KEY, total_steps=32)  # nothing is left of it
 
 
-def test_a_fault_in_an_evaluation_is_one_sentence(faulty):
+def test_a_fault_in_an_evaluation_or_in_train_is_one_sentence(faulty):
     env, Faulty.fault = jaxpg.make("gymnasium/Faulty-v0"), "step"
     state = jaxpg.ppo.init(TINY, env, KEY)
     with pytest.raises(HostError, match=r"gymnasium/Faulty-v0: its step failed .*joint 7"):
         jaxpg.evaluate(jaxpg.ppo, TINY, env, state, KEY, episodes=2)
+    with pytest.raises(HostError, match=r"gymnasium/Faulty-v0: its step failed .*joint 7"):
+        jaxpg.train(jaxpg.ppo, TINY, env, KEY, total_steps=32)
 
 
 def test_the_command_says_a_fault(faulty, tmp_path, monkeypatch, capsys):

@@ -21,7 +21,7 @@ from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.single import host_errors, is_batched
+from jaxpg.core.single import is_batched, wait_for_host
 from jaxpg.core.train import initial_state, require_objects, without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
@@ -70,10 +70,8 @@ def evaluate(
         require_episodes(env, "episodes", episodes, key.size)
         _require_state(agent, cfg, env, state, key)
     asked = int(episodes), bool(greedy), int(max_steps)
-    if not is_batched(env.core) or isinstance(key, jax.core.Tracer):
-        return _returns(agent, cfg, env, state, key, *asked)
-    with host_errors(env.core):
-        return jax.block_until_ready(_returns(agent, cfg, env, state, key, *asked))
+    call = functools.partial(_returns, agent, cfg, env, state, key, *asked)
+    return wait_for_host(env.core, key, call)
 
 
 def _key_for_each_seed(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> Key:

@@ -2,15 +2,18 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, Var
 
 from jaxpg.core.gymnax_import import has_own_step, inherits
 from jaxpg.core.types import Array, Key, Tree
+
+Value = TypeVar("Value")
 
 RESET = ("obs", "state")
 STEP = ("obs", "state", "reward", "terminated", "truncated", "info")
@@ -54,6 +57,15 @@ def host_errors(core: Any) -> Iterator[None]:
         if own is None:
             raise
         raise own from own.__cause__
+
+
+def wait_for_host(core: Any, key: Key, call: Callable[[], Value]) -> Value:
+    """Calls a function, and waits for what it computes of an environment on the host, so that an
+    error there is a HostError here. key: what it draws from; in a trace nothing is computed."""
+    if not is_batched(core) or isinstance(key, jax.core.Tracer):
+        return call()
+    with host_errors(core):
+        return jax.block_until_ready(call())
 
 
 def over_lanes(core: Any, function: Callable, axes: tuple[int | None, ...]) -> Callable:
