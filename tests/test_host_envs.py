@@ -2,6 +2,8 @@
 and what cannot hold there."""
 
 import csv
+import dataclasses
+import functools
 import json
 import logging
 import socket
@@ -19,9 +21,13 @@ import jaxpg
 from jaxpg.cli import common, main
 from jaxpg.core import env as E
 from jaxpg.core.episodes import release
-from jaxpg.core.single import is_batched
+from jaxpg.core.single import HostError, is_batched
 from jaxpg.envs import suites
 from jaxpg.envs.suites.host import instances
+from jaxpg.envs.suites.host.core import State
+from jaxpg.nets.networks import CNN
+from tests.test_suites import TINY as SMALL
+from tests.test_suites import train_and_resume
 
 KEY = jax.random.key(0)
 STEPS, LANES = 1250, 8  # 10,000 steps
@@ -48,9 +54,9 @@ def random_policy(env):
     return policy
 
 
-@jax.jit
-def play(env, state, key):
-    return E.rollout(env, random_policy(env), state, (), key, STEPS)
+@functools.partial(jax.jit, static_argnums=3)
+def play(env, state, key, steps=STEPS):
+    return E.rollout(env, random_policy(env), state, (), key, steps)
 
 
 def seeds_of(key, count):
@@ -126,6 +132,8 @@ class Oddities(gymnasium.Env):
     observation_space = gymnasium.spaces.Dict(
         {
             "picture": gymnasium.spaces.Box(0, 255, (2, 3), np.uint8),
+            "frames": gymnasium.spaces.Box(0, 255, (2, 4, 5), np.uint8),
+            "colours": gymnasium.spaces.Box(0, 255, (4, 5, 2), np.uint8),
             "which": gymnasium.spaces.Discrete(3, start=-1),
             "several": gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 5]),
             "flags": gymnasium.spaces.MultiBinary(2),
@@ -145,6 +153,8 @@ class Oddities(gymnasium.Env):
         rng = self.np_random
         return {
             "picture": rng.integers(0, 256, (2, 3), np.uint8),
+            "frames": rng.integers(0, 256, (2, 4, 5), np.uint8),
+            "colours": rng.integers(0, 256, (4, 5, 2), np.uint8),
             "which": rng.integers(-1, 2),
             "several": np.array([rng.integers(1, 3), rng.integers(5, 8)]),
             "flags": rng.integers(0, 2, 2).astype(np.int8),
@@ -165,6 +175,7 @@ def oddities():
 
 
 def test_spaces_begin_at_0_and_keep_their_parts(oddities):
+    """And the channels of a picture come last."""
     env = jaxpg.make("gymnasium/Oddities-v0")
     state = E.reset(env, KEY, 2)
     action = jnp.array([[0, 2], [1, 0]])
@@ -174,6 +185,8 @@ def test_spaces_begin_at_0_and_keep_their_parts(oddities):
         own = Oddities().reset(seed=seed)[0]
         seen = jax.tree.map(lambda x, i=i: np.asarray(x[i]), t.obs)
         np.testing.assert_array_equal(seen["picture"], own["picture"])
+        np.testing.assert_array_equal(seen["colours"], own["colours"])
+        np.testing.assert_array_equal(seen["frames"], np.stack([*own["frames"]], -1))
         np.testing.assert_array_equal(seen["which"], np.eye(3)[own["which"] + 1])
         np.testing.assert_array_equal(seen["several"], own["several"] - [1, 5])
         np.testing.assert_array_equal(seen["flags"], own["flags"])
@@ -185,6 +198,11 @@ def test_a_space_without_a_counterpart_is_refused(oddities):
 
 
 def leaves(tree):
+    """Numbers of a tree, but for the handles of instances, which no two resets share."""
+    is_state = lambda x: isinstance(x, State)  # noqa: E731
+    tree = jax.tree.map(
+        lambda x: x.replace(handle=()) if is_state(x) else x, tree, is_leaf=is_state
+    )
     words = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
     return [np.asarray(words(x)) for x in jax.tree.leaves(tree)]
 
@@ -194,7 +212,7 @@ def same(one, other):
 
 
 def test_a_key_decides_a_run_and_seeds_one_after_the_other_are_single_runs():
-    """Bits, handles included: twice from one key; chunks; evaluation between them; two seeds."""
+    """Bits: twice from one key; chunks; evaluation between them; two seeds."""
     env, keys = jaxpg.make("gymnasium/CartPole-v1"), jax.random.split(KEY, 2)
     kept = {"total_steps": 64, "evaluations": 2, "episodes": 2}
     both = jaxpg.run(jaxpg.ppo, TINY, env, keys, **kept)
@@ -240,12 +258,47 @@ def test_a_state_is_stepped_once(caplog):
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"of step 0, .* are at 2: they cannot"):
         jax.block_until_ready(step(state))
     assert step(after).episode_length[0] == 3  # an error harms no other state
-    with pytest.raises(jax.errors.JaxRuntimeError, match="1 environments are stepped, of 2"):
-        jax.block_until_ready(step_one(env, jax.tree.map(lambda x: x[:1], after)))
 
 
-def step_one(env, state):
-    return E.step(env, state, jnp.zeros(1, int), KEY)[0]
+def test_environments_that_were_reset_together_are_stepped_together():
+    env, state = jaxpg.make("gymnasium/CartPole-v1"), None
+    state = jax.eval_shape(lambda key: E.reset(env, key, 2), KEY)
+    said = r"gymnasium/CartPole-v1: 1 environments are stepped, of 2 that were reset together"
+    with pytest.raises(ValueError, match=said):
+        jax.eval_shape(
+            lambda state: E.step(env, jax.tree.map(lambda x: x[:1], state), jnp.zeros(1, int), KEY),
+            state,
+        )
+    cfg = jaxpg.a3c.Config(num_workers=2, lag=1, num_envs=2, num_steps=4, hidden=(4,))
+    with pytest.raises(ValueError, match=r"2 environments are stepped, of 4 .*workers of a3c"):
+        jaxpg.run(jaxpg.a3c, cfg, env, KEY, total_steps=32)
+    assert instances.count() == (0, 0)  # nothing was run
+
+
+def test_equal_keys_are_environments_of_their_own():
+    """Equal seeds, and neither moves the other."""
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    step = jax.jit(lambda state, i: E.step(env, state, jnp.full(2, i, int), KEY))
+    one, two = (E.reset(env, KEY, 2) for _ in range(2))
+    assert one.inner.handle[0] != two.inner.handle[0]
+    assert same(one, two)
+    for i in range(3):
+        one, a = step(one, i % 2)
+    for i in range(3):
+        two, b = step(two, i % 2)
+        assert same(a.obs, b.obs) == (i == 2)
+    assert instances.count() == (2, 0)
+
+
+def test_a_state_of_another_process_is_known():
+    """By its first seed: there handles are the same numbers."""
+    env, states = jaxpg.make("gymnasium/CartPole-v1"), []
+    for key in jax.random.split(KEY, 2):
+        states.append(E.reset(env, key, 2))
+    foreign = states[0].inner.replace(handle=states[1].inner.handle)
+    stale = states[0]._replace(inner=foreign)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="not on this host any more"):
+        jax.block_until_ready(E.step(env, stale, jnp.zeros(2, int), KEY))
 
 
 def test_evaluations_leave_nothing():
@@ -277,11 +330,139 @@ def test_what_cannot_be_is_refused_before_anything_compiles():
         jaxpg.check_env(env)
 
 
-def test_points_of_a_sweep_are_refused():
-    env, points = jaxpg.make("gymnasium/CartPole-v1"), jaxpg.sweep.grid(learning_rate=[1e-4, 1e-3])
-    cfg = jaxpg.ppo.Config(num_envs=2, num_steps=4, minibatches=1, hidden=(4,))
-    with pytest.raises(ValueError, match="several configs cannot be one program"):
-        jaxpg.sweep.run(jaxpg.ppo, cfg, env, KEY, points, total_steps=16, seeds=1)
+def test_points_of_a_sweep_are_single_runs():
+    """One after the other, in two parts; what ruins itself stands still, and is not stepped."""
+    env, rates = jaxpg.make("gymnasium/CartPole-v1"), [1e-3, 1e-2, 1e30]
+    points, kept = jaxpg.sweep.grid(learning_rate=rates), {"total_steps": 64, "evaluations": 1}
+    asked = {"seeds": 2, "episodes": 2, "chunk": 1, "lanes": 4, **kept}
+    table = jaxpg.sweep.run(jaxpg.ppo, TINY, env, KEY, points, **asked).table
+    for i, key in enumerate(jax.random.split(KEY, 2)):
+        for config, rate in enumerate(rates[:2]):
+            cfg = dataclasses.replace(TINY, learning_rate=rate)
+            one = jaxpg.run(jaxpg.ppo, cfg, env, key, chunk=1, **kept, episodes=2)
+            rows = table[(table["config"] == config) & (table["seed"] == i)]
+            for name in ("loss/policy", "episode/count", "policy/entropy"):
+                np.testing.assert_allclose(rows[name], one.metrics[name], rtol=1e-5)
+    counts = table["config"].value_counts()
+    assert (counts[0], counts[1], counts.get(2, 0)) == (8, 8, 0)
+
+
+def test_a_seed_that_has_reached_its_target_is_not_stepped():
+    """The others go on."""
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    points = jaxpg.sweep.grid(learning_rate=[1e-3, 3e-2])
+    asked = {"seeds": 2, "evaluations": 8, "episodes": 2, "target": 10.0, "chunk": 1}
+    table = jaxpg.sweep.run(jaxpg.ppo, TINY, env, KEY, points, total_steps=256, **asked).table
+    lengths = table.groupby(["config", "seed"])["iteration"].max()
+    assert len(lengths) == 4
+    assert lengths.min() < 16
+
+
+@pytest.mark.slow
+def test_a_tuning_is_whole(tmp_path):
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    space = {"learning_rate": [1e-3, 1e-2], "hidden": [(4,)]}
+    few = {"seeds": 2, "held_out": 3, "rounds": 2, "keep": 2, "programs": 1, "finalists": 1}
+    asked = {"minutes": None, "budget_steps": 1000, "space": space, "episodes": 8, **few}
+    first, again = (
+        jaxpg.tune(jaxpg.ppo, TINY, env, KEY, total_steps=64, out=tmp_path / name, **asked)
+        for name in "ab"
+    )
+    assert first.over
+    assert first.config == again.config
+    np.testing.assert_array_equal(first.before, again.before)
+    for one, other in zip(first.rounds, again.rounds, strict=True):
+        assert one.scores.equals(other.scores)
+
+
+def test_more_seeds_than_the_host_keeps_are_refused():
+    env = jaxpg.make("gymnasium/CartPole-v1")
+    keys = jax.random.split(KEY, env.core.most_seeds + 1)
+    with pytest.raises(
+        ValueError, match=r"61 seeds: allowed are at most 60 in a process, for gymn"
+    ):
+        jaxpg.run(jaxpg.ppo, TINY, env, keys, total_steps=32)
+    assert instances.count() == (0, 0)
+
+
+class Faulty(gymnasium.Env):
+    """Does what `fault` says, at the third step or in the reset after that."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    fault: str  # set by a test: all share their programs
+    steps = 0
+
+    def reset(self, seed=None, options=None):
+        if self.fault == "reset" and self.steps:
+            raise RuntimeError("the motor is cold")
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward = np.zeros(3, np.float32), 1.0
+        if self.steps > 2:
+            if self.fault == "step":
+                raise KeyError("joint 7")
+            obs = np.zeros(2, np.float32) if self.fault == "shape" else obs
+            obs = np.full(3, np.nan, np.float32) if self.fault == "observation" else obs
+            reward = {"none": None, "nan": np.nan, "text": "high"}.get(self.fault, reward)
+        return obs, reward, self.steps > 2, False, {}
+
+
+FAULTS = {
+    "reset": "its step failed on the host: RuntimeError: the motor is cold",  # in the one that ends
+    "step": "its step failed on the host: KeyError: 'joint 7'",
+    "shape": "its step failed on the host: ValueError: .*shape",
+    "observation": "observation of environment 0 is nan: allowed are finite numbers",
+    "nan": "reward of environment 0 is nan: allowed are finite numbers",
+    "none": "reward of environment 0 is nan: allowed are finite numbers .*None",
+    "text": "its step failed on the host: ValueError: could not convert string to float: 'high'",
+}
+
+
+@pytest.fixture
+def faulty():
+    gymnasium.register("Faulty-v0", Faulty)
+    yield
+    del gymnasium.registry["Faulty-v0"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_an_environment_is_one_sentence(fault, faulty, caplog):
+    """Of ours, with the cause; and nothing of it is logged beside that."""
+    env, Faulty.fault = jaxpg.make("gymnasium/Faulty-v0"), fault
+    said = f"^gymnasium/Faulty-v0: {FAULTS[fault]}"
+    with pytest.raises(HostError, match=said) as caught:
+        jaxpg.run(jaxpg.ppo, TINY, env, KEY, total_steps=32)
+    assert "\n" not in str(caught.value)
+    assert "callback failed" not in caplog.text
+    if fault in ("step", "reset"):
+        kind = {"step": KeyError, "reset": RuntimeError}[fault]
+        assert isinstance(caught.value.__cause__, kind)
+    fine = jaxpg.make("gymnasium/CartPole-v1")
+    jaxpg.run(jaxpg.ppo, TINY, fine, KEY, total_steps=32)  # nothing is left of it
+
+
+def test_a_fault_in_an_evaluation_or_in_train_is_one_sentence(faulty):
+    env, Faulty.fault = jaxpg.make("gymnasium/Faulty-v0"), "step"
+    state = jaxpg.ppo.init(TINY, env, KEY)
+    with pytest.raises(HostError, match=r"gymnasium/Faulty-v0: its step failed .*joint 7"):
+        jaxpg.evaluate(jaxpg.ppo, TINY, env, state, KEY, episodes=2)
+    with pytest.raises(HostError, match=r"gymnasium/Faulty-v0: its step failed .*joint 7"):
+        jaxpg.train(jaxpg.ppo, TINY, env, KEY, total_steps=32)
+
+
+def test_the_command_says_a_fault(faulty, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "set_up", lambda *_: None)
+    tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
+    asked = f"{tiny} --evaluations 0 --total-steps 32"
+    assert main(["train", "ppo", "gymnasium/Faulty-v0", *asked.split()]) == 2
+    said = capsys.readouterr().err
+    assert "error: gymnasium/Faulty-v0: its step failed on the host: KeyError: 'joint 7'" in said
+    assert "Traceback" not in said
 
 
 def test_what_gymnasium_has_no_more_has_no_name():
@@ -299,7 +480,15 @@ def test_names_and_arguments():
         jaxpg.make("gymnasium/CartPole-v1", sutton_barto_reward=3)
     with pytest.raises(ValueError, match=r"max_steps_in_episode=0: allowed is an integer >= 1"):
         jaxpg.make("gymnasium/CartPole-v1", max_steps_in_episode=0)
+    with pytest.raises(ValueError, match=r"environment parameter 'name'|parameter 'name'"):
+        jaxpg.make("gymnasium/CartPole-v1", name="x")
     env = jaxpg.make("gymnasium/CartPole-v1")
+    for limit in (0, 2.5):
+        params = dataclasses.replace(env.params, max_steps_in_episode=limit)
+        wrong = dataclasses.replace(env, params=params)
+        with pytest.raises(ValueError, match=rf"max_steps_in_episode={limit}: allowed is an int"):
+            jaxpg.run(jaxpg.ppo, TINY, wrong, KEY, total_steps=32)
+    assert instances.count() == (0, 0)
     assert (env.params.max_steps_in_episode, is_batched(env.core)) == (500, True)
     assert env.core is jaxpg.make("gymnasium/CartPole-v1", max_steps_in_episode=9).core
 
@@ -334,29 +523,78 @@ def test_processes_step_alike():
         assert same(t, u)
 
 
-def test_envpool_steps_are_its_own():
-    """Its reset comes one step late, and that step is no transition of ours."""
+ENVPOOL = {  # parameters, and environments and steps of each
+    "CartPole-v1": ({"max_steps_in_episode": 25}, (STEPS, LANES)),
+    "Breakout-v5": ({"max_steps_in_episode": 40, "episodic_life": True}, (120, 8)),  # pictures
+}
+
+
+@pytest.mark.parametrize("name", ENVPOOL)
+def test_envpool_steps_are_its_own(name):
+    """Its reset comes one step late, and that step is no transition of ours. Returns are those that
+    its own steps sum up to."""
     envpool = pytest.importorskip("envpool")
-    env = jaxpg.make("envpool/CartPole-v1", max_steps_in_episode=25, num_threads=1)
+    params, size = ENVPOOL[name]
+    env = jaxpg.make(f"envpool/{name}", num_threads=1, **params)
     k_reset, k_rollout = jax.random.split(KEY)
-    _, _, t, _, metrics = play(env, E.reset(env, k_reset, LANES), k_rollout)
-    for i, seed in enumerate(seeds_of(k_reset, LANES)):
-        settings = {"num_threads": 1, "max_episode_steps": 25}
-        own = envpool.make_gymnasium("CartPole-v1", num_envs=1, seed=[seed], **settings)
-        (obs, _), late = own.reset(), False
+    _, _, t, _, metrics = play(env, E.reset(env, k_reset, size[1]), k_rollout, size[0])
+    settings = {"num_threads": 1, "num_envs": 1, **params}
+    settings["max_episode_steps"] = settings.pop("max_steps_in_episode")
+    see = lambda x: np.moveaxis(x[0], 0, -1) if x.ndim == 4 else x[0]  # noqa: E731
+    returns = []
+    for i, seed in enumerate(seeds_of(k_reset, size[1])):
+        own = envpool.make_gymnasium(name, seed=[seed], **settings)
+        (obs, _), late, summed = own.reset(), False, 0.0
         for k, action in enumerate(np.asarray(t.action[:, i]).astype(np.int32)):
             if late:  # this step resets, whatever the action is
                 obs, reward, *_ = own.step(np.zeros(1, np.int32))
                 assert reward == 0
-            np.testing.assert_array_equal(t.obs[k, i], obs[0])
+            np.testing.assert_array_equal(t.obs[k, i], see(obs))
             obs, reward, terminated, truncated, _ = own.step(action[None])
-            np.testing.assert_array_equal(t.next_obs[k, i], obs[0])
+            np.testing.assert_array_equal(t.next_obs[k, i], see(obs))
             ours = t.reward[k, i], t.terminated[k, i], t.truncated[k, i]
             assert ours == (reward[0], terminated[0], truncated[0])
-            late = bool(terminated[0] or truncated[0])
+            summed, late = summed + float(reward[0]), bool(terminated[0] or truncated[0])
+            if late:
+                returns.append(summed)
+                summed = 0.0
+        own.close()
     assert t.terminated.any()
     assert t.truncated.any()
-    assert metrics["episode/count"] == (t.terminated | t.truncated).sum()
+    assert t.reward.any()
+    assert metrics["episode/count"] == len(returns)
+    np.testing.assert_allclose(metrics["episode/return"], np.mean(returns), rtol=1e-5)
+
+
+def test_envpool_trains_by_the_command_and_in_python(tmp_path, monkeypatch):
+    """The same, but for the episodes that a resumed run begins anew."""
+    pytest.importorskip("envpool")
+    name = "envpool/CartPole-v1"
+    resumed = train_and_resume(name, monkeypatch, tmp_path)
+    env = jaxpg.make(name, max_steps_in_episode=6)
+    whole = jaxpg.run(jaxpg.ppo, jaxpg.preset("ppo", name, **SMALL), env, KEY, total_steps=64)
+    assert (resumed.env, resumed.iteration) == (env, whole.iteration)
+    ours, theirs = (x.metrics["loss/policy"] for x in (resumed, whole))
+    np.testing.assert_array_equal(ours[:2], theirs[:2])
+    assert not np.array_equal(ours[2:], theirs[2:])
+    assert np.nanmax(whole.metrics["episode/length"]) == 6
+
+
+def test_envpool_trains_on_pictures():
+    """Atari's: bytes [4, 84, 84] of the suite, [84, 84, 4] of convolutions, whose weights move."""
+    pytest.importorskip("envpool")
+    env = jaxpg.make("envpool/Pong-v5", num_threads=1)
+    assert env.obs_shapes == ((84, 84, 4),)
+    cfg = jaxpg.ppo.Config(**SMALL | {"net": CNN, "shared": True, "num_epochs": 1})
+    begun = jaxpg.ppo.init(cfg, env, KEY)
+    result = jaxpg.run(jaxpg.ppo, cfg, env, KEY, total_steps=32)
+    kernels = [
+        [x for x in jax.tree.leaves(state.params) if x.shape == (8 * 8 * 4, 32)]
+        for state in (begun, result.state)
+    ]
+    assert len(kernels[0]) == 1
+    assert not np.array_equal(kernels[0][0], kernels[1][0])
+    assert np.isfinite(result.metrics["loss/policy"]).all()
 
 
 @pytest.mark.slow

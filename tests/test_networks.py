@@ -56,9 +56,9 @@ def close(a, b, atol=1e-5):
 # Torsos.
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_is_the_sum_under_the_kernel(stride):
-    x, k = normals(2, 7, 6, 3), 3
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (4, 2), (2, 2), (6, 3)])
+def test_convolution_is_the_sum_under_the_kernel(k, stride):
+    x = normals(2, 7, 6, 3)
     net = Conv(5, k, stride)
     variables = net.init(KEY, x)
     variables["params"]["bias"] = normals(5)

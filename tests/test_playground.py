@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.cli import common, main
+from jaxpg.cli import main
 from jaxpg.envs import registry
-from tests.test_suites import LANES, STEPS, Own, alike, play, replay
+from tests.test_suites import LANES, STEPS, TINY, Own, alike, play, replay, train_and_resume
 
 playground = pytest.importorskip("mujoco_playground")
 
@@ -57,7 +57,7 @@ def played():
     """A rollout, and the same by Playground's own code."""
     env, theirs = jaxpg.make(NAME, max_steps_in_episode=LIMIT), own()
     t, metrics, first, keys = jax.jit(functools.partial(play, (STEPS, LANES)))(env, KEY)
-    replayed = jax.jit(functools.partial(replay, theirs, LIMIT))(first, keys, t.action)
+    replayed = jax.jit(functools.partial(replay, theirs, LIMIT, None))(first, keys, t.action)
     wrapped = jax.jit(theirs.wrapped)(first, t.action)
     return t, metrics, replayed, wrapped
 
@@ -103,16 +103,21 @@ def test_the_command_lists_names_that_need_no_download(capsys):
     assert all(map(registry.is_registered, listed))
 
 
-def test_the_command_trains_in_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(common, "set_up", lambda *_: None)
-    tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
-    asked = f"{tiny} --param max_steps_in_episode=6 --evaluations 0 --total-steps 32"
-    assert main(["train", "ppo", NAME, *asked.split()]) == 0
-    result = jaxpg.load("runs/ppo-playground-CartpoleBalance")
-    assert result.env == jaxpg.make(NAME, max_steps_in_episode=6)
-    assert np.isfinite(result.metrics["loss/policy"]).all()
-    assert np.nanmax(result.metrics["episode/length"]) == 6
+def test_a_run_by_the_command_that_was_resumed_is_one_in_python(tmp_path, monkeypatch):
+    """To the bit: the command stops after half of it and goes on."""
+    resumed = train_and_resume(NAME, monkeypatch, tmp_path)
+    env = jaxpg.make(NAME, max_steps_in_episode=6)
+    cfg = jaxpg.preset("ppo", NAME, **TINY)
+    whole = jaxpg.run(jaxpg.ppo, cfg, env, KEY, total_steps=64)
+    assert (resumed.env, resumed.iteration) == (env, whole.iteration)
+    for a, b in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True):
+        np.testing.assert_array_equal(*map(as_numbers, (a, b)))
+    np.testing.assert_array_equal(resumed.metrics["loss/policy"], whole.metrics["loss/policy"])
+    assert np.nanmax(whole.metrics["episode/length"]) == 6
+
+
+def as_numbers(x):
+    return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
 def test_the_contract_holds():

@@ -377,13 +377,18 @@ NAMED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_the_command_trains_in_it_and_goes_on_by_its_name(name, tmp_path, monkeypatch):
-    pytest.importorskip(name.partition("/")[0])
-    monkeypatch.chdir(tmp_path)
+TINY = {"num_envs": 2, "num_steps": 8, "hidden": (4,), "minibatches": 2}
+TINY |= {"learning_rate_schedule": "constant"}  # the same, however long the run
+
+
+def train_and_resume(name, monkeypatch, folder):
+    """By the command, in a folder: 32 steps of episodes of at most 6, and 32 more. Returns what is
+    learnt then."""
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(common, "set_up", lambda *_: None)
     tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
-    asked = f"{tiny} --param max_steps_in_episode=6 --evaluations 0 --total-steps 32"
+    tiny += " --config.learning-rate-schedule constant --evaluations 0"
+    asked = f"{tiny} --param max_steps_in_episode=6 --total-steps 32"
     assert main(["train", "ppo", name, *asked.split()]) == 0
     folder = Path("runs") / f"ppo-{name.replace('/', '-')}"
     assert main(["resume", str(folder), "--total-steps", "64"]) == 0
@@ -395,6 +400,13 @@ def test_the_command_trains_in_it_and_goes_on_by_its_name(name, tmp_path, monkey
         rows = list(csv.DictReader(file))
     assert len(rows) == 4
     assert all(np.isfinite(float(row["loss/policy"])) for row in rows)
+    return jaxpg.load(folder)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_command_trains_in_it_and_goes_on_by_its_name(name, tmp_path, monkeypatch):
+    pytest.importorskip(name.partition("/")[0])
+    train_and_resume(name, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if not name.startswith("craftax")])

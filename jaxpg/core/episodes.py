@@ -21,7 +21,7 @@ from jaxpg.core.parallel.lanes import has_lanes
 from jaxpg.core.parallel.seeds import over_seeds, seed_mesh, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.single import is_batched
+from jaxpg.core.single import is_batched, wait_for_host
 from jaxpg.core.train import initial_state, require_objects, without_weak_types
 from jaxpg.core.types import Agent, Array, C, Key, Transition, Tree, jit
 
@@ -69,7 +69,9 @@ def evaluate(
         check_environment(env)
         require_episodes(env, "episodes", episodes, key.size)
         _require_state(agent, cfg, env, state, key)
-    return _returns(agent, cfg, env, state, key, int(episodes), bool(greedy), int(max_steps))
+    asked = int(episodes), bool(greedy), int(max_steps)
+    call = functools.partial(_returns, agent, cfg, env, state, key, *asked)
+    return wait_for_host(env.core, key, call)
 
 
 def _key_for_each_seed(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> Key:

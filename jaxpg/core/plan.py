@@ -30,7 +30,7 @@ from jaxpg.core.parallel.lanes import (
 from jaxpg.core.parallel.seeds import over_seeds, split_batched_args
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
-from jaxpg.core.single import is_batched
+from jaxpg.core.single import is_batched, most_seeds
 from jaxpg.core.train import initial_state, iterate, require_objects, settle
 from jaxpg.core.types import Agent, C, EnvState, Key, Tree
 
@@ -79,11 +79,7 @@ def plan_run(
                 f"config, environment and key have lanes {sorted(sizes)}: allowed is one number"
             )
         one_cfg, one_env = take_lane((cfg, env), 0)
-        if is_batched(one_env.core):  # points share keys, so they would share instances
-            raise ValueError(
-                f"{one_env.name} is on the host, where several configs cannot be one program: "
-                "allowed are runs of their own, a process or a job for each (jaxpg.fan_out)"
-            )
+    _require_few_seeds(one_env, key)
     check_environment(one_env)
     mesh = run_mesh(agent, one_cfg, one_env, key, data_parallel)
     # Closed over, config and environment are no tracers, so `init` can judge their numbers too.
@@ -96,6 +92,16 @@ def plan_run(
     if one_cfg is cfg:  # lanes are cut into parts that fit
         _require_room(plan, tree_bytes(begin))
     return plan
+
+
+def _require_few_seeds(env: Env, key: Key) -> None:
+    """Raises ValueError for more seeds in a process than the host keeps environments of."""
+    most, here = most_seeds(env.core), key.size // jax.process_count()
+    if most is not None and here > most:
+        raise ValueError(
+            f"{here} seeds: allowed are at most {most} in a process, for {env.name} is on the "
+            "host, which keeps the environments of every one; several processes or runs have more"
+        )
 
 
 def chunk_length(num_iters: int, chunk: int | None = None) -> int:
@@ -165,6 +171,8 @@ def renew_episodes(plan: Plan, state: Tree, iteration: int) -> Tree:
 @functools.partial(jax.jit, static_argnames=("agent", "length", "mesh"), donate_argnames=("state",))
 def run_chunk(agent, cfg, env, state, count, length, mesh):
     def one(count, cfg, env, state):
+        if isinstance(state, Lanes) and is_batched(env.core):  # a lane that stands still is not
+            count = jnp.where(state.active, count, 0)  # stepped: the host does not go back
         state, metrics = iterate(agent, cfg, env, state, length, count)
         require_metrics(jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape[1:], m.dtype), metrics))
         return state, metrics

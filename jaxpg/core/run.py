@@ -18,6 +18,7 @@ from jaxpg.core.parallel.lanes import ACTIVE
 from jaxpg.core.parallel.processes import agree_on_errors, largest_of_processes, replicate
 from jaxpg.core.pieces import LONG, Look, chunk_begin, next_chunk
 from jaxpg.core.plan import Plan, plan_run
+from jaxpg.core.single import host_errors
 from jaxpg.core.types import Agent, C, Key, Tree
 
 FINISH = "lane/finish"  # what a callback's measurements may hold, see `Callback`
@@ -188,7 +189,7 @@ def run_plan(
     callbacks = as_callbacks(callbacks)
     this = _Loop(plan, callbacks, put_on_mesh(plan.mesh, state), iteration, History(blocks))
     begun, stopped = time.perf_counter(), "error"
-    with catch_signals() as signals:
+    with host_errors(plan.env.core), catch_signals() as signals:
         try:
             with agree_on_errors():
                 this.begin()

@@ -1,15 +1,19 @@
 """Single environments: what one `reset` and one `step` of a core give."""
 
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, Var
 
 from jaxpg.core.gymnax_import import has_own_step, inherits
 from jaxpg.core.types import Array, Key, Tree
+
+Value = TypeVar("Value")
 
 RESET = ("obs", "state")
 STEP = ("obs", "state", "reward", "terminated", "truncated", "info")
@@ -18,6 +22,10 @@ PARTS = ("obs", "state", "reward", "terminated", "info")  # of gymnax's `step_en
 
 class CountError(ValueError):
     """Error of a method that gives another number of values than it should, or of another kind."""
+
+
+class HostError(ValueError):
+    """Error of an environment on the host, while it is stepped or reset."""
 
 
 def name_of(core: Any) -> str:
@@ -30,6 +38,34 @@ def is_batched(core: Any) -> bool:
     """True for a core whose `reset` and `step` take all lanes at once, keys, states and actions
     [N, ...], and are never vmapped: it says `batched = True`, and is on the host."""
     return getattr(core, "batched", False)
+
+
+def most_seeds(core: Any) -> int | None:
+    """The most seeds that a process can train at once, of a core on the host: its `most_seeds`;
+    None for as many as there is memory for."""
+    return getattr(core, "most_seeds", None) if is_batched(core) else None
+
+
+@contextlib.contextmanager
+def host_errors(core: Any) -> Iterator[None]:
+    """Context in which an error of an environment on the host is raised as its own HostError, and
+    not as what JAX makes of one in a callback."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:
+        own = core.take_error() if is_batched(core) else None
+        if own is None:
+            raise
+        raise own from own.__cause__
+
+
+def wait_for_host(core: Any, key: Key, call: Callable[[], Value]) -> Value:
+    """Calls a function, and waits for what it computes of an environment on the host, so that an
+    error there is a HostError here. key: what it draws from; in a trace nothing is computed."""
+    if not is_batched(core) or isinstance(key, jax.core.Tracer):
+        return call()
+    with host_errors(core):
+        return jax.block_until_ready(call())
 
 
 def over_lanes(core: Any, function: Callable, axes: tuple[int | None, ...]) -> Callable:

@@ -16,6 +16,7 @@ from jaxpg.core.memory import largest_number, require_memory, tree_bytes
 from jaxpg.core.packing import pack, unpack
 from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
+from jaxpg.core.single import wait_for_host
 from jaxpg.core.types import Agent, Array, C, Key, Metrics, Tree
 
 MOST_ITERATIONS = 2**32 - 1  # of the four bytes in which a state counts them
@@ -177,4 +178,8 @@ def train(agent: Agent[C], cfg: C, env: Env, key: Key, total_steps: int) -> tupl
     if not isinstance(key, jax.core.Tracer):  # else nothing is made yet
         begin = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), key)
         require_memory(tree_bytes(begin), largest_number(cfg))
-    return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)
+
+    def call():
+        return iterate(agent, cfg, env, initial_state(agent, cfg, env, key), num_iters)
+
+    return wait_for_host(env.core, key, call)

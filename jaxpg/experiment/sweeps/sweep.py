@@ -37,6 +37,7 @@ from jaxpg.core.memory import free_memory
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import device_bytes
 from jaxpg.core.run import Callbacks, as_callbacks
+from jaxpg.core.single import most_seeds
 from jaxpg.core.train import initial_state, num_iterations
 from jaxpg.core.types import Agent, C, Key
 from jaxpg.experiment.files import RUN, SWEEP, lock
@@ -214,6 +215,8 @@ def _size_parts(this: SweepFolder, agent: Agent, pairs: list, log: Callable) -> 
     most = record["lanes"] or (max(seeds, NARROW) if early else count)
     limit = record["memory"] or int(FREE * free_memory())
     cfg, env = pairs[0]
+    if (kept := most_seeds(env.core)) is not None:  # one after the other, all on one device
+        devices, most = devices[:1], min(most, kept)
     state = jax.eval_shape(lambda key: initial_state(agent, cfg, env, key), this.keys[0])
     lane = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
     most = max(1, min(most, int(limit * len(devices) / lane)))  # before XLA says it precisely

@@ -53,7 +53,8 @@ def _make(name: str, **options: Any) -> Made:
 
 class Pool:
     """Environments of envpool, reset in the step that ends them: its own reset comes one step
-    later, and ignores the action of that step."""
+    later, and ignores the action of that step. That step is made here, and not `pool.reset`, which
+    begins a new game where a life is an episode (`episodic_life`)."""
 
     pool: Any = None
 
@@ -71,7 +72,7 @@ class Pool:
         ended = np.flatnonzero(terminated | truncated).astype(np.int32)
         if not len(ended):
             return obs, obs, reward, terminated, truncated
-        first, _ = self.pool.reset(ended)
+        first, *_ = self.pool.step(np.zeros_like(action[ended]), ended)
         merged = jax.tree.map(np.array, obs)
         jax.tree.map(lambda x, y: x.__setitem__(ended, y), merged, first)
         return merged, obs, reward, terminated, truncated

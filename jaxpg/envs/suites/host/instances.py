@@ -1,9 +1,11 @@
 """Instances of host environments: the batches that there are in this process.
 
-A state in JAX has the handle of its instance, and the number of steps that this has made. What
-cannot be, a state whose instance has gone on without it, is an error and no wrong transition.
+A state in JAX has the handle of its instance, which no other reset of this process had, its first
+seed, and the number of steps that it has made. What cannot be, a state of another process or one
+whose instance has gone on without it, is an error and no wrong transition.
 """
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxpg.core.single import HostError
 from jaxpg.core.types import Tree
 
 MOST = 64  # that are kept; beyond them the least recently used one has to go
@@ -40,59 +43,81 @@ class Kind(NamedTuple):
     limit: int
 
 
-class Instance:
-    """A batch, and how many steps it has made since its reset."""
+class At(NamedTuple):
+    """Which instance a state means, and where it has to be."""
 
-    def __init__(self, batch: Batch):
-        self.batch, self.steps = batch, 0
+    handle: int
+    seed: int  # of its first environment
+    steps: int  # since its reset
+
+
+class Instance:
+    """A batch, its first seed, and how many steps it has made since its reset."""
+
+    def __init__(self, kind: Kind):
+        self.kind, self.batch = kind, kind.make(kind.num_envs, kind.limit)
+        self.seed, self.steps = 0, 0
 
 
 _lock = threading.Lock()  # callbacks of several devices may come at once
-_used: OrderedDict[tuple[Kind, int], Instance] = OrderedDict()  # by handle; the newest is the last
+_handles = itertools.count()
+_used: OrderedDict[int, Instance] = OrderedDict()  # by handle; the newest is the last
 _free: OrderedDict[Kind, Instance] = OrderedDict()  # that nobody steps any more: one of a kind
 
 
-def begin(kind: Kind, seeds: list[int]) -> Tree:
-    """Resets an instance, whose handle is the first seed, and returns the first observations. It is
-    the one of this handle, a free one, or a new one."""
-    key = kind, seeds[0]
+def begin(kind: Kind, seeds: list[int]) -> tuple[int, Tree]:
+    """Resets an instance, a free one or a new one; returns its handle, and first observations."""
     with _lock:
-        instance = _used.pop(key, None) or _free.pop(kind, None)
+        instance = _free.pop(kind, None)
         while len(_used) + len(_free) >= MOST:
             old = _used.popitem(last=False)[1] if _used else _free.popitem(last=False)[1]
             old.batch.close()
-        instance = instance or Instance(kind.make(kind.num_envs, kind.limit))
-        _used[key], instance.steps = instance, 0
-    return instance.batch.reset(seeds)
+        instance = instance or Instance(kind)
+        handle = next(_handles) % 2**31  # an int32
+        _used[handle], instance.seed, instance.steps = instance, seeds[0], 0
+    return handle, instance.batch.reset(seeds)
 
 
-def advance(kind: Kind, handle: int, steps: int, action: np.ndarray) -> tuple[Any, ...]:
-    """Steps an instance that has made so many steps, see `Batch.step`.
+def advance(kind: Kind, at: At, action: np.ndarray) -> tuple[Any, ...]:
+    """Steps an instance, see `Batch.step`.
 
-    Raises ValueError for one that is not there, or that has made another number of them.
+    Raises HostError for one that is not there, or that has made another number of steps.
     """
     with _lock:
-        instance = _used.get((kind, handle))
+        instance = _find(kind, at)
         if instance is None:
-            raise ValueError(_say_missing(kind, handle))
-        if instance.steps != steps:
-            raise ValueError(
-                f"{kind.name}: the state is of step {steps}, its environments on the host are at "
-                f"{instance.steps}: they cannot go back, so that a state can be stepped once only"
+            raise HostError(
+                f"{kind.name}: the environments of this state are not on this host any more: it "
+                f"is of another process, or {MOST} others were used since; `reset` them, or let "
+                "jaxpg.resume do it"
             )
-        _used.move_to_end((kind, handle))
+        if instance.steps != at.steps:
+            raise HostError(
+                f"{kind.name}: the state is of step {at.steps}, its environments on the host are "
+                f"at {instance.steps}: they cannot go back, so that a state can be stepped once "
+                "only"
+            )
+        _used.move_to_end(at.handle)
         instance.steps += 1
     return instance.batch.step(action)
 
 
-def end(kind: Kind, handle: int) -> None:
+def end(kind: Kind, at: At) -> None:
     """Gives an instance back: its next reset may be somebody else's."""
     with _lock:
-        instance = _used.pop((kind, handle), None)
-        if instance is not None and kind in _free:
+        if _find(kind, at) is None:
+            return
+        instance = _used.pop(at.handle)
+        if kind in _free:
             instance.batch.close()
-        elif instance is not None:
+        else:
             _free[kind] = instance
+
+
+def _find(kind: Kind, at: At) -> Instance | None:
+    instance = _used.get(at.handle)
+    known = instance is not None and (instance.kind, instance.seed) == (kind, at.seed)
+    return instance if known else None
 
 
 def close_all() -> None:
@@ -107,17 +132,3 @@ def close_all() -> None:
 def count() -> tuple[int, int]:
     """The number of instances in use, and of free ones."""
     return len(_used), len(_free)
-
-
-def _say_missing(kind: Kind, handle: int) -> str:
-    others = {k.num_envs for k, h in _used if h == handle and k.name == kind.name}
-    if others:
-        return (
-            f"{kind.name}: {kind.num_envs} environments are stepped, of {min(others)} that were "
-            "reset together: allowed are all (the workers of a3c step some each)"
-        )
-    return (
-        f"{kind.name}: the environments of this state are not on this host any more: it is of "
-        f"another process, or {MOST} others were used since; `reset` them, or let jaxpg.resume do "
-        "it"
-    )

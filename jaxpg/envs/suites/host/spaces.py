@@ -29,7 +29,9 @@ def convert(what: str, space: Any, nested: bool) -> Any:
         dtype = jax.dtypes.canonicalize_dtype(space.dtype)
         low: Any = space.low
         high: Any = space.high
-        return spaces.Box(low, high, space.shape, dtype)
+        if _has_channels_first(space):
+            low, high = (np.moveaxis(x, 0, -1) for x in (low, high))
+        return spaces.Box(low, high, low.shape, dtype)
     if nested and isinstance(space, kinds.Dict):
         return spaces.Dict({k: convert(f"{what} {k!r}", x, True) for k, x in space.items()})
     if nested and isinstance(space, kinds.Tuple):
@@ -45,18 +47,31 @@ def shapes(space: Any, num_envs: int) -> Tree:
         return {name: shapes(part, num_envs) for name, part in space.items()}
     if isinstance(space, kinds.Tuple):
         return tuple(shapes(part, num_envs) for part in space)
-    dtype = jax.dtypes.canonicalize_dtype(space.dtype)
-    return jax.ShapeDtypeStruct((num_envs, *space.shape), dtype)
+    shape = (*space.shape[1:], space.shape[0]) if _has_channels_first(space) else space.shape
+    return jax.ShapeDtypeStruct((num_envs, *shape), jax.dtypes.canonicalize_dtype(space.dtype))
 
 
-def count_from_zero(space: Any, values: Tree, sign: int = -1) -> Tree:
-    """Values of the space, whose integers begin at its `start`, as jaxpg's, which begin at 0; the
-    other way round for sign=1."""
+def _has_channels_first(space: Any) -> bool:
+    """True for pictures of bytes [C, H, W]: channels, or frames one after the other."""
+    picture = space.dtype == np.uint8 and len(space.shape) == 3
+    return picture and space.shape[0] < min(space.shape[1:])
+
+
+def as_seen(space: Any, values: Tree) -> Tree:
+    """A batch of the space's values as jaxpg has them: integers begin at 0, and the channels of a
+    picture come last, where convolutions want them."""
     kinds = gymnasium.spaces
     if isinstance(space, kinds.Dict):
-        return {name: count_from_zero(part, values[name], sign) for name, part in space.items()}
+        return {name: as_seen(part, values[name]) for name, part in space.items()}
     if isinstance(space, kinds.Tuple):
-        parts = zip(space, values, strict=True)
-        return tuple(count_from_zero(part, x, sign) for part, x in parts)
+        return tuple(as_seen(part, x) for part, x in zip(space, values, strict=True))
+    if _has_channels_first(space):
+        return np.moveaxis(values, 1, -1)
     start = getattr(space, "start", 0)
-    return values + sign * start if np.any(start) else values
+    return values - start if np.any(start) else values
+
+
+def as_acted(space: Any, action: np.ndarray) -> np.ndarray:
+    """Actions of jaxpg as the space has them, whose integers begin at its `start`."""
+    start = getattr(space, "start", 0)
+    return action + start if np.any(start) else action
