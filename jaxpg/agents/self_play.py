@@ -225,7 +225,7 @@ def act(
         key, k_member = jax.random.split(key)
         shape = (*jax.tree.leaves(obs)[0].shape[:1], group.size)
         drawn = 1 + draw_members(k_member, weigh_opponents("uniform", state.league), shape)
-        number = jnp.where(number == 0, drawn, number) if carry else drawn
+        number = jnp.where(carry[0] == 0, drawn, carry[0]) if carry else drawn
         out, memory = answer(cfg, net, state.league, number - 1, rows, memory)
     action = pi.action(pi.mode(out) if greedy else pi.sample(out, key)[0])
     return join_actions(env, [action]), (number, memory)

@@ -9,7 +9,6 @@ Rows of players that have left count in no mean, see `core.games`. Advantages ar
 each player by itself, so that rewards of one do not set the scale of another's.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +69,7 @@ class Batch(NamedTuple):
     advantage: Array
     target: Array
     alive: Array  # bool: the row counts
-    others: Array | tuple[()]  # [..., P - 1] what the other players did, for a model of them
+    others: Any  # [..., P - 1] what the other players did, for a model of them
 
 
 def optimizer(cfg: Any) -> optax.GradientTransformation:
@@ -181,7 +180,7 @@ def learn(
 ) -> tuple[Learner, Metrics]:  # fmt: skip
     """PPO on the rows [T, B, ...] of one network, which are of so many players in turn."""
     opt = optimizer(cfg)
-    data = obs, next_obs, rows, seen, others
+    data: Any = (obs, next_obs, rows, seen, others)
     batch, scale, before = evaluate_rows(cfg, net, pi, players, learner, *data)
     if in_sequences(cfg):
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
@@ -212,12 +211,15 @@ def learn_group(
     obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()], key: Key,
 ) -> tuple[Learner, Metrics]:  # fmt: skip
     """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
-    data = obs, next_obs, rows, seen, others
+    data: Any = (obs, next_obs, rows, seen, others)
     if cfg.share_parameters:
         return learn(cfg, net, pi, size, learner, *jax.tree.map(merge_players, data), key)
-    one = functools.partial(learn, cfg, net, pi, 1)
-    keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 2, 0)
-    learner, info = jax.vmap(one, axes)(learner, *data, keys)
+
+    def one(learner: Learner, data: Any, key: Key) -> tuple[Learner, Metrics]:
+        return learn(cfg, net, pi, 1, learner, *data, key)
+
+    axes = (0, (2,) * len(data), 0)
+    learner, info = jax.vmap(one, axes)(learner, data, jax.random.split(key, size))
     return learner, jax.tree.map(lambda x: x.mean(0), info)
 
 

@@ -51,7 +51,8 @@ def in_sequences(cfg: Any) -> bool:
 
 def split_out(pi: ActionHead, out: Array) -> tuple[Array, Array]:
     """The policy's outputs, and the logits of a model of the others behind them."""
-    return tuple(jnp.split(out, [pi.outputs + pi.free_outputs], -1))
+    outputs, logits = jnp.split(out, [pi.outputs + pi.free_outputs], -1)
+    return outputs, logits
 
 
 def observe(cfg: Any, env: E.Env, group: Group, obs: Tree) -> Tree:

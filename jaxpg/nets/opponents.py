@@ -67,4 +67,4 @@ def log_likelihood(choices: tuple[int, ...], logits: Array, actions: Array) -> A
         jnp.take_along_axis(jax.nn.log_softmax(part), actions[..., i, None], -1)[..., 0]
         for i, part in enumerate(parts)
     ]
-    return sum(said) / len(said)
+    return jnp.stack(said).mean(0)
