@@ -19,6 +19,8 @@ NAMES = (
     "ppo",
     "ippo",
     "mappo",
+    "maddpg",
+    "iql",
     "dqn",
     "ddpg",
     "td3",
