@@ -9,9 +9,9 @@ the actions of all. Acting needs the policy alone. From replay (eq. 6 and the on
     grad J_i = E[ grad mu_i(o_i) grad_a Q_i(x, a_1, .., a, .., a_P) at a = mu_i(o_i) ],
 
 where all actions but player i's own are those of the buffer, as in the paper and in the authors'
-program; or, with `others="policy"`, what the policies of now do, which does not mix old players
-with new ones. With `critics=2` the target takes the lower of two, and the policy moves once in
-`policy_delay` updates: MATD3, Ackermann et al. (2019), arXiv:1910.01465.
+program; or, with `others="policy"`, what the policies of now do, so that no player learns against
+what others did long ago. With `critics=2` the target takes the lower of two, and policies move once
+in `policy_delay` updates: MATD3, Ackermann et al. (2019), arXiv:1910.01465.
 
 Actions of a Box come from tanh, with Gaussian noise that explores. Where they are integers a policy
 gives logits, and acts by a draw of softmax(logits). Critics see one-hot vectors: of the buffer, of
@@ -156,7 +156,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def outputs(cfg: Config, group: Group, actor: Tree, obs: Tree) -> Array:
-    """What the actors of a group put out [B, P_g, D], on observations [B, ...] of the game."""
+    """Outputs of a group's actors [B, P_g, D] on observations [B, ...] of the game."""
     apply = functools.partial(actor_network(cfg, group).apply, method="policy")
     return players.apply_each(cfg, apply, actor, group.env.core.observe(obs))
 
@@ -164,7 +164,7 @@ def outputs(cfg: Config, group: Group, actor: Tree, obs: Tree) -> Array:
 def policies(
     cfg: Config, env: E.Env, params: dict[str, Params], obs: Tree, key: Key
 ) -> list[Array]:
-    """What all policies do on observations [B, ...] of the game, see `loops.joint`."""
+    """Joint action of all policies on observations [B, ...] of the game, see `loops.joint`."""
     found, t = players.teams(cfg, env), cfg.gumbel_temperature
     return [
         joint.propose(g, outputs(cfg, g, params[g.name].actor, obs), k, t)
@@ -226,12 +226,10 @@ def update(
     means over the players of the first group, and metrics."""
     found, rules = players.teams(cfg, env), optimizers(cfg)
     k_target, k_others, k_actors = jax.random.split(key, 3)
-    params, opt_state, n, info = (
-        *map(dict, (learner.params, learner.opt_state)),
-        learner.updates + 1,
-        {},
-    )
+    params, opt_state, info = dict(learner.params), dict(learner.opt_state), {}
+    n = learner.updates + 1
 
+    # The critics.
     taken = joint.of_buffer(found, b.action)
     y, errors = critic_target(cfg, env, learner.target, b, k_target), []
     for i, group in enumerate(found):
@@ -246,6 +244,7 @@ def update(
         info |= players.named(group, found, said)
     learner = Learner(params, learner.target, opt_state, n)
 
+    # The actors, each against what the others do; and the copies.
     actions = taken
     if cfg.others == "policy":
         actions = jax.lax.stop_gradient(policies(cfg, env, params, b.obs, k_others))

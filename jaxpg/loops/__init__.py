@@ -6,5 +6,6 @@ policies.py, lag.py                       acting; parameters of some updates ago
 replay.py, updates.py                     the off-policy iteration: collect, store, sample, update
 population.py                             fitness of the candidates of a policy search
 tabular.py                                steps of a table
+players.py, joint.py                      replay of several players; what all do, for a critic
 independent.py                            one agent for each player of a game
 """
