@@ -1,7 +1,7 @@
 """Joint actions of a game, as a critic of all of them sees them.
 
 An action of a player is a vector [..., D]: of a Box the numbers in [-1, 1] that a policy speaks in;
-of integers one-hot, of several choices one after the other. What all do is a list of them, one
+of integers one-hot, of several choices one after the other. A joint action is a list of them, an
 entry [B, P_h, D_h] for each group h of `core.games`.
 """
 
@@ -42,7 +42,7 @@ def propose(group: Group, out: Array, key: Key, temperature: Array | float) -> A
 
 
 def of_buffer(found: list[Group], action: Array) -> list[Array]:
-    """What all did, from the actions of a game as the replay buffer holds them [B, *action]."""
+    """Joint action, from actions of a game as the replay buffer holds them [B, *action]."""
     rows = action.reshape(len(action), sum(g.size for g in found), -1)
     joint = []
     for g in found:
@@ -66,7 +66,7 @@ def to_buffer(env: Env, found: list[Group], joint: list[Array]) -> Array:
 
 
 def as_seen(joint: list[Array], which: int, own: Array | None = None) -> Array:
-    """What all do, for the critic of each player of the group `which`: [B, P_g, all numbers].
+    """Joint action, for the critic of each player of the group `which`: [B, P_g, all numbers].
 
     own: [B, P_g, D] in the place of what the player itself does; the others do what they do.
     """

@@ -36,9 +36,9 @@ def init_each(cfg: Any, group: Group, init: Callable[[Key], Tree], key: Key) -> 
 
 
 def apply_each(cfg: Any, apply: Callable, params: Tree, *rows: Tree, out_axis: int = 1) -> Tree:
-    """What apply(params, *rows) makes of the rows [B, P_g, ...] of a group.
+    """Applies apply(params, *rows) to the rows [B, P_g, ...] of a group.
 
-    out_axis: where the players are in what it gives.
+    out_axis: axis of the players in what it gives.
     """
     if cfg.share_parameters:
         return apply(params, *rows)
@@ -58,7 +58,7 @@ def row_means(cfg: Any, x: Array, alive: Array) -> Array:
 
 
 def rows_of_batch(group: Group, b: replay.Batch) -> Rows:
-    """What befell the players of a group in the steps of a batch: leaves [B, P_g].
+    """Rows of the players of a group in the steps of a batch: leaves [B, P_g].
 
     The batch is of single steps, `n_step` 1. A truncated row is one that goes on: where an episode
     is cut, what follows still has a value.
