@@ -83,6 +83,8 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.impala import impala as impala
     from jaxpg.agents.npg import npg as npg
     from jaxpg.agents.ippo import ippo as ippo
+    from jaxpg.agents.iql import iql as iql
+    from jaxpg.agents.maddpg import maddpg as maddpg
     from jaxpg.agents.mappo import mappo as mappo
     from jaxpg.agents.self_play import self_play as self_play
     from jaxpg.agents.ppo import ppo as ppo

@@ -119,6 +119,8 @@ TINY = {
     "mappo": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "share_parameters": False},
     "self_play": SCALED
     | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "league_size": 3, "snapshot_every": 2},
+    "maddpg": REPLAY | {"critics": 2, "policy_delay": 2, "others": "policy"},
+    "iql": REPLAY | {"share_parameters": False, "dueling": True},
     "dqn": REPLAY | {"updates_per_step": 0.5, "dueling": True, "prioritized": True, "n_step": 2},
     "ddpg": REPLAY | {"noise": "parameter", "batch_norm": True},
     "td3": REPLAY | SCALED | {"dropout": 0.1, "layer_norm": True},
@@ -156,7 +158,7 @@ TINY = {
 ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
 # Agents that take only one kind of actions.
 CONTINUOUS = ("ddpg", "td3", "sac")
-DISCRETE = ("dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")
+DISCRETE = ("iql", "dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")
 # The number that says how far the policy moves, where it is not the learning rate.
 RATE = {"npg": "max_kl", "trpo": "max_kl", "cem": "sigma"}
 RATE |= dict.fromkeys(

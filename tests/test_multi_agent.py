@@ -15,6 +15,7 @@ from jaxpg.core.games import Rows
 from jaxpg.envs.games import matrix
 from jaxpg.loops import multi_agent, players
 from jaxpg.loops.multi_agent import Batch, Learner, Seen
+from jaxpg.loops.sharing import teams
 from jaxpg.ops import games as exact
 
 T, N, P, D = 6, 3, 2, 3
@@ -143,7 +144,7 @@ def test_the_expected_gradient_is_the_derivative_of_the_exact_payoff(name, game)
 def expected_gradient(agent, cfg, env):
     """Gradients by the biases of the policies' last layer, which are logits: [P, n] each."""
     payoffs, count = env.core.payoffs(env.params), env.core.players
-    [group] = players.teams(cfg, env)
+    [group] = teams(cfg, env)
     net, head = players.network(cfg, env, group)
     begin = agent.init(cfg, env, KEY)
     noise = jax.random.split(jax.random.key(1), 100)

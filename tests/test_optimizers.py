@@ -319,11 +319,13 @@ def test_muon_s_state_holds_matrices_in_every_agent(name):
     means = {p: s for p, s in parts(name, optimizer="muon").items() if ".mu" in p}
     orthogonal = {p: s for p, s in means.items() if "['muon']" in p}
     adam = {p: s for p, s in means.items() if "['adam']" in p}
-    players = name == "mappo"  # each with a network of its own
-    stacked = lambda path: players or (name in ("ddpg", "td3", "sac") and ".critic" in path)  # noqa: E731
+    # Networks that lie side by side are each seen by itself: critics, and those of players.
+    players = not getattr(tiny(name)[1], "share_parameters", True)
+    twins = name in ("ddpg", "td3", "sac", "maddpg")
+    stacks = lambda path: players + (twins and ".critic" in path)  # noqa: E731
     assert len(orthogonal) >= 2
-    assert {len(s) - stacked(p) for p, s in orthogonal.items()} == {2}
-    assert all(len(s) - stacked(p) < 2 for p, s in adam.items())
+    assert {len(s) - stacks(p) for p, s in orthogonal.items()} == {2}
+    assert all(len(s) - stacks(p) < 2 for p, s in adam.items())
     kernels = {p for p in orthogonal if "kernel" in p}
     assert kernels
     assert not any("bias" in p for p in orthogonal)

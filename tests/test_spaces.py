@@ -11,7 +11,7 @@ from gymnax.environments.spaces import Box
 from jaxpg.core import env as E
 from jaxpg.core import spaces
 from jaxpg.core.choices import HEADS_OF
-from jaxpg.loops import replay
+from jaxpg.core.observations import random_actions
 from jaxpg.nets import heads
 from tests.conftest import slow_of
 from tests.tabular import Odd, make
@@ -127,6 +127,6 @@ def test_actions_of_every_head_are_in_the_space(name):
 
 def test_random_actions_have_every_integer():
     env = make(Odd(actions=INTEGERS["of their own"]))
-    x = replay._random_like(jnp.zeros((9000, 2)), env, None, KEY)
+    x = random_actions(KEY, env.action_space, jnp.zeros((9000, 2)), None)
     _, count = np.unique(np.asarray(E.to_space(env, x))[:, 0], return_counts=True)
     np.testing.assert_allclose(count, 3000, atol=200)

@@ -20,6 +20,8 @@ NAMES = (
     "ippo",
     "mappo",
     "self_play",
+    "maddpg",
+    "iql",
     "dqn",
     "ddpg",
     "td3",

@@ -40,6 +40,7 @@ from jaxpg.loops.league import (
     weigh_opponents,
 )
 from jaxpg.loops.multi_agent import Learner, Seen
+from jaxpg.loops.sharing import teams
 from jaxpg.nets.networks import MLP, Network
 from jaxpg.ops import normalize
 
@@ -135,7 +136,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def _require_one_kind(cfg: Config, env: E.Env) -> Group:
-    found = players.teams(cfg, env)
+    found = teams(cfg, env)
     if len(found) > 1:
         names = ", ".join(group.name for group in found)
         raise ValueError(

@@ -1,6 +1,7 @@
 """Observations as agents see them: pytrees of floats, and masks of actions that are not legal."""
 
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,3 +71,17 @@ def random_discrete(key: Key, shape: tuple[int, ...], n: int, legal: Array | Non
     if legal is None:
         return jax.random.randint(key, shape, 0, n, jnp.int32)
     return jax.random.categorical(key, jnp.where(legal, 0.0, ILLEGAL)).astype(jnp.int32)
+
+
+def random_actions(key: Key, space: Any, like: Array, legal: Array | None) -> Array:
+    """Actions as policies speak of them, like these [N, *action], uniform over the space: integers,
+    one or several (of which the masks of what is legal, [N, sum(nvec)] bool, stand one after the
+    other), or in [-1, 1] of a Box."""
+    if hasattr(space, "n"):
+        return random_discrete(key, like.shape, space.n, legal)
+    if not hasattr(space, "nvec"):
+        return jax.random.uniform(key, like.shape, like.dtype, -1, 1)
+    ends, lead = list(itertools.accumulate(space.nvec)), like.shape[:-1]
+    masks = [None] * len(ends) if legal is None else jnp.split(legal, ends[:-1], -1)
+    each = zip(jax.random.split(key, len(ends)), space.nvec, masks, strict=True)
+    return jnp.stack([random_discrete(k, lead, n, mask) for k, n, mask in each], -1)

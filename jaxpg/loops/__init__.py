@@ -8,5 +8,6 @@ population.py                             fitness of the candidates of a policy 
 tabular.py                                steps of a table
 players.py, multi_agent.py                players of a game and their networks; PPO for them
 league.py                                 snapshots of a policy that play against it
+sharing.py, joint.py                      parameters that players share or have each; what all do
 independent.py                            one agent for each player of a game
 """

@@ -23,7 +23,8 @@ from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import optimizers
 from jaxpg.loops.minibatch import epochs
-from jaxpg.loops.players import apply, in_sequences, network, observe, split_out, teams
+from jaxpg.loops.players import apply, in_sequences, network, observe, split_out
+from jaxpg.loops.sharing import named, teams
 from jaxpg.nets.actor_critic import empty_carry
 from jaxpg.nets.heads import ActionHead
 from jaxpg.nets.networks import Network
@@ -256,8 +257,7 @@ def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
             obs, next_obs, rows_of(group, t), seen[group.name],
             () if cfg.opponent_model == "none" else other_actions(env, group, t), k_group,
         )  # fmt: skip
-        suffix = f"_{group.name}" if len(found) > 1 else ""
-        metrics |= {f"{name}{suffix}": x for name, x in info.items()}
+        metrics |= named(group, found, info)
     return TrainState(learners, env_state, carry, state.iteration + 1, key), metrics
 
 

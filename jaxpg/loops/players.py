@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label
-from jaxpg.core.games import Group, central_observation, groups, other_choices
+from jaxpg.core.games import Group, central_observation, other_choices
 from jaxpg.core.observations import Informed
 from jaxpg.core.types import Array, Tree
 from jaxpg.nets import memories
@@ -21,11 +21,6 @@ from jaxpg.nets.heads import ActionHead
 from jaxpg.nets.networks import Network, torso
 from jaxpg.nets.opponents import Modelling
 from jaxpg.ops import normalize
-
-
-def teams(cfg: Any, env: E.Env) -> list[Group]:
-    """The groups; players who share a network see their number."""
-    return groups(env, with_id=cfg.share_parameters and cfg.player_id)
 
 
 def network(cfg: Any, env: E.Env, group: Group) -> tuple[Network, ActionHead]:

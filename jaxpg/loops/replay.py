@@ -5,10 +5,10 @@ An agent keeps a `Replay` in its state beside what it has learnt, and hands the 
     policy(obs [N, *obs], carry, key) -> action [N, *action], carry
     update(learner, batch, key) -> learner, td_error [B], metrics
 
-Actions are integers, or in [-1, 1] for each dimension of a Box: so they are stored and learnt from;
-the environment gets them stretched to its space. The carry is what the policy takes from step to
-step, leaves [N, ...], zeroed where an episode ends: noise that explores, or what it remembers; ()
-without any. The TD errors set the priorities of prioritised replay.
+Actions are integers, one or several, or in [-1, 1] for each dimension of a Box: so they are stored
+and learnt from; the environment gets them stretched to its space. The carry is what the policy
+takes from step to step, leaves [N, ...], zeroed where an episode ends: noise that explores, or what
+it remembers; () without any. The TD errors set the priorities of prioritised replay.
 
 With a `memory` (`nets.memories`) the carry is stored beside the step, and a batch is of sequences,
 Hausknecht & Stone (2015), arXiv:1507.06527: `sequence_length` steps to learn from, after `burn_in`
@@ -33,7 +33,7 @@ from jaxpg.core import env as E
 from jaxpg.core import schedules, signals
 from jaxpg.core.config import label, require
 from jaxpg.core.metrics import mean_if_any
-from jaxpg.core.observations import action_mask, random_discrete
+from jaxpg.core.observations import action_mask, random_actions
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Tree
@@ -136,7 +136,9 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         )
     state = E.reset(env, key, cfg.num_envs)
     obs = jax.tree.map(lambda x: x[0], state.obs)
-    shape, dtype = ((), jnp.int32) if env.discrete else ((E.action_size(env),), float)
+    integers = env.action_kind in ("discrete", "multi-discrete")
+    shape = () if env.discrete else (E.action_size(env),)
+    dtype = jnp.int32 if integers else float
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     remembered = jax.tree.map(lambda x: x[0], carry) if _remembers(cfg) else ()
     shapes = signals.shapes(env.core, env.params)
@@ -201,7 +203,8 @@ def step(
         k_policy, k_random = jax.random.split(key)
         action, after = policy(whiten(replay, obs), carry, k_policy)
         if cfg.random_warmup:
-            action = jnp.where(warming, _random_like(action, env, obs, k_random), action)
+            anything = random_actions(k_random, env.action_space, action, action_mask(obs))
+            action = jnp.where(warming, anything, action)
         return E.to_space(env, action), after, (action, carry if _remembers(cfg) else ())
 
     env_state, carry, t, (action, before), metrics = E.rollout(
@@ -314,10 +317,3 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
     )
     batch = shard_axis(batch, 1)
     return first, batch._replace(weight=batch.weight[0])
-
-
-def _random_like(action: Array, env: E.Env, obs: Tree, key: Key) -> Array:
-    """Uniform draws from the action space, or what is legal of it, as policies speak of it."""
-    if env.discrete:
-        return random_discrete(key, action.shape, env.action_space.n, action_mask(obs))
-    return jax.random.uniform(key, action.shape, action.dtype, -1, 1)

@@ -5,6 +5,7 @@ losses.py               losses of policies and critics
 importance.py           off-policy corrections and estimates
 trust_region.py         natural gradients, conjugate gradients, line search
 explore.py              noise on actions and parameters
+relax.py                draws of integers that a gradient flows through
 normalize.py            standardising, and running statistics
 dynamic_programming.py  exact values of finite MDPs
 games.py                exact payoffs, gradients and best responses of games in matrix form
