@@ -1,4 +1,4 @@
-"""Off-policy learning of several players from one replay buffer.
+"""Parameters that players share, or have each their own; and their rows in a replay buffer.
 
 Rows of a batch have an axis of players, [B, P_g, ...], for each group of `core.games`. Players of a
 group share parameters, and all their rows are one batch; or each has its own, leaves [P_g, ...],
