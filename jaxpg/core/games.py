@@ -221,9 +221,14 @@ def other_choices(env: Env, group: Group, what: str) -> tuple[int, ...]:
 
 
 def other_actions(env: Env, group: Group, t: Transition) -> Array:
-    """What all others did, for each player of a group: [T, N, P_g, P - 1] int32. Where a game says
-    so by a signal `actions`, what was really played."""
-    actions = t.signals.get("actions", t.action).astype(jnp.int32)
+    """What all others did, for each player of a group: [T, N, P_g, P - 1] int32, in the order of
+    the players; -1 is nothing, as of one that has left. Where a game says so by a signal `actions`
+    [P], it is what was really played: a scripted player learns nothing, and yet it acts."""
+    actions = t.action
+    if "actions" in t.signals:
+        actions = t.signals["actions"].astype(jnp.int32)
+    elif "alive" in t.signals:
+        actions = jnp.where(t.signals["alive"] > 0, actions, -1)
     everybody = range(env.core.players)
     own = range(group.first, group.first + group.size)
     return actions[..., np.array([[j for j in everybody if j != i] for i in own])]

@@ -6,6 +6,7 @@ policies.py, lag.py                       acting; parameters of some updates ago
 replay.py, updates.py                     the off-policy iteration: collect, store, sample, update
 population.py                             fitness of the candidates of a policy search
 tabular.py                                steps of a table
-multi_agent.py, league.py                 PPO for several players; snapshots that play against it
+players.py, multi_agent.py                networks of several players; their PPO
+league.py                                 snapshots that play against it
 independent.py                            one agent for each player of a game
 """

@@ -18,27 +18,17 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core.config import label, require_several, validate
-from jaxpg.core.games import (
-    Group,
-    Rows,
-    central_observation,
-    groups,
-    join_actions,
-    other_actions,
-    other_choices,
-    rows_of,
-)
-from jaxpg.core.observations import Informed
+from jaxpg.core.games import Rows, join_actions, other_actions, rows_of
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import optimizers
 from jaxpg.loops.minibatch import epochs
-from jaxpg.nets import memories
-from jaxpg.nets.actor_critic import actor_critic, empty_carry
+from jaxpg.loops.players import apply, in_sequences, network, observe, teams
+from jaxpg.nets.actor_critic import empty_carry
 from jaxpg.nets.heads import ActionHead
-from jaxpg.nets.networks import Network, torso
-from jaxpg.nets.opponents import Modelling, log_likelihood
+from jaxpg.nets.networks import Network
+from jaxpg.nets.opponents import log_likelihood, split_out
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 
@@ -80,51 +70,23 @@ class Batch(NamedTuple):
     advantage: Array
     target: Array
     alive: Array  # bool: the row counts
-    others: Array | tuple[()]  # [..., P - 1] what the other players did, for a model of them
+    others: Array | tuple[()]  # [..., P - 1] see `core.games.other_actions`, for a model of them
 
 
 def optimizer(cfg: Any) -> optax.GradientTransformation:
-    return optimizers.build_optimizer(
-        cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm, optimizers.ON_POLICY, ravel=True
+    """The optimiser; gradients of a model of the others are clipped apart from the rest, so that
+    a model that learns does not slow the policy down."""
+    alone = cfg.opponent_model == "none"
+    norm = cfg.max_grad_norm
+    rule = optimizers.build_optimizer(
+        cfg.optimizer, cfg.learning_rate, norm if alone else None, optimizers.ON_POLICY, ravel=True
     )
-
-
-def teams(cfg: Any, env: E.Env) -> list[Group]:
-    """The groups; players who share a network see their number."""
-    return groups(env, with_id=cfg.share_parameters and cfg.player_id)
-
-
-def network(cfg: Any, env: E.Env, group: Group) -> tuple[Network, ActionHead]:
-    """The network of a group's players, with its model of the others if there is one, and the
-    policy's head."""
-    shapes = None
-    if cfg.central_critic:
-        shapes = (central_observation(env, env.example_obs, group).shape[1:],)
-    net, pi = actor_critic(cfg, group.env, shapes)
-    if cfg.opponent_model == "none":
-        return net, pi
-    choices = other_choices(env, group, f"{label(type(cfg))} opponent_model={cfg.opponent_model!r}")
-    inner: Any = net
-    inner = inner.clone(obs_shapes=(*inner.obs_shapes, (sum(choices),)))
-    remember = {"mlp": memories.Nothing, "gru": functools.partial(memories.GRU, cfg.memory_size)}
-    return Modelling(inner, choices, torso(cfg), remember[cfg.opponent_model]), pi
-
-
-def in_sequences(cfg: Any) -> bool:
-    """Whether minibatches are of sequences, because something remembers."""
-    return cfg.memory != "none" or cfg.opponent_model == "gru"
-
-
-def split_out(pi: ActionHead, out: Array) -> tuple[Array, Array]:
-    """The policy's outputs, and the logits of a model of the others behind them."""
-    return tuple(jnp.split(out, [pi.outputs + pi.free_outputs], -1))
-
-
-def observe(cfg: Any, env: E.Env, group: Group, obs: Tree) -> Tree:
-    """What the players of a group see of a game's observations [...], and what their critics do:
-    leaves [..., P_g, ...]."""
-    own = group.env.core.observe(obs)
-    return Informed(own, central_observation(env, obs, group)) if cfg.central_critic else own
+    if alone:
+        return rule
+    clip = optax.clip_by_global_norm(norm)
+    part = lambda path, _: "inner" if path[1].key == "inner" else "model"  # noqa: E731
+    labels = functools.partial(jax.tree.map_with_path, part)
+    return optax.chain(optax.multi_transform({"inner": clip, "model": clip}, labels), rule)
 
 
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
@@ -164,18 +126,6 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
     return TrainState(learners, env_state, carry, jnp.zeros((), jnp.int32), key)
 
 
-def apply(cfg: Any, net: Network, learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
-    """Outputs of the network, the value and the carry of a group's players [N, P_g, ...]. learner:
-    with `params` and `obs_stats`."""
-
-    def one(learner: Any, obs: Tree, carry: Tree) -> tuple[Any, ...]:
-        return net.apply(learner.params, normalize.whiten(learner.obs_stats, obs), carry)
-
-    if cfg.share_parameters:
-        return one(learner, obs, carry)
-    return jax.vmap(one, (0, 1, 1), 1)(learner, obs, carry)
-
-
 def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Key):
     """Loss of a minibatch: the clipped surrogate, the critic's error and the entropy bonus."""
     out, value, _ = net.apply(params, b.obs, b.carry, b.start)
@@ -201,9 +151,10 @@ def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Ke
 
 
 def cross_entropy(net: Any, logits: Array, b: Batch) -> Array:
-    """Mean of -log q(what the others did), in nats: the cross-entropy of their policies and the
-    model of them."""
-    return -normalize.masked_mean(log_likelihood(net.choices, logits, b.others), b.alive)
+    """Mean of -log q(what another one did) in nats, over all who did something: the cross-entropy
+    of their policies and the model of them."""
+    said = log_likelihood(net.choices, logits, b.others)
+    return -normalize.masked_mean(said, b.alive[..., None] & (b.others >= 0))
 
 
 def evaluate_rows(
@@ -278,7 +229,8 @@ def learn_group(
     one = functools.partial(learn, cfg, net, pi, 1)
     keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 2, 0)
     learner, info = jax.vmap(one, axes)(learner, *data, keys)
-    return learner, jax.tree.map(lambda x: x.mean(0), info)
+    share = rows.alive.sum((0, 1), dtype=jnp.int32) / jnp.maximum(rows.alive.sum(), 1)
+    return learner, jax.tree.map(lambda x: x @ share, info)  # who was never there does not count
 
 
 def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
