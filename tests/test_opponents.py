@@ -1,6 +1,7 @@
 """Models of the other players: what they see, what teaches them, and what they are worth."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jaxpg.nets import opponents
 
 KEY = jax.random.key(0)
 ROCK_PAPER_SCISSORS = {"game": "rock_paper_scissors"}
-TINY = {
+TINY: dict[str, Any] = {
     **{"num_envs": 2, "num_steps": 4, "hidden": (4,), "memory_size": 4},
     **{"num_epochs": 1, "minibatches": 1, "learning_rate_schedule": "constant"},
 }
@@ -249,7 +250,7 @@ def test_who_has_left_is_neither_modelled_nor_models():
     """Of three players the second leaves after one step of three: uniform models say log 2 of a
     player of two choices, log 3 of one of three, and are asked of pairs that were there."""
     env = mixed()
-    cfg = jaxpg.ippo.Config(**TINY | {"num_steps": 3}, opponent_model="mlp")
+    cfg = jaxpg.ippo.Config(**(TINY | {"num_steps": 3}), opponent_model="mlp")
     state = jax.jit(functools.partial(jaxpg.ippo.init, cfg, env))(KEY)
 
     def uniform(learner):

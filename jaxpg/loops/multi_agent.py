@@ -153,8 +153,9 @@ def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Ke
 def cross_entropy(net: Any, logits: Array, b: Batch) -> Array:
     """Mean of -log q(what another one did) in nats, over all who did something: the cross-entropy
     of their policies and the model of them."""
-    said = log_likelihood(net.choices, logits, b.others)
-    return -normalize.masked_mean(said, b.alive[..., None] & (b.others >= 0))
+    others: Any = b.others
+    said = log_likelihood(net.choices, logits, others)
+    return -normalize.masked_mean(said, b.alive[..., None] & (others >= 0))
 
 
 def evaluate_rows(
@@ -225,7 +226,8 @@ def learn_group(
     """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
     data = obs, next_obs, rows, seen, others
     if cfg.share_parameters:
-        return learn(cfg, net, pi, size, learner, *jax.tree.map(merge_players, data), key)
+        merged: Any = jax.tree.map(merge_players, data)
+        return learn(cfg, net, pi, size, learner, *merged, key)
     one = functools.partial(learn, cfg, net, pi, 1)
     keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 2, 0)
     learner, info = jax.vmap(one, axes)(learner, *data, keys)

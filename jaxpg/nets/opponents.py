@@ -78,7 +78,8 @@ def model_others(cfg: Any, inner: Any, choices: tuple[int, ...]) -> Modelling:
 
 def split_out(pi: ActionHead, out: Array) -> tuple[Array, Array]:
     """The policy's outputs, and the logits of a model of the others behind them."""
-    return tuple(jnp.split(out, [pi.outputs + pi.free_outputs], -1))
+    policy, logits = jnp.split(out, [pi.outputs + pi.free_outputs], -1)
+    return policy, logits
 
 
 def split_choices(choices: tuple[int, ...], x: Array) -> list[Array]:
