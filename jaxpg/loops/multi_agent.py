@@ -34,7 +34,7 @@ from jaxpg.ops.returns import gae, starts
 
 
 class Learner(NamedTuple):
-    """What a group learns: leaves [P_g, ...] where each player has its own, else one for all."""
+    """State that a group learns: leaves [P_g, ...] where each player has its own, else for all."""
 
     params: Tree
     opt_state: optax.OptState
@@ -51,7 +51,7 @@ class TrainState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a group saw and did at collection: leaves [T, N, P_g, ...]."""
+    """Draws and memories of a group at collection: leaves [T, N, P_g, ...]."""
 
     draw: Array
     log_prob: Array
@@ -226,7 +226,7 @@ def learn_group(
     """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
     data = obs, next_obs, rows, seen, others
     if cfg.share_parameters:
-        merged: Any = jax.tree.map(merge_players, data)
+        merged = [jax.tree.map(merge_players, x) for x in data]
         return learn(cfg, net, pi, size, learner, *merged, key)
     one = functools.partial(learn, cfg, net, pi, 1)
     keys, axes = jax.random.split(key, size), (0, 2, 2, 2, 2, 2, 0)

@@ -35,12 +35,12 @@ def network(cfg: Any, env: Env, group: Group) -> tuple[Network, ActionHead]:
 
 
 def in_sequences(cfg: Any) -> bool:
-    """Whether minibatches are of sequences, because something remembers."""
+    """True where minibatches are of sequences, because something remembers."""
     return cfg.memory != "none" or cfg.opponent_model == "gru"
 
 
 def observe(cfg: Any, env: Env, group: Group, obs: Tree) -> Tree:
-    """What the players of a group see of a game's observations [...], and what their critics do:
+    """Observations of a group's players, from a game's [...], and those of their critics:
     leaves [..., P_g, ...]."""
     own = group.env.core.observe(obs)
     return Informed(own, central_observation(env, obs, group)) if cfg.central_critic else own
@@ -61,8 +61,8 @@ def apply(cfg: Any, net: Network, learner: Any, obs: Tree, carry: Tree) -> tuple
 def predict_others(
     cfg: Any, env: Env, state: Any, obs: Tree, carry: Tree = ()
 ) -> dict[str, list[Array]]:
-    """What the players of each group expect of the others: probabilities [B, P_g, n_j] of the
-    choices of every other player j, in the order of the players.
+    """Predictions of each group's players: probabilities [B, P_g, n_j] of the choices of every
+    other player j, in the order of the players.
 
     state: of `ippo` or `mappo`. obs: a game's observations [B, ...]. carry: what the players
     remember, as of `act`; () begins an episode. Raises ValueError for a config without a model.
