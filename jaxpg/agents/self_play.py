@@ -103,7 +103,7 @@ class Config:
 
 
 class Table(NamedTuple):
-    """Who plays: leaves [N, ...]; zeros where an episode begins."""
+    """Seats and opponents of the games: leaves [N, ...]; zeros where an episode begins."""
 
     seat: Array  # int32: the learner's, from 1
     opponent: Array  # [N, P] int32: the member in each seat
@@ -160,7 +160,7 @@ def take_seat(rows: Tree, seat: Array) -> Tree:
 def answer(
     cfg: Config, net: Network, league: League, number: Array, rows: Tree, memory: Tree
 ) -> tuple[Array, Tree]:
-    """What members of these numbers [N, P] make of the rows [N, P, ...]: outputs and memories."""
+    """Outputs and memories of the members of these numbers [N, P] on the rows [N, P, ...]."""
 
     def one(member: Member, rows: Tree, memory: Tree) -> tuple[Array, Tree]:
         return players.apply(cfg, net, member, rows, memory)[::2]

@@ -42,7 +42,7 @@ class Group(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What befell the players of a group in a rollout: leaves [T, N, P_g]."""
+    """Rewards, ends and presence of the players of a group in a rollout: leaves [T, N, P_g]."""
 
     reward: Array
     terminated: Array  # nothing follows for this player
@@ -165,7 +165,7 @@ def _require_own_actions(env: Env, first: int, size: int) -> None:
 
 
 def rows_of(group: Group, t: Transition) -> Rows:
-    """What befell the players of a group in the steps t [T, N]."""
+    """Rewards, ends and presence of the players of a group, in the steps t [T, N]."""
 
     def own(name: str) -> Array:
         return t.signals[name][..., group.first : group.first + group.size]
@@ -188,7 +188,7 @@ def join_actions(env: Env, actions: list[Array]) -> Array:
 
 
 def central_observation(env: Env, obs: Tree, group: Group) -> Array:
-    """What a central critic sees for each player of a group: the game's `global_state`, or the
+    """Input of a central critic for each player of a group: the game's `global_state`, or the
     observations of all, and the player's number one-hot. [..., P_g, G + P]"""
     plain = obs.obs if isinstance(obs, Masked) else obs
     if isinstance(plain, dict) and STATE in plain:
@@ -221,9 +221,14 @@ def other_choices(env: Env, group: Group, what: str) -> tuple[int, ...]:
 
 
 def other_actions(env: Env, group: Group, t: Transition) -> Array:
-    """What all others did, for each player of a group: [T, N, P_g, P - 1] int32. Where a game says
-    so by a signal `actions`, what was really played."""
-    actions = t.signals.get("actions", t.action).astype(jnp.int32)
+    """Actions of all others, for each player of a group: [T, N, P_g, P - 1] int32, in the order
+    of the players; -1 is nothing, as of one that has left. Where a game has a signal
+    `actions` [P], it is what was really played: a scripted player learns nothing, yet it acts."""
+    actions = t.action
+    if "actions" in t.signals:
+        actions = t.signals["actions"].astype(jnp.int32)
+    elif "alive" in t.signals:
+        actions = jnp.where(t.signals["alive"] > 0, actions, -1)
     everybody = range(env.core.players)
     own = range(group.first, group.first + group.size)
     return actions[..., np.array([[j for j in everybody if j != i] for i in own])]

@@ -33,7 +33,7 @@ class Informed(NamedTuple):
 
 
 def split_observation(obs: Tree) -> tuple[Tree, Tree]:
-    """What the policy sees, and what the critic does."""
+    """The observation that the policy sees, and that of the critic."""
     return obs if isinstance(obs, Informed) else (obs, obs)
 
 

@@ -69,7 +69,7 @@ def summed(core: Any, params: Tree) -> list[str]:
 
 
 def terms(signals: dict[str, Array], names: Iterable[str]) -> dict[str, Array]:
-    """What a step [N] adds to these sums, from its signals [N, ...]."""
+    """Terms [N] that a step adds to these sums, from its signals [N, ...]."""
 
     def term(name: str) -> Array:
         if name in signals:

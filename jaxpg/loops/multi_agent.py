@@ -9,6 +9,7 @@ Rows of players that have left count in no mean, see `core.games`. Advantages ar
 each player by itself, so that rewards of one do not set the scale of another's.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,18 +24,18 @@ from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import optimizers
 from jaxpg.loops.minibatch import epochs
-from jaxpg.loops.players import apply, in_sequences, network, observe, split_out
+from jaxpg.loops.players import apply, in_sequences, network, observe
 from jaxpg.loops.sharing import named, teams
 from jaxpg.nets.actor_critic import empty_carry
 from jaxpg.nets.heads import ActionHead
 from jaxpg.nets.networks import Network
-from jaxpg.nets.opponents import log_likelihood
+from jaxpg.nets.opponents import log_likelihood, split_out
 from jaxpg.ops import losses, normalize
 from jaxpg.ops.returns import gae, starts
 
 
 class Learner(NamedTuple):
-    """What a group learns: leaves [P_g, ...] where each player has its own, else one for all."""
+    """State that a group learns: leaves [P_g, ...] where each player has its own, else for all."""
 
     params: Tree
     opt_state: optax.OptState
@@ -51,7 +52,7 @@ class TrainState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a group saw and did at collection: leaves [T, N, P_g, ...]."""
+    """Draws and memories of a group at collection: leaves [T, N, P_g, ...]."""
 
     draw: Array
     log_prob: Array
@@ -70,13 +71,23 @@ class Batch(NamedTuple):
     advantage: Array
     target: Array
     alive: Array  # bool: the row counts
-    others: Any  # [..., P - 1] what the other players did, for a model of them
+    others: Any  # [..., P - 1] see `core.games.other_actions`, for a model of them
 
 
 def optimizer(cfg: Any) -> optax.GradientTransformation:
-    return optimizers.build_optimizer(
-        cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm, optimizers.ON_POLICY, ravel=True
+    """The optimiser; gradients of a model of the others are clipped apart from the rest, so that
+    a model that learns does not slow the policy down."""
+    alone = cfg.opponent_model == "none"
+    norm = cfg.max_grad_norm
+    rule = optimizers.build_optimizer(
+        cfg.optimizer, cfg.learning_rate, norm if alone else None, optimizers.ON_POLICY, ravel=True
     )
+    if alone:
+        return rule
+    clip = optax.clip_by_global_norm(norm)
+    part = lambda path, _: "inner" if path[1].key == "inner" else "model"  # noqa: E731
+    labels = functools.partial(jax.tree.map_with_path, part)
+    return optax.chain(optax.multi_transform({"inner": clip, "model": clip}, labels), rule)
 
 
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
@@ -141,9 +152,10 @@ def loss(params: Tree, cfg: Any, net: Network, pi: ActionHead, b: Batch, key: Ke
 
 
 def cross_entropy(net: Any, logits: Array, b: Batch) -> Array:
-    """Mean of -log q(what the others did), in nats: the cross-entropy of their policies and the
-    model of them."""
-    return -normalize.masked_mean(log_likelihood(net.choices, logits, b.others), b.alive)
+    """Mean of -log q(what another one did) in nats, over all who did something: the cross-entropy
+    of their policies and the model of them."""
+    said = log_likelihood(net.choices, logits, b.others)
+    return -normalize.masked_mean(said, b.alive[..., None] & (b.others >= 0))
 
 
 def evaluate_rows(
@@ -181,7 +193,7 @@ def learn(
 ) -> tuple[Learner, Metrics]:  # fmt: skip
     """PPO on the rows [T, B, ...] of one network, which are of so many players in turn."""
     opt = optimizer(cfg)
-    data: Any = (obs, next_obs, rows, seen, others)
+    data = obs, next_obs, rows, seen, others
     batch, scale, before = evaluate_rows(cfg, net, pi, players, learner, *data)
     if in_sequences(cfg):
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
@@ -212,16 +224,18 @@ def learn_group(
     obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()], key: Key,
 ) -> tuple[Learner, Metrics]:  # fmt: skip
     """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
-    data: Any = (obs, next_obs, rows, seen, others)
+    data = obs, next_obs, rows, seen, others
     if cfg.share_parameters:
-        return learn(cfg, net, pi, size, learner, *jax.tree.map(merge_players, data), key)
+        merged: Any = jax.tree.map(merge_players, data)
+        return learn(cfg, net, pi, size, learner, *merged, key)
 
     def one(learner: Learner, data: Any, key: Key) -> tuple[Learner, Metrics]:
         return learn(cfg, net, pi, 1, learner, *data, key)
 
     axes = (0, (2,) * len(data), 0)
     learner, info = jax.vmap(one, axes)(learner, data, jax.random.split(key, size))
-    return learner, jax.tree.map(lambda x: x.mean(0), info)
+    share = rows.alive.sum((0, 1), dtype=jnp.int32) / jnp.maximum(rows.alive.sum(), 1)
+    return learner, jax.tree.map(lambda x: x @ share, info)  # who was never there does not count
 
 
 def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -248,9 +262,8 @@ def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
 
     # Learn, each for itself.
     learners = {}
-    for group, nets_, k_group in zip(
-        found, nets, jax.random.split(k_learn, len(found)), strict=True
-    ):
+    keys = jax.random.split(k_learn, len(found))
+    for group, nets_, k_group in zip(found, nets, keys, strict=True):
         obs, next_obs = (observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
         learners[group.name], info = learn_group(
             cfg, *nets_, group.size, state.learners[group.name],

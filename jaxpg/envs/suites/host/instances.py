@@ -44,7 +44,7 @@ class Kind(NamedTuple):
 
 
 class At(NamedTuple):
-    """Which instance a state means, and where it has to be."""
+    """The instance that a state means, and the step at which it has to be."""
 
     handle: int
     seed: int  # of its first environment
