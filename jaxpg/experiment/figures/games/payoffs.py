@@ -24,7 +24,7 @@ def payoffs_over_time(
 ):
     """Draws payoffs over the time of learning, as a matplotlib Figure with a panel for each entry.
 
-    Solid lines are learners, dashed ones the exact gradients. The time is on a logarithmic scale.
+    Solid lines are learners, dashed black ones the exact gradients. Time is on a logarithmic scale.
     levels: payoffs that are marked by a line. notes: by panel. Raises ValueError for no panels, and
     for paths of another shape than their time.
 
@@ -50,13 +50,16 @@ def payoffs_over_time(
             for path in learnt:
                 each.plot(time, path, **look, linewidth=0.9 if many else 1.6, alpha=0.8)
             for path in exact:
-                each.plot(time, path, "--", **look, linewidth=0.7 if many else 1.2)
+                each.plot(time, path, "--", color="black", linewidth=0.8)
         each.set(xscale="log", xlabel="time", ylabel="expected payoff")
+        each.xaxis.set_major_formatter("{x:g}")  # no powers: they are drawn as formulas
         note = (notes or {}).get(name, "")
         style.set_title(each, name, *[note] * bool(note))
         style.tidy(each)
     handles = [Line2D([], [], color=style.colour(i), label=x) for i, x in enumerate(names)]
-    dashed = Line2D([], [], color=style.GREY, linestyle="--", label="along the exact gradient")
+    dashed = Line2D(
+        [], [], color="black", linestyle="--", linewidth=0.8, label="along the exact gradient"
+    )
     drawn = any(len(x.exact) for curves in panels.values() for x in curves.values())
     style.legend_below(figure, [*handles, *[dashed] * drawn])
     return figure

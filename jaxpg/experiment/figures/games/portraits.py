@@ -95,10 +95,12 @@ def _colour_paths(portrait: Portrait) -> list[str]:
 
 
 def _thin_out(path: np.ndarray) -> np.ndarray:
-    """Points [POINTS, ...] of a path, equally far apart along it, so that corners stay."""
+    """At most POINTS of a path [T, ...], equally far apart along it, so that corners stay."""
+    if len(path) <= POINTS:
+        return path
     flat = path.reshape(len(path), -1)
     way = np.concatenate([[0], np.cumsum(np.abs(np.diff(flat, axis=0)).sum(1))])
-    at = np.searchsorted(way, np.linspace(0, way[-1], min(POINTS, len(path))))
+    at = np.searchsorted(way, np.linspace(0, way[-1], POINTS))
     return path[np.unique(np.append(at, len(path) - 1).clip(max=len(path) - 1))]
 
 
@@ -106,8 +108,9 @@ def _draw_square(axes, portrait: Portrait) -> None:
     cells = (np.arange(CELLS) + 0.5) / CELLS
     x, y = (z.ravel() for z in np.meshgrid(cells, cells))
     there = _find_basins(portrait, _pairs(x, y)).reshape(CELLS, CELLS)
-    image = np.ones((CELLS, CELLS, 4)) * _shades(there)
-    axes.imshow(image, origin="lower", extent=(0, 1, 0, 1), interpolation="nearest", zorder=0)
+    axes.imshow(
+        _shades(there), origin="lower", extent=(0, 1, 0, 1), interpolation="nearest", zorder=0
+    )
 
     x, y = (z.ravel() for z in np.meshgrid(*[np.linspace(0.04, 0.96, ARROWS)] * 2))
     moves = fields.velocities(portrait.payoffs, _pairs(x, y), portrait.entropy_coef)[:, :, 0]
@@ -175,8 +178,8 @@ def _shades(there: np.ndarray) -> np.ndarray:
     """Colours [..., 4] of basins; white where there is none."""
     from matplotlib.colors import to_rgba
 
-    table = [to_rgba("white"), *(to_rgba(style.colour(i), 0.16) for i in range(there.max() + 1))]
-    return np.array(table)[there + 1]
+    table = [to_rgba("white"), *(to_rgba(style.colour(i)) for i in range(there.max() + 1))]
+    return 1 - 0.16 * (1 - np.array(table)[there + 1])
 
 
 def _draw_arrows(axes, spots: np.ndarray, moves: np.ndarray, longest: float) -> None:
