@@ -23,9 +23,13 @@ from rich.table import Table
 import jaxpg
 from jaxpg.core.env import Env
 from jaxpg.envs.tabular import Tabular
-from jaxpg.experiment.figures import save
-from jaxpg.experiment.figures.games.payoffs import PayoffPaths, payoffs_over_time
-from jaxpg.experiment.figures.games.portraits import Portrait, phase_portraits
+from jaxpg.experiment.figures import (
+    PayoffPaths,
+    Portrait,
+    payoffs_over_time,
+    phase_portraits,
+    save,
+)
 from jaxpg.ops import games
 
 # One gradient step an iteration, by as much as the gradient says: nothing is scaled or clipped.
