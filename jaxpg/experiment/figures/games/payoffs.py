@@ -45,7 +45,7 @@ def payoffs_over_time(
         for level in levels:
             each.axhline(level, color=style.GREY, linewidth=0.8, linestyle=":")
         for label, (time, learnt, exact) in curves.items():
-            look = {"color": style.colour(names.index(label))}
+            look: Any = {"color": style.colour(names.index(label))}
             many = len(learnt) > 3
             for path in learnt:
                 each.plot(time, path, **look, linewidth=0.9 if many else 1.6, alpha=0.8)

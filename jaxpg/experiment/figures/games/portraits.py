@@ -91,7 +91,7 @@ def _colour_paths(portrait: Portrait) -> list[str]:
     starts = np.asarray(portrait.paths, float)[:, 0]
     there = _find_basins(portrait, starts)
     numbers = there if (there >= 0).any() else np.arange(len(starts))
-    return [style.colour(i) if i >= 0 else style.GREY for i in numbers]
+    return [style.colour(int(i)) if i >= 0 else style.GREY for i in numbers]
 
 
 def _thin_out(path: np.ndarray) -> np.ndarray:
