@@ -48,6 +48,7 @@ EXAMPLES = {
         "--seeds 1 --agents cem",
         "CONFIGS['cem'] = ({'episodes': 4, 'num_steps': 5, 'hidden': (8,)}, 64 * 4 * 5)",
     ),
+    "central_critic": ("--batches 4", "FITTING = 2; SHARED['num_envs'] = 4"),
     "cliff": ("--seeds 2 --total-steps 20000", ""),
     "compare": ("--seeds 2 --agents a2c q_learning --total-steps 8192", ""),
     "liquidation_game": (
@@ -57,6 +58,10 @@ EXAMPLES = {
     "own_agent": ("--seeds 2 --total-steps 2048 --out own", ""),
     "own_environment": ("--seeds 2 --total-steps 2048", ""),
     "own_network": ("--seeds 2 --total-steps 2048", ""),
+    "phase_portraits": (
+        "--batch 4",
+        "STEPS = {name: steps[::100] for name, steps in STEPS.items()}; SAMPLES = 2",
+    ),
     "policy_search": (
         "--seeds 2",
         "SEARCHES = {name: (2, fields) for name, (_, fields) in SEARCHES.items()};"

@@ -25,7 +25,7 @@ ALLOWED = {
     "report": "figures sweeps run analysis diagnostics presets agents envs core text files",
     "render": "figures run envs core text extras",
     "export": "run core files extras",
-    "figures": "analysis run core text files",
+    "figures": "analysis run ops core text files",
     "tuning": "sweeps run analysis presets agents envs core text files",
     "sweeps": "run callbacks analysis presets agents envs core text files extras",
     "analysis": "envs core text",

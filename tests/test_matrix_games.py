@@ -265,7 +265,7 @@ def test_a_scripted_player_draws_from_its_type():
     types = [[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]]
     env = make("rock_paper_scissors", opponent=types, rounds=400)
     assert env.core.players == 2
-    assert env.core.signals == ("rewards", "actions")
+    assert env.core.signals == ("rewards", "actions", "alive")
     env_state = jaxpg.core.env.reset(env, KEY, 64)
     kinds = np.asarray(env_state.inner.type)
     assert 20 < kinds.sum() < 44

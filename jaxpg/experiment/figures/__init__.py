@@ -6,10 +6,13 @@ actions.py         what a policy does over whole episodes
 learning_curve.py  learning curves, which a run folder draws by itself
 risk.py            how gains are spread, and their measures
 sweeps             figures of sweeps and comparisons
+games              learning paths in games in matrix form, over their exact fields
 style.py           fonts, colours and files of all of them
 """
 
 from jaxpg.experiment.figures.actions import action_distribution, play
+from jaxpg.experiment.figures.games.payoffs import PayoffPaths, payoffs_over_time
+from jaxpg.experiment.figures.games.portraits import Portrait, phase_portraits
 from jaxpg.experiment.figures.runs import training_report
 from jaxpg.experiment.figures.style import save
 from jaxpg.experiment.figures.sweeps.comparisons import efficiency, improvement, profiles
@@ -18,12 +21,16 @@ from jaxpg.experiment.figures.sweeps.maps import heat_map
 from jaxpg.experiment.figures.sweeps.parallel import parallel_coordinates
 
 __all__ = [
+    "PayoffPaths",
+    "Portrait",
     "action_distribution",
     "curves",
     "efficiency",
     "heat_map",
     "improvement",
     "parallel_coordinates",
+    "payoffs_over_time",
+    "phase_portraits",
     "play",
     "profiles",
     "save",

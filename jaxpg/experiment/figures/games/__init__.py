@@ -1,0 +1,6 @@
+"""Figures of games in matrix form.
+
+fields.py      what is drawn and is exact: velocities, equilibria, basins
+portraits.py   phase portraits: learning paths over the exact field
+payoffs.py     payoffs over the time of learning
+"""
