@@ -14,7 +14,7 @@ from jaxpg.core import games
 from jaxpg.core.games import Rows
 from jaxpg.envs.games import matrix
 from jaxpg.loops import multi_agent, players
-from jaxpg.loops.multi_agent import Batch, Learner, Seen
+from jaxpg.loops.multi_agent import Batch, Experience, Learner, Seen
 from jaxpg.loops.sharing import teams
 from jaxpg.ops import games as exact
 
@@ -47,7 +47,7 @@ def random_rows(seed=0):
     rows = Rows(reward, *map(jnp.asarray, (terminated, truncated, alive)))
     draw = jnp.asarray(rng.integers(0, 4, (T, N, P)), jnp.int32)
     seen = Seen(draw, jnp.asarray(rng.normal(size=(T, N, P)) - 1.4, float), ())
-    return obs, next_obs, rows, seen
+    return Experience(obs, next_obs, rows, seen)
 
 
 def learner_of(cfg, count=None):
@@ -63,8 +63,8 @@ def test_advantages_are_those_of_every_player_in_every_environment():
     cfg = jaxpg.ippo.Config(gamma=0.9, gae_lambda=0.7, normalize_advantage=False)
     learner, data = learner_of(cfg), random_rows()
     merged = jax.tree.map(multi_agent.merge_players, data)
-    batch, *_ = multi_agent.evaluate_rows(cfg, Linear(), pi(), P, learner, *merged, ())
-    obs, next_obs, rows, _ = jax.tree.map(np.asarray, data)
+    batch, *_ = multi_agent.evaluate_rows(cfg, Linear(), pi(), P, learner, merged)
+    obs, next_obs, rows, *_ = jax.tree.map(np.asarray, data)
     w = np.asarray(learner.params["value"])
     expected = np.zeros((T, N, P))
     for n, p in itertools.product(range(N), range(P)):
@@ -87,8 +87,8 @@ def test_to_permute_the_players_is_to_permute_what_they_learn(shared):
     data, turned = random_rows(), jax.tree.map(lambda x: x[:, :, ::-1], random_rows())
     one = learner_of(cfg, None if shared else P)
     flipped = one if shared else jax.tree.map(lambda x: x[::-1], one)
-    found, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, one, *data, (), KEY)
-    same, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, flipped, *turned, (), KEY)
+    found, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, one, data, KEY)
+    same, _ = multi_agent.learn_group(cfg, Linear(), pi(), P, flipped, turned, KEY)
     same = same if shared else jax.tree.map(lambda x: x[::-1], same)
     moved = np.abs(found.params["logits"] - one.params["logits"]).max()
     assert moved > 0.01
@@ -101,11 +101,11 @@ def test_a_player_that_is_not_there_changes_nothing():
     cfg = jaxpg.ippo.Config(num_epochs=1, minibatches=1, learning_rate=0.1)
     data, noise = random_rows(), random_rows(seed=1)
     wider = jax.tree.map(lambda x, y: jnp.concatenate([x, y[:, :, :1]], 2), data, noise)
-    nobody = wider[2].alive.at[:, :, P].set(False)
-    wider = (*wider[:2], wider[2]._replace(alive=nobody), wider[3])
+    nobody = wider.rows.alive.at[:, :, P].set(False)
+    wider = wider._replace(rows=wider.rows._replace(alive=nobody))
     learner = learner_of(cfg)
-    found, of_two = multi_agent.learn_group(cfg, Linear(), pi(), P, learner, *data, (), KEY)
-    same, of_three = multi_agent.learn_group(cfg, Linear(), pi(), P + 1, learner, *wider, (), KEY)
+    found, of_two = multi_agent.learn_group(cfg, Linear(), pi(), P, learner, data, KEY)
+    same, of_three = multi_agent.learn_group(cfg, Linear(), pi(), P + 1, learner, wider, KEY)
     assert np.abs(found.params["logits"] - learner.params["logits"]).max() > 0.01
     pairs = zip(*map(jax.tree.leaves, ((found, of_two), (same, of_three))), strict=True)
     for x, y in pairs:

@@ -39,7 +39,7 @@ from jaxpg.loops.league import (
     take_in,
     weigh_opponents,
 )
-from jaxpg.loops.multi_agent import Learner, Seen
+from jaxpg.loops.multi_agent import Experience, Learner, Seen
 from jaxpg.loops.sharing import teams
 from jaxpg.nets.networks import MLP, Network
 from jaxpg.ops import normalize
@@ -201,9 +201,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # Learn from the learner's rows.
     obs, next_obs = (players.observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
     obs, next_obs, rows = (take_seat(x, seat) for x in (obs, next_obs, rows_of(group, t)))
-    learner, info = multi_agent.learn(
-        cfg, net, pi, 1, state.learner, obs, next_obs, rows, seen, (), k_learn
-    )
+    x = Experience(obs, next_obs, rows, seen)
+    learner, info = multi_agent.learn(cfg, net, pi, 1, state.learner, x, k_learn)
     league, score = count_wins(league, t, rows.reward, seat, opponent)
     iteration = state.iteration + 1
     league = take_in(league, learner, iteration % cfg.snapshot_every == 0)

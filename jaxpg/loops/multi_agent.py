@@ -59,6 +59,16 @@ class Seen(NamedTuple):
     carry: Tree  # before the step
 
 
+class Experience(NamedTuple):
+    """Rows of a rollout: leaves [T, N, P_g, ...] of a group, [T, B, ...] of a learner."""
+
+    obs: Tree
+    next_obs: Tree
+    rows: Rows
+    seen: Seen
+    others: Any = ()  # [..., P - 1] see `core.games.other_actions`; () without a model of them
+
+
 class Batch(NamedTuple):
     """Training data of a learner: leaves [T, B, ...]; without memory, [T * B, ...]."""
 
@@ -159,12 +169,12 @@ def cross_entropy(net: Any, logits: Array, b: Batch) -> Array:
 
 
 def evaluate_rows(
-    cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner,
-    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()],
-) -> tuple[Batch, normalize.RewardScale | tuple[()], Metrics]:  # fmt: skip
+    cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner, x: Experience
+) -> tuple[Batch, normalize.RewardScale | tuple[()], Metrics]:
     """Advantages and targets of the rows [T, B, ...] of one network, which are of so many players
     in turn, as a batch [T, B, ...]; the new scale of rewards; and how good value and model were."""
-    obs, next_obs = (normalize.whiten(learner.obs_stats, x) for x in (obs, next_obs))
+    rows, seen = x.rows, x.seen
+    obs, next_obs = (normalize.whiten(learner.obs_stats, y) for y in (x.obs, x.next_obs))
     ended = rows.terminated | rows.truncated
     scale, reward = normalize.scale_reward(
         learner.reward_scale, rows.reward, ended, cfg.gamma, scan=scan_returns
@@ -175,11 +185,11 @@ def evaluate_rows(
     advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
     target = advantage + value
     if cfg.normalize_advantage:
-        each = [x.reshape(len(x), -1, players) for x in (advantage, rows.alive)]
+        each = [y.reshape(len(y), -1, players) for y in (advantage, rows.alive)]
         advantage = jax.vmap(normalize.standardize, 2, 2)(*each).reshape(value.shape)
     batch = Batch(
         obs=obs, start=starts(ended), **seen._asdict(),
-        value=value, advantage=advantage, target=target, alive=rows.alive, others=others,
+        value=value, advantage=advantage, target=target, alive=rows.alive, others=x.others,
     )  # fmt: skip
     metrics = {"value/explained_variance": losses.explained_variance(value, target, rows.alive)}
     if cfg.opponent_model != "none":
@@ -188,13 +198,11 @@ def evaluate_rows(
 
 
 def learn(
-    cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner,
-    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()], key: Key,
-) -> tuple[Learner, Metrics]:  # fmt: skip
+    cfg: Any, net: Network, pi: ActionHead, players: int, learner: Learner, x: Experience, key: Key
+) -> tuple[Learner, Metrics]:
     """PPO on the rows [T, B, ...] of one network, which are of so many players in turn."""
     opt = optimizer(cfg)
-    data = obs, next_obs, rows, seen, others
-    batch, scale, before = evaluate_rows(cfg, net, pi, players, learner, *data)
+    batch, scale, before = evaluate_rows(cfg, net, pi, players, learner, x)
     if in_sequences(cfg):
         batch = batch._replace(carry=jax.tree.map(lambda x: x[:1], batch.carry))
     else:
@@ -210,7 +218,7 @@ def learn(
         update, (learner.params, learner.opt_state), batch, key,
         num_epochs=cfg.num_epochs, minibatches=cfg.minibatches, axis=int(in_sequences(cfg)),
     )  # fmt: skip
-    stats = normalize.update_stats(learner.obs_stats, obs, cfg.normalize_steps, rows.alive)
+    stats = normalize.update_stats(learner.obs_stats, x.obs, cfg.normalize_steps, x.rows.alive)
     return Learner(params, opt_state, stats, scale), info | before
 
 
@@ -220,22 +228,19 @@ def merge_players(x: Array) -> Array:
 
 
 def learn_group(
-    cfg: Any, net: Network, pi: ActionHead, size: int, learner: Learner,
-    obs: Tree, next_obs: Tree, rows: Rows, seen: Seen, others: Array | tuple[()], key: Key,
-) -> tuple[Learner, Metrics]:  # fmt: skip
+    cfg: Any, net: Network, pi: ActionHead, size: int, learner: Learner, x: Experience, key: Key
+) -> tuple[Learner, Metrics]:
     """PPO on the rows [T, N, P_g, ...] of a group: its players together, or each by itself."""
-    data = obs, next_obs, rows, seen, others
     if cfg.share_parameters:
-        merged: Any = jax.tree.map(merge_players, data)
-        return learn(cfg, net, pi, size, learner, *merged, key)
+        return learn(cfg, net, pi, size, learner, jax.tree.map(merge_players, x), key)
 
-    def one(learner: Learner, data: Any, key: Key) -> tuple[Learner, Metrics]:
-        return learn(cfg, net, pi, 1, learner, *data, key)
+    def one(learner: Learner, x: Experience, key: Key) -> tuple[Learner, Metrics]:
+        return learn(cfg, net, pi, 1, learner, x, key)
 
-    axes = (0, (2,) * len(data), 0)
-    learner, info = jax.vmap(one, axes)(learner, data, jax.random.split(key, size))
-    share = rows.alive.sum((0, 1), dtype=jnp.int32) / jnp.maximum(rows.alive.sum(), 1)
-    return learner, jax.tree.map(lambda x: x @ share, info)  # who was never there does not count
+    learner, info = jax.vmap(one, (0, 2, 0))(learner, x, jax.random.split(key, size))
+    alive = x.rows.alive.sum((0, 1), dtype=jnp.int32)
+    share = alive / jnp.maximum(alive.sum(), 1)  # who was never there does not count
+    return learner, jax.tree.map(lambda m: m @ share, info)
 
 
 def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -265,11 +270,11 @@ def step(cfg: Any, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     keys = jax.random.split(k_learn, len(found))
     for group, nets_, k_group in zip(found, nets, keys, strict=True):
         obs, next_obs = (observe(cfg, env, group, x) for x in (t.obs, t.next_obs))
+        others = () if cfg.opponent_model == "none" else other_actions(env, group, t)
+        x = Experience(obs, next_obs, rows_of(group, t), seen[group.name], others)
         learners[group.name], info = learn_group(
-            cfg, *nets_, group.size, state.learners[group.name],
-            obs, next_obs, rows_of(group, t), seen[group.name],
-            () if cfg.opponent_model == "none" else other_actions(env, group, t), k_group,
-        )  # fmt: skip
+            cfg, *nets_, group.size, state.learners[group.name], x, k_group
+        )
         metrics |= named(group, found, info)
     return TrainState(learners, env_state, carry, state.iteration + 1, key), metrics
 
