@@ -81,18 +81,18 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.expected_sarsa import expected_sarsa as expected_sarsa
     from jaxpg.agents.hill_climbing import hill_climbing as hill_climbing
     from jaxpg.agents.impala import impala as impala
-    from jaxpg.agents.npg import npg as npg
     from jaxpg.agents.ippo import ippo as ippo
     from jaxpg.agents.iql import iql as iql
     from jaxpg.agents.maddpg import maddpg as maddpg
     from jaxpg.agents.mappo import mappo as mappo
-    from jaxpg.agents.self_play import self_play as self_play
+    from jaxpg.agents.npg import npg as npg
     from jaxpg.agents.ppo import ppo as ppo
     from jaxpg.agents.q_learning import q_learning as q_learning
     from jaxpg.agents.reinforce import reinforce as reinforce
     from jaxpg.agents.sac import sac as sac
     from jaxpg.agents.sac_discrete import sac_discrete as sac_discrete
     from jaxpg.agents.sarsa import sarsa as sarsa
+    from jaxpg.agents.self_play import self_play as self_play
     from jaxpg.agents.simulated_annealing import simulated_annealing as simulated_annealing
     from jaxpg.agents.steepest_ascent import steepest_ascent as steepest_ascent
     from jaxpg.agents.td3 import td3 as td3

@@ -12,6 +12,7 @@ from jaxpg.core.types import Transition
 from jaxpg.envs.games import kuhn
 from jaxpg.loops import league
 from jaxpg.loops.multi_agent import Learner
+from jaxpg.ops.games import elo_ratings
 
 KEY = jax.random.key(0)
 TINY = {
@@ -136,3 +137,31 @@ def test_players_of_other_kinds_are_refused():
     env = jaxpg.make("Pursuit-jaxpg")
     with pytest.raises(ValueError, match="of kinds hunters, prey: allowed are games of one kind"):
         jaxpg.self_play.init(jaxpg.self_play.Config(**TINY), env, KEY)
+
+
+def test_scores_of_members_are_of_both_seats():
+    """Of members that always play rock, paper, scissors, of one that plays any, and of a place that
+    nobody has yet."""
+    env = jaxpg.make("MatrixGame-jaxpg", game="rock_paper_scissors")
+    cfg = jaxpg.self_play.Config(**TINY | {"league_size": 5})
+    ring = jaxpg.self_play.init(cfg, env, KEY).league
+    params = jax.tree.map(jnp.zeros_like, ring.members.params)
+    params["params"]["actor"]["bias"] = 50.0 * jnp.eye(5, 3)
+    ring = ring._replace(members=ring.members._replace(params=params), count=jnp.int32(4))
+    scores = np.asarray(league.score_members(cfg, env, ring, KEY, games=400, num_steps=1))
+    np.testing.assert_array_equal(scores[:3, :3], [[0.5, 0, 1], [1, 0.5, 0], [0, 1, 0.5]])
+    np.testing.assert_allclose(scores[3, :4], 0.5, atol=0.06)
+    assert np.isnan(scores[4]).all()
+    assert np.isnan(scores[:, 4]).all()
+    np.testing.assert_allclose(scores[:4, :4] + scores[:4, :4].T, 1)
+
+
+def test_ratings_are_those_under_which_the_scores_were_expected():
+    """Of Elo's own model, up to the draw that each is given; the order stands with few games."""
+    true = jnp.array([200.0, 0.0, -50.0, -150.0])
+    scores = 1 / (1 + 10 ** ((true - true[:, None]) / 400))
+    many = jnp.tile(scores, (20, 20))  # twenty of each, so that one draw counts for little
+    np.testing.assert_allclose(elo_ratings(many)[:4], true, atol=4)
+    few = elo_ratings(scores.at[0, 3].set(jnp.nan).at[3, 0].set(jnp.nan))
+    assert (np.diff(few) < 0).all()
+    np.testing.assert_allclose(few.sum(), 0, atol=1e-2)

@@ -32,7 +32,7 @@ from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tr
 from jaxpg.loops import multi_agent, players
 from jaxpg.loops.league import (
     League,
-    Member,
+    answer,
     begin_league,
     count_wins,
     draw_members,
@@ -41,7 +41,7 @@ from jaxpg.loops.league import (
 )
 from jaxpg.loops.multi_agent import Experience, Learner, Seen
 from jaxpg.loops.sharing import teams
-from jaxpg.nets.networks import MLP, Network
+from jaxpg.nets.networks import MLP
 from jaxpg.ops import normalize
 
 
@@ -155,18 +155,6 @@ def take_seat(rows: Tree, seat: Array) -> Tree:
         return jnp.take_along_axis(x, index, seat.ndim).squeeze(seat.ndim)
 
     return jax.tree.map(one, rows)
-
-
-def answer(
-    cfg: Config, net: Network, league: League, number: Array, rows: Tree, memory: Tree
-) -> tuple[Array, Tree]:
-    """Outputs and memories of the members of these numbers [N, P] on the rows [N, P, ...]."""
-
-    def one(member: Member, rows: Tree, memory: Tree) -> tuple[Array, Tree]:
-        return players.apply(cfg, net, member, rows, memory)[::2]
-
-    members = jax.tree.map(lambda x: x[number], league.members)
-    return jax.vmap(jax.vmap(one))(members, rows, memory)
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:

@@ -1,13 +1,18 @@
-"""A league: snapshots of a policy that is learnt, who of them plays next, and who was beaten."""
+"""A league: snapshots of a policy that is learnt, who of them plays next, and who beats whom."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core import env as E
+from jaxpg.core.episodes import play
+from jaxpg.core.games import join_actions, rows_of
 from jaxpg.core.metrics import mean_if_any
 from jaxpg.core.types import Array, Key, Transition, Tree
+from jaxpg.loops import players, sharing
 from jaxpg.loops.multi_agent import Learner
+from jaxpg.nets.networks import Network
 from jaxpg.ops import normalize
 
 MEMORY = 0.99  # of the counts of wins, an iteration
@@ -82,3 +87,60 @@ def take_in(league: League, learner: Learner, due: Array) -> League:
 
     members, count = jax.tree.map(put, league.members, new), league.count + due.astype(jnp.int32)
     return League(members, count, put(league.wins, 0.0), put(league.games, 0.0))
+
+
+def answer(
+    cfg: Any, net: Network, league: League, number: Array, rows: Tree, memory: Tree
+) -> tuple[Array, Tree]:
+    """Outputs and memories of the members of these numbers [N, P] on the rows [N, P, ...]."""
+
+    def one(member: Member, rows: Tree, memory: Tree) -> tuple[Array, Tree]:
+        return players.apply(cfg, net, member, rows, memory)[::2]
+
+    members = jax.tree.map(lambda x: x[number], league.members)
+    return jax.vmap(jax.vmap(one))(members, rows, memory)
+
+
+def play_matches(
+    cfg: Any, env: E.Env, league: League, numbers: Array, key: Key, num_steps: int
+) -> Array:
+    """Returns [M, P] of the players of M games, up to `num_steps` steps each.
+
+    cfg: of `self_play`. numbers: [M, P] int32, the member in each seat; actions are sampled.
+
+    >>> import jaxpg
+    >>> env = jaxpg.make("MatrixGame-jaxpg", game="rock_paper_scissors")
+    >>> cfg = jaxpg.self_play.Config(num_envs=2, num_steps=2, minibatches=1, league_size=2)
+    >>> state = jaxpg.self_play.init(cfg, env, jax.random.key(0))
+    >>> numbers = jnp.array([[0, 0], [0, 0], [0, 0]])
+    >>> play_matches(cfg, env, state.league, numbers, jax.random.key(1), num_steps=1).shape
+    (3, 2)
+    """
+    [group] = sharing.teams(cfg, env)
+    net, pi = players.network(cfg, env, group)
+
+    def policy(obs: Tree, memory: Tree, key: Key) -> tuple[Array, Tree, tuple[()]]:
+        rows = players.observe(cfg, env, group, obs)
+        out, memory = answer(cfg, net, league, numbers, rows, memory)
+        return join_actions(env, [pi.action(pi.sample(out, key)[0])]), memory, ()
+
+    t, _, mask = play(env, policy, key, len(numbers), num_steps)
+    return jnp.where(mask[..., None], rows_of(group, t).reward, 0).sum(0)
+
+
+def score_members(
+    cfg: Any, env: E.Env, league: League, key: Key, games: int, num_steps: int
+) -> Array:
+    """Mean scores [K, K] of each member against each other one in a game of two players: a win, a
+    return above 0, is 1, a draw 1/2.
+
+    Each pair plays `games` games in either seat. A place that no snapshot has yet scores NaN.
+    """
+    size = len(league.games)
+    pairs = jnp.stack(jnp.meshgrid(*[jnp.arange(size, dtype=jnp.int32)] * 2, indexing="ij"), -1)
+    numbers = jnp.repeat(pairs.reshape(-1, 2), games, 0)
+    returns = play_matches(cfg, env, league, numbers, key, num_steps)
+    score = ((1 + jnp.sign(returns)) / 2).reshape(size, size, games, 2).mean(2)
+    there = jnp.arange(size) < league.count
+    mean = (score[..., 0] + score[..., 1].T) / 2
+    return jnp.where(there[:, None] & there, mean, jnp.nan)

@@ -120,3 +120,29 @@ def follow_gradient(
 
     begin = tuple(jnp.asarray(x, payoffs.dtype) for x in logits)
     return jax.lax.scan(move, begin, length=num_steps)
+
+
+def elo_ratings(scores: Array, num_steps: int = 1000) -> Array:
+    """Ratings [K] by the model of Elo (1978): of two players the expected score of the first is
+    1 / (1 + 10^((r_2 - r_1) / 400)). Their mean is 0.
+
+    scores: [K, K] mean scores, of a win 1 and of a draw 1/2; NaN where two have not met. The
+    ratings of maximum likelihood (Bradley & Terry 1952), with a draw of each against a player of
+    rating 0, so that who wins every game has a finite one.
+
+    >>> import jax.numpy as jnp
+    >>> ratings = elo_ratings(jnp.array([[0.5, 0.9], [0.1, 0.5]]))
+    >>> bool(ratings[0] > 100), bool(abs(ratings.sum()) < 1e-3)
+    (True, True)
+    """
+    chex.assert_shape(scores, (len(scores), len(scores)))
+    met = ~jnp.isnan(scores) & ~jnp.eye(len(scores), dtype=bool)
+    known = jnp.where(met, scores, 0.5)
+
+    def climb(ratings, _):
+        expected = jax.nn.sigmoid(ratings[:, None] - ratings)
+        slope = jnp.where(met, known - expected, 0).sum(1) + 0.5 - jax.nn.sigmoid(ratings)
+        return ratings + slope / (1 + met.sum(1) / 4), None  # of a sigmoid the slope is 1/4 at most
+
+    ratings, _ = jax.lax.scan(climb, jnp.zeros(len(scores), scores.dtype), length=num_steps)
+    return (ratings - ratings.mean()) * 400 / jnp.log(10.0)

@@ -11,6 +11,7 @@ style.py           fonts, colours and files of all of them
 """
 
 from jaxpg.experiment.figures.actions import action_distribution, play
+from jaxpg.experiment.figures.games.league import league_heat_map
 from jaxpg.experiment.figures.games.payoffs import PayoffPaths, payoffs_over_time
 from jaxpg.experiment.figures.games.portraits import Portrait, phase_portraits
 from jaxpg.experiment.figures.runs import training_report
@@ -28,6 +29,7 @@ __all__ = [
     "efficiency",
     "heat_map",
     "improvement",
+    "league_heat_map",
     "parallel_coordinates",
     "payoffs_over_time",
     "phase_portraits",
