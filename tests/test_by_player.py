@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jaxpg
+from jaxpg.cli import main
 from jaxpg.core import episodes
 
 KEY = jax.random.key(3)
@@ -65,6 +66,18 @@ def test_seeds_are_apart_and_what_has_not_ended_is_nan():
     np.testing.assert_array_equal(returns[..., 0], -returns[..., 1])  # a zero sum
     assert returns.any()
     assert np.isnan(measure(env, cfg, states, keys, max_steps=1, by_player=True)).all()
+
+
+def test_the_command_prints_the_mean_of_each_player(tmp_path, capsys):
+    payoffs = [[[1, 1], [1, 1]], [[2, 2], [2, 2]]]  # whatever they do
+    env = jaxpg.make("MatrixGame-jaxpg", payoffs=payoffs)
+    cfg = jaxpg.ippo.Config(num_envs=2, num_steps=4, minibatches=1, hidden=(4,))
+    folder = tmp_path / "run"
+    jaxpg.run(jaxpg.ippo, cfg, env, KEY, total_steps=8, out=folder, evaluations=0)
+    assert main(["eval", str(folder), "--episodes", "2", "--by-player"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["seed", "player_0", "player_1"] in lines
+    assert ["0", "1", "2"] in lines
 
 
 def test_it_is_asked_of_games_alone():
