@@ -104,6 +104,22 @@ def test_the_four_panels(tmp_path, width):
     assert "loss/policy" in text
 
 
+def test_players_of_a_game_share_strips(tmp_path):
+    path = run_folder(tmp_path / "a", TEN)
+    more = {"episode/return_0": 1, "episode/return_1": 2, "kl_a": 3, "kl_b": 4, "value/rest_x": 5}
+    head, *rows = (path / "metrics.csv").read_text().splitlines()
+    told = [",".join(map(str, more.values()))] * len(rows)
+    lines = [f"{x},{y}" for x, y in zip([head, *rows], [",".join(more), *told], strict=True)]
+    (path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    strips = figures.training_report(path).axes[1].child_axes
+    found = {
+        x.texts[0].get_text(): [(y.get_label(), y.get_ydata()[0]) for y in x.lines] for x in strips
+    }
+    assert found["episode/return"] == [("0", 1), ("1", 2)]
+    assert found["kl"] == [("a", 3), ("b", 4)]
+    assert set(found) == {"episode/return", "kl", "loss/policy", "value/rest_x"}
+
+
 def test_the_share_of_seeds_that_solved_it(tmp_path):
     returns = np.full((4, 40), 500.0)
     returns[:2, :20] = 0  # two seeds come to it late; the mean of 20 episodes is 475 19 later

@@ -35,7 +35,10 @@ def overview(suite: str | None = None) -> int:
         except ValueError as error:  # of an installed package that does not work
             lost.append(f"{name}: {error}")
             continue
-        about = (sys.modules[agent.step.__module__].__doc__ or agent.name).splitlines()[0]
+        where = agent.step.__module__
+        if where.startswith("jaxpg.loops."):  # a step that several share; each has its own config
+            where = agent.Config.__module__
+        about = (sys.modules[where].__doc__ or agent.name).splitlines()[0]
         _tell(wrap(about, NAME + KIND, f"{name:<{NAME}}{_actions(agent)}"))
         for env_name in presets.table(agent):
             tuned.setdefault(env_name, []).append(agent.name)

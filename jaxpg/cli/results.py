@@ -2,11 +2,18 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from jaxpg.cli import common
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxpg.core.env import Env
+
+SIDE_BY_SIDE = 5  # players in a table of 80 columns
 EVALUATION = 1  # folded into the seed's key: evaluation shares no key with training
 
 
@@ -14,6 +21,7 @@ def evaluate(
     run: Positional[Path],
     episodes: int = 128,
     sampled: bool = False,
+    by_player: bool = False,
     seed: int = 0,
     best: bool = False,
     agent: str | None = None,
@@ -26,6 +34,7 @@ def evaluate(
         run: the run folder.
         episodes: of each seed.
         sampled: draw actions from the policy, instead of its mode.
+        by_player: the mean return of each player of a game, instead of that of their mean reward.
         seed: of the random numbers.
         best: the checkpoint with the best greedy evaluation, of a run with --keep-best.
         agent: module:Object of its agent, if it is another one now.
@@ -47,14 +56,31 @@ def evaluate(
     result = jaxpg.load(run, trust=trust, best=best, **common.own_objects(run, agent, env, trust))
     most = step_limit(result.env)
     learnt, cfg, world, state = result[:4]
-    returns = jaxpg.evaluate(learnt, cfg, world, state, key, episodes, not sampled, most)
-    returns = np.atleast_2d(returns)
+    asked = key, episodes, not sampled, most, by_player
+    returns = np.asarray(jaxpg.evaluate(learnt, cfg, world, state, *asked))
+    returns = returns.reshape(key.size, episodes, -1)
     if np.isnan(returns).any():
         warn_of_endless_episodes(result.env, most)
     kind = "sampled" if sampled else "greedy"
     common.tell(f"return of {episodes} {kind} episodes at {result.env_steps:,} env steps")
+    if by_player:
+        _print_players(world, returns)
+        return 0
+    returns = returns[..., 0]
     common.print_table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})
     return 0
+
+
+def _print_players(env: "Env", returns: "np.ndarray") -> None:
+    """Prints the mean returns of players, of returns [seeds, episodes, P], some side by side."""
+    sizes = getattr(env.core, "groups", {"player": env.core.players})
+    names = [
+        f"{name}_{i}" if size > 1 else name for name, size in sizes.items() for i in range(size)
+    ]
+    means = dict(zip(names, returns.mean(1).T, strict=True))
+    for begin in range(0, len(names), SIDE_BY_SIDE):
+        some = names[begin : begin + SIDE_BY_SIDE]
+        common.print_table({name: means[name] for name in some})
 
 
 def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None, window: int = 20) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_bool, require_integer, require_key, show
+from jaxpg.core.games import is_game
 from jaxpg.core.memory import require_memory, tree_bytes
 from jaxpg.core.metrics import add_step
 from jaxpg.core.parallel.lanes import has_lanes
@@ -39,13 +40,16 @@ def evaluate(
     episodes: int = 128,
     greedy: bool = True,
     max_steps: int = 100_000,
+    by_player: bool = False,
 ) -> Array:
     """Undiscounted returns [episodes] of one whole episode in each of `episodes` environments.
 
     greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
-    counts as NaN. With a state of several seeds and `key` [seeds], or one key, which is then split
-    into as many, returns [seeds, episodes]. Raises ValueError before anything compiles for what
-    cannot work.
+    counts as NaN. by_player: of a game each player's own return, [episodes, P], of the same
+    episodes; else it is that of the mean reward, which is 0 where the sum is zero. With a state of
+    several seeds and `key` [seeds], or one key, which is then split into as many, all has a leading
+    [seeds]. Raises ValueError before anything compiles for what cannot work, and for `by_player`
+    where there are no players.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> state = jax.jit(jaxpg.q_learning.init)(cfg, env, jax.random.key(0))
@@ -57,6 +61,9 @@ def evaluate(
     require_key(key, seeds=True)
     require_integer("max_steps", max_steps, 1, MOST_STEPS)
     require_bool("greedy", greedy)
+    require_bool("by_player", by_player)
+    if by_player and not is_game(env.core):
+        raise ValueError(f"by_player=True on {env.name}: allowed is False, for it is no game")
     require_integer("episodes", episodes, 1)
     key = _key_for_each_seed(agent, cfg, env, state, key)
     sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
@@ -69,7 +76,7 @@ def evaluate(
         check_environment(env)
         require_episodes(env, "episodes", episodes, key.size)
         _require_state(agent, cfg, env, state, key)
-    asked = int(episodes), bool(greedy), int(max_steps)
+    asked = int(episodes), bool(greedy), int(max_steps), bool(by_player)
     call = functools.partial(_returns, agent, cfg, env, state, key, *asked)
     return wait_for_host(env.core, key, call)
 
@@ -121,19 +128,20 @@ def _require_state(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> None
         )
 
 
-@jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
+@jit(static_argnames=("agent", "episodes", "greedy", "max_steps", "by_player"))
 def _returns(
     agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, episodes: int, greedy: bool,
-    max_steps: int,
+    max_steps: int, by_player: bool,
 ) -> Array:  # fmt: skip
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
-        one = functools.partial(_returns, agent, **settings)
+        one = functools.partial(_returns, agent, **settings, by_player=by_player)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key), env))(shared, *own, state, key)
     check_environment(env)
     policy = policy_of(agent, cfg, env, state, greedy)
     env_state, carry, key = begin_episodes(env, policy, key, episodes)
+    players = [f"return_{i}" for i in range(env.core.players)] if by_player else []
 
     def advance(step, alive, loop):
         env_state, carry, key, returns = loop
@@ -141,13 +149,16 @@ def _returns(
         action, carry, _ = policy(env_state.obs, carry, k_policy)
         new, t = E.step(env, env_state, action, k_env, reset=False)
         ended = t.terminated | t.truncated
-        returns = jnp.where(alive & ended, add_step(env_state, t)[0]["return"], returns)
+        sums = add_step(env_state, t)[0]
+        new_returns = jnp.stack([sums[name] for name in players or ["return"]], -1)
+        returns = jnp.where((alive & ended)[:, None], new_returns, returns)
         return (new, carry, key, returns), ended
 
-    loop = env_state, carry, key, jnp.full(episodes, jnp.nan, float)
+    none = jnp.full((episodes, len(players) or 1), jnp.nan, float)
+    loop = env_state, carry, key, none
     (env_state, *_, returns), _ = play_until_ended(advance, loop, (episodes,), max_steps)
     release(env, env_state)
-    return returns
+    return returns if by_player else returns[:, 0]
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "num_steps"))

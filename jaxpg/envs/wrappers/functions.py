@@ -28,7 +28,8 @@ def frame_stack(env: Env, num: int = 4) -> Env:
 def flatten_observation(env: Env) -> Env:
     """Lays out an observation as one vector, discrete parts of it as one-hot, dicts by their names.
 
-    A mask of actions stays beside it: {"obs": vector, "action_mask": mask}.
+    A mask of actions stays beside it: {"obs": vector, "action_mask": mask}. Raises ValueError for a
+    game, whose players' rows it would mix.
 
     >>> env = jaxpg.make("Breakout-MinAtar")
     >>> env.example_obs.shape, jaxpg.flatten_observation(env).example_obs.shape
@@ -43,7 +44,8 @@ def time_aware_observation(env: Env, normalize: bool = True) -> Env:
     To a vector [D] it is one more number; of other observations it makes a dict with `obs` and
     `time` [1], and to a dict it adds `time`. normalize: whether it is a fraction of the longest
     episode, `max_steps_in_episode` or a `time_limit`; else it is in steps. Raises ValueError if it
-    is to be one and there is no limit. Source: Pardo et al. (2018), arXiv:1712.00378.
+    is to be one and there is no limit, and for a game. Source: Pardo et al. (2018),
+    arXiv:1712.00378.
 
     >>> jaxpg.time_aware_observation(jaxpg.make("CartPole-v1")).example_obs.shape
     (5,)
@@ -54,7 +56,8 @@ def time_aware_observation(env: Env, normalize: bool = True) -> Env:
 def grayscale_observation(env: Env) -> Env:
     """Makes gray images [H, W, 1] of coloured ones [H, W, 3]: .2125 red + .7154 green + .0721 blue.
 
-    Images of integers stay so, rounded down. Raises ValueError for other observations.
+    Images of integers stay so, rounded down. Raises ValueError for other observations, and
+    for a game.
 
     >>> try:
     ...     jaxpg.grayscale_observation(jaxpg.make("Breakout-MinAtar"))
@@ -69,7 +72,7 @@ def resize_observation(env: Env, shape: tuple[int, int]) -> Env:
     """Resizes images [H, W] or [H, W, C] to `shape`: a pixel is the mean of the area it covers.
 
     Images of integers stay so, rounded to the nearest. Raises ValueError for other observations,
-    and for a shape that is none.
+    for a game and for a shape that is none.
 
     >>> jaxpg.resize_observation(jaxpg.make("Breakout-MinAtar"), (5, 5)).example_obs.shape
     (5, 5, 4)
@@ -81,7 +84,8 @@ def action_repeat(env: Env, num: int) -> Env:
     """Makes `num` steps of the environment with each action, fewer if the episode ends before.
 
     The reward is the sum of theirs, and so are signals that are numbers; all else is of the last
-    step. Raises ValueError for a number below 1, and where actions are masked.
+    step. A player of a game is `alive` as in the first step, and `leaves` if it does in any. Raises
+    ValueError for a number below 1, and where actions are masked.
 
     >>> env = jaxpg.action_repeat(jaxpg.make("CartPole-v1"), 4)
     >>> int(env.params.max_steps_in_episode)
@@ -93,9 +97,9 @@ def action_repeat(env: Env, num: int) -> Env:
 def sticky_actions(env: Env, sticky_probability: float | Array = 0.25) -> Env:
     """Executes, with this probability, the action that was executed before in place of the new one.
 
-    The first action of an episode is always its own. A parameter: `sticky_probability`. Raises
-    ValueError for one beyond 0 .. 1, and where actions are masked. Source: Machado et al. (2018),
-    arXiv:1709.06009, section 5.2.
+    The first action of an episode is always its own. In a game it is drawn for each player alone.
+    A parameter: `sticky_probability`. Raises ValueError for one beyond 0 .. 1, and where actions
+    are masked. Source: Machado et al. (2018), arXiv:1709.06009, section 5.2.
 
     >>> jaxpg.sticky_actions(jaxpg.make("Breakout-MinAtar")).params.sticky_probability
     0.25
@@ -119,7 +123,7 @@ def time_limit(env: Env, time_limit: int | Array) -> Env:
 def clip_reward(
     env: Env, reward_low: float | Array = -1.0, reward_high: float | Array = 1.0
 ) -> Env:
-    """Clips rewards to reward_low .. reward_high.
+    """Clips rewards to reward_low .. reward_high; in a game each player's, and takes their mean.
 
     Returns are then of clipped rewards, also in evaluations: for true ones evaluate in the
     environment without it. Parameters: `reward_low` and `reward_high`. Raises ValueError unless
@@ -132,7 +136,7 @@ def clip_reward(
 
 
 def scale_reward(env: Env, reward_scale: float | Array) -> Env:
-    """Multiplies rewards by `reward_scale`, a parameter.
+    """Multiplies rewards by `reward_scale`, a parameter; in a game those of all players.
 
     Returns are then of scaled rewards, as of `clip_reward`. Raises ValueError unless it is a finite
     number.

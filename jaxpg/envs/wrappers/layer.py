@@ -39,6 +39,7 @@ class Step(NamedTuple):
     reset: Any = ()  # [] bool: it has done so
 
 
+OF_GAMES = ("players", "groups", "learners")  # what a core says of its players, see `core.games`
 Move = Callable[[Key, Tree, Array, Tree], Step]  # key, state, action, params of the inner core
 
 
@@ -159,6 +160,7 @@ class Wrapped(environment.Environment):
         self.core, self.rule = core, rule
         self.signals = getattr(core, "signals", ())
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
+        _hand_on_players(self, core)
         # A reset is the inner one with the wrapper's memory, so what it declares holds; but what is
         # drawn for each episode is to be drawn for each: no pool of first states has that.
         self.reset_pool = None if rule.draw is not None else getattr(core, "reset_pool", None)
@@ -195,6 +197,7 @@ class _SelfResetting:
         self.core, self.rule, self.name = core, rule, name_of(core)
         self.signals = getattr(core, "signals", ())
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
+        _hand_on_players(self, core)
 
     @property
     def default_params(self) -> Params:
@@ -226,6 +229,13 @@ class _SelfResetting:
 
     def observation_space(self, params):
         return _observation_space(self, params)
+
+
+def _hand_on_players(wrapped: Any, core: Any) -> None:
+    """Says of a wrapped core what the one in it says of its players, if it is a game."""
+    for name in OF_GAMES:
+        if hasattr(core, name):
+            setattr(wrapped, name, getattr(core, name))
 
 
 def _action_space(core: Any, params: Params) -> Any:

@@ -11,6 +11,7 @@ from gymnax.environments import spaces
 
 from jaxpg.core.checks import require_bool, show
 from jaxpg.core.checks import require_integer as require
+from jaxpg.core.games import STATE, is_game
 from jaxpg.core.single import name_of
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.wrappers.layer import Move, Rule, State
@@ -24,6 +25,8 @@ def frame_stack(core: Any, num: int) -> Rule:
     """Rule that stacks observations. Its memory: the stack."""
     require("frame_stack num", num, 1)
     space = core.observation_space(core.default_params)
+    if is_game(core):
+        _require_rows(core, space)
 
     def start(params: Params, obs: Tree):
         frames = _map(lambda one, x: jnp.concatenate([_row(one, x)] * num, -1), space, obs)
@@ -43,6 +46,17 @@ def frame_stack(core: Any, num: int) -> Rule:
         return _map_space(lambda one: _repeat(_as_box(one), num), space)
 
     return Rule(start, step, observation_space=stacked)
+
+
+def _require_rows(core: Any, space: Any) -> None:
+    """Raises ValueError for a game whose frames would lie along the axis of its players."""
+    inner = getattr(space, "spaces", {"observation": space})
+    for name, one in inner.items():
+        if name not in (MASK, STATE) and len(one.shape) < 2:
+            raise ValueError(
+                f"frame_stack of {name_of(core)}, a game whose {name} is of shape "
+                f"{tuple(one.shape)}: allowed is [players, ...] with an axis more to stack along"
+            )
 
 
 def flatten_observation(core: Any) -> Rule:

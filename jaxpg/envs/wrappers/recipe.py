@@ -16,6 +16,7 @@ import jax
 from jaxpg.core.checks import require_env, show
 from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
+from jaxpg.core.games import is_game
 from jaxpg.core.single import name_of
 from jaxpg.envs import recipes
 
@@ -33,6 +34,15 @@ ROOMS = {
     "scale_reward": "steps",
     "randomized": "randomized",
 }
+OF_ROWS = (  # that leave each player of a game a row of its own
+    "frame_stack",
+    "action_repeat",
+    "sticky_actions",
+    "time_limit",
+    "clip_reward",
+    "scale_reward",
+    "randomized",
+)
 _NEEDED = inspect.Parameter.empty
 ARGUMENTS: dict[str, dict[str, Any]] = {  # static ones, a part of the program, with their defaults
     "frame_stack": {"num": 4},
@@ -88,6 +98,11 @@ def _core(core: Any, kind: str, told: str) -> Any:
     """The wrapped core. One object for each: a new one would be a new key of every jit cache."""
     from jaxpg.envs.wrappers.layer import make_core
 
+    if is_game(core) and kind not in OF_ROWS:
+        raise ValueError(
+            f"{kind} of {name_of(core)}, a game of {core.players} players: allowed are "
+            f"{', '.join(OF_ROWS)}, for they leave each player's observations in its own row"
+        )
     room = importlib.import_module(f"jaxpg.envs.wrappers.{ROOMS[kind]}")
     static = {name: recipes.read(value) for name, value in json.loads(told).items()}
     rule = getattr(room, kind)(core, **static)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core.checks import require_integer
+from jaxpg.core.games import is_game
 from jaxpg.core.single import example_action, name_of, trace_step
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Tree
@@ -43,10 +44,15 @@ def action_repeat(core: Any, num: int) -> Rule:
 
 
 def _sum_up(core: Any, before: Step, new: Step) -> Step:
-    """A step with the rewards of those before it; and signals, if they are numbers."""
+    """A step with the rewards of those before it; and signals, if they are numbers. A player of a
+    game was there if it was in the first of them, and leaves if it does in any."""
 
     def one(name: str) -> Array:
         x = new.info[name]
+        if is_game(core) and name in ("alive", "leaves"):
+            return jnp.maximum(before.info[name], x)  # who has left does not come back
+        if is_game(core) and name == "actions":
+            return x  # no number to add up
         if x.dtype == jnp.bool_:
             return x
         return before.info[name].astype(float) + x.astype(float)
@@ -71,8 +77,9 @@ def sticky_actions(core: Any) -> Rule:
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         k_stick, key = jax.random.split(key)
         last, there = state.memory
-        stuck = there & jax.random.bernoulli(k_stick, params.own["sticky_probability"])
         action = jnp.asarray(action)
+        each = action.shape[:1] + (1,) * (action.ndim - 1) if is_game(core) else ()
+        stuck = there & jax.random.bernoulli(k_stick, params.own["sticky_probability"], each)
         action = jnp.where(stuck, last.astype(action.dtype), action)
         new = move(key, state.inner, action, params.inner)
         return new, (action.astype(last.dtype), jnp.ones((), bool))
@@ -119,20 +126,27 @@ def clip_reward(core: Any) -> Rule:
             return None
         return f"reward_low={low}: allowed is a number <= reward_high={high}"
 
-    return _of_rewards(clip)._replace(own={"reward_low": -1.0, "reward_high": 1.0}, judge=judge)
+    return _of_rewards(core, clip)._replace(
+        own={"reward_low": -1.0, "reward_high": 1.0}, judge=judge
+    )
 
 
 def scale_reward(core: Any) -> Rule:
     """Rule that scales rewards."""
-    scale = _of_rewards(lambda reward, params: reward * params.own["reward_scale"])
+    scale = _of_rewards(core, lambda reward, params: reward * params.own["reward_scale"])
     return scale._replace(own={"reward_scale": 1.0})
 
 
-def _of_rewards(change: Callable[[Array, Params], Array]) -> Rule:
-    """Rule that makes another reward of each."""
+def _of_rewards(core: Any, change: Callable[[Array, Params], Array]) -> Rule:
+    """Rule that makes another reward of each; in a game of each player's, whose mean is the game's
+    (over those who learn, where one is scripted)."""
 
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         new = move(key, state.inner, action, params.inner)
-        return new._replace(reward=change(jnp.asarray(new.reward, float), params)), ()
+        if not is_game(core):
+            return new._replace(reward=change(jnp.asarray(new.reward, float), params)), ()
+        rewards = change(jnp.asarray(new.info["rewards"], float), params)
+        mean = rewards[: getattr(core, "learners", core.players)].mean()
+        return new._replace(reward=mean, info={**new.info, "rewards": rewards}), ()
 
     return Rule(step=step)

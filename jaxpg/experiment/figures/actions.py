@@ -22,6 +22,7 @@ class Played(NamedTuple):
     lengths: dict[str, np.ndarray]  # [episodes of all seeds] steps
     actions: dict[str, list[np.ndarray]]  # of each seed [steps, dimensions]
     space: Any  # the environment's action space
+    players: int = 0  # of a game
 
 
 def play(run: str | Path | Result | MeasuredRun, trust: bool = False) -> Played:
@@ -45,7 +46,7 @@ def play(run: str | Path | Result | MeasuredRun, trust: bool = False) -> Played:
         action = action.reshape(*mask.shape, -1)  # [seeds, T, episodes, dimensions]
         lengths[kind] = mask.sum(1).ravel()
         actions[kind] = [a[m] for a, m in zip(action, mask, strict=True)]
-    return Played(lengths, actions, env.action_space)
+    return Played(lengths, actions, env.action_space, getattr(env.core, "players", 0))
 
 
 def action_distribution(
@@ -69,12 +70,23 @@ def action_distribution(
             _draw_histogram(axes, own)
         else:
             _draw_bars(axes, own, int(counts[i]))
-        axes.set_xlabel("action" if dims == 1 else f"action, dimension {i + 1} of {dims}")
+        axes.set_xlabel(_label(i, dims, played.players))
     total = sum(map(len, taken["greedy"]))
     note = f"{len(played.lengths['greedy'])} episodes each, {format_count(total)} greedy steps"
     style.set_title(all_axes[0], "Actions over whole episodes", note)
     style.legend_below(figure, all_axes[0].get_legend_handles_labels()[0])
     return figure
+
+
+def _label(i: int, dims: int, players: int) -> str:
+    """Name of a dimension of an action; in a game players have as many each."""
+    if dims == 1:
+        return "action"
+    if not players:
+        return f"action, dimension {i + 1} of {dims}"
+    each = dims // players
+    part = "" if each == 1 else f", dimension {i % each + 1} of {each}"
+    return f"action of player {i // each}{part}"
 
 
 def _draw_bars(axes, own: dict[str, list[np.ndarray]], count: int) -> None:

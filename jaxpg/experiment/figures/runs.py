@@ -15,6 +15,8 @@ from jaxpg.experiment.figures.measured import MeasuredRun
 from jaxpg.experiment.text import format_count
 
 WINDOW = 20  # episodes of a moving average
+SHOWN = ("episode/return", "episode/length", "episode/count")  # that have panels of their own
+PLAYER = "episode/return_0"  # which games have
 
 
 def training_report(
@@ -91,35 +93,51 @@ def _draw_returns(axes, history: MeasuredRun, returns: np.ndarray, threshold: fl
 
 
 def _draw_metrics(axes, history: MeasuredRun) -> None:
-    """Draws a strip of its own for every metric but those of episodes, means over the seeds."""
-    curves = {}
-    for name in history.metrics:
+    """Draws a strip of its own for every metric that has no panel, means over the seeds; of a game
+    one for all players, or all groups of them."""
+    shown = [name for name in history.metrics if name not in SHOWN and name[:5] != "eval/"]
+    bases = [name.rpartition("_")[0] for name in shown] if PLAYER in shown else []
+    strips: dict[str, dict[str, tuple]] = {}
+    for name in shown:
         values = history.metrics[name]
         there = np.isfinite(values)
         with np.errstate(invalid="ignore"):  # 0 / 0
             mean = np.where(there, values, 0).sum(0) / there.sum(0)
-        if not name.startswith(("episode/", "eval/")) and there.any():
-            curves[name] = _bin_means(history.steps, mean)
-    if not curves:
+        if there.any():
+            base, _, label = name.rpartition("_")
+            strip = strips.setdefault(base if base and bases.count(base) > 1 else name, {})
+            strip[label] = _bin_means(history.steps, mean)
+    if not strips:
         style.write_empty(axes, "The agent has no metrics of learning.")
         return
     style.set_title(axes, "Losses and other metrics of learning", "means over the seeds")
     axes.set_axis_off()
-    part = 1 / len(curves)
-    for i, (name, (x, y)) in enumerate(curves.items()):
+    part = 1 / len(strips)
+    for i, (name, curves) in enumerate(strips.items()):
         strip = axes.inset_axes((0, 1 - (i + 1) * part, 1, 0.56 * part))
-        strip.plot(x, y, color=style.colour(i), linewidth=1.1)
-        strip.text(0, 1.04, name, fontsize=7, va="bottom", transform=strip.transAxes)
-        style.tidy(strip)
+        _draw_strip(strip, name, curves, i)
         style.set_steps_axis(strip, history.steps[-1])
-        low, high = y.min(), y.max()
-        strip.set_yticks([low, high] if high > low else [low])
-        strip.yaxis.set_major_formatter("{x:.3g}")
-        strip.margins(y=0.2)
-        strip.tick_params(axis="y", labelsize=6)
-        if i < len(curves) - 1:
+        if i < len(strips) - 1:
             strip.set_xlabel("")
             strip.tick_params(axis="x", labelbottom=False)
+
+
+def _draw_strip(strip, name: str, curves: dict[str, tuple], number: int) -> None:
+    """Draws curves, x and y by their names, into one strip."""
+    for j, (label, (x, y)) in enumerate(curves.items()):
+        strip.plot(x, y, color=style.colour(number + j), linewidth=1.1, label=label)
+    if 1 < len(curves) <= 10:
+        strip.legend(
+            fontsize=6, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.95),
+            ncols=len(curves), handlelength=1, columnspacing=0.8, borderaxespad=0, borderpad=0,
+        )  # fmt: skip
+    strip.text(0, 1.04, name, fontsize=7, va="bottom", transform=strip.transAxes)
+    style.tidy(strip)
+    low, high = (f([f(y) for _, y in curves.values()]) for f in (min, max))
+    strip.set_yticks([low, high] if high > low else [low])
+    strip.yaxis.set_major_formatter("{x:.3g}")
+    strip.margins(y=0.2)
+    strip.tick_params(axis="y", labelsize=6)
 
 
 def _bin_means(steps: np.ndarray, values: np.ndarray, bins: int = 60):
