@@ -7,6 +7,11 @@ import sys
 import pytest
 
 CASES = {
+    # gymnax makes JAX's devices, which the command chooses when it knows the agent.
+    "agents": (
+        "import jaxpg, jaxpg.presets; [getattr(jaxpg, x) for x in jaxpg.agents.NAMES]",
+        "gymnax",
+    ),
     "jaxpg alone": ("import jaxpg", "jax gymnax flax optax distrax matplotlib.pyplot seaborn"),
     "an environment": (
         "import jaxpg; jaxpg.make('CartPole-v1')",

@@ -251,6 +251,7 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
     """Prints how a run ended. clock: times, and environment steps by then."""
     import numpy as np
 
+    from jaxpg.core.games import is_game
     from jaxpg.core.metrics import recent_mean
     from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.text import format_count
@@ -282,6 +283,8 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
             common.tell(f"{name:<16}{folder / name}")
     if (curve := folder / "curve.png").exists():
         common.tell(f"learning curve  {curve}")
+    if is_game(result.env.core):  # the mean says nothing of a sum that is always 0
+        common.tell(f"each player     jaxpg eval {folder} --by-player")
 
 
 def _say_findings(result: "Result") -> None:

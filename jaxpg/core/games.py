@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces as gymnax_spaces
 
 from jaxpg.core import signals, spaces
 from jaxpg.core.env import Env
@@ -101,6 +100,8 @@ class View:
         space = self.core.action_space(params)
         if not is_game(self.core):
             return space
+        from gymnax.environments import spaces as gymnax_spaces  # it starts JAX
+
         if spaces.kind(space) == "multi-discrete":
             return gymnax_spaces.Discrete(space.nvec[self.first])
         low, high = (x if jnp.ndim(x) == 0 else x[self.first] for x in (space.low, space.high))
