@@ -118,17 +118,14 @@ def pi():
     return players.network(jaxpg.ippo.Config(), env, games.groups(env)[0])[1]
 
 
+# A common goal, opposed ones, and mixed motives; the others are in the slow part.
+QUICK = {("ippo", "climbing"), ("ippo", "matching_pennies"), ("mappo", "chicken")}
+BOTH = list(itertools.product(("ippo", "mappo"), matrix.GAMES))
+
+
 @pytest.mark.parametrize(
     ("name", "game"),
-    [
-        *(("ippo", game) for game in matrix.GAMES),
-        ("mappo", "climbing"),
-        *(
-            pytest.param("mappo", x, marks=pytest.mark.slow)
-            for x in matrix.GAMES
-            if x != "climbing"
-        ),
-    ],
+    [x if x in QUICK else pytest.param(*x, marks=pytest.mark.slow) for x in BOTH],
 )
 def test_the_expected_gradient_is_the_derivative_of_the_exact_payoff(name, game):
     """By enumeration of all joint actions, of a random policy and with a critic that is wrong: the
