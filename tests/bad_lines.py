@@ -30,7 +30,7 @@ LINES = {
     f"{TRAIN} --config.shared maybe": "allowed is --config.shared or --config.no-shared",
     f"{TRAIN} --target x": "--target=x: allowed is a number or None",
     "train CartPole-v1 ppo": "did you mean `jaxpg train ppo CartPole-v1`?",
-    "train zzz CartPole-v1": "Of the 23 that are allowed the nearest are",
+    "train zzz CartPole-v1": "that are allowed the nearest are",
     f"{TRAIN} --config.gamma nan": "gamma=nan: allowed is a finite number",
     f"{TRAIN} --config.gamma inf": "gamma=inf: allowed is a finite number",
     f"{TRAIN} --config.gamma 1.5": "gamma=1.5: allowed is a finite number >= 0 and <= 1",

@@ -206,7 +206,8 @@ def with_optimiser(request):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-@pytest.fixture(params=INSTALLED)
+# Of players in games ippo and iql are the quick twins.
+@pytest.fixture(params=slow_of(INSTALLED, "mappo", "maddpg"))
 def agent(request):
     return agents.get(request.param)
 

@@ -63,7 +63,11 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("game", matrix.GAMES)
+QUICK = "stag_hunt", "matching_pennies", "penalty"
+MARKED = [x if x in QUICK else pytest.param(x, marks=pytest.mark.slow) for x in matrix.GAMES]
+
+
+@pytest.mark.parametrize("game", MARKED)
 def test_learners_follow_the_exact_gradients(game):
     starts, step, tolerance = PATHS[game]
     _, learnt, exact = learn(game, starts, steps_of(step))

@@ -296,6 +296,7 @@ def test_rows_of_a_player_that_is_gone_move_nothing(share):
         assert max(jax.tree.leaves(second)) == 0
 
 
+@pytest.mark.slow
 def test_policies_and_copies_move_once_in_policy_delay_updates():
     env = make(Meet())
     cfg, state = begin(env, policy_delay=3, critics=2)
@@ -315,6 +316,7 @@ def test_policies_and_copies_move_once_in_policy_delay_updates():
 # Games.
 
 
+@pytest.mark.slow
 def test_players_with_different_actions_learn_and_do_nothing_illegal():
     """An illegal action of the prey costs a million, while warming up, too."""
     env = make(Hunt())
@@ -361,6 +363,7 @@ MEET = maddpg.Config(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "seeds"), [(24_000, 1), pytest.param(64_000, 4, marks=pytest.mark.slow)]
 )
@@ -380,6 +383,7 @@ def test_two_players_find_the_optimum_that_neither_finds_alone(steps, seeds):
         assert a.mean() + b.mean() == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_state_of_shared_networks_is_a_fixed_point_of_step():
     cfg = with_horizon(maddpg.Config(**SMALL, share_parameters=True, critics=2), 100)
     init = functools.partial(initial_state, jaxpg.maddpg)

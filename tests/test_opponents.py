@@ -195,6 +195,7 @@ def test_the_prediction_is_in_the_input(name):
     assert (abs(of_first - of_last).max() > 1e-3) == (name == "ippo")
 
 
+@pytest.mark.slow
 def test_a_model_that_remembers_acts_as_it_learns():
     """One step at a time, emptied where an episode begins, and as whole sequences."""
     cfg = jaxpg.ippo.Config(**TINY, opponent_model="gru", memory="gru")
@@ -266,6 +267,7 @@ def test_who_has_left_is_neither_modelled_nor_models():
     np.testing.assert_allclose(metrics["opponents/cross_entropy_b"], np.log(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "game", "options"),
     [
