@@ -19,7 +19,7 @@ from jaxpg.cli import common
 from jaxpg.core.run import Result
 from jaxpg.core.train import initial_state
 from jaxpg.experiment.files.atomic import CheckpointError, write_json
-from tests.conftest import INSTALLED, TINY, short_env
+from tests.conftest import INSTALLED, TINY, short_env, slow_of
 
 # Agent and environment: one of every kind of action, state and normalisation.
 CASES = {
@@ -446,7 +446,7 @@ def test_memory_is_handed_back_and_forth(rememberer, tmp_path, where):
 # Every agent, with numbers drawn at random for what it learns.
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", slow_of(INSTALLED, "mappo", "maddpg", "iql"))
 def test_every_agent_can_be_exported(name, tmp_path):
     agent = agents.get(name)
     cfg = agent.Config(**{k: v for k, v in TINY[name].items() if k != "memory"})  # test_memory has
