@@ -36,7 +36,8 @@ class Modelling(nn.Module):
     def __call__(
         self, obs: Tree, carry: Tree = (), start: Array | None = None
     ) -> tuple[Array, Array, Tree]:
-        """As of `ActorCritic`; the logits [..., sum(choices)] follow the policy's outputs."""
+        """The policy's outputs with the model's logits [..., sum(choices)] behind them, the value
+        [...], and the carry; arguments as of `ActorCritic`."""
         of_model, of_inner = carry or ((), ())
         own, critic = split_observation(obs)
         leaves = array_leaves(own)
