@@ -13,7 +13,7 @@ are standardised for each player.
 from typing import ClassVar
 
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, static
+from jaxpg.core.config import config, static
 from jaxpg.core.schedules import schedule
 from jaxpg.core.types import Agent, Optimizer, Schedule
 from jaxpg.loops import multi_agent
@@ -27,7 +27,7 @@ __all__ = ["Config", "TrainState", "ippo"]
 class Config:
     num_envs: int = fields.num_envs(16)
     num_steps: int = fields.num_steps(128)
-    num_epochs: int = static(4, ge=1, help="Passes over the data of an iteration.")
+    num_epochs: int = fields.num_epochs(4)
     minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
     share_parameters: bool = fields.share_parameters(True)
     player_id: bool = fields.player_id(True)
@@ -37,12 +37,12 @@ class Config:
     optimizer: Optimizer = fields.optimizer("adam")
     gamma: float = fields.gamma(0.99)
     gae_lambda: float = fields.gae_lambda(0.95)
-    clip_eps: float = number(0.2, gt=0, help="Distance from 1 at which the ratio is clipped.")
+    clip_eps: float = fields.clip_eps(0.2)
     clip_eps_schedule: Schedule = schedule()
     entropy_coef: float = fields.entropy_coef(0.01)
     entropy_coef_schedule: Schedule = schedule()
-    value_coef: float = number(0.5, ge=0, help="Weight of the value's loss.")
-    clip_value: bool = static(True, help="The value's change is clipped too.")
+    value_coef: float = fields.value_coef(0.5)
+    clip_value: bool = fields.clip_value(True)
     normalize_advantage: bool = fields.normalize_advantage(True)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)

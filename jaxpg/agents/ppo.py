@@ -35,7 +35,7 @@ from jaxpg.ops.returns import gae, starts
 class Config:
     num_envs: int = fields.num_envs(4)
     num_steps: int = fields.num_steps(128)
-    num_epochs: int = static(4, ge=1, help="Passes over the data of an iteration.")
+    num_epochs: int = fields.num_epochs(4)
     minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
     learning_rate: float = fields.learning_rate(2.5e-4)
     learning_rate_schedule: Schedule = schedule("linear")
@@ -47,7 +47,7 @@ class Config:
         choices=("clip", "kl", "lagrangian"),
         help="Clipped ratio, KL penalty, or a KL constraint with a learnt multiplier.",
     )
-    clip_eps: float = number(0.2, gt=0, help="Distance from 1 at which the ratio is clipped.")
+    clip_eps: float = fields.clip_eps(0.2)
     clip_eps_schedule: Schedule = schedule()
     target_kl: float | None = number(
         None, gt=0, help="KL (nats) per update: clip skips epochs above it, the others aim at it."
@@ -55,8 +55,8 @@ class Config:
     dual_learning_rate: float = number(0.1, ge=0, help="Of the multiplier, in units of target_kl.")
     entropy_coef: float = fields.entropy_coef(0.01)
     entropy_coef_schedule: Schedule = schedule()
-    value_coef: float = number(0.5, ge=0, help="Weight of the value's loss.")
-    clip_value: bool = static(True, help="The value's change is clipped too.")
+    value_coef: float = fields.value_coef(0.5)
+    clip_value: bool = fields.clip_value(True)
     normalize_advantage: bool = fields.normalize_advantage(True)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)

@@ -81,6 +81,26 @@ def entropy_coef(default: float) -> float:
     return number(default, ge=0, help=entropy_coef.__doc__)
 
 
+def num_epochs(default: int) -> int:
+    """Passes over the data of an iteration."""
+    return static(default, ge=1, help=num_epochs.__doc__)
+
+
+def clip_eps(default: float) -> float:
+    """Distance from 1 at which the ratio is clipped."""
+    return number(default, gt=0, help=clip_eps.__doc__)
+
+
+def clip_value(default: bool) -> bool:
+    """The value's change is clipped too."""
+    return static(default, help=clip_value.__doc__)
+
+
+def value_coef(default: float) -> float:
+    """Weight of the value's loss."""
+    return number(default, ge=0, help=value_coef.__doc__)
+
+
 def warmup(default: float) -> float:
     """Fraction of the run over which warmup schedules rise."""
     return number(default, ge=0, le=1, help=warmup.__doc__)
