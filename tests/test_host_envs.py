@@ -480,8 +480,6 @@ def test_names_and_arguments():
         jaxpg.make("gymnasium/CartPole-v1", sutton_barto_reward=3)
     with pytest.raises(ValueError, match=r"max_steps_in_episode=0: allowed is an integer >= 1"):
         jaxpg.make("gymnasium/CartPole-v1", max_steps_in_episode=0)
-    with pytest.raises(ValueError, match=r"environment parameter 'name'|parameter 'name'"):
-        jaxpg.make("gymnasium/CartPole-v1", name="x")
     env = jaxpg.make("gymnasium/CartPole-v1")
     for limit in (0, 2.5):
         params = dataclasses.replace(env.params, max_steps_in_episode=limit)

@@ -91,7 +91,7 @@ def names() -> list[str]:
     return [*known, *sorted(announced(ENVS).keys() - set(known))]
 
 
-def make(name: str = "", /, **params: Any) -> Env:
+def make(name: str, **params: Any) -> Env:
     """An environment by name; keywords override its parameters or constructor arguments.
 
     name: of gymnax, of jaxpg, of an installed package that announces it, "suite/name" of another
@@ -106,8 +106,6 @@ def make(name: str = "", /, **params: Any) -> Env:
     >>> env.name, env.params.gravity
     ('CartPole-v1', 20.0)
     """
-    if not name and "name" in params:  # by keyword, as `to_dict` has it
-        name = params.pop("name")
     return find(name, True, **params)
 
 
