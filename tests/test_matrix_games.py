@@ -352,6 +352,9 @@ def test_an_agent_of_all_players_finds_the_top():
 REFUSED = {
     "a game": ({"game": "climbin"}, "unknown MatrixGame-jaxpg game 'climbin': did you mean"),
     "both": ({"game": "penalty", "payoffs": THREE.tolist()}, "game='penalty' with payoffs: allow"),
+    "no number": ({"payoffs": [[[np.nan, 0], [0, 2]]] * 2}, "payoffs=.*allowed is a finite number"),
+    "no chance": ({"opponent": [[np.nan, 1, 0]]}, "opponent=.*allowed is a finite number"),
+    "an endless payoff": ({"payoffs": [[[np.inf, 0], [0, 2]]] * 2}, "payoffs=.*is a finite number"),
     "rows of two lengths": ({"payoffs": [[1, 2], [3]]}, "payoffs=.*: allowed are numbers in nest"),
     "one player": ({"payoffs": [[1, 2]]}, "P >= 2"),
     "too few tables": ({"payoffs": [[[1, 2], [3, 4]]]}, "P >= 2"),
