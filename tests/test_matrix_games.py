@@ -313,6 +313,15 @@ def test_a_scripted_player_draws_from_its_type():
     assert floor == pytest.approx(1.02965, abs=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [(3,), (3, 3, 3), (2, 2), ()])
+def test_strategies_that_do_not_fit_are_named(sizes):
+    payoffs = jnp.asarray(matrix.GAMES["climbing"])
+    with pytest.raises(ValueError, match=r"of shape \(2, 3, 3\) with strategies of shapes"):
+        games.nash_conv(payoffs, [jnp.ones(n) / n for n in sizes])
+    with pytest.raises(ValueError, match="num_steps=0: allowed is an integer >= 1"):
+        games.follow_gradient(payoffs, [jnp.zeros(3)] * 2, 1.0, 0)
+
+
 def test_payoffs_may_be_traced():
     def value(k, scale):
         env = make("penalty", k=k)
@@ -352,7 +361,7 @@ def test_an_agent_of_all_players_finds_the_top():
 REFUSED = {
     "a game": ({"game": "climbin"}, "unknown MatrixGame-jaxpg game 'climbin': did you mean"),
     "both": ({"game": "penalty", "payoffs": THREE.tolist()}, "game='penalty' with payoffs: allow"),
-    "no number": ({"payoffs": [[[np.nan, 0], [0, 2]]] * 2}, "payoffs=.*allowed is a finite number"),
+    "no number": ({"payoffs": [[[np.nan, 0], [0, 2]]] * 2}, "payoffs=.*is a finite number"),
     "no chance": ({"opponent": [[np.nan, 1, 0]]}, "opponent=.*allowed is a finite number"),
     "an endless payoff": ({"payoffs": [[[np.inf, 0], [0, 2]]] * 2}, "payoffs=.*is a finite number"),
     "rows of two lengths": ({"payoffs": [[1, 2], [3]]}, "payoffs=.*: allowed are numbers in nest"),
