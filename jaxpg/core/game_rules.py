@@ -42,7 +42,7 @@ def find_game_faults(env: Env) -> Iterator[str]:
 
 
 def _is_count(x: Any) -> bool:
-    return isinstance(x, (int, np.integer)) and not isinstance(x, bool) and x >= 1
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool) and bool(x >= 1)
 
 
 def _find_in_groups(env: Env) -> Iterator[str]:

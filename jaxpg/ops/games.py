@@ -13,7 +13,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpg.core.checks import require_integer
 from jaxpg.core.types import Array
 
 Vectors = tuple[Array, ...]  # one of each player, [n_i]: strategies, logits, or values of actions
@@ -118,7 +117,8 @@ def follow_gradient(
     >>> jax.nn.softmax(last[0]).round(2).tolist(), way[0].shape
     ([1.0, 0.0], (500, 2))
     """
-    require_integer("num_steps", num_steps, 1)
+    if num_steps != int(num_steps) or num_steps < 1:
+        raise ValueError(f"num_steps={num_steps!r}: allowed is an integer >= 1")
     step = time / num_steps
 
     def slope(x, ahead, by):
