@@ -124,9 +124,9 @@ def _train(
     with common.new_folder(out, Path("runs", name or usual)) as folder:
 
         def go(watching):
-            announce = Callback(
-                on_begin=lambda _: _announce(agent, env_name, seeds, total_steps, preset, folder)
-            )
+            begun = f"{', '.join(init_parts) or 'all that is learnt'} of {init_from}"
+            told = agent, env_name, seeds, total_steps, preset, begun * (init_from is not None)
+            announce = Callback(on_begin=lambda _: _announce(*told))
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, callbacks=[announce, *watching],
                 out=folder, init_from=init_from, init_parts=init_parts, **asked,
@@ -144,12 +144,10 @@ def _keys(seed: int, seeds: int) -> "Key":
 
 
 def _announce(
-    agent: "Agent", env_name: str, seeds: int, total_steps: int, preset: Path | None, folder: Path
+    agent: "Agent", env_name: str, seeds: int, total_steps: int, preset: Path | None, begun: str
 ) -> None:
-    """Prints what is going to be trained."""
+    """Prints what is going to be trained, and what it begins with."""
     from jaxpg import presets
-    from jaxpg.experiment.files.atomic import read_json
-    from jaxpg.experiment.run.origin import describe_origin
     from jaxpg.experiment.text import format_count
 
     of = presets.find(agent, env_name, preset).of
@@ -163,7 +161,7 @@ def _announce(
         common.tell(f"settings: the defaults of {agent.name}")
     elif preset is not None:
         common.tell(f"settings of {preset}" + ", the general ones" * (of == presets.GENERAL))
-    if begun := describe_origin(read_json(folder / "run.json")):
+    if begun:
         common.tell(f"begins with {begun}")
     size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
     common.tell(f"{agent.name} on {env_name}, {size} env steps; compiling ...")

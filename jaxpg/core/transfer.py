@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxpg.core.checks import show
 from jaxpg.core.config import unknown
@@ -175,7 +176,7 @@ def _check_seeds(new: Learnt, old: Learnt) -> None:
 
 def _check_search(new: Learnt, wanted: Mapping[Path, Path]) -> None:
     """Raises ValueError for a search that no parameters can begin."""
-    searches = any("search" in path for path in new.leaves)
+    searches = any(_field(path)[0] == "search" for path in new.leaves)
     if searches and wanted and ("search", "mean") not in new.copies:
         raise ValueError(
             "init_from: a search without a mean is made of a population: allowed is an evosax "
@@ -239,20 +240,21 @@ def _require_there(
     more = [] if parts else [name for p, name in old.names.items() if p not in pairs.values()]
     if missing or more:
         first = _part_names([*missing, *more])[0]
-        lacks = (
-            f"no {first}, which this one learns" if missing else f"{first}, which this one lacks"
-        )
+        has, learns = ("has no", "learns") if missing else ("has", "does not learn")
         allowed = _allowed("a run that learns the same", new, old)
-        raise ValueError(f"init_from: the other run has {lacks}: {allowed}")
+        raise ValueError(
+            f"init_from: the other run {has} {first}, which this one {learns}: {allowed}"
+        )
 
 
 def _require_fit(new: Learnt, old: Learnt, pairs: Mapping[Path, Path | None]) -> None:
     """Raises ValueError unless shapes are the same."""
     for path, there in pairs.items():
         if there is not None and not _fits(new, path, old, there):
+            shapes = _shape(old.seeds, old.leaves[there]), _shape(new.seeds, new.leaves[path])
             raise ValueError(
-                f"init_from: {'/'.join(new.names[path])} is {list(_shape(old, there))} there and "
-                f"{list(_shape(new, path))} here: {_allowed('equal shapes', new, old)}"
+                f"init_from: {'/'.join(new.names[path])} is {list(shapes[0])} there and "
+                f"{list(shapes[1])} here: {_allowed('equal shapes', new, old)}"
             )
 
 
@@ -270,13 +272,13 @@ def _allowed(what: str, new: Learnt, old: Learnt) -> str:
     return f"allowed is {what}" + f", or init_parts of what fits: {fine}" * bool(fine)
 
 
-def _shape(side: Learnt, path: Path) -> tuple[int, ...]:
-    """Shape of a leaf in a seed."""
-    return side.leaves[path].shape[len(side.seeds) :]
+def _shape(seeds: tuple[int, ...], x: Any) -> tuple[int, ...]:
+    """Shape of a leaf in one of the seeds."""
+    return x.shape[len(seeds) :]
 
 
 def _fits(new: Learnt, path: Path, old: Learnt, there: Path) -> bool:
-    return _shape(new, path) == _shape(old, there)
+    return _shape(new.seeds, new.leaves[path]) == _shape(old.seeds, old.leaves[there])
 
 
 def _fill(new: Learnt, old: Learnt, pairs: Mapping[Path, Path]) -> dict[Path, Array]:
@@ -286,10 +288,10 @@ def _fill(new: Learnt, old: Learnt, pairs: Mapping[Path, Path]) -> dict[Path, Ar
 
     def copy(path: Path, x: Any, extra: int = 0) -> Array:
         """A leaf of the new state with these values, the same along axes that it has more."""
-        to = new.leaves[path]
-        x = jnp.array(x, to.dtype, copy=True)
-        x = x.reshape(*new.seeds[: len(old.seeds)], *[1] * extra, *x.shape[len(old.seeds) :])
-        return jnp.array(jnp.broadcast_to(x, to.shape), copy=True)
+        to, lib = new.leaves[path], np if isinstance(x, np.ndarray) else jnp
+        x = x.reshape((*old.seeds, *[1] * extra, *_shape(old.seeds, x)))
+        # What another program has may not be given away, nor one array twice.
+        return jnp.array(lib.broadcast_to(x, to.shape), to.dtype, copy=True)
 
     found = {p: copy(p, old.leaves[acting.get(there, there)]) for p, there in pairs.items()}
     for path, leader in new.followers.items():
