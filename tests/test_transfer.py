@@ -249,19 +249,18 @@ ASKED: dict[str, Any] = {"total_steps": 1200, "chunk": 2, "evaluations": 2, "epi
 ROWS = ("metrics.csv", "evaluations.csv")
 
 
-def train(seed=0, seeds=0, *callbacks, **asked):
+def train(seed=0, seeds=0, *callbacks, agent=jaxpg.q_learning, **asked):
     key = jax.random.split(jax.random.key(seed), seeds) if seeds else jax.random.key(seed)
     cfg = jaxpg.q_learning.Config(num_envs=4, num_steps=25)
-    return jaxpg.run(
-        jaxpg.q_learning, cfg, CLIFF, key, callbacks=callbacks, **ASKED | asked
-    )  # fmt: skip
+    return jaxpg.run(agent, cfg, CLIFF, key, callbacks=callbacks, **ASKED | asked)
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
-    """A run, and its folder."""
+    """A run, and its folder; of an agent that no name finds, which nobody needs here."""
     out = tmp_path_factory.mktemp("old") / "run"
-    return train(out=out), out
+    with pytest.warns(UserWarning, match="agent 'mine' has no name"):
+        return train(out=out, agent=jaxpg.q_learning._replace(name="mine")), out
 
 
 def equal(a, b):
@@ -311,7 +310,7 @@ def test_the_record_says_where_it_is_from(old, tmp_path):
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     told = record["init_from"]
     assert told["folder"] == str(old[1])
-    assert (told["agent"], told["environment"], told["iteration"]) == ("q_learning", CLIFF.name, 12)
+    assert (told["agent"], told["environment"], told["iteration"]) == ("mine", CLIFF.name, 12)
     assert told["run"] == json.loads((old[1] / "run.json").read_text())["sha256"]
     assert told["parts"] == ["params"]
     said = shell_command(record, "again")
@@ -377,7 +376,7 @@ def test_the_command(old, tmp_path, monkeypatch, capsys):
     assert "learnt nothing" not in said
     assert equal(jaxpg.load("run").state, train(1, init_from=old[0]).state)
     code, said, _ = call("show run")
-    assert f"params of {old[1]} (q_learning on Cliff-jaxpg, iteration 12)" in " ".join(said.split())
+    assert f"params of {old[1]} (mine on Cliff-jaxpg, iteration 12)" in " ".join(said.split())
     code, _, said = call(f"{line}2 --init-from {old[1]} --init-parts torso")
     assert code == 2
     assert "unknown part in init_parts 'torso': Allowed: params" in said
