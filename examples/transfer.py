@@ -28,7 +28,7 @@ TASKS = {  # what is changed: parameters, of which the usual ones are length 0.5
     "pushes go the other way": {"force_mag": -10.0},
 }
 ORIGINS = {  # what the new run begins with: parts, None without another run
-    "scratch": None,
+    "nothing": None,
     "all that was learnt": (),
     "the torsos": ("actor_torso", "critic_torso"),
 }
