@@ -39,7 +39,7 @@ _PART = re.compile(r"\.(\w+)|\[(?:'(.*?)'|\"(.*?)\"|(\d+))\]")
 
 
 class Learnt(NamedTuple):
-    """What is learnt in a state, by paths of its leaves."""
+    """Learnt leaves of a state, by their paths."""
 
     leaves: dict[Path, Any]  # all of the state
     names: dict[Path, Path]  # what parameters and statistics are called
@@ -132,7 +132,7 @@ def _split(path: str) -> Path:
 
 
 def _field(path: Path) -> tuple[str, int]:
-    """The field of a state that a leaf is in, and its place in the path. `learners` holds groups of
+    """Field of a state that a leaf is in, and its place in the path. `learners` holds groups of
     players by their names."""
     at = 0
     while at < len(path) and path[at] in HOLDERS:
@@ -146,8 +146,8 @@ def _name(path: Path, at: int) -> Path:
 
 
 def _leader(path: Path, at: int, leaves: Mapping[Path, Any]) -> Path | None:
-    """What a leaf follows: the leaf of its name beside it, or in one of the networks there, as the
-    targets of critics alone do."""
+    """Finds the leaf that one follows: of the same name beside it, or in one of the networks there,
+    as the targets of critics alone do."""
     held, rest, leads = path[:at], path[at + 1 :], FOLLOWERS[path[at]]
     inside = [p[at + 1 :] for p in leaves if p[: at + 1] == (*held, leads)]
     networks = dict.fromkeys(p[0] for p in inside if p)
@@ -214,9 +214,9 @@ def _part_names(names: Iterable[Path]) -> list[str]:
 
 
 def _find(name: Path, old: Learnt) -> Path | None:
-    """Where the other state has what is called so, or so with a holder's name before on one of the
-    sides: an agent that has its networks apart calls "actor/actor_torso" what others call
-    "actor_torso". None if it has not. Raises ValueError if it has several."""
+    """Finds what is called so in the other state, or so with more before it on one of the sides: an
+    agent that has its networks apart calls "actor/actor_torso" what others call "actor_torso".
+    None if there is none. Raises ValueError if there are several."""
     same = [path for path, known in old.names.items() if known == name]
     alike = {p: n for p, n in old.names.items() if _ends_with(n, name) or _ends_with(name, n)}
     if not same and len(alike) > 1:
@@ -259,7 +259,7 @@ def _require_fit(new: Learnt, old: Learnt, pairs: Mapping[Path, Path | None]) ->
 
 
 def _allowed(what: str, new: Learnt, old: Learnt) -> str:
-    """What is allowed, or else the parts that fit, by the first words of their names."""
+    """Says what is allowed, and which parts fit, by the first words of their names."""
     fits: dict[str, bool] = {}
     for path, name in new.names.items():
         try:
