@@ -190,12 +190,13 @@ def test_a_search_begins_with_its_mean():
         begin_from(population, population)
 
 
-def other(agent=jaxpg.ppo, env="CartPole-v1", **fields):
+def other(agent: Any = jaxpg.ppo, env="CartPole-v1", **fields):
     fields = SMALL | fields
     return lambda: filled(shapes_of(agent, agent.Config(**fields), jaxpg.make(env)), 1)
 
 
-TORSO, WHITE = "actor, actor_torso, critic, critic_torso", {"normalize_obs": True}
+TORSO = "actor, actor_torso, critic, critic_torso"
+WHITE: dict[str, Any] = {"normalize_obs": True}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ ASKED: dict[str, Any] = {"total_steps": 1200, "chunk": 2, "evaluations": 2, "epi
 ROWS = ("metrics.csv", "evaluations.csv")
 
 
-def train(seed=0, seeds=0, *callbacks, agent=jaxpg.q_learning, **asked):
+def train(seed=0, seeds=0, *callbacks: Any, agent: Any = jaxpg.q_learning, **asked: Any):
     key = jax.random.split(jax.random.key(seed), seeds) if seeds else jax.random.key(seed)
     cfg = jaxpg.q_learning.Config(num_envs=4, num_steps=25)
     return jaxpg.run(agent, cfg, CLIFF, key, callbacks=callbacks, **ASKED | asked)
