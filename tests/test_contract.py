@@ -24,7 +24,7 @@ ITERATIONS = 9
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 # One agent of each kind of loop, where what is tested does not depend on the agent's equations.
 FAMILIES = ("reinforce", "ppo", "dqn", "sac", "q_learning", "simulated_annealing", "es")
-SEEDED = ("ppo", "dqn", "q_learning", "es")
+SEEDED = ("ppo", "dqn", "q_learning", "es")  # of these in the quick part
 
 
 def same_bytes(a, b):
@@ -143,10 +143,15 @@ def test_iterations_one_by_one_do_not_change_a_byte(agent):
 @pytest.mark.parametrize(
     ("name", "chunk"),
     [
-        *((name, 1) for name in FAMILIES),
-        *((name, ITERATIONS) for name in ("ppo", "q_learning")),
+        *((name, 1) for name in SEEDED),
+        *(
+            pytest.param(name, 1, marks=pytest.mark.slow)
+            for name in FAMILIES if name not in SEEDED
+        ),
+        ("q_learning", ITERATIONS),
+        pytest.param("ppo", ITERATIONS, marks=pytest.mark.slow),
     ],
-)
+)  # fmt: skip
 def test_chunks_do_not_change_a_byte(name, chunk):
     """Another program, which XLA might round differently; the loop around agents is shared."""
     parts, other = chunked(name, 7), chunked(name, chunk)
@@ -286,8 +291,8 @@ def odd_spaces(name):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_odd_spaces_train_and_act(agent, tiny, which):
-    """All agents are traced, which judges shapes and types; one of each family runs, in the last
-    of its spaces, and PPO in both: among its first are bounded actions."""
+    """All agents are traced, which judges shapes and types; some of each kind of loop run, in the
+    last of their spaces, and PPO in both: among its first are bounded actions."""
     if "bins" in TINY[agent.name]:
         tiny = dataclasses.replace(tiny, bins=(), low=(), high=())
     envs = list(odd_spaces(agent.name))
@@ -296,7 +301,7 @@ def test_odd_spaces_train_and_act(agent, tiny, which):
     env, key = make(envs[which]), jax.random.key(1)
     obs, space = E.reset(env, key, 9).obs, env.action_space
     act = functools.partial(agent.act, greedy=False)
-    runs = agent.name == "ppo" or (agent.name in FAMILIES and which == len(envs) - 1)
+    runs = agent.name == "ppo" or (agent.name in (*SEEDED, "sac") and which == len(envs) - 1)
     if not runs:
         tiny = with_horizon(tiny, 100)
         begin = jax.eval_shape(functools.partial(initial_state, agent), tiny, env, key)
