@@ -21,13 +21,9 @@ NET = {"hidden": (4,), "num_envs": 3, "num_steps": 6}
 ENVS = ("CartPole-v1", "Pendulum-v1")
 
 
-@functools.cache
-def played(name):
-    """An environment, a config, parameters, a rollout with ends of episodes in it, what every
-    agent's loss asks of it, and values of its observations and of the next ones."""
-    env, cfg = short(name), a2c.Config(**NET, gae_lambda=0.9, entropy_coef=0.03)
+def collected(env, cfg, params):
+    """A rollout with ends of episodes in it, and what every agent's loss asks of it."""
     net, pi = actor_critic(cfg, env)
-    params = jax.jit(net.init)(jax.random.key(0), env.example_obs)
 
     def act(obs, carry, key):
         out = net.apply(params, obs, method="policy")
@@ -38,6 +34,17 @@ def played(name):
     play = jax.jit(lambda k: E.rollout(env, act, E.reset(env, k_env, 3), (), k, 6))
     _, _, t, seen, _ = play(k_rollout)
     assert (t.terminated | t.truncated).any()
+    return t, seen
+
+
+@functools.cache
+def played(name):
+    """An environment, a config of A2C, parameters, what was collected, and values of its
+    observations and of the next ones."""
+    env, cfg = short(name), a2c.Config(**NET, gae_lambda=0.9, entropy_coef=0.03)
+    net, _ = actor_critic(cfg, env)
+    params = jax.jit(net.init)(jax.random.key(0), env.example_obs)
+    t, seen = collected(env, cfg, params)
     value = jax.jit(functools.partial(net.apply, method="value"))
     return env, cfg, params, t, seen, value(params, t.obs), value(params, t.next_obs)
 
