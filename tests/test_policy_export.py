@@ -270,7 +270,7 @@ def test_command(folder, tmp_path, made, monkeypatch, capsys):
 # A file.
 
 
-@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("size", slow_of([1, 2, 5], 2))
 def test_the_file_acts_alike_for_any_batch(case, size):
     policy, obs = jaxpg.Policy.from_file(case.file), case.obs[:size]
     same(policy(obs), case.policy(obs))
