@@ -195,13 +195,13 @@ def gpu_where_it_is_needed(request):
 
 
 @pytest.fixture(autouse=True)
-def optimiser(request):
-    """On for tests marked `optimised`: of the last bits, or of long runs. Off, in the slow part
-    too, for those marked `compiling`, which is most of what they cost."""
+def with_optimiser(request):
+    """For tests marked `optimised`: of the last bits, or of long runs."""
+    if request.node.get_closest_marker("optimised") is None:
+        yield
+        return
     before = jax.config.read("jax_disable_most_optimizations")
-    off = before or request.node.get_closest_marker("compiling") is not None
-    off = off and request.node.get_closest_marker("optimised") is None
-    jax.config.update("jax_disable_most_optimizations", off)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 

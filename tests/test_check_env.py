@@ -20,8 +20,6 @@ from jaxpg.envs import contract, registry
 from jaxpg.envs.contract import episodes
 from tests.conftest import TINY, slow_of
 
-pytestmark = pytest.mark.compiling
-
 Box, Discrete = spaces.Box, spaces.Discrete
 ROOT = Path(__file__).parents[1]
 

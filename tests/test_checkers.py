@@ -9,8 +9,6 @@ import pytest
 import jaxpg
 from tests.conftest import INSTALLED, TINY, short_env
 
-pytestmark = pytest.mark.compiling
-
 QUICK = ("q_learning", "dqn", "ppo")
 SLOW = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in INSTALLED]
 

@@ -13,8 +13,6 @@ from jaxpg.ops import dynamic_programming as dp
 from tests.conftest import CONTINUOUS, INSTALLED, TINY
 from tests.tabular import Picky, make
 
-pytestmark = pytest.mark.compiling
-
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 TRAINED = ("q_learning", "ppo", "dqn", "cem")  # one of each kind of loop
 ALSO_TRAINED = ("expected_sarsa", "sac_discrete")

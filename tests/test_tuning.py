@@ -28,8 +28,6 @@ from tests.conftest import INSTALLED, TINY, short_env, slow_of
 from tests.test_cli import elsewhere  # noqa: F401  a fixture
 from tests.test_cli import jaxpg as command  # noqa: F401
 
-pytestmark = pytest.mark.compiling
-
 # Q-learning that learns nothing in so few steps at its rate, and does at a higher one.
 SLOW = {"learning_rate": 1e-4, "num_steps": 20}
 SPACE = {"learning_rate": [1e-4, 0.5], "gamma": [1.0], "epsilon": [0.1]}
