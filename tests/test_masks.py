@@ -16,8 +16,11 @@ from tests.tabular import Picky, make
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 TRAINED = ("q_learning", "ppo", "dqn", "cem")  # one of each kind of loop
 ALSO_TRAINED = ("expected_sarsa", "sac_discrete")
-# They act with the network of PPO; and of players IQL and self-play are the quick twins.
-LIKE_OTHERS = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ippo", "mappo", "maddpg")
+# They act as PPO does, or CEM; and of players IQL and self-play are the quick twins.
+LIKE_OTHERS = (
+    "reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ippo", "mappo", "maddpg", "hill_climbing",
+    "steepest_ascent", "simulated_annealing", "adaptive_noise", "es", "ars", "evosax",
+)  # fmt: skip
 KEY = jax.random.key(0)
 
 
