@@ -119,8 +119,15 @@ def meet_batch():
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), b)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize(
+    ("share", "count"),
+    [
+        (False, 1),
+        (True, 2),
+        pytest.param(False, 2, marks=pytest.mark.slow),
+        pytest.param(True, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_the_target_is_the_one_by_hand(share, count):
     """Own rewards; the next actions of all by the copies; a cut row bootstraps, an end does not."""
     env = make(Meet())
@@ -333,7 +340,7 @@ def test_players_with_different_actions_learn_and_do_nothing_illegal():
     assert (jaxpg.evaluate(jaxpg.maddpg, cfg, env, state, KEY, episodes=4) >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1"])
+@pytest.mark.parametrize("name", slow_of(["Pendulum-v1", "CartPole-v1"], "CartPole-v1"))
 def test_one_player_is_a_game(name):
     """DDPG, or its like with integers: a critic that sees the one action there is."""
     env, cfg = jaxpg.make(name), maddpg.Config(**SMALL | {"hidden": (4,)})
