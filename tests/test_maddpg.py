@@ -13,7 +13,7 @@ from jaxpg.agents import maddpg
 from jaxpg.core.observations import Masked
 from jaxpg.core.spaces import MultiBinary, MultiDiscrete
 from jaxpg.core.train import initial_state, with_horizon
-from jaxpg.loops import descent, joint, sharing
+from jaxpg.loops import central, descent, joint, sharing
 from jaxpg.loops.replay import Batch
 from jaxpg.ops.relax import straight_through
 from tests.conftest import slow_of
@@ -235,7 +235,7 @@ def test_the_actor_s_gradient_is_that_of_the_reward(others):
     b = meet_batch()
     actions = joint.of_buffer(sharing.teams(cfg, env), b.action)
     if others == "policy":
-        actions = maddpg.policies(cfg, env, {"players": params}, b.obs, KEY)
+        actions = central.policies(cfg, env, {"players": params}, b.obs, KEY)
     loss = lambda actor: maddpg.actor_loss(  # noqa: E731
         actor, cfg, env, 0, b, actions, params.critic, KEY
     )[0]
@@ -267,7 +267,7 @@ def test_an_update_takes_the_others_actions_as_the_field_says(others):
     new, _, info = jax.jit(functools.partial(maddpg.update, cfg, env))(learner, b, KEY)
     actions = joint.of_buffer(sharing.teams(cfg, env), b.action)
     if others == "policy":
-        actions = maddpg.policies(cfg, env, {"players": params}, b.obs, KEY)
+        actions = central.policies(cfg, env, {"players": params}, b.obs, KEY)
     loss = lambda actor: maddpg.actor_loss(  # noqa: E731
         actor, cfg, env, 0, b, actions, params.critic, KEY
     )[0]

@@ -39,7 +39,8 @@ class Step(NamedTuple):
     reset: Any = ()  # [] bool: it has done so
 
 
-OF_GAMES = ("players", "groups", "learners")  # what a core says of its players, see `core.games`
+# What a core says of its players, see `core.games`.
+OF_GAMES = "players", "groups", "learners", "zero_sum"
 Move = Callable[[Key, Tree, Array, Tree], Step]  # key, state, action, params of the inner core
 
 
