@@ -1,0 +1,4 @@
+"""Goals: environments that say in each observation what is to be reached; see `core.goals`.
+
+bit_flip.py  bits that are to be as another row of bits
+"""
