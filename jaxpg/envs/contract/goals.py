@@ -14,9 +14,9 @@ from jaxpg.envs.contract.play import Play
 
 def find_faults(env: Env) -> Iterator[Fault]:
     """Finds what shapes show, of a core that has a method of goals."""
-    if any(callable(getattr(env.core, name, None)) for name in goals.METHODS):
-        if fault := goals.find_goal_fault(env):
-            yield Fault("goals", f"{name_of(env.core)}: {fault}")
+    methods = any(callable(getattr(env.core, name, None)) for name in goals.METHODS)
+    if methods and (fault := goals.find_goal_fault(env)):
+        yield Fault("goals", f"{name_of(env.core)}: {fault}")
 
 
 def find_in_steps(name: str, env: Env, played: Play) -> Iterator[Fault]:
