@@ -13,7 +13,7 @@ from jaxpg.core import env as E
 from jaxpg.core.run import Result
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.experiment.files.atomic import CheckpointError, write_json
-from jaxpg.experiment.render import frames, players, scenes, video
+from jaxpg.experiment.render import frames, goals, players, scenes, video
 from jaxpg.experiment.render.episode import Episode, play_episode
 from jaxpg.experiment.render.files import write_gif
 from tests.conftest import TINY
@@ -339,6 +339,9 @@ DRAWN = {  # an environment for each scene
     "Swimmer-misc": scenes.swimmer,
     "Spread-jaxpg": players.spread,
     "Pursuit-jaxpg": players.pursuit,
+    "BitFlip-jaxpg": goals.bit_flip,
+    "PointReach-jaxpg": goals.point,
+    "ArmReach-jaxpg": goals.arm,
     "Garnet-jaxpg": frames.draw_traces,
     "BernoulliBandit-misc": frames.draw_traces,
 }

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from jaxpg.core import env as E
 from jaxpg.core.observations import array_leaves
-from jaxpg.experiment.render import players
+from jaxpg.experiment.render import goals, players
 from jaxpg.experiment.render.episode import Episode, core_of, has_states
 from jaxpg.experiment.render.frames import (
     BLUE,
@@ -302,5 +302,8 @@ KNOWN = {
     "Swimmer-misc": Scene(swimmer, 20, (), True),
     "Spread-jaxpg": Scene(players.spread, 10, (), True),
     "Pursuit-jaxpg": Scene(players.pursuit, 4, (), True),
+    "BitFlip-jaxpg": Scene(goals.bit_flip, 2, (), True),
+    "PointReach-jaxpg": Scene(goals.point, 10, (), True),
+    "ArmReach-jaxpg": Scene(goals.arm, 10, (), True),
 }
 NAMES = {"Catch-bsuite": ("left", "stay", "right"), "Pong-misc": ("stay", "up", "down")}
