@@ -1,0 +1,4 @@
+"""Environments whose observation says what to reach.
+
+rooms.py     grid worlds of any map; by default the four rooms
+"""
