@@ -20,6 +20,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from jaxpg.core.goals import SUCCESS, goal_space, judge_step, observe
 from jaxpg.core.types import Array
 from jaxpg.envs.tabular import MOVES, Tabular, draw
 
@@ -148,7 +149,7 @@ class GoalRooms(environment.Environment):
     """
 
     name, default_params = "GoalRooms-jaxpg", GoalParams()  # type: ignore  # properties in gymnax
-    signals = ("success",)
+    signals = (SUCCESS,)
     limits = {"slip": (0, 1)}  # noqa: RUF012  # read only
 
     def __init__(
@@ -200,9 +201,8 @@ class GoalRooms(environment.Environment):
         successors, probabilities = move(self.grid, params.slip, state.s, action)
         state = State(successors[draw(key, probabilities)], state.goal, state.time + 1)
         obs = self.observe(state)
-        reached = self.goal_reached(obs["achieved"], obs["desired"], params)
-        reward = self.goal_reward(obs["achieved"], obs["desired"], params)
-        return obs, state, reward, reached, {"success": reached.astype(float)}
+        reward, reached, info = judge_step(self, obs, params)
+        return obs, state, reward, reached, info
 
     def goal_reached(self, achieved: Array, desired: Array, params: Any) -> Array:
         """True where both places are one cell: [] bool."""
@@ -222,7 +222,7 @@ class GoalRooms(environment.Environment):
 
     def observe(self, state: State) -> dict[str, Array]:
         here = self.place(state.s)
-        return {"observation": here, "achieved": here, "desired": self.place(state.goal)}
+        return observe(here, here, self.place(state.goal))
 
     def is_truncated(self, state, params):
         return state.time >= params.max_steps_in_episode
@@ -233,7 +233,7 @@ class GoalRooms(environment.Environment):
     def observation_space(self, params):
         low, shape = (0.0, (len(self.grid.cells),)) if self.one_hot else (-1.0, (2,))
         box = spaces.Box(low, 1.0, shape)
-        return spaces.Dict({"observation": box, "achieved": box, "desired": box})
+        return goal_space(box, box)
 
 
 ENVIRONMENTS = {"FourRooms-jaxpg": four_rooms, "GoalRooms-jaxpg": GoalRooms}
