@@ -17,6 +17,7 @@ NAMES = (
     "npg",
     "trpo",
     "ppo",
+    "option_critic",
     "ippo",
     "mappo",
     "self_play",
