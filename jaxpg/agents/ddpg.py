@@ -75,6 +75,8 @@ class Config:
     )
     noise_std_schedule: Schedule = schedule()
     ou_theta: float = fields.ou_theta(0.15)
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

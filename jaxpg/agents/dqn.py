@@ -71,6 +71,8 @@ class Config:
     max_grad_norm: float | None = number(
         10.0, gt=0, help="Largest norm of a gradient; longer ones are scaled down, None is off."
     )
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

@@ -77,6 +77,8 @@ class Config:
     noise_every: int | None = fields.noise_every(None)
     noise_log_std: float = fields.noise_log_std(-3.0)
     noise_gradient: bool = fields.noise_gradient(True)
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

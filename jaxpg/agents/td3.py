@@ -63,6 +63,8 @@ class Config:
     ou_theta: float = fields.ou_theta(0.15)
     target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
     target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
