@@ -1,0 +1,6 @@
+"""Goals: environments that say in each observation what is to be reached; see `core.goals`.
+
+bit_flip.py  bits that are to be as another row of bits
+point.py     a point in a square, with or without walls (walls.py) in its way
+arm.py       a planar arm
+"""
