@@ -10,7 +10,8 @@ updates of the critics (sec. 5.2), whose errors are small by then:
 Deviations from the paper: a time limit bootstraps, since truncation is not termination. With
 `policy_delay` d, an update here is d updates of the critics, each on its own sample, and then one
 of the policy on the last of them: no step asks whether it is due. `dropout` in the critics is that
-of DroQ, Hiraoka et al. (2022), arXiv:2110.02034.
+of DroQ, Hiraoka et al. (2022), arXiv:2110.02034. With `hindsight` it learns from goals that were
+reached (see `replay.hindsight`).
 """
 
 import functools
