@@ -18,6 +18,7 @@ from jaxpg.experiment.render.frames import (
     TOP,
     draw_arrow,
     draw_disc,
+    draw_map,
     draw_rod,
     fit_window,
     pixels,
@@ -25,6 +26,7 @@ from jaxpg.experiment.render.frames import (
 )  # fmt: skip
 
 SOFT_GREEN = "#A9DCCB"
+MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))  # x and y of up, right, down, left
 
 
 def bit_flip(image: Image.Image, episode: Episode, t: int) -> None:
@@ -90,6 +92,17 @@ def _joint_places(angles: np.ndarray) -> np.ndarray:
     """Places [n, 2] at which the links of an arm with angles [n] end."""
     heading = np.cumsum(angles)
     return np.cumsum(np.stack([np.cos(heading), np.sin(heading)], -1), 0) / len(angles)
+
+
+def rooms(image: Image.Image, episode: Episode, t: int) -> None:
+    """Draws the cells of a world of rooms, the goal, the way so far, the next move."""
+    state, grid = episode.at(t), core_of(episode.env).grid
+    goal = state.goal if hasattr(state, "goal") else episode.env.params.goal
+    letters = np.where(grid.free, ".", "#")
+    letters[tuple(grid.cells[int(goal)])] = "G"
+    way = [tuple(map(int, grid.cells[s])) for s in episode.states.s[: t + 1]]
+    action = episode.action(t)
+    draw_map(image, letters, way, None if action is None else MOVES[int(action)])
 
 
 def _draw_goal(pen: ImageDraw.ImageDraw, at, unit: float, goal: np.ndarray, reach: float) -> None:
