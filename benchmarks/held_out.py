@@ -124,7 +124,7 @@ def draw(rows: dict[str, Any], path: Path) -> None:
     from jaxpg.experiment.figures import style
 
     core = make_env(False, "held_out").core
-    figure, panels = style.new_panels(len(rows), height=3.6)
+    figure, panels = style.new_panels(len(rows), height=4.0)
     for axes, (name, row) in zip(panels, rows.items(), strict=True):
         picture = np.full(core.grid.free.shape, np.nan)
         picture[tuple(core.grid.cells.T)] = row["of_cell"]
