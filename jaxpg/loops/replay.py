@@ -16,15 +16,15 @@ steps that only bring the stored carry up to date with the parameters of now; Ka
 (2019), "Recurrent experience replay in distributed reinforcement learning", section 3.
 
 With `hindsight` rows that are drawn are seen with goals that their episodes reached: see
-`replay.hindsight`. An agent without this field goes without.
+`replay.hindsight`.
 
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
-batch_size, updates_per_step, gamma, n_step, prioritized, memory, normalize_obs, normalize_reward`;
-with `prioritized` also `priority_exponent, importance_exponent, total_steps`, with `normalize_obs`
-`normalize_steps`, with a memory `sequence_length, burn_in`, with `hindsight` `hindsight_goals`.
-What an agent does not have is a class constant of its config, such as `n_step: ClassVar[int] = 1`.
-The buffer holds what was met; what is drawn is normalised by the statistics of now, so that all of
-a batch has one scale.
+batch_size, updates_per_step, gamma, n_step, prioritized, memory, hindsight, normalize_obs,
+normalize_reward`; with `prioritized` also `priority_exponent, importance_exponent, total_steps`,
+with `normalize_obs` `normalize_steps`, with a memory `sequence_length, burn_in`, with `hindsight`
+`hindsight_goals`. What an agent does not have is a class constant of its config, such as `n_step:
+ClassVar[int] = 1`. The buffer holds what was met; what is drawn is normalised by the statistics of
+now, so that all of a batch has one scale.
 """
 
 import functools

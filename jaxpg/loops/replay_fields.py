@@ -1,4 +1,4 @@
-"""What the off-policy loop asks of a config, before anything compiles."""
+"""Checks of a config for the off-policy loop, before anything compiles."""
 
 from jaxpg.core.config import label, require
 from jaxpg.core.env import Env
@@ -12,15 +12,16 @@ def remembers(cfg) -> bool:
 
 
 def relabels(cfg) -> bool:
-    """True for a config whose rows are seen with other goals; one without the field has none."""
-    return getattr(cfg, "hindsight", "none") != "none"
+    """True for a config whose rows are seen with goals that their episodes reached."""
+    return cfg.hindsight != "none"
 
 
 def require_fields(cfg, env: Env) -> None:
     """Raises ValueError for a field that is missing, sizes that do not fit each other, and
     hindsight in an environment without goals."""
     usual = {"random_warmup": False, "n_step": 1, "prioritized": False, "memory": "none"}
-    require(cfg, "loops.replay", **usual, normalize_obs=False, normalize_reward=False)
+    usual |= {"normalize_obs": False, "normalize_reward": False, "hindsight": "none"}
+    require(cfg, "loops.replay", **usual)
     if cfg.normalize_obs:
         require(cfg, "loops.replay", normalize_steps=None)
     rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
@@ -55,9 +56,10 @@ def require_fields(cfg, env: Env) -> None:
 
 def _check_sequences(cfg, name: str) -> None:
     for field, only in {"n_step": 1, "prioritized": False, "hindsight": "none"}.items():
-        if (value := getattr(cfg, field, only)) != only:
+        if getattr(cfg, field) != only:
             raise ValueError(
-                f"{name} {field}={value}: with memory={cfg.memory!r} allowed is {only}"
+                f"{name} {field}={getattr(cfg, field)}: with memory={cfg.memory!r} allowed is "
+                f"{only}"
             )
     rows = (cfg.burn_in + cfg.sequence_length) * cfg.num_envs
     if cfg.learning_starts < rows:

@@ -37,7 +37,7 @@ from jaxpg.replay import uniform
 
 
 class Episodes(NamedTuple):
-    """Which rows of a ring belong to one episode.
+    """Episodes that the rows of a ring belong to.
 
     The episodes of an environment have numbers, counted modulo the rows that the ring holds of it:
     of those that are stored no two are the same.
@@ -90,7 +90,8 @@ def add(episodes: Episodes, position: Array, before: Array, ended: Array) -> Epi
 
 
 def span(buffer: uniform.Buffer, episodes: Episodes, index: Array) -> tuple[Array, Array]:
-    """How many steps of its own episode are stored before and after each row `index` [B] int32."""
+    """Steps of its own episode that are stored before and after each row `index` [B] int32: how
+    many, [B] int32 each."""
     num_envs, capacity = len(episodes.newest), len(episodes.number)
     age = (index - (buffer.position - buffer.size)) % capacity  # rows that are older
     time = episodes.time[index]
@@ -101,7 +102,7 @@ def span(buffer: uniform.Buffer, episodes: Episodes, index: Array) -> tuple[Arra
 def goal_rows(
     buffer: uniform.Buffer, episodes: Episodes, index: Array, strategy: str, key: Key
 ) -> Array:
-    """For each row `index` [B] int32 the row [B] whose achieved goal it is to be judged by."""
+    """Rows [B] int32 whose achieved goals the rows `index` [B] int32 are to be judged by."""
     if strategy == "random":
         return uniform.indices(buffer, key, len(index))
     behind, ahead = span(buffer, episodes, index)
