@@ -48,7 +48,7 @@ from jaxpg.ops.options import of_option, termination_loss
 class Config:
     num_envs: int = fields.num_envs(16)
     num_steps: int = fields.num_steps(16)
-    options: int = fields.options(4)
+    options: int = static(4, ge=1, help="Options that are learnt.")
     option_policy: str = static(
         "epsilon_greedy",
         choices=("epsilon_greedy", "softmax"),
@@ -56,7 +56,9 @@ class Config:
     )
     option_epsilon: float = number(0.05, ge=0, le=1, help="Fraction of random options.")
     option_temperature: float = number(0.1, gt=0, help="Of the softmax over options' values.")
-    deliberation_cost: float = fields.deliberation_cost(0.0)
+    deliberation_cost: float = number(
+        0.0, ge=0, help="Reward that is paid whenever an option ends."
+    )
     gae_lambda: float = fields.gae_lambda(0.95)
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(1e-3, of="options' policies")

@@ -32,6 +32,17 @@ def over_options(q: Array, kind: str, epsilon, temperature) -> Array:
     return greedy_policy(q, epsilon)
 
 
+def log_prob_of(choice: Array, option: Array) -> Array:
+    """Log-probability [...] of options under the softmax of logits `choice` [..., O]."""
+    return of_option(jax.nn.log_softmax(choice), option)
+
+
+def entropy_of(choice: Array) -> Array:
+    """Entropy [...] (nats) of the softmax of logits `choice` [..., O]."""
+    log_p = jax.nn.log_softmax(choice)
+    return -(jnp.exp(log_p) * log_p).sum(-1)
+
+
 def state_value(q: Array, policy: Array) -> Array:
     """V(s) [...] where the policy over options [..., O] picks the next one."""
     chex.assert_equal_shape([q, policy])
