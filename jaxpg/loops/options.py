@@ -116,8 +116,24 @@ def act(
     return pi.action(pi.mode(out) if greedy else pi.sample(out, k_action)[0]), option + 1
 
 
-def look(cfg, env: E.Env, params: Tree, obs: Tree, obs_stats=()) -> tuple[Array, Array]:
-    """The policy over options and the terminations in observations [B, *obs]: [B, O] both."""
+class View(NamedTuple):
+    """What an agent does in observations [B, *obs]."""
+
+    choice: Array  # [B, O] the policy over options
+    termination: Array  # [B, O]
+    actions: Array  # [B, O, A] probabilities of discrete actions; of others the head's inputs
+
+
+def look(cfg, env: E.Env, params: Tree, obs: Tree, obs_stats=()) -> View:
+    """Options in observations [B, *obs]: the policy over them, their ends, and their actions.
+
+    >>> env = jaxpg.make("FourRooms-jaxpg")
+    >>> cfg = jaxpg.option_critic.Config(options=3)
+    >>> state = jaxpg.option_critic.init(cfg, env, jax.random.key(0))
+    >>> look(cfg, env, state.params, jax.numpy.eye(104)).actions.shape
+    (104, 3, 4)
+    """
     net: Network = network(cfg, env)[0]
     o = net.apply(params, normalize.whiten(obs_stats, obs))
-    return over_options(cfg, o), o.beta
+    actions = jax.nn.softmax(o.out / cfg.temperature) if env.discrete else o.out
+    return View(over_options(cfg, o), o.beta, actions)
