@@ -67,9 +67,7 @@ def play(cfg, env, episodes: int, key, goal) -> Played:
         ended = m["episode/count"] > 0
         steps = jnp.nan_to_num(m["episode/length"]).astype(jnp.int32)
         length = jnp.where(ended, length.at[done].set(steps), length)
-        new = jnp.stack(
-            [jnp.isfinite(m["options/length"]), *(m[f"options/use_{i}"] for i in range(O))]
-        )
+        new = jnp.stack([m["options/chosen"], *(m[f"options/use_{i}"] for i in range(O))])
         counts = counts + new * ((done >= late) & ~moved)
         return state, length, done + ended, since + moved, counts
 

@@ -28,9 +28,8 @@ def main() -> None:
     train = jax.jit(lambda key: jaxpg.train(jaxpg.option_critic, cfg, env, key, args.total_steps))
     state, metrics = train(jax.random.key(args.seed))
     late = {name: np.asarray(x)[-len(x) // 4 :] for name, x in metrics.items()}
-    steps = np.nanmean(late["episode/length"])
-    chosen = np.isfinite(late["options/length"]).mean()
-    print(f"{steps:.1f} steps an episode; an option lasts {1 / chosen:.1f}")
+    steps, lasts = np.nanmean(late["episode/length"]), np.nanmean(late["options/length"])
+    print(f"{steps:.1f} steps an episode; an option lasts {lasts:.1f}")
     for i in range(cfg.options):
         print(f"option {i}: {late[f'options/use_{i}'].mean():5.1%} of steps")
 

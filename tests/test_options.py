@@ -209,14 +209,23 @@ def test_options_are_drawn_by_the_law_of_call_and_return():
 
 
 def test_metrics_of_options_are_counts():
+    """Two environments: the first ends an episode at step 1, the second has had its option before;
+    lengths are those of options that ended, counted one by one."""
     option = jnp.array([[0, 2], [0, 2], [1, 2], [1, 0]])
-    chosen = jnp.array([[1, 1], [0, 0], [1, 0], [0, 0]], bool)
-    found = ops.option_metrics(option, chosen, 4)
+    chosen = jnp.array([[1, 0], [0, 0], [1, 0], [1, 1]], bool)
+    ended = jnp.array([[0, 0], [1, 0], [0, 0], [0, 1]], bool)
+    found, age = ops.option_metrics(option, chosen, ended, jnp.array([0, 5]), 4)
     assert [float(found[f"options/use_{i}"]) for i in range(4)] == [3 / 8, 2 / 8, 3 / 8, 0]
-    assert float(found["options/length"]) == pytest.approx(8 / 3)
+    lengths = [2, 1, 5 + 3, 1]  # ended with the episode; itself; itself; with the episode
+    assert float(found["options/length"]) == pytest.approx(np.mean(lengths))
+    assert float(found["options/chosen"]) == 4 / 8
     share = np.array([3, 2, 3]) / 8
     assert float(found["options/entropy"]) == pytest.approx(-(share * np.log(share)).sum())
-    assert np.isnan(ops.option_metrics(option, jnp.zeros((4, 2), bool), 4)["options/length"])
+    assert age.tolist() == [1, 0]
+    no = jnp.zeros((4, 2), bool)
+    found, age = ops.option_metrics(option, no, no, jnp.array([1, 5]), 4)
+    assert np.isnan(found["options/length"])
+    assert age.tolist() == [5, 9]
 
 
 AGENTS = {"option_critic": option_critic, "ppoc": ppoc}
@@ -242,14 +251,17 @@ def test_the_option_is_in_the_carry_and_ends_with_the_episode(name):
     module, cfg, env, state = begun(name)
     state = put(state, "termination", jnp.full((104, 3), -20.0))  # none ends by itself
     collect = jax.jit(functools.partial(options.collect, cfg, env))
-    _, carry, t, seen, metrics = collect(state.params, (), state.env, state.carry, KEY)
+    _, running, t, seen, metrics = collect(state.params, (), state.env, state.running, KEY)
     ended = np.asarray(t.terminated | t.truncated)
     begins = np.concatenate([np.ones((1, 4), bool), ended[:-1]])
     np.testing.assert_array_equal(seen.chosen, begins)  # at an episode's first step, else never
     option = np.asarray(seen.option)
     assert (option[1:] == option[:-1])[~ended[:-1]].all()
-    np.testing.assert_array_equal(carry, np.where(ended[-1], 0, option[-1] + 1))
-    assert float(metrics["options/length"]) == pytest.approx(32 / begins.sum())
+    np.testing.assert_array_equal(running.option, np.where(ended[-1], 0, option[-1] + 1))
+    last = 7 - begins[::-1].argmax(0)  # step at which the running episode began
+    np.testing.assert_array_equal(running.age, np.where(ended[-1], 0, 8 - last))
+    assert float(metrics["options/chosen"]) == begins.sum() / 32
+    assert float(metrics["options/length"]) == pytest.approx(float(metrics["episode/length"]))
 
     obs = state.env.obs
     for carry in ((), jnp.zeros(4, jnp.int32)):  # as evaluation begins

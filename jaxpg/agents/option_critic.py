@@ -93,7 +93,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
-    carry: Array  # [num_envs] int32 the option in force, plus 1
+    running: options.Running  # [num_envs] the options in force
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
@@ -112,7 +112,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         params=params,
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=E.reset(env, k_env, cfg.num_envs),
-        carry=jnp.zeros(cfg.num_envs, jnp.int32),
+        running=options.begin(cfg.num_envs),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
@@ -152,8 +152,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_rollout, k_loss = jax.random.split(state.key, 3)
 
     # Collect.
-    env_state, carry, t, seen, metrics = options.collect(
-        cfg, env, state.params, state.obs_stats, state.env, state.carry, k_rollout
+    env_state, running, t, seen, metrics = options.collect(
+        cfg, env, state.params, state.obs_stats, state.env, state.running, k_rollout
     )
     stats = normalize.update_stats(
         state.obs_stats, t.obs, cfg.normalize_steps
@@ -168,7 +168,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, seen, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)
+    state = TrainState(
+        params, opt_state, env_state, running, stats, scale, state.iteration + 1, key
+    )
     return state, metrics | info
 
 

@@ -91,7 +91,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
-    carry: Array  # [num_envs] int32 the option in force, plus 1
+    running: options.Running  # [num_envs] the options in force
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
@@ -130,7 +130,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         params=params,
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=E.reset(env, k_env, cfg.num_envs),
-        carry=jnp.zeros(cfg.num_envs, jnp.int32),
+        running=options.begin(cfg.num_envs),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
@@ -177,8 +177,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_rollout, k_learn = jax.random.split(state.key, 3)
 
     # Collect.
-    env_state, carry, t, seen, metrics = options.collect(
-        cfg, env, state.params, state.obs_stats, state.env, state.carry, k_rollout
+    env_state, running, t, seen, metrics = options.collect(
+        cfg, env, state.params, state.obs_stats, state.env, state.running, k_rollout
     )
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
     scale, reward = normalize.scale_reward(
@@ -211,7 +211,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     info["value/explained_variance"] = losses.explained_variance(value, target)
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
-    state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)
+    state = TrainState(
+        params, opt_state, env_state, running, stats, scale, state.iteration + 1, key
+    )
     return state, metrics | info
 
 

@@ -103,18 +103,38 @@ def choose_greedy(policy: Array, beta: Array, before: Array) -> tuple[Array, Arr
     return jnp.where(chosen, policy.argmax(-1).astype(jnp.int32), so_far), chosen
 
 
-def option_metrics(option: Array, chosen: Array, count: int) -> dict[str, Array]:
-    """Use of `count` options over steps [...]: metrics, all scalars.
+def option_ages(chosen: Array, ended: Array, age: Array) -> tuple[Array, Array]:
+    """Ages of options: before each step [T, N], 0 where there is none, and with it [T, N]; int32.
 
-    `options/length`: steps to a choice; NaN if none was made. `options/use_0` and so on: the share
-    of steps of each option. `options/entropy`: of these shares, in nats: 0 where one option does
-    everything, log(count) where all do as much.
+    chosen: [T, N] bool, an option was picked at the step, as it always is at an episode's first.
+    ended: [T, N] bool, of episodes. age: [N] int32 before the first step.
     """
-    chex.assert_equal_shape([option, chosen])
+    time = jnp.arange(len(chosen), dtype=jnp.int32)[:, None]
+    begun = jax.lax.cummax(jnp.where(chosen, time, -age))
+    now = time - begun + 1
+    return jnp.concatenate([age[None], jnp.where(ended, 0, now)[:-1]]), now
+
+
+def option_metrics(
+    option: Array, chosen: Array, ended: Array, age: Array, count: int
+) -> tuple[dict[str, Array], Array]:
+    """Metrics of `count` options over steps [T, N], all scalars, and the ages [N] after them.
+
+    Arguments are those of `option_ages`, and the options in force [T, N]. `options/length`: steps
+    of those that ended, by themselves or with the episode; NaN if none did. `options/chosen`: the
+    share of steps at which one was picked. `options/use_0` and so on: the share of steps of each.
+    `options/entropy`: of these shares, in nats: 0 where one option does everything, log(count)
+    where all do as much.
+    """
+    chex.assert_equal_shape([option, chosen, ended])
+    before, now = option_ages(chosen, ended, age)
+    over = chosen & (before > 0)
+    many = over.sum(dtype=float) + ended.sum(dtype=float)
+    total = jnp.where(over, before, 0).sum(dtype=float) + jnp.where(ended, now, 0).sum(dtype=float)
     use = (option[..., None] == jnp.arange(count)).reshape(-1, count).mean(0, dtype=float)
-    made = chosen.sum(dtype=float)
     return {
-        "options/length": jnp.where(made > 0, option.size / jnp.maximum(made, 1), jnp.nan),
+        "options/length": jnp.where(many > 0, total / jnp.maximum(many, 1), jnp.nan),
+        "options/chosen": chosen.mean(dtype=float),
         "options/entropy": -(use * jnp.log(jnp.where(use > 0, use, 1))).sum(),
         **{f"options/use_{i}": use[i] for i in range(count)},
-    }
+    }, jnp.where(ended[-1], 0, now[-1])
