@@ -145,16 +145,18 @@ def draw(results: dict, episodes: int, path: Path) -> None:
     best = results["best"]
     for axes in (left, right):
         axes.set_yscale("log")
+        axes.set_yticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
+        axes.minorticks_off()
         axes.set(xlabel="episode", ylabel="steps of an episode")
         axes.plot([0, episodes], [best["first goal"]] * 2, color=style.GREY, lw=0.9, ls="--")
         mean = np.mean(best["second goal"])
         axes.plot([episodes, 2 * episodes], [mean] * 2, color=style.GREY, lw=0.9, ls="--")
     left.set_xlim(0, 2 * episodes)
     right.set_xlim(episodes * 0.95, episodes * 1.3)
-    left.text(0, best["first goal"] * 0.88, "least", fontsize=7, color=style.GREY, va="top")
+    left.text(20, best["first goal"] * 0.95, "least", fontsize=7, color=style.GREY, va="top")
     many = len(results[shown[0]]["steps"])
     style.set_title(left, "Steps of an episode", f"medians of {many} seeds, of {BLOCK} episodes")
-    style.set_title(right, "When the goal has moved", f"after {episodes} episodes")
+    style.set_title(right, "The goal moves", f"after {episodes} episodes")
     style.legend_below(figure, left.get_legend_handles_labels()[0], 4)
     style.save(figure, path)
 
