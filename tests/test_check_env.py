@@ -378,6 +378,9 @@ TRACES = {
         changed(info=INFO | {"action_mask": jnp.ones(3, bool)}), "mask", r"shape \(3,\).*\(2,\)"
     ),
     "a signal that is not there": (Walk(signals=("cost",)), "signals", "of a step has no 'cost'"),
+    "a goal that nothing reaches": (
+        Walk(goal_reward=lambda *args: 0.0), "goals", "it has no goal_reached, allowed are both of"
+    ),
     "a pool of nothing": (
         Pooled(), "reset pool", "reset_pool=0: allowed is an integer >= 1"
     ),

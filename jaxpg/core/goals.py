@@ -29,7 +29,6 @@ import jax.numpy as jnp
 from jaxpg.core import signals
 from jaxpg.core.env import Env
 from jaxpg.core.observations import GOAL_KEYS
-from jaxpg.core.single import name_of
 from jaxpg.core.types import Array, Tree
 
 METHODS = ("goal_reward", "goal_reached")
@@ -74,15 +73,18 @@ def require_goals(env: Env, what: str) -> None:
     if not has_goals(env):
         raise ValueError(
             f"{name}, which has no goals: allowed are environments with goal_reward and "
-            "goal_reached, see docs/goals.md, without wrappers that change what these look at"
+            "goal_reached, see docs/goals.md, in no wrappers but clip_reward, scale_reward, "
+            "sticky_actions, time_limit and time_aware_observation"
         )
     if fault := find_goal_fault(env):
         raise ValueError(f"{name}: {fault}")
 
 
 def find_goal_fault(env: Env) -> str | None:
-    """What of the contract of goals a core that has both methods does not keep, by shapes alone:
+    """What of the contract of goals a core with one of the methods does not keep, by shapes alone:
     in words with what is allowed; None if it keeps all."""
+    if missing := [name for name in METHODS if not callable(getattr(env.core, name, None))]:
+        return f"it has no {missing[0]}, allowed are both of {', '.join(METHODS)}"
     space, example = env.core.observation_space(env.core.default_params), env.example_obs
     inner = getattr(space, "spaces", None)
     if not isinstance(inner, dict) or not isinstance(example, dict):
@@ -104,5 +106,5 @@ def find_goal_fault(env: Env) -> str | None:
         if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, kind):
             return f"{method} gives {found}, allowed is {said} of shape ()"
     if signals.shapes(env.core, env.params).get(SUCCESS, achieved).shape != ():
-        return f"{name_of(env.core)} has no signal {SUCCESS!r} of shape ()"
+        return f"its signals have no number {SUCCESS!r}, allowed is 1 where a step reaches the goal"
     return None
