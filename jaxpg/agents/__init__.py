@@ -18,6 +18,7 @@ NAMES = (
     "trpo",
     "ppo",
     "option_critic",
+    "ppoc",
     "ippo",
     "mappo",
     "self_play",

@@ -48,7 +48,7 @@ from jaxpg.ops.options import of_option, termination_loss
 class Config:
     num_envs: int = fields.num_envs(16)
     num_steps: int = fields.num_steps(16)
-    options: int = fields.options(4)
+    options: int = static(4, ge=1, help="Options that are learnt.")
     option_policy: str = static(
         "epsilon_greedy",
         choices=("epsilon_greedy", "softmax"),
@@ -56,7 +56,9 @@ class Config:
     )
     option_epsilon: float = number(0.05, ge=0, le=1, help="Fraction of random options.")
     option_temperature: float = number(0.1, gt=0, help="Of the softmax over options' values.")
-    deliberation_cost: float = fields.deliberation_cost(0.0)
+    deliberation_cost: float = number(
+        0.0, ge=0, help="Reward that is paid whenever an option ends."
+    )
     gae_lambda: float = fields.gae_lambda(0.95)
     gamma: float = fields.gamma(0.99)
     learning_rate: float = fields.learning_rate(1e-3, of="options' policies")
@@ -91,7 +93,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     env: E.EnvState
-    carry: Array  # [num_envs] int32 the option in force, plus 1
+    running: options.Running  # [num_envs] the options in force
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
@@ -110,7 +112,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         params=params,
         opt_state=optimizers.actor_critic(cfg).init(params),
         env=E.reset(env, k_env, cfg.num_envs),
-        carry=jnp.zeros(cfg.num_envs, jnp.int32),
+        running=options.begin(cfg.num_envs),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
@@ -150,8 +152,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     key, k_rollout, k_loss = jax.random.split(state.key, 3)
 
     # Collect.
-    env_state, carry, t, seen, metrics = options.collect(
-        cfg, env, state.params, state.obs_stats, state.env, state.carry, k_rollout
+    env_state, running, t, seen, metrics = options.collect(
+        cfg, env, state.params, state.obs_stats, state.env, state.running, k_rollout
     )
     stats = normalize.update_stats(
         state.obs_stats, t.obs, cfg.normalize_steps
@@ -166,7 +168,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, seen, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)
+    state = TrainState(
+        params, opt_state, env_state, running, stats, scale, state.iteration + 1, key
+    )
     return state, metrics | info
 
 

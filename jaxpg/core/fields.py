@@ -144,19 +144,6 @@ def noise_gradient(default: bool) -> bool:
     return static(default, help=noise_gradient.__doc__)
 
 
-# Options.
-
-
-def options(default: int) -> int:
-    """Options that are learnt."""
-    return static(default, ge=1, help=options.__doc__)
-
-
-def deliberation_cost(default: float) -> float:
-    """Reward that is paid whenever an option ends."""
-    return number(default, ge=0, help=deliberation_cost.__doc__)
-
-
 # Natural gradients and trust regions.
 
 

@@ -24,6 +24,13 @@ from jaxpg.ops import options as ops
 from jaxpg.ops.returns import lambda_return
 
 
+class Running(NamedTuple):
+    """Options in force [N], between rollouts."""
+
+    option: Array  # int32 number plus 1; 0: none yet
+    age: Array  # int32 steps that it has been in force, for the metrics
+
+
 class Seen(NamedTuple):
     """Outputs of the policy at collection: leaves [T, N, ...]."""
 
@@ -53,9 +60,14 @@ def over_options(cfg, o: Outputs) -> Array:
     return ops.over_options(o.q, cfg.option_policy, cfg.option_epsilon, cfg.option_temperature)
 
 
+def begin(num_envs: int) -> Running:
+    """No option is in force anywhere."""
+    return Running(*jnp.zeros((2, num_envs), jnp.int32))
+
+
 def collect(
-    cfg, env: E.Env, params: Tree, obs_stats, state: E.EnvState, carry: Array, key: Key
-) -> tuple[E.EnvState, Array, Transition, Seen, Metrics]:
+    cfg, env: E.Env, params: Tree, obs_stats, state: E.EnvState, running: Running, key: Key
+) -> tuple[E.EnvState, Running, Transition, Seen, Metrics]:
     """Rolls out `num_steps` steps of every environment, as `E.rollout`; with metrics of options."""
     net, pi = network(cfg, env)
 
@@ -66,14 +78,12 @@ def collect(
         draw, log_prob = pi.sample(ops.of_option(o.out, option), k_action)
         return pi.action(draw), option + 1, Seen(option, chosen, draw, log_prob)
 
-    state, carry, t, seen, metrics = E.rollout(env, policy, state, carry, key, cfg.num_steps)
-    return (
-        state,
-        carry,
-        t,
-        seen,
-        metrics | ops.option_metrics(seen.option, seen.chosen, cfg.options),
+    state, carry, t, seen, metrics = E.rollout(
+        env, policy, state, running.option, key, cfg.num_steps
     )
+    ended = t.terminated | t.truncated
+    of_options, age = ops.option_metrics(seen.option, seen.chosen, ended, running.age, cfg.options)
+    return state, Running(carry, age), t, seen, metrics | of_options
 
 
 def arrive(cfg, o: Outputs, option: Array) -> Arrival:
@@ -116,8 +126,24 @@ def act(
     return pi.action(pi.mode(out) if greedy else pi.sample(out, k_action)[0]), option + 1
 
 
-def look(cfg, env: E.Env, params: Tree, obs: Tree, obs_stats=()) -> tuple[Array, Array]:
-    """The policy over options and the terminations in observations [B, *obs]: [B, O] both."""
+class View(NamedTuple):
+    """What an agent does in observations [B, *obs]."""
+
+    choice: Array  # [B, O] the policy over options
+    termination: Array  # [B, O]
+    actions: Array  # [B, O, A] probabilities of discrete actions; of others the head's inputs
+
+
+def look(cfg, env: E.Env, params: Tree, obs: Tree, obs_stats=()) -> View:
+    """Options in observations [B, *obs]: the policy over them, their ends, and their actions.
+
+    >>> env = jaxpg.make("FourRooms-jaxpg")
+    >>> cfg = jaxpg.option_critic.Config(options=3)
+    >>> state = jaxpg.option_critic.init(cfg, env, jax.random.key(0))
+    >>> look(cfg, env, state.params, jax.numpy.eye(104)).actions.shape
+    (104, 3, 4)
+    """
     net: Network = network(cfg, env)[0]
     o = net.apply(params, normalize.whiten(obs_stats, obs))
-    return over_options(cfg, o), o.beta
+    actions = jax.nn.softmax(o.out / cfg.temperature) if env.discrete else o.out
+    return View(over_options(cfg, o), o.beta, actions)

@@ -12,6 +12,7 @@ episode, so that options are worth keeping up.
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import stop_gradient
 
 from jaxpg.core.types import Array, Key
@@ -20,8 +21,9 @@ from jaxpg.ops.dynamic_programming import greedy_policy
 
 def of_option(x: Array, option: Array) -> Array:
     """Entries of x [..., O, *rest] for the options [...]: [..., *rest]."""
-    at = option.reshape(*option.shape, *[1] * (x.ndim - option.ndim))
-    return jnp.take_along_axis(x, at, option.ndim).squeeze(option.ndim)
+    ours = option[..., None] == np.arange(x.shape[option.ndim])  # a gather costs more
+    ours = ours.reshape(*ours.shape, *[1] * (x.ndim - ours.ndim))
+    return jnp.where(ours, x, 0).sum(option.ndim)
 
 
 def over_options(q: Array, kind: str, epsilon, temperature) -> Array:
@@ -30,6 +32,17 @@ def over_options(q: Array, kind: str, epsilon, temperature) -> Array:
     if kind == "softmax":
         return jax.nn.softmax(q / temperature)
     return greedy_policy(q, epsilon)
+
+
+def log_prob_of(choice: Array, option: Array) -> Array:
+    """Log-probability [...] of options under the softmax of logits `choice` [..., O]."""
+    return of_option(jax.nn.log_softmax(choice), option)
+
+
+def entropy_of(choice: Array) -> Array:
+    """Entropy [...] (nats) of the softmax of logits `choice` [..., O]."""
+    log_p = jax.nn.log_softmax(choice)
+    return -(jnp.exp(log_p) * log_p).sum(-1)
 
 
 def state_value(q: Array, policy: Array) -> Array:
@@ -90,18 +103,38 @@ def choose_greedy(policy: Array, beta: Array, before: Array) -> tuple[Array, Arr
     return jnp.where(chosen, policy.argmax(-1).astype(jnp.int32), so_far), chosen
 
 
-def option_metrics(option: Array, chosen: Array, count: int) -> dict[str, Array]:
-    """Use of `count` options over steps [...]: metrics, all scalars.
+def option_ages(chosen: Array, ended: Array, age: Array) -> tuple[Array, Array]:
+    """Ages of options: before each step [T, N], 0 where there is none, and with it [T, N]; int32.
 
-    `options/length`: steps to a choice; NaN if none was made. `options/use_0` and so on: the share
-    of steps of each option. `options/entropy`: of these shares, in nats: 0 where one option does
-    everything, log(count) where all do as much.
+    chosen: [T, N] bool, an option was picked at the step, as it always is at an episode's first.
+    ended: [T, N] bool, of episodes. age: [N] int32 before the first step.
     """
-    chex.assert_equal_shape([option, chosen])
+    time = jnp.arange(len(chosen), dtype=jnp.int32)[:, None]
+    begun = jax.lax.cummax(jnp.where(chosen, time, -age))
+    now = time - begun + 1
+    return jnp.concatenate([age[None], jnp.where(ended, 0, now)[:-1]]), now
+
+
+def option_metrics(
+    option: Array, chosen: Array, ended: Array, age: Array, count: int
+) -> tuple[dict[str, Array], Array]:
+    """Metrics of `count` options over steps [T, N], all scalars, and the ages [N] after them.
+
+    Arguments are those of `option_ages`, and the options in force [T, N]. `options/length`: steps
+    of those that ended, by themselves or with the episode; NaN if none did. `options/chosen`: the
+    share of steps at which one was picked. `options/use_0` and so on: the share of steps of each.
+    `options/entropy`: of these shares, in nats: 0 where one option does everything, log(count)
+    where all do as much.
+    """
+    chex.assert_equal_shape([option, chosen, ended])
+    before, now = option_ages(chosen, ended, age)
+    over = chosen & (before > 0)
+    many = over.sum(dtype=float) + ended.sum(dtype=float)
+    total = jnp.where(over, before, 0).sum(dtype=float) + jnp.where(ended, now, 0).sum(dtype=float)
     use = (option[..., None] == jnp.arange(count)).reshape(-1, count).mean(0, dtype=float)
-    made = chosen.sum(dtype=float)
     return {
-        "options/length": jnp.where(made > 0, option.size / jnp.maximum(made, 1), jnp.nan),
+        "options/length": jnp.where(many > 0, total / jnp.maximum(many, 1), jnp.nan),
+        "options/chosen": chosen.mean(dtype=float),
         "options/entropy": -(use * jnp.log(jnp.where(use > 0, use, 1))).sum(),
         **{f"options/use_{i}": use[i] for i in range(count)},
-    }
+    }, jnp.where(ended[-1], 0, now[-1])
