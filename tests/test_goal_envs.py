@@ -23,6 +23,7 @@ CORES = {
     "BitFlip-jaxpg": {"n": 3},
     "PointReach-jaxpg": {"walls": "rooms", "tolerance": 0.5, "max_steps_in_episode": 9},
     "ArmReach-jaxpg": {"tolerance": 0.4, "max_steps_in_episode": 9},
+    "GoalRooms-jaxpg": {"map": "...#/.#../....", "max_steps_in_episode": 9},
 }
 
 

@@ -81,8 +81,8 @@ def require_goals(env: Env, what: str) -> None:
 
 
 def find_goal_fault(env: Env) -> str | None:
-    """What of the contract of goals a core with one of the methods does not keep, by shapes alone:
-    in words with what is allowed; None if it keeps all."""
+    """Words on what a core with one of the methods does not keep of the contract of goals, by
+    shapes alone, with what is allowed; None if it keeps all."""
     if missing := [name for name in METHODS if not callable(getattr(env.core, name, None))]:
         return f"it has no {missing[0]}, allowed are both of {', '.join(METHODS)}"
     space, example = env.core.observation_space(env.core.default_params), env.example_obs

@@ -17,8 +17,8 @@ SIZE = 0.02  # of a point: it comes no nearer to a wall, so that it slips throug
 LAYOUTS = {
     "wall": ((-0.05, -1.0, 0.05, 0.5),),  # from the south, with a passage in the north
     "rooms": (  # four, with a door in each wall between two
-        (-0.05, -1.0, 0.05, -0.65), (-0.05, -0.35, 0.05, 0.35), (-0.05, 0.65, 0.05, 1.0),
-        (-1.0, -0.05, -0.65, 0.05), (-0.35, -0.05, 0.35, 0.05), (0.65, -0.05, 1.0, 0.05),
+        (-0.05, -1.0, 0.05, -0.75), (-0.05, -0.25, 0.05, 0.25), (-0.05, 0.75, 0.05, 1.0),
+        (-1.0, -0.05, -0.75, 0.05), (-0.25, -0.05, 0.25, 0.05), (0.75, -0.05, 1.0, 0.05),
     ),
 }  # fmt: skip
 
@@ -84,8 +84,8 @@ def draw_point(key: Key, cells: np.ndarray) -> Array:
 
 
 def slide(position: Array, move: Array, grown: np.ndarray) -> Array:
-    """Where a point [2] gets that moves [2] along the first axis and then along the second, and
-    stops at the square's edges and at walls. grown: [W, 4], as of `grow`."""
+    """The place [2] to which a point gets that moves [2] along the first axis and then along the
+    second, and stops at the square's edges and at walls. grown: [W, 4], as of `grow`."""
     for axis in (0, 1):
         x, other = position[axis], position[1 - axis]
         low, high = jnp.asarray(grown[:, axis], float), jnp.asarray(grown[:, axis + 2], float)
