@@ -34,6 +34,7 @@ class Config:
     total_steps: float | None = number(600.0)
 
     memory: ClassVar[str] = "none"
+    hindsight: ClassVar[str] = "none"
     normalize_obs: ClassVar[bool] = False
     normalize_reward: ClassVar[bool] = False
 
