@@ -33,9 +33,9 @@ FIGURES = PATH.parent.parent / "docs" / "figures"
 EPISODES, ENOUGH = 256, 0.95
 BITS, REACH = "BitFlip-jaxpg", ("PointReach-jaxpg", "ArmReach-jaxpg")
 BUDGETS = {  # bits: environment steps with hindsight, and without it
-    5: (4_000, 20_000),
-    8: (4_000, 40_000),
-    10: (6_000, 72_000),
+    5: (4_000, 12_000),
+    8: (4_000, 32_000),
+    10: (6_000, 48_000),
     15: (10_000, 72_000),
     20: (30_000, 0),
     25: (60_000, 0),
@@ -67,7 +67,7 @@ def all_rows() -> list[Row]:
                 rows.append(Row("dqn", BITS, {"n": n}, on, steps, 20 if on else 12))
     for env in REACH:
         for agent in ("ddpg", "td3", "sac"):
-            rows += [Row(agent, env, {}, True, 20_000, 20), Row(agent, env, {}, False, 50_000, 20)]
+            rows += [Row(agent, env, {}, True, 20_000, 10), Row(agent, env, {}, False, 50_000, 10)]
     return rows
 
 
