@@ -2,10 +2,13 @@
 figures of docs/hindsight.md.
 
 python benchmarks/goals.py --hindsight [WORD ...] [--seeds 3]
+python benchmarks/goals.py --heldout [--seeds 3]
 
 Words choose rows by their agent, environment or number of bits, and of several a row has all:
 `--hindsight dqn 15`, `--hindsight ArmReach-jaxpg`. Without `--hindsight` nothing is measured, and
 the figures and tables are made anew of the rows that are there.
+
+`--heldout` measures goals that were never trained on, see held_out.py.
 
 A row is an agent with its preset for the environment, of DQN in BitFlip-jaxpg for any number of
 bits, with hindsight as the preset has it or without, and otherwise alike. Now and then 256 greedy
@@ -19,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import held_out
 import jax
 import numpy as np
 
@@ -198,8 +202,11 @@ def draw_reach(rows: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hindsight", nargs="*", metavar="WORD")
+    parser.add_argument("--heldout", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
+    if args.heldout:
+        return held_out.run(args.seeds)
     found = json.loads(PATH.read_text()) if PATH.exists() else {}
     for row in all_rows() if args.hindsight is not None else ():
         if not set(args.hindsight) <= row.words():

@@ -86,7 +86,9 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.maddpg import maddpg as maddpg
     from jaxpg.agents.mappo import mappo as mappo
     from jaxpg.agents.npg import npg as npg
+    from jaxpg.agents.option_critic import option_critic as option_critic
     from jaxpg.agents.ppo import ppo as ppo
+    from jaxpg.agents.ppoc import ppoc as ppoc
     from jaxpg.agents.q_learning import q_learning as q_learning
     from jaxpg.agents.reinforce import reinforce as reinforce
     from jaxpg.agents.sac import sac as sac

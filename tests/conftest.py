@@ -115,6 +115,9 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
+    "option_critic": SCALED
+    | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "options": 2, "option_policy": "softmax"},
+    "ppoc": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2},
     "ippo": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2},
     "mappo": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "share_parameters": False},
     "self_play": SCALED

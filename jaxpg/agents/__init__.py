@@ -17,6 +17,8 @@ NAMES = (
     "npg",
     "trpo",
     "ppo",
+    "option_critic",
+    "ppoc",
     "ippo",
     "mappo",
     "self_play",

@@ -105,6 +105,6 @@ def find_goal_fault(env: Env) -> str | None:
         found = jax.eval_shape(getattr(env.core, method), achieved, desired, env.params)
         if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, kind):
             return f"{method} gives {found}, allowed is {said} of shape ()"
-    if signals.shapes(env.core, env.params).get(SUCCESS, achieved).shape != ():
+    if SUCCESS not in signals.scalars(env.core, env.params):
         return f"its signals have no number {SUCCESS!r}, allowed is 1 where a step reaches the goal"
     return None
