@@ -194,7 +194,7 @@ def draw_reach(rows: dict[str, Any], path: Path) -> None:
                     axes.plot(result["env_steps"], y, dash, color=colour, label=label, lw=1.4)
         style.set_title(axes, f"Greedy success in {env}", "mean of three seeds")
         style.set_steps_axis(axes, 50_000)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(-0.03, 1.05)
     style.legend_below(figure, panels[0].get_legend_handles_labels()[0], 3)
     style.save(figure, path)
 
