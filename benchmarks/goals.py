@@ -38,9 +38,9 @@ EPISODES, ENOUGH = 256, 0.95
 BITS, REACH = "BitFlip-jaxpg", ("PointReach-jaxpg", "ArmReach-jaxpg")
 BUDGETS = {  # bits: environment steps with hindsight, and without it
     5: (4_000, 12_000),
-    8: (4_000, 32_000),
-    10: (6_000, 48_000),
-    15: (10_000, 72_000),
+    8: (4_000, 16_000),
+    10: (6_000, 24_000),
+    15: (10_000, 30_000),
     20: (30_000, 0),
     25: (60_000, 0),
 }
