@@ -37,10 +37,10 @@ FIGURES = PATH.parent.parent / "docs" / "figures"
 EPISODES, ENOUGH = 256, 0.95
 BITS, REACH = "BitFlip-jaxpg", ("PointReach-jaxpg", "ArmReach-jaxpg")
 BUDGETS = {  # bits: environment steps with hindsight, and without it
-    5: (4_000, 20_000),
-    8: (4_000, 40_000),
-    10: (6_000, 72_000),
-    15: (10_000, 72_000),
+    5: (4_000, 12_000),
+    8: (4_000, 16_000),
+    10: (6_000, 24_000),
+    15: (10_000, 30_000),
     20: (30_000, 0),
     25: (60_000, 0),
 }
@@ -71,7 +71,7 @@ def all_rows() -> list[Row]:
                 rows.append(Row("dqn", BITS, {"n": n}, on, steps, 20 if on else 12))
     for env in REACH:
         for agent in ("ddpg", "td3", "sac"):
-            rows += [Row(agent, env, {}, True, 20_000, 20), Row(agent, env, {}, False, 50_000, 20)]
+            rows += [Row(agent, env, {}, True, 20_000, 10), Row(agent, env, {}, False, 50_000, 10)]
     return rows
 
 
@@ -139,6 +139,17 @@ def show(rows: dict[str, Any]) -> None:
         print(f"{name:44} {' '.join(f'{x:.3f}' for x in last):20} {mean:8.2f} {steps}")
 
 
+def count_in_thousands(axes, name: str) -> None:
+    """Makes an axis of `axes`, "x" or "y", one of environment steps, in powers."""
+    from jaxpg.experiment.text import format_count
+
+    axes.set(**{f"{name}scale": "log", f"{name}label": "environment steps"})
+    axis = getattr(axes, f"{name}axis")
+    axis.set_ticks([1_000, 3_000, 10_000, 30_000, 100_000])
+    axis.set_major_formatter(lambda x, _: format_count(x))
+    axis.set_minor_formatter(lambda x, _: "")
+
+
 def draw_bits(rows: dict[str, Any], path: Path) -> None:
     """Steps to ENOUGH success against the number of bits, and the curves at fifteen."""
     from jaxpg.experiment.figures import style
@@ -158,16 +169,14 @@ def draw_bits(rows: dict[str, Any], path: Path) -> None:
                 x, y = result["env_steps"], np.array(result["success"])
                 right.plot(x, y.mean(0), color=colour, label=kind, lw=1.4)
                 right.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, lw=0)
-    left.set_yscale("log")
-    left.set_xlabel("bits n")
+    left.set(xlabel="bits n", ylim=(500, 120_000))
     left.set_xticks(list(BUDGETS))
-    left.set_ylabel("environment steps")
+    count_in_thousands(left, "y")
     style.set_title(
         left, f"Steps to {ENOUGH} greedy success", "a dot a seed", "triangle: not reached by then"
     )
     style.set_title(right, "Greedy success at n = 15", "three seeds, mean and range")
-    right.set_xscale("log")
-    right.set_xlabel("environment steps")
+    count_in_thousands(right, "x")
     style.legend_below(figure, right.get_legend_handles_labels()[0], 2)
     style.save(figure, path)
 
@@ -185,7 +194,7 @@ def draw_reach(rows: dict[str, Any], path: Path) -> None:
                     axes.plot(result["env_steps"], y, dash, color=colour, label=label, lw=1.4)
         style.set_title(axes, f"Greedy success in {env}", "mean of three seeds")
         style.set_steps_axis(axes, 50_000)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(-0.03, 1.05)
     style.legend_below(figure, panels[0].get_legend_handles_labels()[0], 3)
     style.save(figure, path)
 

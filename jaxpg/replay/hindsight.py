@@ -51,8 +51,8 @@ class Episodes(NamedTuple):
 
 def init(num_envs: int, capacity: int) -> Episodes:
     """Episodes of an empty buffer; the capacity is a multiple of `num_envs`."""
-    zeros = jnp.zeros(capacity, jnp.int32)
-    return Episodes(zeros, zeros, zeros, jnp.zeros(num_envs, jnp.int32))
+    zeros = (jnp.zeros(size, jnp.int32) for size in (capacity, capacity, capacity, num_envs))
+    return Episodes(*zeros)
 
 
 def add(episodes: Episodes, position: Array, before: Array, ended: Array) -> Episodes:
