@@ -36,11 +36,13 @@ TABLES: dict[str, Any] = {
     "gae_lambda": 0.0, "critic_learning_rate": 0.5, "learning_rate": 3.0,
     "termination_learning_rate": 2.0, "option_epsilon": 0.1, "entropy_coef": 0.0,
 }  # fmt: skip
+SOFTMAX = {"option_policy": "softmax", "option_temperature": 0.3}
 CASES: dict[str, dict[str, Any]] = {
     "4 options, cost 0.05": {"deliberation_cost": 0.05},
     "4 options": {},
-    "4 options, cost 0.1": {"deliberation_cost": 0.1, "option_epsilon": 0.2},
     "4 options, cost 0.15": {"deliberation_cost": 0.15, "option_epsilon": 0.2},
+    "softmax": SOFTMAX,
+    "softmax, cost 0.15": SOFTMAX | {"deliberation_cost": 0.15},
     "flat, rate 1": {"options": 1, "learning_rate": 1.0},
     "flat, rate 3": {"options": 1},
     "flat, rate 10": {"options": 1, "learning_rate": 10.0},
@@ -174,10 +176,9 @@ def main() -> None:
     cells = jaxpg.make("FourRooms-jaxpg").core.grid.cells
     room = np.flatnonzero((cells > [7, 6]).all(1))  # lower right
     goals = np.random.default_rng(0).choice(room, args.seeds)
-    results["settings"] = [args.seeds, args.episodes]
-    results["best"] = {
-        "first goal": least_steps(), "second goal": [least_steps(int(g)) for g in goals],
-    }  # fmt: skip
+    best = {"first goal": least_steps(), "second goal": [least_steps(int(g)) for g in goals]}
+    about = {"settings": [args.seeds, args.episodes], "best": best}
+    results = about | {name: row for name, row in results.items() if name in CASES}
     for name in args.only:
         results[name] = measure(CASES[name], args.seeds, args.episodes, goals)
         tell(name, results[name])

@@ -124,8 +124,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     steps = batch // cfg.minibatches
     require_several(cfg, "normalize_advantage", steps, f"a minibatch of {steps} step")
     k_params, k_env, key = jax.random.split(key, 3)
-    net, _ = options.network(cfg, env)
-    params = net.init(k_params, env.example_obs)
+    params = options.network(cfg, env)[0].init(k_params, env.example_obs)
     return TrainState(
         params=params,
         opt_state=optimizers.actor_critic(cfg).init(params),

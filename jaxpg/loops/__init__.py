@@ -2,6 +2,7 @@
 
 minibatch.py, descent.py, optimizers.py   gradient steps
 fit_value.py, natural.py                  a critic fitted to returns; the iteration of NPG and TRPO
+options.py                                acting by call and return, and returns of options
 policies.py, lag.py                       acting; parameters of some updates ago
 replay.py, updates.py                     the off-policy iteration: collect, store, sample, update
 replay_fields.py                          checks of its config

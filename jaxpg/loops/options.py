@@ -1,4 +1,4 @@
-"""What agents with options do alike: act by call and return, and tell what returns were.
+"""Agents with options: acting by call and return, and returns of options.
 
 The option in force is the policy's carry, [N] int32: its number plus 1, and 0 where there is none
 yet, as at the start of an episode. At each step it may end by its termination in this state; then,
@@ -127,7 +127,7 @@ def act(
 
 
 class View(NamedTuple):
-    """What an agent does in observations [B, *obs]."""
+    """Options of an agent in observations [B, *obs]."""
 
     choice: Array  # [B, O] the policy over options
     termination: Array  # [B, O]

@@ -18,7 +18,7 @@ from jaxpg.nets.networks import MLP, Network, features, torso
 
 
 class Outputs(NamedTuple):
-    """What the network says of O options in observations [..., *obs]."""
+    """Outputs of the network for O options in observations [..., *obs]."""
 
     out: Array  # [..., O, outputs] inputs of the policy head
     beta: Array  # [..., O] probability that the option ends there

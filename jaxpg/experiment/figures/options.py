@@ -49,9 +49,11 @@ def option_maps(
     for i, panel in enumerate(axes[1:]):
         image = _draw_end(panel, free, cells, termination[:, i])
         if actions is not None:
-            _draw_arrows(panel, cells, actions[:, i])
-        style.set_title(panel, f"option {i}")
-        panel.title.set_color(style.colour(i))
+            moves = np.arange(size) != goal  # nothing is done at the goal
+            _draw_arrows(panel, cells[moves], actions[moves, i])
+        panel.set_title(
+            f"option {i}", loc="left", fontsize=9, fontweight="bold", color=style.colour(i)
+        )
     for panel in axes:
         panel.set_xticks([])
         panel.set_yticks([])
