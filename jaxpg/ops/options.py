@@ -52,7 +52,7 @@ def state_value(q: Array, policy: Array) -> Array:
 
 
 def termination_advantage(q: Array, policy: Array, option: Array, cost) -> Array:
-    """What it is worth to go on with an option, over ending it: Q(s, omega) - V(s) + cost. [...]
+    """Advantage of going on with an option over ending it: Q(s, omega) - V(s) + cost. [...]
 
     arXiv:1609.05140 sec. 3.2, and arXiv:1709.04571 eq. 10 for the cost.
     """
