@@ -195,7 +195,8 @@ def draw_reach(rows: dict[str, Any], path: Path) -> None:
         style.set_title(axes, f"Greedy success in {env}", "mean of three seeds")
         style.set_steps_axis(axes, 50_000)
         axes.set_ylim(-0.03, 1.05)
-    style.legend_below(figure, panels[0].get_legend_handles_labels()[0], 3)
+    lines = {x.get_label(): x for axes in panels for x in axes.get_legend_handles_labels()[0]}
+    style.legend_below(figure, list(lines.values()), 3)
     style.save(figure, path)
 
 
