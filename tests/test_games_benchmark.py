@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import games
 
@@ -21,7 +20,7 @@ def test_exact_rows_are_known_numbers():
 
 
 def test_rows_that_were_measured_hold_what_the_page_says():
-    rows = json.loads((HERE / "games.json").read_text())
+    rows = json.loads(games.FILE.read_text())
     assert set(rows) <= set(games.ROWS) | set(games.exact())
     kuhn = rows["kuhn/self-play, entropy bonus falls"], rows["kuhn/self-play, no entropy bonus"]
     assert len(kuhn[0]["average"]) == 3
@@ -31,8 +30,8 @@ def test_rows_that_were_measured_hold_what_the_page_says():
 
 @pytest.mark.slow
 def test_a_trial_writes_nothing(monkeypatch, capsys):
-    before = (HERE / "games.json").read_text()
+    before = games.FILE.read_text()
     monkeypatch.setattr(sys, "argv", ["games.py", "kuhn", "--quick", "--seeds", "1"])
     games.main()
     assert "kuhn/self-play, no entropy bonus" in capsys.readouterr().out
-    assert (HERE / "games.json").read_text() == before
+    assert games.FILE.read_text() == before
