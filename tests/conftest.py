@@ -105,6 +105,15 @@ TINY = {
         "normalize_obs": True,
         "normalize_reward": True,
     },
+    "cpo": {
+        "num_envs": 2,
+        "num_steps": 4,
+        "hidden": (4,),
+        "critic_epochs": 2,
+        "critic_minibatches": 2,
+    },
+    "ppo_lagrangian": {"normalize_obs": True}
+    | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2, "critic_minibatches": 2},
     "ppo": {
         "num_envs": 2,
         "num_steps": 4,

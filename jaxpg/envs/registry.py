@@ -66,10 +66,12 @@ def _gymnax() -> Any:
         import gymnax
 
         from jaxpg.envs import partial, tabular
+        from jaxpg.envs.costs import cart_pole, point
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
         from jaxpg.envs.games import kuhn, matrix, pursuit, spread, tictactoe
 
     modules = [tabular, partial, almgren_chriss, liquidation_game, portfolio]
+    modules += [cart_pole, point]
     modules += [matrix, kuhn, tictactoe, pursuit, spread]
     for module in modules:
         for name, factory in module.ENVIRONMENTS.items():
