@@ -31,7 +31,7 @@ TASKS = {
 SHARED = {"num_envs": 64, "num_steps": 64, "hidden": (), "critic_learning_rate": 1e-2}
 PID = {"multiplier_d": 0.0, "entropy_coef": 0.0, "learning_rate": 1e-2}
 AGENTS = {
-    ("ppo_lagrangian", "cliff"): PID | {"multiplier_p": 50.0, "multiplier_i": 5.0},
+    ("ppo_lagrangian", "cliff"): PID | {"multiplier_p": 20.0, "multiplier_i": 3.0},
     ("ppo_lagrangian", "lake"): PID | {"multiplier_p": 5.0, "multiplier_i": 0.5},
     ("cpo", "cliff"): {},
     ("cpo", "lake"): {},
