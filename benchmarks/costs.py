@@ -25,14 +25,13 @@ from jaxpg.ops import dynamic_programming as dp
 from jaxpg.ops.occupancy import solve_constrained
 
 TASKS = {
-    "cliff": ("CliffCost-jaxpg", {"slip": 0.1}, 0.95, (0.1, 0.05)),
+    "cliff": ("CliffCost-jaxpg", {"slip": 0.1}, 0.95, (0.1, 0.06)),
     "lake": ("FrozenLakeCost-jaxpg", {}, 0.99, (0.1, 0.05)),
 }
 SHARED = {"num_envs": 64, "num_steps": 64, "hidden": (), "critic_learning_rate": 1e-2}
-PID = {"multiplier_d": 0.0, "entropy_coef": 0.0, "learning_rate": 1e-2}
 AGENTS = {
-    ("ppo_lagrangian", "cliff"): PID | {"multiplier_p": 20.0, "multiplier_i": 3.0},
-    ("ppo_lagrangian", "lake"): PID | {"multiplier_p": 5.0, "multiplier_i": 0.5},
+    ("ppo_lagrangian", "cliff"): {"learning_rate": 1e-2, "multiplier_i": 0.01},
+    ("ppo_lagrangian", "lake"): {"learning_rate": 1e-2, "multiplier_p": 0.5, "multiplier_i": 0.05},
     ("cpo", "cliff"): {},
     ("cpo", "lake"): {},
 }
