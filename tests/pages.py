@@ -77,6 +77,7 @@ EXAMPLES = {
         "network --seeds 2",
         "STUDIES['network'] = Study('CartPole-v1', 1024, {'hidden': [[], [4]]})",
     ),
+    "transfer": ("--seeds 2 --total-steps 2048", ""),
     "two_passages": ("--steps 600", ""),
     "variance_reduction": (
         "--episodes 16",

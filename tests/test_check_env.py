@@ -18,6 +18,7 @@ from jaxpg.core.single import STEP
 from jaxpg.core.spaces import MultiBinary
 from jaxpg.envs import contract, registry
 from jaxpg.envs.contract import episodes
+from tests import small_games
 from tests.conftest import TINY, slow_of
 
 Box, Discrete = spaces.Box, spaces.Discrete
@@ -289,6 +290,19 @@ class Named(Params):
     map: str = "S..G"
 
 
+class Parts(InGymnax):
+    """Sees a dict, and says a Box."""
+
+    def obs(self, state):
+        return {"x": super().obs(state)}
+
+
+def game_of(**other):
+    core = small_games.Hunt()
+    vars(core).update(other)
+    return core
+
+
 FLAG, INFO = jnp.zeros((), bool), {"final_observation": jnp.zeros(2)}
 # Mistakes that shapes, or two traces, show. Those above the line are what `run` says, too.
 SHAPES = {
@@ -353,11 +367,36 @@ SHAPES = {
         "TracerArrayConversionError.*jax.numpy",
     ),
     "no time": (Timeless(), "traceable", "is_truncated asks for state.time"),
+    "a mask of another size": (
+        changed(info=INFO | {"action_mask": jnp.ones(3, bool)}), "mask", r"shape \(3,\).*\(2,\)"
+    ),
+    "a mask of parts": (
+        changed(info=INFO | {"action_mask": {"a": jnp.ones(2)}}), "mask", r"is no array.*\(2,\)"
+    ),
+    "an array in a Dict": (
+        seen_as(spaces.Dict({"a": Box(-4.0, 4.0, (2,))})), "observation",
+        "is an array, its space a Dict: both the same",
+    ),
+    "an array in a Tuple": (
+        seen_as(spaces.Tuple([Box(-4.0, 4.0, (2,))])), "observation", "its space a Tuple of 1"
+    ),
     "bounds the wrong way": (
         Walk(action_space=lambda params: Box(1.0, -1.0, (2,))), "action space", "low=1.0 and high"
     ),
 }  # fmt: skip
 TRACES = {
+    "a dict in a Box": (
+        Parts(), "observation space", "is a dict, its space a Box: allowed is a Dict"
+    ),
+    "groups of more players than there are": (
+        game_of(players=2), "players", "allowed are 2 players in all"
+    ),
+    "a kind that sees nothing": (
+        game_of(groups={"hunters": 2, "foxes": 1}), "players", "allowed are .'foxes', 'hunters'."
+    ),
+    "a game without rewards of its players": (
+        game_of(signals=("alive",)), "players", r"one 'rewards' of shape \(3,\)"
+    ),
     "actions of no kind": (
         Walk(action_space=lambda params: spaces.Tuple([Discrete(2)])), "action space",
         "action space Tuple.*: allowed is Discrete, MultiDiscrete, MultiBinary or Box",
@@ -373,9 +412,6 @@ TRACES = {
     ),
     "an observation of another dtype": (
         changed(obs=jnp.zeros(2, jnp.float16)), "observation", "have float32 and float16: allowed"
-    ),
-    "a mask of another size": (
-        changed(info=INFO | {"action_mask": jnp.ones(3, bool)}), "mask", r"shape \(3,\).*\(2,\)"
     ),
     "a signal that is not there": (Walk(signals=("cost",)), "signals", "of a step has no 'cost'"),
     "a pool of nothing": (

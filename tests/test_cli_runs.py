@@ -350,6 +350,7 @@ def test_an_unknown_name_has_the_nearest_three():
     assert said.startswith(begin)
     assert "the nearest are ppo, ippo, mappo; `jaxpg list` has all" in said
     assert str(unknown("thing", "x", "abc")) == "unknown thing 'x': Allowed: a, b, c"
+    assert str(unknown("thing", "x", ())) == "unknown thing 'x': there are none"
 
 
 @pytest.fixture(scope="module")

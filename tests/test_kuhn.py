@@ -198,6 +198,15 @@ def test_what_is_not_allowed_is_refused():
         kuhn.equilibrium(0.5)
     with pytest.raises(ValueError, match=r"seat=2: allowed are 0 and 1"):
         kuhn.best_response_value(UNIFORM, 2)
+    wrong, right = jnp.ones((6, 2)), jnp.full((12, 2), 0.5)
+    for call in (
+        lambda: kuhn.value(right, wrong),
+        lambda: kuhn.nash_conv(right, wrong),
+        lambda: kuhn.best_response_value(jnp.ones((12, 3)), seat=0),
+        lambda: kuhn.average_table(right),
+    ):
+        with pytest.raises(ValueError, match=r"is of shape \(.*\): allowed is \(.*12, 2\)"):
+            call()
 
 
 def test_examples_are_so():

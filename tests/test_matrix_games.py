@@ -2,6 +2,7 @@
 episodes, by hand."""
 
 import doctest
+import functools
 import itertools
 
 import jax
@@ -249,18 +250,41 @@ def test_in_a_repeated_game_all_see_the_last_round():
     assert env.core.players == 3
     assert env.core.signals == ("rewards",)
     assert env.action_space.nvec == (2, 3, 4)
+    names = ["player_0", "player_1", "player_2"]  # with 2, 3 and 4 actions they are of three kinds
+    assert env.core.groups == dict.fromkeys(names, 1)
     obs, state = env.core.reset_env(KEY, env.params)
-    assert obs.tolist() == [[0] * 9 + [1]] * 3
+    assert [obs[name].tolist() for name in names] == [[[0] * 9 + [1]]] * 3
     obs, state, reward, ended, info = step(env, state, [1, 2, 3])
     np.testing.assert_allclose(info["rewards"], THREE[:, 1, 2, 3], rtol=1e-6)
     np.testing.assert_allclose(reward, THREE[:, 1, 2, 3].mean(), rtol=1e-5)
     assert not ended
     a, b, c = [0, 1], [0, 0, 1], [0, 0, 0, 1]
-    assert obs.tolist() == [[*a, *b, *c, 0.5], [*b, *a, *c, 0.5], [*c, *a, *b, 0.5]]
+    rows = [[*a, *b, *c, 0.5], [*b, *a, *c, 0.5], [*c, *a, *b, 0.5]]
+    assert [obs[name].tolist() for name in names] == [[row] for row in rows]
     obs, state, _, ended, _ = step(env, state, [0, 0, 0])
     assert ended
     assert not env.core.is_truncated(state, env.params)
-    assert obs[0].tolist() == [1, 0, 1, 0, 0, 1, 0, 0, 0, 0]
+    assert obs["player_0"].tolist() == [[1, 0, 1, 0, 0, 1, 0, 0, 0, 0]]
+
+
+SCRIPTED = {"opponent": [[0.5, 0.3, 0.2]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("ippo", SCRIPTED), ("mappo", {}), ("iql", {}), ("maddpg", {})]
+)
+def test_players_need_not_have_equally_many_actions(name, more):
+    """To every agent of several players they are groups of one; shapes alone are looked at."""
+    payoffs = [[[1, 0, 0], [0, 2, 0]], [[0, 1, 0], [3, 0, 0]]]
+    env, agent = jaxpg.make(NAME, payoffs=payoffs, **more), getattr(jaxpg, name)
+    small = {} if name in ("iql", "maddpg") else {"num_steps": 2, "minibatches": 1}
+    cfg = agent.Config(num_envs=2, hidden=(3,), **small)
+    train = functools.partial(jaxpg.train, agent, cfg, env, total_steps=4)
+    state, metrics = jax.eval_shape(train, KEY)
+    assert {"episode/return_0", "episode/return_1"} <= metrics.keys()
+    act = lambda state, obs, key: agent.act(cfg, env, state, obs, (), key, greedy=False)[0]  # noqa: E731
+    obs = jaxpg.core.env.reset(env, KEY, 2).obs
+    assert jax.eval_shape(act, state, obs, KEY).shape == (2, 2)
 
 
 def test_a_scripted_player_draws_from_its_type():
@@ -287,6 +311,15 @@ def test_a_scripted_player_draws_from_its_type():
     np.testing.assert_array_equal(seen, played[..., 1])
     floor = -sum(p * np.log(p) for p in types[0])  # nats a round, of the best model
     assert floor == pytest.approx(1.02965, abs=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (3, 3, 3), (2, 2), ()])
+def test_strategies_that_do_not_fit_are_named(sizes):
+    payoffs = jnp.asarray(matrix.GAMES["climbing"])
+    with pytest.raises(ValueError, match=r"of shape \(2, 3, 3\) with strategies of shapes"):
+        games.nash_conv(payoffs, [jnp.ones(n) / n for n in sizes])
+    with pytest.raises(ValueError, match="num_steps=0: allowed is an integer >= 1"):
+        games.follow_gradient(payoffs, [jnp.zeros(3)] * 2, 1.0, 0)
 
 
 def test_payoffs_may_be_traced():
@@ -328,6 +361,9 @@ def test_an_agent_of_all_players_finds_the_top():
 REFUSED = {
     "a game": ({"game": "climbin"}, "unknown MatrixGame-jaxpg game 'climbin': did you mean"),
     "both": ({"game": "penalty", "payoffs": THREE.tolist()}, "game='penalty' with payoffs: allow"),
+    "no number": ({"payoffs": [[[np.nan, 0], [0, 2]]] * 2}, "payoffs=.*is a finite number"),
+    "no chance": ({"opponent": [[np.nan, 1, 0]]}, "opponent=.*allowed is a finite number"),
+    "an endless payoff": ({"payoffs": [[[np.inf, 0], [0, 2]]] * 2}, "payoffs=.*is a finite number"),
     "rows of two lengths": ({"payoffs": [[1, 2], [3]]}, "payoffs=.*: allowed are numbers in nest"),
     "one player": ({"payoffs": [[1, 2]]}, "P >= 2"),
     "too few tables": ({"payoffs": [[[1, 2], [3, 4]]]}, "P >= 2"),

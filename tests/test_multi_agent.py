@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments import spaces
 
 import jaxpg
 from jaxpg.core import env as E
@@ -17,6 +18,7 @@ from jaxpg.loops import multi_agent, players
 from jaxpg.loops.multi_agent import Batch, Experience, Learner, Seen
 from jaxpg.loops.sharing import teams
 from jaxpg.ops import games as exact
+from tests import small_games
 
 T, N, P, D = 6, 3, 2, 3
 KEY = jax.random.key(0)
@@ -211,13 +213,62 @@ def test_a_central_critic_sees_what_all_see_and_whose_value_is_asked_for():
         ({"signals": ()}, "has the signals (): allowed here is one 'rewards' of shape (2,)"),
         ({"groups": {"a": 1, "b": 2}}, "allowed are 2 players in all"),
         ({"_observe": lambda state: jnp.zeros((3, 1))}, "players have shape (3, 1)"),
-        ({"nvec": (3, 2), "groups": {"players": 2}}, "alike in a group"),
+        ({"nvec": (3, 2), "_observe": lambda state: jnp.zeros((2, 1))}, "alike in a group"),
+        ({"groups": ["a", "b"]}, "groups=['a', 'b']: allowed are 2 players in all"),
+        ({"groups": {"a": 2.0}}, "integers >= 1"),
+        ({"groups": {"a": 2, "b": 0}}, "integers >= 1"),
+        ({"players": None}, "players=None: allowed is an integer >= 1"),
+        (
+            {"groups": {"a": 1, "b": 1}, "_observe": lambda state: jnp.zeros((2, 1))},
+            "is of shape (2, 1): allowed is a dict of ['a', 'b']",
+        ),
+        ({"_observe": lambda state: jnp.zeros(2)}, "players have shape (2,), allowed is [2, D]"),
+        ({"signals": ("rewards", "alive"), "players": 3}, "an entry for each of the 3 players"),
     ],
 )
 def test_what_is_no_game_is_refused(change, message):
     core = matrix.MatrixGame("prisoners", rounds=1)
     core._judge = lambda params: None
     vars(core).update(change)
+    with pytest.raises(ValueError, match="allowed") as error:
+        games.groups(E.Env(core.default_params, core))
+    assert message in str(error.value)
+
+
+def changed_hunt(**change):
+    """The hunt, with other entries of its observation or of its `info`."""
+    core = small_games.Hunt()
+    observe, step, space = core._observe, core.step_env, core.observation_space
+    inner = {name: x for name, x in change.items() if name not in core.signals}
+
+    def other_step(*args):
+        *first, info = step(*args)
+        told = {name: x for name, x in change.items() if name in core.signals}
+        return *first, info | told
+
+    def other_space(params):
+        boxes = {k: spaces.Box(-1.0, 1.0, jnp.shape(x)) for k, x in inner.items()}
+        return spaces.Dict(space(params).spaces | boxes)
+
+    core._observe = lambda state: observe(state) | inner
+    core.step_env, core.observation_space = other_step, other_space
+    return core
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"foxes": jnp.zeros((2, 3))}, "allowed are ['hunters', 'prey'], 'action_mask' and"),
+        ({"global_state": jnp.zeros((2, 3))}, "global_state is (2, 3): allowed is one array"),
+        ({"prey": jnp.zeros((3, 1))}, "observations of prey have shape (3, 1), allowed is [1, D]"),
+        ({"action_mask": jnp.ones(3)}, "action_mask of shape (3,): allowed is (7,)"),
+        ({"alive": jnp.ones(())}, "signal 'alive' of shape (): allowed is (3,)"),
+        ({"leaves": jnp.ones(2)}, "signal 'leaves' of shape (2,): allowed is (3,)"),
+        ({"rewards": jnp.ones((3, 1))}, "signal 'rewards' of shape (3, 1): allowed is (3,)"),
+    ],
+)
+def test_what_a_game_of_groups_gets_wrong_is_named(change, message):
+    core = changed_hunt(**change)
     with pytest.raises(ValueError, match="allowed") as error:
         games.groups(E.Env(core.default_params, core))
     assert message in str(error.value)

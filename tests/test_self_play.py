@@ -156,6 +156,38 @@ def test_scores_of_members_are_of_both_seats():
     np.testing.assert_allclose(scores[:4, :4] + scores[:4, :4].T, 1)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "more", "words"),
+    [
+        (
+            [[0, 3]],
+            {},
+            r"0 to 3 on MatrixGame-jaxpg: allowed are .*\[M, 2\], from 0 to 2",
+        ),
+        ([[-1, 0]], {}, "numbers of -1 to 0"),
+        ([[0, 1, 1]], {}, r"numbers of shape \(1, 3\)"),
+        ([0, 1], {}, r"numbers of shape \(2,\)"),
+        ([[0.0, 1.0]], {}, "and float32"),
+        ([[0, 1]], {"num_steps": 0}, "num_steps=0: allowed is an integer >= 1"),
+    ],
+)
+def test_matches_of_no_members_are_refused(numbers, more, words):
+    """JAX takes the nearest one for a member that there is not."""
+    env = jaxpg.make("MatrixGame-jaxpg", game="rock_paper_scissors")
+    ring = league.begin_league(learner(0.0), 3)
+    with pytest.raises(ValueError, match=words):
+        league.play_matches(None, env, ring, numbers, KEY, **{"num_steps": 1} | more)
+
+
+def test_scores_are_of_games_of_two_players():
+    ring, env = league.begin_league(learner(0.0), 3), jaxpg.make("Spread-jaxpg")
+    with pytest.raises(ValueError, match="on Spread-jaxpg, of 3 players: allowed are two"):
+        league.score_members(None, env, ring, KEY, games=1, num_steps=1)
+    kuhn_poker = jaxpg.make("Kuhn-jaxpg")
+    with pytest.raises(ValueError, match="games=0: allowed is an integer >= 1"):
+        league.score_members(None, kuhn_poker, ring, KEY, games=0, num_steps=3)
+
+
 def test_ratings_are_those_under_which_the_scores_were_expected():
     """Of Elo's own model, up to the draw that each is given; the order stands with few games."""
     true = jnp.array([200.0, 0.0, -50.0, -150.0])

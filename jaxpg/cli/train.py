@@ -33,6 +33,8 @@ def _train(
     config: Any,
     preset: Path | None = None,
     param: UseAppendAction[tuple[str, ...]] = (),
+    init_from: Path | None = None,
+    init_parts: tuple[str, ...] = (),
     total_steps: int = options.STEPS,
     seeds: int = 1,
     seed: int = 0,
@@ -63,6 +65,8 @@ def _train(
             options. The word defaults: those of the agent, without its preset.
         param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
             be given several times.
+        init_from: the folder of another run, whose parameters and statistics this one begins with.
+        init_parts: what of them, if not all: names in the tree of parameters, such as actor_torso.
         total_steps: environment steps of each seed.
         seeds: how many independent runs to train side by side.
         seed: of all random numbers.
@@ -120,12 +124,12 @@ def _train(
     with common.new_folder(out, Path("runs", name or usual)) as folder:
 
         def go(watching):
-            announce = Callback(
-                on_begin=lambda _: _announce(agent, env_name, seeds, total_steps, preset)
-            )
+            begun = f"{', '.join(init_parts) or 'all that is learnt'} of {init_from}"
+            told = agent, env_name, seeds, total_steps, preset, begun * (init_from is not None)
+            announce = Callback(on_begin=lambda _: _announce(*told))
             return jaxpg.run(
                 agent, cfg, env, key, total_steps=total_steps, callbacks=[announce, *watching],
-                out=folder, **asked,
+                out=folder, init_from=init_from, init_parts=init_parts, **asked,
             )  # fmt: skip
 
         return _watch(go, folder)
@@ -140,9 +144,9 @@ def _keys(seed: int, seeds: int) -> "Key":
 
 
 def _announce(
-    agent: "Agent", env_name: str, seeds: int, total_steps: int, preset: Path | None
+    agent: "Agent", env_name: str, seeds: int, total_steps: int, preset: Path | None, begun: str
 ) -> None:
-    """Prints what is going to be trained."""
+    """Prints what is going to be trained, and what it begins with."""
     from jaxpg import presets
     from jaxpg.experiment.text import format_count
 
@@ -157,6 +161,8 @@ def _announce(
         common.tell(f"settings: the defaults of {agent.name}")
     elif preset is not None:
         common.tell(f"settings of {preset}" + ", the general ones" * (of == presets.GENERAL))
+    if begun:
+        common.tell(f"begins with {begun}")
     size = f"{seeds} x " * (seeds > 1) + format_count(total_steps)
     common.tell(f"{agent.name} on {env_name}, {size} env steps; compiling ...")
 
@@ -243,7 +249,7 @@ def _watch(go: Callable, folder: Path) -> int:
         return common.INTERRUPTED
     if is_main_process():
         _sum_up(result, folder, clock)
-        _say_findings(result)
+        _say_findings(result, folder)
     return 0
 
 
@@ -287,14 +293,17 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         common.tell(f"each player     jaxpg eval {folder} --by-player")
 
 
-def _say_findings(result: "Result") -> None:
+def _say_findings(result: "Result", folder: Path) -> None:
     """Prints that a run learnt nothing, and what to try; nothing of one that learnt. A run is whole
     without it: an error is a warning."""
     from jaxpg.experiment.diagnostics import diagnose, name_failed
+    from jaxpg.experiment.files.atomic import read_json
+    from jaxpg.experiment.run.origin import describe_origin
     from jaxpg.experiment.text import warn
 
     try:
-        found = diagnose(result, from_start=True)
+        begun = describe_origin(read_json(folder / "run.json"))  # with what had learnt already
+        found = diagnose(result, from_start=not begun)
     except Exception as error:
         warn(f"whether it learnt is not judged: {type(error).__name__}: {error}")
         return

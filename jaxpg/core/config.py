@@ -128,6 +128,8 @@ def unknown(what: str, name: Any, options) -> ValueError:
     options it lists the nearest three."""
     options = sorted(options)
     hint = hint_at(name, options)
+    if not options:
+        return ValueError(f"unknown {what} {name!r}: there are none")
     if len(options) <= FEW:
         return ValueError(f"unknown {what} {name!r}: {hint}Allowed: {', '.join(options)}")
     listed = ", ".join(nearest(str(name), options, cutoff=0.0))

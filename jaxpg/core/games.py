@@ -23,12 +23,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core import signals, spaces
+from jaxpg.core import spaces
 from jaxpg.core.env import Env
+from jaxpg.core.game_rules import (
+    ALL,
+    ENTRY,
+    STATE,
+    entry_of,
+    find_game_faults,
+    is_game,
+    sizes_of,
+)
 from jaxpg.core.observations import Masked
 from jaxpg.core.types import Array, Key, Transition, Tree
-
-ALL, ENTRY, STATE = "players", "observation", "global_state"
 
 
 class Group(NamedTuple):
@@ -111,15 +118,10 @@ class View:
         return None  # observations are as agents see them already
 
 
-def is_game(core: Any) -> bool:
-    """True for a core with an axis of players."""
-    return hasattr(core, "players")
-
-
 def _rows(obs: Tree, group: str) -> Array:
     """Observations of a group's players, [..., P_g, *obs]."""
     obs = obs.obs if isinstance(obs, Masked) else obs
-    return obs[ENTRY if group == ALL else group] if isinstance(obs, dict) else obs
+    return obs[entry_of(group)] if isinstance(obs, dict) else obs
 
 
 def groups(env: Env, with_id: bool = False) -> list[Group]:
@@ -128,41 +130,18 @@ def groups(env: Env, with_id: bool = False) -> list[Group]:
 
     Raises ValueError for a game that is not as this file says.
     """
-    core, found, first, example = env.core, [], 0, env.example_obs
+    core, found, first = env.core, [], 0
     if not is_game(core):
-        ranks = tuple(x.ndim for x in jax.tree.leaves(example))
+        ranks = tuple(x.ndim for x in jax.tree.leaves(env.example_obs))
         view = View(core, ALL, 0, 1, False, ranks)
         return [Group(ALL, 0, 1, Env(env.params, view, env.made_of))]
-    sizes = getattr(core, "groups", {ALL: core.players})
-    if sum(sizes.values()) != core.players:
-        raise ValueError(f"{env.name} groups={sizes}: allowed are {core.players} players in all")
-    signals.require(core, env.params, "rewards", (core.players,))
-    for name, size in sizes.items():
-        rows = _rows(example, name)
-        if rows.shape[:1] != (size,):
-            raise ValueError(
-                f"{env.name}: observations of {name} have shape {rows.shape}, allowed is "
-                f"[{size}, ...], a row for each player"
-            )
-        _require_own_actions(env, first, size)
-        view = View(core, name, first, size, with_id, rows.ndim - 1)
+    for fault in find_game_faults(env):
+        raise ValueError(fault)
+    for name, size in sizes_of(core).items():
+        view = View(core, name, first, size, with_id, _rows(env.example_obs, name).ndim - 1)
         found.append(Group(name, first, size, Env(env.params, view, env.made_of)))
         first += size
     return found
-
-
-def _require_own_actions(env: Env, first: int, size: int) -> None:
-    """Raises ValueError unless each player of a group has an action of its own, of one kind."""
-    space, kind, players = env.action_space, env.action_kind, env.core.players
-    if kind == "multi-discrete":
-        allowed = len(space.nvec) == players and len(set(space.nvec[first : first + size])) == 1
-    else:
-        allowed = kind == "continuous" and space.shape[:1] == (players,)
-    if not allowed:
-        raise ValueError(
-            f"{env.name} has actions {space}: allowed are MultiDiscrete, an entry for each of the "
-            f"{players} players and alike in a group, or a Box [{players}, ...]"
-        )
 
 
 def rows_of(group: Group, t: Transition) -> Rows:

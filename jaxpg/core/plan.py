@@ -1,6 +1,7 @@
 """The plan of a run, and the two programs that it is made of: the initial state, and a chunk."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -32,6 +33,7 @@ from jaxpg.core.protocol import check_environment
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.single import is_batched, most_seeds
 from jaxpg.core.train import initial_state, iterate, require_objects, settle
+from jaxpg.core.transfer import begin_from
 from jaxpg.core.types import Agent, C, EnvState, Key, Tree
 
 MOST = 2**31 - 1  # that an int32 counts
@@ -145,6 +147,23 @@ def begin_run(agent, cfg, env, key, mesh):
         return constrain_to_mesh(mesh, initial_state(agent, cfg, env, key))
     shared, own = split_batched_args(cfg, env)
     return over_seeds(functools.partial(initial_state, agent), mesh)(shared, *own, key)
+
+
+def check_begin(plan: Plan, source: Tree, parts: Sequence[str]) -> None:
+    """Raises ValueError, as `transfer.begin_from` does, unless a run can begin with what another
+    one has learnt. Compiles nothing."""
+    agent, cfg, env, key, _, _, mesh = plan
+    with mesh_context(mesh), collector_paused():
+        begun = begin_run.trace(agent, cfg, env, key, mesh).out_info
+    begun = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), begun)
+    jax.eval_shape(lambda state: begin_from(state, source, parts), begun)
+
+
+def begin_from_other(plan: Plan, source: Tree, parts: Sequence[str]) -> Tree:
+    """The initial state of a run with what another one has learnt, see `transfer.begin_from`."""
+    agent, cfg, env, key, _, _, mesh = plan
+    with mesh_context(mesh), collector_paused():
+        return put_on_mesh(mesh, begin_from(begin_run(agent, cfg, env, key, mesh), source, parts))
 
 
 def renew_episodes(plan: Plan, state: Tree, iteration: int) -> Tree:

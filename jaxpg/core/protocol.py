@@ -16,6 +16,7 @@ import numpy as np
 from jaxpg.core import single, spaces
 from jaxpg.core.env import Env
 from jaxpg.core.gymnax_import import has_own_step, inherits
+from jaxpg.core.observation_rules import find_mask_faults, find_observation_faults
 from jaxpg.core.single import STEP, name_of
 from jaxpg.core.types import Tree
 
@@ -265,8 +266,11 @@ def _find_in_values(name: str, core: Any, first: Any, after: dict[str, Any]) -> 
         text = f"{name} observation {obs!r}: allowed is at least one array"
         yield Fault("observation", text)
     space = core.observation_space(core.default_params)
-    for text in _find_observation(f"{name} observation", space, obs):
+    for text in find_observation_faults(f"{name} observation", space, obs):
         yield Fault("observation", text)
+    for where, told in {"observation": obs, "info": info}.items():
+        for text in find_mask_faults(f"{name}: the action_mask of its {where}", core, told):
+            yield Fault("mask", text)
 
 
 def find_difference(
@@ -296,22 +300,3 @@ def _find_scalar(name: str, what: str, x: Any) -> Iterator[str]:
     if x.shape != () or not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
         found = f"{what} is of {x.dtype} and shape {x.shape}"
         yield f"{name}: {found}, allowed is {allowed} of shape ()"
-
-
-def _find_observation(what: str, space: Any, obs: Tree) -> Iterator[str]:
-    """Looks whether an observation has elements, and the shapes that its space says. A mask of
-    actions need not be in the space."""
-    inner = getattr(space, "spaces", None)
-    if isinstance(obs, dict) and isinstance(inner, Mapping):
-        mine, said = (set(x) - {"action_mask"} for x in (obs, inner))
-        if mine != said:
-            yield f"{what} has {sorted(mine)}, its space {sorted(said)}: both the same"
-        for name in said & mine:
-            yield from _find_observation(f"{what} {name!r}", inner[name], obs[name])
-    elif isinstance(obs, tuple) and inner is not None and len(inner) == len(obs):
-        for i, one in enumerate(obs):
-            yield from _find_observation(f"{what} {i}", inner[i], one)
-    elif (shape := getattr(obs, "shape", None)) is not None:
-        said = tuple(getattr(space, "shape", shape))
-        if shape != said or 0 in shape:
-            yield f"{what} of shape {shape}, its space of {said}: allowed is one shape, without a 0"

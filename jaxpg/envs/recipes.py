@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxpg.envs.wrappers.params import Params
 
-PLAIN = "a number, text, True, False, None, or a tuple, list or array of them"
+PLAIN = "a finite number, text, True, False, None, or a tuple, list or array of them"
 _ARRAY = {"of", "shape", "dtype", "values"}  # of an array as JSON has it
 
 

@@ -12,7 +12,7 @@ from jaxpg.core import run as loop
 from jaxpg.core.checks import require_bool
 from jaxpg.core.env import Env
 from jaxpg.core.run import Callbacks, Result
-from jaxpg.core.types import Agent, C, Key
+from jaxpg.core.types import Agent, C, Key, Tree
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.folder import Settings
 from jaxpg.experiment.run.provenance import is_sweep, is_tuning
@@ -44,6 +44,8 @@ def run(
     name: str | None = None,
     tags: Sequence[str] = (),
     preset: str | Path | None = None,
+    init_from: str | Path | Result | Tree | None = None,
+    init_parts: Sequence[str] = (),
 ) -> Result[C]:
     """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
 
@@ -70,6 +72,13 @@ def run(
     by which `jaxpg runs` finds it. preset: a file, such as `jaxpg tune` writes, which cfg=None
     stands for, or "defaults" for no preset; run.json names it, also beside a config, which began
     with it.
+
+    init_from: another run, whose parameters this one begins with: its folder (the newest
+    checkpoint), a Result, or a training state, of as many seeds, or of one for all. It takes all
+    that is learnt: parameters and targets, and statistics of observations and rewards, but no
+    optimiser, environments, replay buffer, iteration or key. init_parts: names of what is taken, if
+    that is less, as the parameters' tree has them: "actor_torso", "critic/q"; then the other run
+    may be of another agent. run.json says where they are from (docs/transfer.md).
 
     SIGTERM, SIGUSR1 and SIGHUP end a run as Ctrl-C does, after the chunk in hand and with a
     checkpoint; a second one ends it at once.
@@ -98,7 +107,9 @@ def run(
     agent, cfg, env = find_objects(agent, cfg, env)
     if preset is not None and given is None:
         cfg = read_preset(agent, env.name, preset)
-    return folder.run(out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve)
+    return folder.run(
+        out, agent, cfg, env, key, total_steps, asked, callbacks, draw_curve, init_from, init_parts
+    )
 
 
 def resume(

@@ -3,9 +3,11 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import require_integer
 from jaxpg.core.episodes import play
 from jaxpg.core.games import join_actions, rows_of
 from jaxpg.core.metrics import mean_if_any
@@ -106,7 +108,8 @@ def play_matches(
 ) -> Array:
     """Returns [M, P] of the players of M games, up to `num_steps` steps each.
 
-    cfg: of `self_play`. numbers: [M, P] int32, the member in each seat; actions are sampled.
+    cfg: of `self_play`. numbers: [M, P] int32, the member in each seat; actions are sampled. A game
+    that is not over by then has what was paid so far. Raises ValueError for numbers of no member.
 
     >>> import jaxpg
     >>> env = jaxpg.make("MatrixGame-jaxpg", game="rock_paper_scissors")
@@ -116,6 +119,8 @@ def play_matches(
     >>> play_matches(cfg, env, state.league, numbers, jax.random.key(1), num_steps=1).shape
     (3, 2)
     """
+    numbers = _require_numbers(env, league, numbers)
+    require_integer("num_steps", num_steps, 1)
     [group] = sharing.teams(cfg, env)
     net, pi = players.network(cfg, env, group)
 
@@ -128,14 +133,39 @@ def play_matches(
     return jnp.where(mask[..., None], rows_of(group, t).reward, 0).sum(0)
 
 
+def _require_numbers(env: E.Env, league: League, numbers: Any) -> Array:
+    """The numbers [M, P] of members as an array.
+
+    Raises ValueError unless they are integers, one for each player, of places of the league.
+    """
+    numbers, size = jnp.asarray(numbers), len(league.games)
+    seats = getattr(env.core, "players", 1)
+    whole = jnp.issubdtype(numbers.dtype, jnp.integer) and numbers.shape[1:] == (seats,)
+    traced = isinstance(numbers, jax.core.Tracer)
+    if not whole or not (traced or ((numbers >= 0) & (numbers < size)).all()):
+        found = f"shape {numbers.shape} and {numbers.dtype}"
+        if whole:
+            found = f"{int(numbers.min())} to {int(numbers.max())}"
+        raise ValueError(
+            f"numbers of {found} on {env.name}: allowed are integers [M, {seats}], from 0 to "
+            f"{size - 1}, a member of the league for each player"
+        )
+    return numbers
+
+
 def score_members(
     cfg: Any, env: E.Env, league: League, key: Key, games: int, num_steps: int
 ) -> Array:
     """Mean scores [K, K] of each member against each other one in a game of two players: a win, a
     return above 0, is 1, a draw 1/2.
 
-    Each pair plays `games` games in either seat. A place that no snapshot has yet scores NaN.
+    Each pair plays `games` games in either seat. A place that no snapshot has yet scores NaN. What
+    is not over after `num_steps` steps counts by what was paid so far: of most games a draw.
+    Raises ValueError for a game of other than two players.
     """
+    if (seats := getattr(env.core, "players", 1)) != 2:
+        raise ValueError(f"score_members on {env.name}, of {seats} players: allowed are two")
+    require_integer("games", games, 1)
     size = len(league.games)
     pairs = jnp.stack(jnp.meshgrid(*[jnp.arange(size, dtype=jnp.int32)] * 2, indexing="ij"), -1)
     numbers = jnp.repeat(pairs.reshape(-1, 2), games, 0)

@@ -21,13 +21,15 @@ Vectors = tuple[Array, ...]  # one of each player, [n_i]: strategies, logits, or
 def action_values(payoffs: Array, strategies: Sequence[Array]) -> Vectors:
     """Expected payoff of each action [n_i] of each player, where the others play as they do.
 
+    Raises ValueError for strategies of other numbers than the payoffs.
+
     >>> import jax.numpy as jnp
     >>> penny = jnp.array([[1.0, -1.0], [-1.0, 1.0]])
     >>> values = action_values(jnp.stack([penny, -penny]), [jnp.array([1.0, 0.0])] * 2)
     >>> [x.tolist() for x in values]
     [[1.0, -1.0], [-1.0, 1.0]]
     """
-    chex.assert_shape(payoffs, (len(strategies), *(len(x) for x in strategies)))
+    _require_fit(payoffs, strategies)
     found = []
     for player, own in enumerate(payoffs):
         for other in reversed(range(len(strategies))):  # from the last axis on: the first stay
@@ -35,6 +37,16 @@ def action_values(payoffs: Array, strategies: Sequence[Array]) -> Vectors:
                 own = jnp.tensordot(own, strategies[other], ((other,), (0,)))
         found.append(own)
     return tuple(found)
+
+
+def _require_fit(payoffs: Array, strategies: Sequence[Array]) -> None:
+    """Raises ValueError unless each player has a strategy, of as many actions as it has."""
+    shapes, found = [jnp.shape(x) for x in strategies], jnp.shape(payoffs)
+    if any(len(x) != 1 for x in shapes) or found != (len(shapes), *(x[0] for x in shapes)):
+        raise ValueError(
+            f"payoffs of shape {found} with strategies of shapes {shapes}: allowed are payoffs "
+            "[P, n_0, .., n_P-1] and P strategies, [n_0] to [n_P-1]"
+        )
 
 
 def expected_payoffs(payoffs: Array, strategies: Sequence[Array]) -> Array:
@@ -97,6 +109,7 @@ def follow_gradient(
 
     time: how long, in units in which a learner's logits move by its gradient. num_steps: steps of
     the integration. Returns the last logits [n_i], and those after each step [num_steps, n_i].
+    Raises ValueError for no steps.
 
     >>> import jax.numpy as jnp
     >>> payoffs = jnp.array([[[4.0], [0.0]], [[1.0], [1.0]]])
@@ -104,6 +117,8 @@ def follow_gradient(
     >>> jax.nn.softmax(last[0]).round(2).tolist(), way[0].shape
     ([1.0, 0.0], (500, 2))
     """
+    if num_steps != int(num_steps) or num_steps < 1:
+        raise ValueError(f"num_steps={num_steps!r}: allowed is an integer >= 1")
     step = time / num_steps
 
     def slope(x, ahead, by):

@@ -30,6 +30,8 @@ def show(run: Positional[Path]) -> int:
     Args:
         run: its folder, or its name.
     """
+    from jaxpg.experiment.run.origin import describe_origin
+
     entry, record = _open(run)
     run = entry.folder
     _tell("what", f"{entry.agent} on {entry.environment}, {entry.kind}")
@@ -43,6 +45,8 @@ def show(run: Positional[Path]) -> int:
     _tell("result", f"{number(entry.result)}, mean over seeds of {best}")
     if record.get("preset"):
         _tell("settings of", record["preset"])
+    if begun := describe_origin(record):
+        _tell("begun with", begun)
     asked = {name: record.get(name) for name in ASKED}
     told = [f"{name}={value}" for name, value in asked.items() if value not in (None, False, [])]
     _tell("asked for", ", ".join(told))

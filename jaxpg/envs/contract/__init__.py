@@ -14,6 +14,7 @@ import jax.core
 from jaxpg.core import protocol, resets, signals, spaces
 from jaxpg.core.checks import show
 from jaxpg.core.env import Env
+from jaxpg.core.game_rules import find_game_faults, is_game
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.protocol import METHODS, Fault
 from jaxpg.core.single import is_batched, name_of
@@ -42,6 +43,7 @@ RULES = {  # as docs/environments.md states them
     "auto-reset": "after an end follows a new episode",
     "time limit": "truncated, and not terminated, where max_steps_in_episode cuts an episode short",
     "mask": "one entry for every action, and at least one action is legal",
+    "players": "of a game: a row of observations, an action and a reward for each",
 }
 
 
@@ -112,6 +114,8 @@ def _find_faults(env: Env) -> list[Fault]:
             judge()
         except ValueError as error:
             found.append(Fault(rule, str(error)))
+    if is_game(env.core) and "signals" not in {rule for rule, _ in found}:
+        found += [Fault("players", text) for text in find_game_faults(env)]
     found += traces.find_faults(env)
     unplayable = {"pure", "mask", "observation space"}
     if not has_own_step(env.core):  # gymnax's step selects, which takes one dtype

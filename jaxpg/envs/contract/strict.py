@@ -32,18 +32,14 @@ def find_faults(env: Env) -> list[Fault]:
             found.append(Fault("observation space", text))
     first, after = single.trace_step(core, env.params)
     obs, final = first[0], after[-1]["final_observation"]
+    for text in _find_parts(f"{name} observation", of_observations, obs):
+        found.append(Fault("observation space", text))
     for text in _find_dtypes(f"{name} observation", of_observations, obs):
         found.append(Fault("observation", text))
     for where, other in {"step": after[0], "info": final}.items():
         what = f"{name}: observations of reset and {where}"
         rule = "observation" if where == "step" else "final observation"
         found += [Fault(rule, text) for text in protocol.find_difference(what, obs, other, str)]
-    count = spaces.num_choices(space)
-    for where, told in {"observation": obs, "info": after[-1]}.items():
-        mask = told.get("action_mask") if isinstance(told, dict) else None
-        if mask is not None and mask.shape != (count,):
-            text = f"{name}: the action_mask of its {where} is of shape {mask.shape}, allowed is "
-            found.append(Fault("mask", f"{text}({count},), an entry for every action"))
     return found + list(_find_inherited_limit(name, env))
 
 
@@ -59,6 +55,18 @@ def leaf_spaces(what: str, space: Any) -> Iterator[tuple[str, Any]]:
         return
     for name, one in inner.items() if isinstance(inner, Mapping) else enumerate(inner):
         yield from leaf_spaces(f"{what} {name!r}", one)
+
+
+def _find_parts(what: str, space: Any, obs: Tree) -> Iterator[str]:
+    """Looks whether an observation of parts has a space of parts."""
+    inner = getattr(space, "spaces", None)
+    if inner is None and isinstance(obs, (dict, tuple)):
+        kind = "Dict" if isinstance(obs, dict) else "Tuple"
+        yield f"{what} is a {kind.lower()}, its space a {type(space).__name__}: allowed is a {kind}"
+    elif inner is not None:
+        for name in inner if isinstance(inner, Mapping) else range(len(inner)):
+            if name != "action_mask":
+                yield from _find_parts(f"{what} {name!r}", inner[name], obs[name])
 
 
 def _find_dtypes(what: str, space: Any, obs: Tree) -> Iterator[str]:

@@ -138,7 +138,7 @@ def equilibrium(alpha=0.0) -> Array:
 
 def average_table(tables: Array) -> Array:
     """The table [12, 2] of a player who draws one of the tables [K, 12, 2] before each game, and
-    plays by it to the end.
+    plays by it to the end. Raises ValueError for tables of another shape.
 
     An answer counts as often as its table comes to the question: the first player is asked a second
     time only where it has passed.
@@ -147,19 +147,31 @@ def average_table(tables: Array) -> Array:
     >>> average_table(jnp.stack([1 - bets, bets], -1))[jnp.array([0, 9]), 1].tolist()
     [0.5, 0.0]
     """
+    _require_tables("tables", tables, 3)
     reached = jnp.ones(tables.shape[:-1]).at[:, 9:].set(tables[:, :3, PASS])
     weights = reached / jnp.maximum(reached.sum(0), jnp.finfo(reached.dtype).tiny)
     never = reached.sum(0) == 0  # by any of them: then it does not matter
     return jnp.where(never[:, None], tables.mean(0), (weights[..., None] * tables).sum(0))
 
 
+def _require_tables(name: str, tables: Array, axes: int) -> None:
+    """Raises ValueError unless an array with so many axes is a table [12, 2], or several."""
+    if jnp.ndim(tables) != axes or jnp.shape(tables)[-2:] != (12, 2):
+        allowed = "(12, 2)" if axes == 2 else "(K, 12, 2)"
+        raise ValueError(f"{name} is of shape {jnp.shape(tables)}: allowed is {allowed}")
+
+
 def value(first: Array, second: Array) -> Array:
     """Value of the game to the first player, [], where the two play by these tables [12, 2].
+
+    Raises ValueError for tables of another shape.
 
     >>> uniform = jnp.full((12, 2), 0.5)
     >>> float(value(uniform, uniform))
     0.125
     """
+    _require_tables("first", first, 2)
+    _require_tables("second", second, 2)
     opens, won = first.reshape(4, 3, 2)[0], _after_opening(first, second)
     return jnp.sum(opens[:, None] * won * _CHANCE[..., None])
 
@@ -182,13 +194,14 @@ def best_response_value(table: Array, seat: int) -> Array:
     """The most that the player in `seat`, 0 or 1, can win against the table [12, 2] of the other.
 
     It sees its own card alone: of each information set the better action is taken against all cards
-    that the other may hold. Raises ValueError for another seat.
+    that the other may hold. Raises ValueError for another seat, or a table of another shape.
 
     >>> round(float(best_response_value(jnp.full((12, 2), 0.5), seat=0)), 6)
     0.5
     """
     if seat not in (0, 1):
         raise ValueError(f"seat={seat!r}: allowed are 0 and 1")
+    _require_tables("table", table, 2)
     if seat == 0:
         checked, raised = table.reshape(4, 3, 2)[1:3]
         faced = _CHANCE * checked[:, BET]  # a bet after the own pass

@@ -77,6 +77,8 @@ class MatrixGame(environment.Environment):
 
     Observations [P, D]: of a single round 1, which says nothing; of several the own last action as
     one-hot, those of the others in their order, zeros at the start, and the part of rounds left.
+    Where numbers of actions differ, players are of different kinds: groups of one each, `player_0`
+    and so on, and the observation is a dict with a row [1, D] for each.
 
     A scripted player has the last place, `players` counts it, and its entry of the action has no
     effect. `info["actions"]` has what was played, which is a signal then, `alive` leaves it out of
@@ -106,6 +108,8 @@ class MatrixGame(environment.Environment):
             raise ValueError(f"{NAME} rounds={rounds!r}: allowed is an integer >= 1")
         table = GAMES[game] if payoffs is None else _read_payoffs(payoffs)
         self.nvec, self.players, self.rounds = table.shape[1:], len(table), int(rounds)
+        if len(set(self.nvec)) > 1:
+            self.groups = {f"player_{i}": 1 for i in range(self.players)}
         self.at_k = _same(_AT_K) if game == "penalty" else 0.0
         self.limits = {} if game == "penalty" else {"k": (0, 0)}
         types = None if opponent is None else _read_types(opponent, self.nvec[-1])
@@ -140,7 +144,14 @@ class MatrixGame(environment.Environment):
         info = {"rewards": rewards, "actions": actions, "alive": alive}
         return self._observe(state), state, reward, state.time >= self.rounds, info
 
-    def _observe(self, state: State) -> Array:
+    def _observe(self, state: State) -> Array | dict[str, Array]:
+        rows = self._rows(state)
+        if not hasattr(self, "groups"):
+            return rows
+        return {name: rows[i : i + 1] for i, name in enumerate(self.groups)}
+
+    def _rows(self, state: State) -> Array:
+        """A row of the observation for each player, [P, D]."""
         if self.rounds == 1:
             return jnp.ones((self.players, 1))
         shown = [jax.nn.one_hot(state.last[i], n, dtype=float) for i, n in enumerate(self.nvec)]
@@ -175,7 +186,9 @@ class MatrixGame(environment.Environment):
 
     def observation_space(self, params=None):
         size = 1 if self.rounds == 1 else sum(self.nvec) + 1
-        return spaces.Box(0.0, 1.0, (self.players, size))
+        if not hasattr(self, "groups"):
+            return spaces.Box(0.0, 1.0, (self.players, size))
+        return spaces.Dict({name: spaces.Box(0.0, 1.0, (1, size)) for name in self.groups})
 
 
 def _read_payoffs(payoffs: Sequence) -> np.ndarray:

@@ -14,6 +14,7 @@ from jaxpg.core.config import class_fields, from_dict, to_dict
 from jaxpg.core.names import Trust
 from jaxpg.core.types import Agent
 from jaxpg.envs import registry
+from jaxpg.experiment.run.origin import INIT
 from jaxpg.experiment.sweeps.entries import named
 from jaxpg.presets import preset
 
@@ -24,14 +25,16 @@ _TRIED = 100  # seeds; the one that keys were split off cannot be read off them
 
 def shell_command(about: dict[str, Any], out: str) -> str | None:
     """Returns the commands for what run.json or sweep.json is about; None if no name gives an agent
-    or environment again, or none that may be imported, or if a preset has changed since a
-    comparison.
+    or environment again, or none that may be imported, if a preset has changed since a comparison,
+    or if it began with another run's parameters that are in no folder.
 
     out: the new folder. `jaxpg train` or `jaxpg compare` where that can say it, else Python from a
     here-document, with all numbers to the last digit.
     """
     if about.get("kind") == "comparison":
         return _compare_command(about, out)
+    if "folder" not in about.get(INIT, {"folder": ""}):  # it began with a state of a program
+        return None
     if find_agent(about) is None or (environment := _env_recipe(about)) is None:
         return None
     about = {**about, "environment": environment}
@@ -52,6 +55,9 @@ def shell_command(about: dict[str, Any], out: str) -> str | None:
         words += ["--evaluations", str(about["evaluations"])]
     if about.get("target") is not None:
         words += ["--target", repr(about["target"])]
+    if begun := about.get(INIT):
+        parts = begun["parts"]
+        words += ["--init-from", begun["folder"], *(["--init-parts", *parts] if parts else [])]
     for name, value in params.items():
         words += ["--param", f"{name}={value}"]
     options = _config_options(about)
@@ -221,6 +227,9 @@ def _python_script(about: dict[str, Any], out: str) -> str:
         lines += ["jaxpg.sweep.run(", "    agent, cfg, env, key, points,"]
     else:
         lines += ["jaxpg.run(", "    agent, cfg, env, key,"]
+        if begun := about.get(INIT):
+            init = {"init_from": begun["folder"], "init_parts": begun["parts"]}
+            more += [f"    {name}={value!r}," for name, value in init.items() if value]
     lines += [*more, f"    out={out!r},", ")"]
     return "\n".join(["python - <<'EOF'", *lines, "EOF"])
 

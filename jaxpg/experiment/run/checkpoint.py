@@ -9,6 +9,7 @@ atomic move: one without a manifest does not exist. Only what carries our mark i
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import re
 import shutil
@@ -228,13 +229,7 @@ def restore(
     """
     folder = Path(folder)
     iteration = require_newest(folder) if iteration is None else iteration
-    step = folder / str(iteration)
-    manifest = read_manifest(folder, iteration)
-    files, saved = _file_digests(step), manifest["files"]
-    for name in {**files, **saved}:
-        if files.get(name) != saved.get(name):
-            found, digest = files.get(name, "no file"), saved.get(name, "no file")
-            raise CheckpointError(changed_file(step / name, found, digest, RESTORE))
+    step, manifest = folder / str(iteration), _read_whole(folder, iteration)
     expected = {"iteration": iteration, **about, "leaves": _leaf_types(like)}
     if isinstance(told := manifest.get("config"), dict):
         expected["config"] = {name: x for name, x in about["config"].items() if name in told}
@@ -252,6 +247,33 @@ def restore(
 
     leaves = [leaf(name, x) for name, x in _leaves_by_path(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), iteration
+
+
+def read_leaves(folder: str | Path, iteration: int) -> dict[str, Any]:
+    """Reads the leaves of a finished checkpoint by their paths, without the objects that it belongs
+    to: nothing is imported. Raises CheckpointError if there is none, or a byte of it has changed.
+    """
+    manifest = _read_whole(Path(folder), iteration)
+    found, keys = arrays.read(Path(folder, str(iteration))), manifest["keys"]
+    read = {name: np.asarray(x) for name, x in found.items() if name not in keys}
+    for name, kind in manifest["leaves"].items():
+        if name in keys:
+            read[name] = jax.random.wrap_key_data(jnp.asarray(found[name]), impl=keys[name])
+        elif name not in read:  # without elements
+            dtype, _, shape = kind.partition("[")
+            read[name] = np.zeros(json.loads(f"[{shape}"), jnp.dtype(dtype))
+    return read
+
+
+def _read_whole(folder: Path, iteration: int) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint. Raises CheckpointError for other files than it has."""
+    step, manifest = folder / str(iteration), read_manifest(folder, iteration)
+    files, saved = _file_digests(step), manifest["files"]
+    for name in {**files, **saved}:
+        if files.get(name) != saved.get(name):
+            found, digest = files.get(name, "no file"), saved.get(name, "no file")
+            raise CheckpointError(changed_file(step / name, found, digest, RESTORE))
+    return manifest
 
 
 def first_difference(found, expected, path: str) -> str | None:

@@ -13,7 +13,7 @@ curve.png        the learning curve
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,14 @@ from jaxpg.core.pieces import chunk_begin
 from jaxpg.core.plan import Plan, chunk_length, plan_run
 from jaxpg.core.run import Callback, Callbacks, Result
 from jaxpg.core.train import initial_state, num_iterations, settle, with_episode_steps
-from jaxpg.core.types import Agent, Key
+from jaxpg.core.types import Agent, Key, Tree
 from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, evaluations
 from jaxpg.experiment.callbacks.guards import nan_guard, stop_at
 from jaxpg.experiment.files import CHECKPOINTS, CURVE, RUN, SUMMARY, arrays, lock
 from jaxpg.experiment.files.atomic import write_json
 from jaxpg.experiment.files.rows import METRICS
 from jaxpg.experiment.run import checkpoint, provenance, saving, seal, standing
+from jaxpg.experiment.run.origin import INIT, read_origin, require_begin, save_begin
 from jaxpg.experiment.run.record import (
     RunFolder,
     Settings,
@@ -66,6 +67,8 @@ def run(
     asked: Settings,
     callbacks: Callbacks = (),
     draw: Callable[[Path], None] | None = None,
+    init_from: Any = None,
+    init_parts: Sequence[str] = (),
 ) -> Result:
     """Trains, and writes the folder `out` if there is one; see `jaxpg.run`.
 
@@ -84,25 +87,29 @@ def run(
         cfg = with_episode_steps(cfg, env)
         if asked.evaluations and not has_lanes(cfg):
             require_episodes(env, "episodes", asked.episodes, key.size)
+        if origin := read_origin(init_from, init_parts):
+            origin.check(plan)
         record = new_record(agent, cfg, env, key, total_steps, asked) if out is not None else {}
+        record |= {INIT: origin.about} if origin else {}
     if out is None:
-        return _train_in_memory(plan, cfg, key, asked, callbacks)
+        state = origin and origin.begin(plan)
+        return _train_in_memory(plan, cfg, key, asked, callbacks, state)
     this = RunFolder(Path(out), agent, cfg, env, key, record, "")
     with lock.hold(this.out, new=True):
         this = this._replace(digest=broadcast_from_main(lambda: _begin(this.out, record)))
-        return _train(this, plan, callbacks, None, draw)
+        return _train(this, plan, callbacks, None, draw, save_begin(this, plan, origin))
 
 
 def _train_in_memory(
-    plan: Plan, cfg: Any, key: Key, asked: Settings, callbacks: list[Callback]
+    plan: Plan, cfg: Any, key: Key, asked: Settings, callbacks: list[Callback], state: Tree | None
 ) -> Result:
-    """Trains without a folder. cfg, key: as they were given, see `Plan`."""
+    """Trains without a folder. cfg, key: as they were given, see `Plan`. state: to begin with."""
     kept = EvaluationHistory()
     watch = evaluations(plan, cfg, key, asked._asdict(), kept)
     if asked.target is not None and not has_lanes(cfg):
         watch += [stop_at(asked.target)]
     blocks = Blocks(block_length(plan.num_iters, asked.log_every))
-    result = loop.run_plan(plan, [*watch, *callbacks], blocks=blocks)
+    result = loop.run_plan(plan, [*watch, *callbacks], state, blocks=blocks)
     return standing.judge_lanes(result._replace(evaluations=kept.found), asked.target)
 
 
@@ -159,6 +166,7 @@ def _resume(
     changed = total_steps is not None or target is not None
     with agree_on_errors():
         _require_as_many(this, total_steps, done)
+        require_begin(this, done)
         length = chunk_length(this.num_iters, this.record["chunk"])  # with which it has come so far
         if changed:
             record = change_record(this.record, this.digest, total_steps, target)
@@ -252,8 +260,10 @@ def _train(
     callbacks: Callbacks,
     before: Result | None,
     draw: Callable[[Path], None] | None,
+    state: Tree | None = None,
 ) -> Result:
-    """Trains from the beginning, or from `before`, and finishes the folder."""
+    """Trains from the beginning, or from `before`, and finishes the folder. state: to begin with,
+    if that is not the agent's own."""
     out, agent, cfg, env, key, asked, _ = this
     begun, log_every = before.iteration if before else 0, this.log_every
     every = lambda times: -(-this.num_iters // times)  # noqa: E731
@@ -277,7 +287,7 @@ def _train(
     watch += [*asked_for, *callbacks, save._replace(on_end=lambda result: None)]
     with record_failure(out) if is_main_process() else contextlib.nullcontext():
         seen = None if rows else blocks
-        result = loop.run_plan(plan, watch, before and before.state, begun, seen)
+        result = loop.run_plan(plan, watch, before.state if before else state, begun, seen)
     result = standing.judge_lanes(result._replace(evaluations=kept.found), asked.get("target"))
     if rows:
         rows.save(anew=True)

@@ -143,6 +143,11 @@ def new_record(
 
     about: its kind, what the points change, and where it comes from. settings: of its runs.
     """
+    if settings.keys() & {"init_from", "init_parts"}:
+        raise ValueError(
+            "init_from: of a sweep allowed is None, since its parts begin one after the other, and "
+            "would read the other run again when it may have gone on; a loop of jaxpg.run has it"
+        )
     if others := settings.keys() - set(PART):
         known = ("seeds", "evaluations", "episodes", "target", "lanes", "memory", "log_every")
         raise unknown("setting of a sweep", min(others), (*known, "name", "tags", *PART))
