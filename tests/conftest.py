@@ -169,12 +169,17 @@ ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
 CONTINUOUS = ("ddpg", "td3", "sac")
 DISCRETE = ("iql", "dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")
 # The number that says how far the policy moves, where it is not the learning rate.
-RATE = {"npg": "max_kl", "trpo": "max_kl", "cem": "sigma"}
+RATE = {"npg": "max_kl", "trpo": "max_kl", "cpo": "max_kl", "cem": "sigma"}
 RATE |= dict.fromkeys(
     ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"), "sigma"
 )
 # The number that ruins the state when it is enormous; None if what is not finite is never taken in.
-RUIN = {"npg": "critic_learning_rate", "trpo": "critic_learning_rate", "cem": None}
+RUIN = {
+    "npg": "critic_learning_rate",
+    "trpo": "critic_learning_rate",
+    "cpo": "critic_learning_rate",
+    "cem": None,
+}
 RUIN |= dict.fromkeys(("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"))
 INSTALLED = [name for name in agents.NAMES if name != "evosax" or find_spec("evosax")]
 

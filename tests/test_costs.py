@@ -150,7 +150,9 @@ def test_a_limit_asks_for_costs(name):
         ValueError, match="CartPole.* has the signals .*: allowed here is one 'cost'"
     ):
         jaxpg.train(agent, cfg, jaxpg.make("CartPole-v1"), KEY, 16)
-    with pytest.raises(ValueError, match=r"cost_limit=-1.0: allowed is a finite number or None >= 0"):
+    with pytest.raises(
+        ValueError, match=r"cost_limit=-1.0: allowed is a finite number or None >= 0"
+    ):
         wrong = dataclasses.replace(cfg, cost_limit=-1.0)
         jaxpg.run(agent, wrong, jaxpg.make("Hazards-jaxpg"), KEY, total_steps=16)
 
