@@ -87,8 +87,10 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.maddpg import maddpg as maddpg
     from jaxpg.agents.mappo import mappo as mappo
     from jaxpg.agents.npg import npg as npg
+    from jaxpg.agents.option_critic import option_critic as option_critic
     from jaxpg.agents.ppo import ppo as ppo
     from jaxpg.agents.ppo_lagrangian import ppo_lagrangian as ppo_lagrangian
+    from jaxpg.agents.ppoc import ppoc as ppoc
     from jaxpg.agents.q_learning import q_learning as q_learning
     from jaxpg.agents.reinforce import reinforce as reinforce
     from jaxpg.agents.sac import sac as sac

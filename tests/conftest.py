@@ -124,6 +124,9 @@ TINY = {
         "normalize_reward": True,
         "target_kl": 0.05,
     },
+    "option_critic": SCALED
+    | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "options": 2, "option_policy": "softmax"},
+    "ppoc": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2},
     "ippo": SCALED | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2},
     "mappo": {"num_envs": 2, "num_steps": 4, "hidden": (4,), "share_parameters": False},
     "self_play": SCALED
@@ -164,7 +167,9 @@ TINY = {
 }
 
 # Agents whose policy and critic are the network of nets.actor_critic.
-ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
+ACTOR_CRITIC = (
+    "reinforce", "a2c", "a3c", "impala", "npg", "trpo", "cpo", "ppo", "ppo_lagrangian",
+)  # fmt: skip
 # Agents that take only one kind of actions.
 CONTINUOUS = ("ddpg", "td3", "sac")
 DISCRETE = ("iql", "dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")

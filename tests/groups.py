@@ -27,13 +27,13 @@ BY_AGENT, ALONE = (CONTRACT, "test_learning"), ("test_pages",)
 # keep one process waiting for the other.
 LONG = (
     "test_faults", "test_distributed", "test_sweep", "test_heads", "test_offpolicy",
-    "test_policy_export", "test_memory", "test_seal", "test_almgren_chriss", "test_masks",
-    "test_runs", "test_nets", "test_cli", "test_tuning", "test_population", "test_diagnostics",
-    "test_normalize_agents", "test_replay_loop", "test_networks", "test_family",
-    "test_trust_region", "test_tabular_agents", "test_gsde", "test_learning",
-    "test_policy_search", "test_signals", "test_tabular_envs", "test_termination",
-    "test_pictures", "test_cli_experiments", "test_devices", "test_trackers", "test_days",
-    "test_checkers", "test_whole_episodes",
+    "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
+    "test_opponents", "test_runs", "test_presets", "test_normalize_agents", "test_maddpg",
+    "test_tuning", "test_cli", "test_diagnostics", "test_population", "test_replay_loop",
+    "test_networks", "test_tabular_agents", "test_gsde", "test_learning", "test_masks",
+    "test_nets", "test_signals", "test_policy_search", "test_family", "test_trust_region",
+    "test_tabular_envs", "test_termination", "test_pictures", "test_cli_experiments",
+    "test_devices", "test_trackers", "test_days", "test_checkers", "test_whole_episodes",
 )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ EXAMPLES = {
         "--sellers 2",
         "CFG = jaxpg.cem.Config(episodes=4, num_steps=5, hidden=(8,)); TOTAL = 2 * 64 * 4 * 5",
     ),
+    "options": ("--total-steps 200", ""),
     "own_agent": ("--seeds 2 --total-steps 2048 --out own", ""),
     "own_environment": ("--seeds 2 --total-steps 2048", ""),
     "own_network": ("--seeds 2 --total-steps 2048", ""),

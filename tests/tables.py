@@ -144,7 +144,7 @@ def optimizer_rows(found: list[str]) -> list[str]:
         fields = {x.name: x for x in dataclasses.fields(agents.get(name).Config)}
         rules = [x for key, x in fields.items() if key.endswith("optimizer")]
         of = [x.metadata["help"].removeprefix("Optimiser of the ").rstrip(".") for x in rules]
-        rates = [f"{part}learning_rate" for part in ("", "critic_", "alpha_")]
+        rates = [f"{part}learning_rate" for part in ("", "termination_", "critic_", "alpha_")]
         rates = [key for key in rates if key in fields]
         parts = "; ".join(
             f"{text} (`{rule.name}`)" if rule.name != "optimizer" else text

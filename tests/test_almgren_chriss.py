@@ -15,6 +15,7 @@ from jaxpg.core.parallel.lanes import take_lane
 from jaxpg.envs.finance import almgren_chriss as ac
 from jaxpg.envs.finance import baselines as eb
 from jaxpg.envs.registry import to_dict, with_params
+from tests.conftest import slow_of
 
 NAME, PATHS = "AlmgrenChriss-jaxpg", 100_000
 
@@ -125,7 +126,7 @@ def test_the_paper_s_numbers():
     np.testing.assert_allclose(eb.utility(env, x), 1_275_355.56, atol=0.01)
 
 
-@pytest.mark.parametrize("case", SETS)
+@pytest.mark.parametrize("case", slow_of(SETS, "random 2"))
 @pytest.mark.parametrize("schedule", ["trajectory", "equal_slices"])
 def test_simulated_costs_have_the_mean_and_variance_of_the_formulas(case, schedule):
     env = make(**SETS[case])
@@ -149,7 +150,7 @@ def test_without_the_price_noise_every_path_costs_its_expectation():
     np.testing.assert_allclose(-rewards.sum(0) * ac.unit(env), eb.utility(env, x), rtol=1e-10)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", slow_of(range(4), 2, 3))
 def test_the_closed_form_is_the_best_schedule(seed):
     env = make(**random_parameters(seed))
     x, found = eb.trajectory(env), eb.optimal(env)
@@ -224,7 +225,7 @@ def test_stochastic_volatility_keeps_the_mean_of_the_variance():
     np.testing.assert_allclose(together, np.exp(-0.5), atol=0.02)
 
 
-@pytest.mark.parametrize("correlation", [-0.4, 0.7])
+@pytest.mark.parametrize("correlation", slow_of([-0.4, 0.7], 0.7))
 def test_correlated_assets(correlation):
     own = {"shares": [1e6, 5e5, 2e5], "volatility": [0.95, 0.3, 1.2], "price": [50.0, 20.0, 90.0]}
     env = make(assets=3, correlation=correlation, risk_aversion=1e-6, **own)

@@ -414,6 +414,9 @@ TRACES = {
         changed(obs=jnp.zeros(2, jnp.float16)), "observation", "have float32 and float16: allowed"
     ),
     "a signal that is not there": (Walk(signals=("cost",)), "signals", "of a step has no 'cost'"),
+    "a goal that nothing reaches": (
+        Walk(goal_reward=lambda *args: 0.0), "goals", "it has no goal_reached, allowed are both of"
+    ),
     "a pool of nothing": (
         Pooled(), "reset pool", "reset_pool=0: allowed is an integer >= 1"
     ),

@@ -37,6 +37,18 @@ def collected(env, cfg, params):
     return t, seen
 
 
+@functools.cache
+def played(name):
+    """An environment, a config of A2C, parameters, what was collected, and values of its
+    observations and of the next ones."""
+    env, cfg = short(name), a2c.Config(**NET, gae_lambda=0.9, entropy_coef=0.03)
+    net, _ = actor_critic(cfg, env)
+    params = jax.jit(net.init)(jax.random.key(0), env.example_obs)
+    t, seen = collected(env, cfg, params)
+    value = jax.jit(functools.partial(net.apply, method="value"))
+    return env, cfg, params, t, seen, value(params, t.obs), value(params, t.next_obs)
+
+
 def assert_close(a, b, atol=1e-6):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, atol=atol)
@@ -46,15 +58,15 @@ def short(name):
     return jaxpg.make(name, max_steps_in_episode=4)
 
 
-@pytest.mark.parametrize("name", ENVS)
-@pytest.mark.parametrize("objective", ["clip", "kl", "lagrangian"])
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        pytest.param(name, x, marks=[pytest.mark.slow] * (name == "Pendulum-v1" and x != "clip"))
+        for name in ENVS for x in ("clip", "kl", "lagrangian")
+    ],
+)  # fmt: skip
 def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
-    env = short(name)
-    cfg = a2c.Config(**NET, gae_lambda=0.9, entropy_coef=0.03)
-    params = actor_critic(cfg, env)[0].init(jax.random.key(0), env.example_obs)
-    t, seen = collected(env, cfg, params)
-    net, _ = actor_critic(cfg, env)
-    value, next_value = (net.apply(params, x, method="value") for x in (t.obs, t.next_obs))
+    env, cfg, params, t, seen, value, next_value = played(name)
     advantage = gae(t.reward, value, next_value, t.terminated, t.truncated, 0.99, 0.9)
     same = ppo.Config(
         **NET, gae_lambda=0.9, entropy_coef=0.03, value_coef=1.0, normalize_advantage=False,
@@ -74,12 +86,7 @@ def test_ppo_at_ratio_one_has_the_gradient_of_a2c(name, objective):
 
 @pytest.mark.parametrize("name", ENVS)
 def test_vtrace_at_ratio_one_is_the_n_step_return(name):
-    env = short(name)
-    cfg = impala.Config(**NET)
-    net, _ = actor_critic(cfg, env)
-    params = net.init(jax.random.key(0), env.example_obs)
-    t, _ = collected(env, cfg, params)
-    value, next_value = (net.apply(params, x, method="value") for x in (t.obs, t.next_obs))
+    _, _, _, t, _, value, next_value = played(name)
     ends = t.terminated, t.truncated
     target, advantage = importance.vtrace(
         jnp.zeros_like(value), t.reward, value, next_value, *ends, 0.99
@@ -109,7 +116,8 @@ def test_a3c_and_impala_without_a_lag_are_a2c(name):
 
 
 @pytest.mark.parametrize(
-    ("workers", "delay"), [(1, 1), (3, 2), (3, 5), pytest.param(1, 5, marks=pytest.mark.slow)]
+    ("workers", "delay"),
+    [(1, 1), (3, 2), *(pytest.param(w, 5, marks=pytest.mark.slow) for w in (1, 3))],
 )
 def test_a3c_applies_gradients_of_lag_updates_ago_in_turn(delay, workers):
     """Against the same run written as a Python loop over updates."""

@@ -309,8 +309,7 @@ def test_exported_policies_hold_their_noise(tmp_path):
         np.testing.assert_allclose(found, greedy, atol=1e-5)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("name", ["ppo", "a2c"])
+@pytest.mark.parametrize(("name", "shared"), [("ppo", False), ("a2c", True)])
 def test_a_memory_and_held_noise_stand_side_by_side(name, shared):
     agent, cfg, env = of(name, memory="gru", memory_size=3, shared=shared, total_steps=100.0)
     state = jax.eval_shape(lambda key: agent.init(cfg, env, key), KEY)

@@ -25,8 +25,8 @@ from tests.tabular import make
 KEY = jax.random.key(0)
 NEW = ("beta", "mixture", "tanh_mixture", "flow")
 BOXES = ("tanh_gaussian_state_std", *NEW)  # the other Gaussians are in test_nets
-# By samples; in three dimensions they are in the slow part.
-DEAR = ("beta", "flow", "tanh_mixture")
+# In three dimensions their samples are in the slow part.
+MANY = ("beta", "flow", "mixture", "tanh_mixture")
 NVEC = (2, 4, 3)
 
 
@@ -221,7 +221,7 @@ def test_density_over_three_dimensions_integrates_to_one(name):
         *((1, name) for name in BOXES if name not in ("beta", "flow")),
         pytest.param(1, "flow", marks=pytest.mark.slow),
         pytest.param(1, "beta", marks=pytest.mark.optimised),
-        *(pytest.param(3, x, marks=[pytest.mark.slow] * (x in DEAR)) for x in BOXES),
+        *(pytest.param(3, x, marks=[pytest.mark.slow] * (x in MANY)) for x in BOXES),
     ],
 )
 def test_entropy_and_divergence_match_samples(name, size):
@@ -244,7 +244,7 @@ def test_entropy_and_divergence_match_samples(name, size):
             assert 3 * noise < 0.02 * samples
 
 
-@pytest.mark.parametrize("name", slow_of([*BOXES, *SPACES], "flow"))
+@pytest.mark.parametrize("name", slow_of([*BOXES, *SPACES], "flow", "mixture"))
 def test_everything_is_finite_up_to_50(name):
     """Values and slopes, of everything that a loss could hold."""
     pi = head(name, 2) if name in BOXES else head("auto", 2)
@@ -397,7 +397,7 @@ def test_spaces_sample_what_they_contain():
             wrong()
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", slow_of(SPACES, "binary"))
 def test_agents_learn_to_copy(name):
     agent, env = jaxpg.ppo, make(Copy(SPACES[name]))
     cfg = agent.Config(num_envs=16, num_steps=8, hidden=(16,), learning_rate=1e-2, gamma=0.0)
@@ -451,7 +451,8 @@ def test_boxes_of_any_shape(name, shape):
 # Agents and heads.
 
 
-@pytest.mark.parametrize("name", slow_of(ACTOR_CRITIC, "trpo"))
+# PPO with all of them, and one that takes natural steps, are the quick twins.
+@pytest.mark.parametrize("name", slow_of(ACTOR_CRITIC, *(set(ACTOR_CRITIC) - {"ppo", "npg"})))
 def test_every_actor_critic_agent_takes_every_new_head(name):
     """Traced, not compiled: these share what turns outputs into actions."""
     agent, kinds = getattr(jaxpg, name), (*NEW, *SPACES)

@@ -59,8 +59,15 @@ def np_q(params, share, obs):
     return np.stack(found, 1)
 
 
-@pytest.mark.parametrize("double", [True, False])
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(
+    ("share", "double"),
+    [
+        (True, False),
+        (False, True),
+        pytest.param(True, True, marks=pytest.mark.slow),
+        pytest.param(False, False, marks=pytest.mark.slow),
+    ],
+)
 def test_target_and_loss_are_those_by_hand(share, double):
     cfg, env, state = begin(share_parameters=share, double=double, gamma=0.9)
     (group,) = sharing.teams(cfg, env)
@@ -139,7 +146,13 @@ def learnt_values(table, seeds, steps, **fields):
     return np.asarray(q[:, 0]), np.asarray(q[:, 1])
 
 
-@pytest.mark.parametrize("table", [CLIMBING, STAG_HUNT], ids=["climbing", "stag hunt"])
+TABLES = [
+    pytest.param(CLIMBING, id="climbing"),
+    pytest.param(STAG_HUNT, id="stag hunt", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_against_random_play_values_are_the_means_of_the_table(table):
     own = table[0], table[1].T
     for mine, q in zip(own, learnt_values(table, 2, 20_000, epsilon_end=1.0), strict=True):
@@ -147,7 +160,7 @@ def test_against_random_play_values_are_the_means_of_the_table(table):
         assert (np.abs(q - mine.mean(1)) < 4 * error + 0.05).all()
 
 
-@pytest.mark.parametrize("table", [CLIMBING, STAG_HUNT], ids=["climbing", "stag hunt"])
+@pytest.mark.parametrize("table", TABLES)
 def test_play_ends_in_a_fixed_point_of_the_table(table):
     """Each player's action is the best against what the other does in the end, and its value what
     the table gives. In neither game is that the best there is: what is safe while the other

@@ -165,13 +165,12 @@ def test_climbing_ends_at_7_with_either_critic(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("game", matrix.GAMES)
-def test_learners_follow_the_exact_gradients_from_elsewhere(game, seed):
+def test_learners_follow_the_exact_gradients_from_elsewhere(game):
     """From random starts, by steps half as long and batches four times as large."""
     starts, step, tolerance = PATHS[game]
-    starts = np.random.default_rng(seed).normal(size=starts.shape)
-    own = {"key": jax.random.key(seed + 1), "batch": 4 * BATCH}
+    starts = np.random.default_rng(0).normal(size=starts.shape)
+    own = {"key": jax.random.key(1), "batch": 4 * BATCH}
     _, learnt, exact = learn(game, starts, steps_of(step / 2), **own)
     np.testing.assert_allclose(learnt, exact, atol=tolerance)
 

@@ -13,7 +13,7 @@ from jaxpg.agents import maddpg
 from jaxpg.core.observations import Masked
 from jaxpg.core.spaces import MultiBinary, MultiDiscrete
 from jaxpg.core.train import initial_state, with_horizon
-from jaxpg.loops import descent, joint, sharing
+from jaxpg.loops import central, descent, joint, sharing
 from jaxpg.loops.replay import Batch
 from jaxpg.ops.relax import straight_through
 from tests.conftest import slow_of
@@ -119,8 +119,15 @@ def meet_batch():
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), b)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize(
+    ("share", "count"),
+    [
+        (False, 1),
+        (True, 2),
+        pytest.param(False, 2, marks=pytest.mark.slow),
+        pytest.param(True, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_the_target_is_the_one_by_hand(share, count):
     """Own rewards; the next actions of all by the copies; a cut row bootstraps, an end does not."""
     env = make(Meet())
@@ -228,7 +235,7 @@ def test_the_actor_s_gradient_is_that_of_the_reward(others):
     b = meet_batch()
     actions = joint.of_buffer(sharing.teams(cfg, env), b.action)
     if others == "policy":
-        actions = maddpg.policies(cfg, env, {"players": params}, b.obs, KEY)
+        actions = central.policies(cfg, env, {"players": params}, b.obs, KEY)
     loss = lambda actor: maddpg.actor_loss(  # noqa: E731
         actor, cfg, env, 0, b, actions, params.critic, KEY
     )[0]
@@ -260,7 +267,7 @@ def test_an_update_takes_the_others_actions_as_the_field_says(others):
     new, _, info = jax.jit(functools.partial(maddpg.update, cfg, env))(learner, b, KEY)
     actions = joint.of_buffer(sharing.teams(cfg, env), b.action)
     if others == "policy":
-        actions = maddpg.policies(cfg, env, {"players": params}, b.obs, KEY)
+        actions = central.policies(cfg, env, {"players": params}, b.obs, KEY)
     loss = lambda actor: maddpg.actor_loss(  # noqa: E731
         actor, cfg, env, 0, b, actions, params.critic, KEY
     )[0]
@@ -333,7 +340,7 @@ def test_players_with_different_actions_learn_and_do_nothing_illegal():
     assert (jaxpg.evaluate(jaxpg.maddpg, cfg, env, state, KEY, episodes=4) >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1"])
+@pytest.mark.parametrize("name", slow_of(["Pendulum-v1", "CartPole-v1"], "CartPole-v1"))
 def test_one_player_is_a_game(name):
     """DDPG, or its like with integers: a critic that sees the one action there is."""
     env, cfg = jaxpg.make(name), maddpg.Config(**SMALL | {"hidden": (4,)})

@@ -16,16 +16,24 @@ from tests.tabular import Picky, make
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 TRAINED = ("q_learning", "ppo", "dqn", "cem")  # one of each kind of loop
 ALSO_TRAINED = ("expected_sarsa", "sac_discrete")
+# They act as PPO does, or CEM; and of players IQL and self-play are the quick twins.
+LIKE_OTHERS = (
+    "reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ippo", "mappo", "maddpg", "hill_climbing",
+    "steepest_ascent", "simulated_annealing", "adaptive_noise", "es", "ars", "evosax",
+)  # fmt: skip
 KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize(
     ("name", "trains"),
     [
-        *((name, name in TRAINED) for name in INSTALLED if name not in CONTINUOUS),
+        *(
+            pytest.param(name, name in TRAINED, marks=[pytest.mark.slow] * (name in LIKE_OTHERS))
+            for name in INSTALLED if name not in CONTINUOUS
+        ),
         *(pytest.param(name, True, marks=pytest.mark.slow) for name in ALSO_TRAINED),
     ],
-)
+)  # fmt: skip
 def test_no_agent_takes_an_illegal_action(name, trains):
     """Greedy and sampled; and in training and while warming up, where one costs a million."""
     agent, fields = getattr(jaxpg, name), dict(TINY[name])

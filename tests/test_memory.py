@@ -59,9 +59,11 @@ def test_a_reset_in_the_middle_is_two_episodes_to_the_byte(kind, at):
     x = jax.random.normal(jax.random.key(2), (T, B, F))
     never = jnp.zeros((T, B), bool)
     start = never.at[at].set(True)
-    whole = sequences(kind, x, start)
-    first = sequences(kind, x, never)
-    second = sequences(kind, jnp.roll(x, -at, 0), never)  # begins where the reset was
+    whole, first, second = jax.device_get([
+        sequences(kind, x, start),
+        sequences(kind, x, never),
+        sequences(kind, np.roll(x, -at, 0), never),  # begins where the reset was
+    ])  # fmt: skip
     assert bytes_of(jax.tree.map(lambda a: a[:at], whole)) == bytes_of(
         jax.tree.map(lambda a: a[:at], first)
     )
@@ -136,8 +138,8 @@ def test_attention_is_a_softmax_over_the_window():
     _, params = memory("attention")
     p = jax.tree.map(np.asarray, params["params"])
     module = memories.Attention(4, 5)
-    y, _ = module.apply(params, x, jax.tree.map(lambda c: c[:, :1], nothing("attention")),
-                        jnp.zeros((T, 1), bool))  # fmt: skip
+    empty = jax.tree.map(lambda c: c[:, :1], nothing("attention"))
+    y, _ = jax.jit(module.apply)(params, x, empty, jnp.zeros((T, 1), bool))
 
     def norm(x, name):
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
@@ -288,7 +290,7 @@ def test_sequences_are_drawn_uniformly_of_those_that_are_whole():
     np.testing.assert_allclose(counts / 40_000, 1 / 8, atol=0.01)
 
 
-@pytest.mark.parametrize("kind", slow_of(KINDS, "attention"))
+@pytest.mark.parametrize("kind", slow_of(KINDS, "gru", "attention"))
 def test_recurrent_q_learning_against_single_steps(kind):
     """The errors are those of a loop over steps, each with a carry that is zero at a start."""
     cfg, env, state, _, b = stored(kind)
@@ -348,27 +350,30 @@ def test_a_policy_acts_with_its_carry_as_it_was_trained(name):
     agent, env = getattr(jaxpg, name), jaxpg.make("CartPolePositions-jaxpg")
     own = {"ppo": TINY | {"minibatches": 2}, "dqn": DQN}[name]
     cfg = agent.Config(**own, memory="gru")
-    state = agent.init(cfg, env, jax.random.key(0))
+    state = jax.jit(functools.partial(initial_state, agent, cfg, env))(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (4, 3, 2))
     carry, key = (), jax.random.key(2)
+    act = jax.jit(lambda x, carry: agent.act(cfg, env, state, x, carry, key, True)[1])
     for x in obs:
-        _, carry = agent.act(cfg, env, state, x, carry, key, True)
+        carry = act(x, carry)
     start = jnp.zeros((4, 3), bool)
     empty = jax.tree.map(lambda c: jnp.zeros_like(c)[None], carry)
     if name == "dqn":
         q, params = jaxpg.agents.dqn.discrete_q(cfg, env), state.learner.params
-        _, after = q.apply(params, obs, empty, start, method="remember")
+        whole = jax.jit(functools.partial(q.apply, method="remember"))
     else:
-        *_, after = actor_critic(cfg, env)[0].apply(state.params, obs, empty, start)
+        whole, params = jax.jit(actor_critic(cfg, env)[0].apply), state.params
+    *_, after = whole(params, obs, empty, start)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[-1], atol=1e-5), carry, after)
-    policy = jaxpg.Policy.of(run(agent, cfg, env, key, total_steps=24))
+    nothing = {"episode/return": np.zeros(1)}
+    policy = jaxpg.Policy.of(Result(agent, cfg, env, state, nothing, 1, 1, "done", 0.0))
     action, remembered = policy(np.zeros(2, np.float32))
     _, longer = policy(np.ones(2, np.float32), remembered)
     assert action.shape == ()
     assert not np.allclose(remembered[0], longer[0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_of(KINDS, "lstm"))
 def test_exported_policies_remember(kind, tmp_path):
     """Step by step, for a batch, from a file and where it is installed under ONNX."""
     env = jaxpg.make("CartPolePositions-jaxpg")
@@ -422,7 +427,7 @@ def test_minibatches_of_sequences_have_to_divide_the_environments():
     [
         pytest.param("gru", 20, 300_000, marks=pytest.mark.slow),
         pytest.param("gru", 3, 40_000, marks=pytest.mark.slow),
-        ("none", 20, 40_000),
+        pytest.param("none", 20, 40_000, marks=pytest.mark.slow),
     ],
 )
 def test_a_memory_is_what_a_chain_asks_for(memory, length, total):

@@ -146,8 +146,18 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("case", SWITCHES)
-def test_every_switch_trains(case):
+# One of each kind of update runs in the quick part, where the others are traced.
+RUN = ("ppo, penalty, tanh", "a2c, paper, n steps", "npg, entropy", "reinforce, mean")
+
+
+@pytest.mark.parametrize(
+    ("case", "runs"),
+    [
+        *((case, case in RUN) for case in SWITCHES),
+        *(pytest.param(x, True, marks=pytest.mark.slow) for x in SWITCHES if x not in RUN),
+    ],
+)
+def test_every_switch_trains(case, runs):
     name, env_name, fields = SWITCHES[case]
     agent = jaxpg.agents.get(name)
     env = jaxpg.make(env_name, max_steps_in_episode=8)
@@ -155,6 +165,9 @@ def test_every_switch_trains(case):
     cfg = agent.Config(**small | fields)
     total = 3 * agent.steps_per_iter(cfg)
     train = jax.jit(lambda cfg, key: jaxpg.train(agent, cfg, env, key, total))
+    if not runs:
+        train.trace(cfg, jax.random.key(0))
+        return
     state, metrics = train(cfg, jax.random.key(0))
     for tree in (state, {k: m for k, m in metrics.items() if not k.startswith("episode")}):
         floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]

@@ -26,6 +26,8 @@ from tests.test_contract import same_bytes
 
 REPLAY = ("dqn", "ddpg", "td3", "sac", "sac_discrete")
 NAMES = (*REPLAY, "a3c", "impala", "reinforce")
+# They keep their scales as TD3 and discrete SAC do, and IMPALA as A3C.
+LIKE_OTHERS = ("dqn", "ddpg", "sac", "impala")
 ITERATIONS, KEY = 12, jax.random.key(0)
 # `normalize` standardises REINFORCE's weights: a unit of rewards would not show in its policy.
 OWN = {name: {"buffer_size": 64} for name in REPLAY} | {"reinforce": {"normalize": False}}
@@ -154,7 +156,7 @@ def by_time(x, name):
     return np.asarray(x, np.float64)
 
 
-@pytest.mark.parametrize("name", slow_of(NAMES, "ddpg", "sac"))  # as TD3 and discrete SAC
+@pytest.mark.parametrize("name", slow_of(NAMES, *LIKE_OTHERS))
 def test_statistics_are_those_of_what_was_collected(name):
     _, cfg, _ = world(name)
     state, metrics = trained(name)
@@ -216,7 +218,7 @@ def act(agent, cfg, env, state, obs, greedy):
     return agent.act(cfg, env, state, obs, (), KEY, greedy)[0]
 
 
-@pytest.mark.parametrize("name", slow_of(NAMES, "ddpg", "sac"))  # as TD3 and discrete SAC
+@pytest.mark.parametrize("name", slow_of(NAMES, *LIKE_OTHERS))
 def test_act_whitens_by_the_frozen_statistics(name):
     agent, cfg, env = world(name)
     state, metrics = trained(name)
@@ -284,7 +286,7 @@ def largest(a, b):
 UNITS = {"reward": {"reward": 1000.0}, "obs": {"gain": 30.0, "offset": -7.0}}
 
 
-@pytest.mark.parametrize("name", slow_of(NAMES, "ddpg", "sac"))  # as TD3 and discrete SAC
+@pytest.mark.parametrize("name", slow_of(NAMES, *LIKE_OTHERS))
 def test_units_do_not_matter(name):
     plain, way = learnt_in(name, True)
     for units in UNITS.values():
@@ -292,7 +294,7 @@ def test_units_do_not_matter(name):
         assert largest(plain, other) < 1e-3 * way
 
 
-@pytest.mark.parametrize("name", ["sac_discrete", "reinforce"])
+@pytest.mark.parametrize("name", slow_of(["sac_discrete", "reinforce"], "reinforce"))
 def test_without_normalisation_units_matter(name):
     plain, way = learnt_in(name, False)
     for units in UNITS.values():

@@ -272,7 +272,7 @@ def trained(name, iterations, **fields):
     return state, *go(state)
 
 
-@pytest.mark.parametrize("delay", [1, 3])
+@pytest.mark.parametrize("delay", slow_of([1, 3], 1))
 def test_td3_moves_the_policy_once_in_policy_delay_updates(delay):
     fields = {"policy_delay": delay, "num_steps": 6, "learning_starts": 12}
     _, state, _ = trained("td3", 5, **fields)
@@ -353,7 +353,7 @@ FIXED = {
 }
 
 
-@pytest.mark.parametrize("name", slow_of(FIXED, "td3", "sac_discrete"))
+@pytest.mark.parametrize("name", slow_of(FIXED, "td3", "sac", "sac_discrete"))
 def test_truncation_bootstraps_and_termination_does_not(name):
     """Reward 1, 5 steps, gamma 0.8: 1 / (1 - gamma) everywhere if episodes are cut, and the sum of
     what is left if they end. Both in one program: the end's kind is a batch. The policy stays as
@@ -394,7 +394,9 @@ def test_truncation_bootstraps_and_termination_does_not(name):
 
 @pytest.mark.parametrize("name", slow_of(CONTINUOUS, "td3"))
 def test_actions_are_stored_in_the_unit_range_and_received_in_the_space(name):
-    _, state, _ = trained(name, 9, num_steps=4)
+    switches = {"ddpg": "ddpg, ou, hard", "sac": "sac, first paper"}  # trained below as well
+    fields = SWITCHES[switches[name]][1] if name in switches else {"num_steps": 4}
+    _, state, _ = trained(name, 9, **fields)
     rows = state.replay.buffer.data
     count = int(state.replay.buffer.size)
     action, received = np.asarray(rows.action)[:count], np.asarray(rows.next_obs)[:count, 5:]
@@ -449,7 +451,7 @@ def test_parameter_noise_is_a_function_of_the_observation_for_an_episode():
     assert rows.truncated[:, 4].all() or rows.terminated[:, 4].all()
 
 
-@pytest.mark.parametrize("name", ["ddpg", "td3"])
+@pytest.mark.parametrize("name", slow_of(["ddpg", "td3"], "td3"))
 def test_ornstein_uhlenbeck_noise_starts_anew_with_an_episode(name):
     fields = {"noise": "ou", "noise_std": 0.05, "ou_theta": 0.01, "learning_rate": 0.0}
     _, state, _ = trained(
@@ -460,33 +462,30 @@ def test_ornstein_uhlenbeck_noise_starts_anew_with_an_episode(name):
     np.testing.assert_allclose(spread / spread[0], np.sqrt(np.arange(1, 6)), rtol=0.25)
 
 
-@pytest.mark.parametrize("name", [*CONTINUOUS, "sac_discrete"])
-def test_every_number_is_a_leaf(name):
-    """A batch over all of them at once; the state keeps its types."""
-    agent, cfg, env, _ = begin(name)
-    variants = [cfg]
-    if name == "ddpg":
-        variants += [
-            dataclasses.replace(cfg, noise=n, target_update="hard") for n in ("ou", "parameter")
-        ]
-    if name == "td3":
-        variants += [dataclasses.replace(cfg, noise="ou")]
-    if name == "sac":
-        variants += [
-            dataclasses.replace(cfg, value_network=True, learn_alpha=False, target_entropy=-1.0)
-        ]
-    for cfg in variants:
-        cfg = dataclasses.replace(cfg, total_steps=100.0, learning_rate_schedule="warmup_cosine")
-        many = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x, float)] * 2), cfg)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("ddpg", {"noise": "ou", "target_update": "hard"}),
+        pytest.param("ddpg", {"noise": "parameter"}, marks=pytest.mark.slow),
+        pytest.param("td3", {"noise": "ou"}, marks=pytest.mark.slow),
+        ("sac", {"value_network": True, "learn_alpha": False, "target_entropy": -1.0}),
+    ],
+)
+def test_every_number_is_a_leaf(name, fields):
+    """A batch over all of them at once; the state keeps its types. Of configs beside those of the
+    contract, which asks it of every agent."""
+    agent, env = agents.get(name), steady(name)
+    cfg = agent.Config(**SMALL | fields, total_steps=100.0, learning_rate_schedule="warmup_cosine")
+    many = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x, float)] * 2), cfg)
 
-        def go(cfg):
-            state = agent.init(cfg, env, KEY)
-            return state, agent.step(cfg, env, state)[0]
+    def go(cfg):
+        state = agent.init(cfg, env, KEY)
+        return state, agent.step(cfg, env, state)[0]
 
-        before, after = jax.eval_shape(jax.vmap(go), many)
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(
-            lambda x: (x.shape, x.dtype), after
-        )
+    before, after = jax.eval_shape(jax.vmap(go), many)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), after
+    )
 
 
 SWITCHES = {
@@ -497,7 +496,8 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("case", SWITCHES)
+# Parameter noise is trained above, and the loss of discrete SAC at a fixed temperature summed.
+@pytest.mark.parametrize("case", slow_of(SWITCHES, "ddpg, parameter", "sac_discrete, fixed"))
 def test_every_switch_trains(case):
     name, fields = SWITCHES[case]
     begun, state, metrics = trained(name, 9, **fields)
@@ -509,7 +509,7 @@ def test_every_switch_trains(case):
     assert min(jax.tree.leaves(moved)) > 0, "everything learns"
 
 
-@pytest.mark.parametrize("name", ["sac", "dqn"])
+@pytest.mark.parametrize("name", slow_of(["sac", "dqn"], "sac"))
 def test_a_run_holds_one_buffer(name):
     """Beside the donated state, a chunk of a run needs less than a tenth of the buffer."""
     agent, env = agents.get(name), jaxpg.make("Pendulum-v1" if name == "sac" else "CartPole-v1")

@@ -16,6 +16,7 @@ from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.loops import multi_agent, players
 from jaxpg.loops.multi_agent import Batch
 from jaxpg.nets import opponents
+from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
 ROCK_PAPER_SCISSORS = {"game": "rock_paper_scissors"}
@@ -141,7 +142,7 @@ def gradient(cfg, net, pi, params, batch):
     return jax.jit(jax.grad(loss))(params, batch)["params"]
 
 
-@pytest.mark.parametrize("model", ["mlp", "gru"])
+@pytest.mark.parametrize("model", slow_of(["mlp", "gru"], "mlp"))
 def test_policy_and_model_do_not_teach_each_other(model):
     """Without a word of what others did the model has no gradient, and with it the policy's and
     the critic's are the same to the last bit; so are their steps, although norms are clipped."""
@@ -220,7 +221,7 @@ def test_a_model_that_remembers_acts_as_it_learns():
     ("name", "shared"),
     [
         ("ippo", False),
-        ("mappo", True),
+        pytest.param("mappo", True, marks=pytest.mark.slow),
         pytest.param("ippo", True, marks=pytest.mark.slow),
         pytest.param("mappo", False, marks=pytest.mark.slow),
     ],

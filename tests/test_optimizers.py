@@ -359,7 +359,7 @@ def test_a_vector_is_optimised_in_the_shapes_that_it_stands_for():
 
 
 @pytest.mark.parametrize(
-    "name", slow_of(LEARNERS, *set(LEARNERS) - {"reinforce", "es", "npg", "sac_discrete"})
+    "name", slow_of(LEARNERS, *set(LEARNERS) - {"reinforce", "es", "sac_discrete"})
 )
 def test_decay_of_weights_finds_the_parameters(name):
     """And a second step takes the state of the first."""

@@ -1,6 +1,7 @@
 """The programs of README, docs and examples: names, arguments and options are true; all run."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 import jaxpg
 from tests import pages
+from tests.conftest import quick_environment
 
 EXAMPLES = sorted(path.name for path in (pages.ROOT / "examples").glob("*.py"))
 README = {block.line: block.text for block in pages.blocks("README.md") if block.kind == "python"}
@@ -21,9 +23,16 @@ def commands_of(page):
     return [*fenced, *pages.inline_commands(page)]
 
 
-def in_process(*words, cwd):
+@functools.cache
+def quick_flags():
+    """What of the environment makes compiling quick: it is most of what a tiny program costs."""
+    names = "XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"
+    return {k: v for k, v in quick_environment().items() if k in names}
+
+
+def in_process(*words, cwd, **flags):
     """Runs Python in a process of its own, and returns what it printed."""
-    environment = os.environ | {"PYTHONPATH": str(pages.ROOT), "MPLBACKEND": "agg"}
+    environment = os.environ | {"PYTHONPATH": str(pages.ROOT), "MPLBACKEND": "agg"} | flags
     done = subprocess.run(
         [sys.executable, *words], cwd=cwd, capture_output=True, text=True, env=environment,
         timeout=900,
@@ -219,15 +228,16 @@ def test_readme_commands_install_train_and_test():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if any(pages.programs(page))])
 def test_page_runs(page, tmp_path, monkeypatch):
-    """Its blocks and commands in their order, tiny, in one process and an empty folder."""
+    """Its blocks and commands in their order, tiny, in one process and an empty folder. The
+    README's, above, run with XLA's defaults, as a user's do."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     kinds = ["bash"] if page == "README.md" else []
-    in_process("-m", "tests.pages", page, *kinds, cwd=tmp_path)
+    in_process("-m", "tests.pages", page, *kinds, cwd=tmp_path, **quick_flags())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs(name, tmp_path):
-    in_process("-m", "tests.pages", f"examples/{name}", cwd=tmp_path)
+    in_process("-m", "tests.pages", f"examples/{name}", cwd=tmp_path, **quick_flags())
     printed = name in ("vtrace.py", "central_critic.py") or name.startswith("own_")
     assert printed or list(tmp_path.glob("*.png"))

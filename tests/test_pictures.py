@@ -415,3 +415,38 @@ def test_a_result_has_the_panels_of_its_folder(tmp_path):
                     for x in (result, run_folder(tmp_path / "a", returns)))  # fmt: skip
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a.get_xydata(), b.get_xydata())
+
+
+# Options on a map.
+
+
+def test_a_map_of_options_has_a_colour_for_each_cell_and_a_panel_for_each_option():
+    free = np.array([[True, True, False], [True, True, True]])
+    choice = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.4, 0.3, 0.3], [1 / 3] * 3])
+    ends = np.linspace(0, 1, 15).reshape(5, 3)
+    actions = np.eye(4)[np.arange(15).reshape(5, 3) % 4]
+    figure = figures.option_maps(free, choice, ends, actions, goal=4)
+    first, *panels, scale = figure.axes
+    assert scale.get_xlabel() == "probability that the option ends"
+    image = np.asarray(first.images[0].get_array())
+    for s, cell in enumerate([(0, 0), (0, 1), (1, 0)]):  # sure of it: the option's own colour
+        own = [int(style.colour(s)[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        np.testing.assert_allclose(image[cell], own, atol=1e-9)
+    assert (image[1, 1] > image[0, 0]).any()  # less sure: paler
+    np.testing.assert_allclose(image[0, 2], 0.25)  # a wall
+    for o, panel in enumerate(panels):
+        shown = np.ma.filled(panel.images[0].get_array(), np.nan)
+        np.testing.assert_allclose(shown[free], ends[:, o])
+        assert np.isnan(shown[~free]).all()
+        arrows = next(x for x in panel.collections if hasattr(x, "U"))
+        best = actions[:4, o].argmax(-1)  # nothing is done at the goal
+        np.testing.assert_array_equal(np.sign(arrows.U), np.array([0, 1, 0, -1])[best])
+        np.testing.assert_array_equal(np.sign(arrows.V), np.array([1, 0, -1, 0])[best])
+
+
+def test_options_of_another_map_are_refused():
+    free = np.ones((2, 2), bool)
+    with pytest.raises(ValueError, match=r"on a map of 4 free cells: allowed are \(S, O\)"):
+        figures.option_maps(free, np.ones((3, 2)), np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"\(4, 2, 3\) on a map of 4 free cells"):
+        figures.option_maps(free, np.ones((4, 2)), np.ones((4, 2)), np.ones((4, 2, 3)))

@@ -13,7 +13,7 @@ from jaxpg.core import env as E
 from jaxpg.core.run import Result
 from jaxpg.core.spaces import MultiDiscrete
 from jaxpg.experiment.files.atomic import CheckpointError, write_json
-from jaxpg.experiment.render import frames, players, scenes, video
+from jaxpg.experiment.render import frames, goals, players, scenes, video
 from jaxpg.experiment.render.episode import Episode, play_episode
 from jaxpg.experiment.render.files import write_gif
 from tests.conftest import TINY
@@ -286,7 +286,7 @@ def test_the_agent_stands_in_its_cell():
         image = frames.draw_frame(scene, episode, t)
         assert near(image, cell(row, column, 4, 12), frames.BLUE)
         if t < 13:
-            assert near(image, cell(3, 5, 4, 12), scenes.COLOUR["C"])
+            assert near(image, cell(3, 5, 4, 12), frames.COLOUR["C"])
 
 
 def test_a_map_of_one_s_own():
@@ -296,8 +296,8 @@ def test_a_map_of_one_s_own():
     episode = Episode(env, inner, np.repeat(state, 2, 0), np.array([2]), np.zeros(1), "")
     image = frames.draw_frame(scenes.scene_for(env), episode, 0)
     assert near(image, cell(0, 0, 2, 2), frames.BLUE)
-    assert near(image, cell(0, 1, 2, 2), scenes.COLOUR["#"])
-    assert near(image, (cell(1, 1, 2, 2)[0] + 25, cell(1, 1, 2, 2)[1] + 25), scenes.COLOUR["G"])
+    assert near(image, cell(0, 1, 2, 2), frames.COLOUR["#"])
+    assert near(image, (cell(1, 1, 2, 2)[0] + 25, cell(1, 1, 2, 2)[1] + 25), frames.COLOUR["G"])
 
 
 def test_channels_have_colours_and_the_first_is_in_front():
@@ -339,6 +339,11 @@ DRAWN = {  # an environment for each scene
     "Swimmer-misc": scenes.swimmer,
     "Spread-jaxpg": players.spread,
     "Pursuit-jaxpg": players.pursuit,
+    "BitFlip-jaxpg": goals.bit_flip,
+    "PointReach-jaxpg": goals.point,
+    "ArmReach-jaxpg": goals.arm,
+    "GoalRooms-jaxpg": goals.rooms,
+    "FourRooms-jaxpg": goals.rooms,
     "Garnet-jaxpg": frames.draw_traces,
     "BernoulliBandit-misc": frames.draw_traces,
 }

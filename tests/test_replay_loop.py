@@ -14,6 +14,7 @@ from jaxpg.core.config import config, number, static
 from jaxpg.core.env import Env
 from jaxpg.loops import replay, updates
 from jaxpg.replay import prioritized
+from tests.conftest import slow_of
 
 
 @config
@@ -33,6 +34,7 @@ class Config:
     total_steps: float | None = number(600.0)
 
     memory: ClassVar[str] = "none"
+    hindsight: ClassVar[str] = "none"
     normalize_obs: ClassVar[bool] = False
     normalize_reward: ClassVar[bool] = False
 
@@ -136,7 +138,7 @@ def go(cfg, env, learner, key, iterations, action=1, start=0, memory=None):
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize("ratio", [0.05, 1 / 3, 1, 1.25, 4])
+@pytest.mark.parametrize("ratio", slow_of([0.05, 1 / 3, 1, 1.25, 4], 1, 4))
 def test_updates_are_counted_by_the_environments_steps(ratio):
     cfg = Config(updates_per_step=ratio)
     _, (_, count), metrics = go(cfg, DISCRETE, Seen.init(cfg), KEY, 20)
@@ -182,8 +184,15 @@ def test_actions_are_stored_as_the_policy_gave_them_and_stretched_for_the_enviro
     np.testing.assert_allclose(data.next_obs[:, 2], 4 + 2 * data.action[:, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize(
+    ("n_step", "prioritized"),
+    [
+        (1, False),
+        (3, True),
+        pytest.param(3, False, marks=pytest.mark.slow),
+        pytest.param(1, True, marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_crosses_an_episodes_end(n_step, prioritized):
     """Also once the buffer has wrapped: what was sampled belongs to one episode."""
     cfg = Config(n_step=n_step, prioritized=prioritized, updates_per_step=1.0)

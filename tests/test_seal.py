@@ -502,6 +502,7 @@ def test_a_target_that_was_reached_once_is_reached(tmp_path):
     assert jaxpg.resume(tmp_path / "end", target=2.0, callbacks=[measure]).stopped == "done"
 
 
+@pytest.mark.slow  # its quick twins: the run that reached its target, and the command's options
 def test_a_run_that_ended_by_its_target_stays_so_when_it_is_made_longer(tmp_path):
     """By default a longer run has longer chunks: of 10 iterations here, and of 100 then."""
     asked = {"chunk": None, "evaluations": 30, "checkpoints": 30, "target": -1e9}

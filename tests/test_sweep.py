@@ -252,21 +252,6 @@ def test_lanes_that_are_all_lost_end_as_an_error(cfg, env, tmp_path):
     assert judge_lanes(ended, 19.0).stopped == judge_lanes(ended, None).stopped == "error"
 
 
-def test_a_sweep_of_which_nothing_is_finite_has_failed(cfg, env, tmp_path):
-    cfg = dataclasses.replace(cfg, hidden=(3,))  # others count what they compile
-    rates = {"learning_rate": 3e38}
-    lost = go(cfg, env, [rates], out=tmp_path / "lost")
-    assert set(lost.scores["ended"]) == {"diverged"}
-    for found in (lost, sweep.load(tmp_path / "lost"), sweep.resume(tmp_path / "lost")):
-        assert found.about["failed"] == "NonFiniteError: what all 2 seeds learnt is not finite"
-    entry = read_entry(tmp_path / "lost")
-    assert (entry.state, entry.problem) == ("failed", lost.about["failed"])
-    some = go(cfg, env, [rates, {"learning_rate": 1e-3}], out=tmp_path / "some", lanes=2)
-    assert set(some.scores["ended"]) == {"diverged", "done"}, "a part each"
-    assert "failed" not in some.about
-    assert read_entry(tmp_path / "some").state == "done"
-
-
 def test_lanes_have_one_number(cfg, env):
     cfgs, envs = of_rates(cfg, env, (1e-3, 1e-2))
     with pytest.raises(ValueError, match=r"lanes \[\(2,\), \(3,\)\]: allowed is one number"):
@@ -381,6 +366,20 @@ def test_slices_do_not_change_what_is_found(cfg, env, whole, tmp_path):
     np.testing.assert_allclose(sliced.table["loss/value"], ours["loss/value"], rtol=2e-2, atol=2e-3)
 
 
+def test_a_sweep_of_which_nothing_is_finite_has_failed(cfg, env, tmp_path):
+    rates = {"learning_rate": 3e38}
+    lost = go(cfg, env, [rates], out=tmp_path / "lost")
+    assert set(lost.scores["ended"]) == {"diverged"}
+    for found in (lost, sweep.load(tmp_path / "lost"), sweep.resume(tmp_path / "lost")):
+        assert found.about["failed"] == "NonFiniteError: what all 2 seeds learnt is not finite"
+    entry = read_entry(tmp_path / "lost")
+    assert (entry.state, entry.problem) == ("failed", lost.about["failed"])
+    some = go(cfg, env, [rates, {"learning_rate": 1e-3}], out=tmp_path / "some", lanes=2)
+    assert set(some.scores["ended"]) == {"diverged", "done"}, "a part each"
+    assert "failed" not in some.about
+    assert read_entry(tmp_path / "some").state == "done"
+
+
 @pytest.mark.slow  # its quick twin is that of slices, above
 def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     """The limit is of each device."""
@@ -403,6 +402,7 @@ def test_memory_cuts_a_sweep(cfg, env, tmp_path):
     assert len(cut.scores) == len(whole.scores) == 8
 
 
+@pytest.mark.slow  # it says something with several devices; its quick twin is that of slices
 def test_seeds_that_no_device_count_divides_are_filled_up(cfg, env):
     found = go(cfg, env, [{}], seeds=3)
     assert found.scores["seed"].tolist() == [0, 1, 2]
@@ -411,10 +411,10 @@ def test_seeds_that_no_device_count_divides_are_filled_up(cfg, env):
 
 def test_a_seed_that_reaches_its_target_ends_there(cfg, env):
     """16 steps are an episode's limit, so a target of 1 is met at once, and 17 never."""
-    first = go(cfg, env, [{}], target=1.0)
+    first = go(cfg, env, [{}], seeds=8, target=1.0)
     assert set(first.scores["ended"]) == {"target"}
     assert set(first.scores["env_steps"]) == {2 * 8}, "the first of ten evaluations"
-    never = go(cfg, env, [{}], target=17.0)
+    never = go(cfg, env, [{}], seeds=8, target=17.0)
     assert set(never.scores["ended"]) == {"done"}
     assert set(never.scores["env_steps"]) == {STEPS}
     # One between: some seeds end early, at different times, and the table says when.

@@ -17,7 +17,7 @@ from jaxpg.loops import replay
 from jaxpg.ops import importance, losses, returns
 from jaxpg.replay import uniform
 from tests import tabular
-from tests.conftest import ACTOR_CRITIC, CONTINUOUS, DISCRETE, TABLE, TINY
+from tests.conftest import ACTOR_CRITIC, CONTINUOUS, DISCRETE, TABLE, TINY, slow_of
 
 KEY = jax.random.key(0)
 NOT_FINITE = [np.nan, np.inf, -np.inf]
@@ -128,7 +128,7 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", slow_of(LEARNERS, "dqn", "td3", "sac"))  # as those like them
 def test_learners_from_replay_feel_nothing(name):
     """Also of numbers that are finite and so large that networks overflow."""
     module, fields = LEARNERS[name]

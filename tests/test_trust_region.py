@@ -117,7 +117,7 @@ def test_line_search_takes_the_first_point_that_is_accepted(room, fraction):
     assert many["w"][2].tolist() == params["w"].tolist()
 
 
-@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize("name", slow_of(ENVS, "Pendulum-v1"))
 def test_trpo_stays_in_its_region_or_where_it_was(name):
     """100 random batches an action space: policy, observations, actions and advantages."""
     env = jaxpg.make(name)

@@ -19,6 +19,8 @@ NAMES = (
     "cpo",
     "ppo",
     "ppo_lagrangian",
+    "option_critic",
+    "ppoc",
     "ippo",
     "mappo",
     "self_play",

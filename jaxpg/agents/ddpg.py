@@ -8,7 +8,8 @@ action, followed through the policy (eq. 6, Silver et al. 2014):
 The critic regresses on y = r + gamma Q'(s', mu'(s')) (eq. 5) with slowly moving copies Q', mu', on
 transitions from replay. Exploration is added from outside: Ornstein-Uhlenbeck noise as in the
 paper, Gaussian noise, or a perturbation of the policy's parameters whose scale adapts to how far
-it moves the actions (Plappert et al. 2018, arXiv:1706.01905).
+it moves the actions (Plappert et al. 2018, arXiv:1706.01905). With `hindsight` it learns from goals
+that were reached (see `replay.hindsight`).
 
 Deviations from the paper: no weight decay, unless `optimizer` has one; the action enters the critic
 at its first layer; a time limit bootstraps, since truncation is not termination. Parameter noise
@@ -75,6 +76,8 @@ class Config:
     )
     noise_std_schedule: Schedule = schedule()
     ou_theta: float = fields.ou_theta(0.15)
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

@@ -11,7 +11,8 @@ where Q' is a copy of the network from some updates ago. Four improvements are s
 `dueling` splits Q into the state's value and the actions' advantages (Wang et al. 2016,
 arXiv:1511.06581); `prioritized` draws what was badly predicted (Schaul et al. 2016,
 arXiv:1511.05952); `n_step` looks n rewards ahead (Sutton & Barto 2018, eq. 7.1). With a `memory`
-the network is recurrent and learns from sequences with burn-in (see `loops.replay`).
+the network is recurrent and learns from sequences with burn-in (see `loops.replay`); with
+`hindsight` it learns from goals that were reached (see `replay.hindsight`).
 
 Deviations from the paper: Adam unless `optimizer="rmsprop"`; a time limit bootstraps, since
 truncation is not termination; the error is squared, and the gradient's norm clipped, where the
@@ -71,6 +72,8 @@ class Config:
     max_grad_norm: float | None = number(
         10.0, gt=0, help="Largest norm of a gradient; longer ones are scaled down, None is off."
     )
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

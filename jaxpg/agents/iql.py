@@ -74,6 +74,7 @@ class Config:
     n_step: ClassVar[int] = 1  # one-step targets
     prioritized: ClassVar[bool] = False  # uniform sampling
     memory: ClassVar[str] = "none"  # updates are of single steps
+    hindsight: ClassVar[str] = "none"  # of dqn, ddpg, td3 and sac
     normalize_obs: ClassVar[bool] = False
     normalize_reward: ClassVar[bool] = False  # the scale would be the team's
     dropout: ClassVar[float] = 0.0

@@ -11,18 +11,13 @@ the actions of all. Acting needs the policy alone. From replay (eq. 6 and the on
 where all actions but player i's own are those of the buffer, as in the paper and in the authors'
 program; or, with `others="policy"`, what the policies of now do, so that no player learns against
 what others did long ago. With `critics=2` the target takes the lower of two, and policies move once
-in `policy_delay` updates: MATD3, Ackermann et al. (2019), arXiv:1910.01465.
+in `policy_delay` updates: MATD3, Ackermann et al. (2019), arXiv:1910.01465. Integers are draws, and
+the gradient of the Gumbel-softmax flows through them (`loops.central`).
 
-Actions of a Box come from tanh, with Gaussian noise that explores. Where they are integers a policy
-gives logits, and acts by a draw of softmax(logits). Critics see one-hot vectors: of the buffer, of
-such a draw of the copies in the target, and in the policy's update of a draw through which the
-gradient of the Gumbel-softmax flows (`ops.relax`).
-
-Deviations from the paper: no ensembles of policies, no inference of other players' policies; a time
-limit bootstraps; the draws are one-hot where the authors' are soft.
+Deviations from the paper: no ensembles of policies and no inference of other players'; a time limit
+bootstraps; the draws are one-hot where the authors' are soft.
 """
 
-import functools
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -32,16 +27,14 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
-from jaxpg.core.games import Group, central_observation
+from jaxpg.core.games import central_observation
 from jaxpg.core.observations import ILLEGAL
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
-from jaxpg.loops import descent, joint, replay, sharing
+from jaxpg.loops import central, descent, joint, replay, sharing
+from jaxpg.loops.central import Groups, Params
 from jaxpg.loops.optimizers import build_optimizer
-from jaxpg.nets.actor_critic import ActorCritic
-from jaxpg.nets.networks import MLP, Network, torso
-from jaxpg.nets.values import critics
-from jaxpg.ops import explore
+from jaxpg.nets.networks import MLP
 
 
 @config
@@ -92,23 +85,17 @@ class Config:
     n_step: ClassVar[int] = 1  # one-step targets
     prioritized: ClassVar[bool] = False  # uniform sampling
     memory: ClassVar[str] = "none"  # updates are of single steps
+    hindsight: ClassVar[str] = "none"  # of dqn, ddpg, td3 and sac
     normalize_obs: ClassVar[bool] = False
     normalize_reward: ClassVar[bool] = False  # the scale would be the team's
     batch_norm: ClassVar[bool] = False  # the paper has none
     dropout: ClassVar[float] = 0.0  # the paper has none
 
 
-class Params(NamedTuple):
-    actor: Tree
-    critic: Tree
-
-
 class Learner(NamedTuple):
-    """By group; leaves [P_g, ...] where each player has its own."""
-
-    params: dict[str, Params]
-    target: dict[str, Params]
-    opt_state: dict[str, Params]  # of each
+    params: Groups
+    target: Groups
+    opt_state: Groups  # of each
     updates: Array  # [] int32
 
 
@@ -120,84 +107,42 @@ class TrainState(NamedTuple):
 
 
 def optimizers(cfg: Config) -> Params:
-    actor = build_optimizer(cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm)
-    critic = build_optimizer(
-        cfg.optimizer, cfg.critic_learning_rate, cfg.max_grad_norm, stacked=True
-    )
+    kind, norm = cfg.optimizer, cfg.max_grad_norm
+    actor = build_optimizer(kind, cfg.learning_rate, norm)
+    critic = build_optimizer(kind, cfg.critic_learning_rate, norm, stacked=True)
     return Params(sharing.own_rule(cfg, actor), sharing.own_rule(cfg, critic))
-
-
-def actor_network(cfg: Config, group: Group) -> Network:
-    size = joint.size(cfg, group)
-    return ActorCritic(group.env.obs_shapes, size, 0, torso(cfg), cfg.kernel_init)
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
-    found = sharing.teams(cfg, env)
     k_params, k_env, key = jax.random.split(key, 3)
-    every, params = jnp.zeros(sum(g.size * joint.size(cfg, g) for g in found), float), {}
-    for group, k_group in zip(found, jax.random.split(k_params, len(found)), strict=True):
-        seen = central_observation(env, env.example_obs, group)[0]
-
-        def begin(key, group=group, seen=seen) -> Params:
-            k_actor, k_critic = jax.random.split(key)
-            actor, example = actor_network(cfg, group), group.env.example_obs
-            return Params(
-                actor.init(k_actor, example, method="policy"),
-                critics(cfg, env, cfg.critics).init(k_critic, seen, every),
-            )
-
-        params[group.name] = sharing.init_each(cfg, group, begin, k_group)
+    params = central.init_params(cfg, env, k_params)
     opt_state = {name: descent.init(optimizers(cfg), x) for name, x in params.items()}
     zero = jnp.zeros((), jnp.int32)
     learner = Learner(params, jax.tree.map(jnp.copy, params), opt_state, zero)
     return TrainState(learner, replay.init(cfg, env, k_env), zero, key)
 
 
-def outputs(cfg: Config, group: Group, actor: Tree, obs: Tree) -> Array:
-    """Outputs of a group's actors [B, P_g, D] on observations [B, ...] of the game."""
-    apply = functools.partial(actor_network(cfg, group).apply, method="policy")
-    return sharing.apply_each(cfg, apply, actor, group.env.core.observe(obs))
-
-
-def policies(
-    cfg: Config, env: E.Env, params: dict[str, Params], obs: Tree, key: Key
-) -> list[Array]:
-    """Joint action of all policies on observations [B, ...] of the game, see `loops.joint`."""
-    found, t = sharing.teams(cfg, env), cfg.gumbel_temperature
-    return [
-        joint.propose(g, outputs(cfg, g, params[g.name].actor, obs), k, t)
-        for g, k in zip(found, jax.random.split(key, len(found)), strict=True)
-    ]
-
-
-def values(cfg: Config, env: E.Env, critic: Tree, seen: Array, actions: Array) -> Array:
-    """Q of every critic of the players of a group: [critics, B, P_g]."""
-    net = critics(cfg, env, cfg.critics)
-    return sharing.apply_each(cfg, net.apply, critic, seen, actions, out_axis=2)
-
-
 def critic_target(
-    cfg: Config, env: E.Env, target: dict[str, Params], b: replay.Batch, key: Key
+    cfg: Config, env: E.Env, target: Groups, b: replay.Batch, key: Key
 ) -> list[Array]:
     """Targets y of the critics of each group. [B, P_g]"""
-    actions, targets = policies(cfg, env, target, b.next_obs, key), []
+    actions, targets = central.policies(cfg, env, target, b.next_obs, key), []
     for i, group in enumerate(sharing.teams(cfg, env)):
         seen = central_observation(env, b.next_obs, group)
-        q = values(cfg, env, target[group.name].critic, seen, joint.as_seen(actions, i)).min(0)
+        every = joint.as_seen(actions, i)
+        q = central.values(cfg, env, target[group.name].critic, seen, every).min(0)
         targets.append(sharing.td_target(cfg, sharing.rows_of_batch(group, b), q))
     return targets
 
 
 def critic_loss(
-    critic: Tree, cfg: Config, env: E.Env, which: int, b: replay.Batch,
-    taken: list[Array], y: Array,
+    critic: Tree, cfg: Config, env: E.Env, which: int, b: replay.Batch, taken: list[Array], y: Array
 ) -> tuple[Array, tuple[Array, Metrics]]:  # fmt: skip
     """Error of the critics of the group `which`, summed over learners; TD errors and metrics."""
     group = sharing.teams(cfg, env)[which]
     seen, alive = central_observation(env, b.obs, group), sharing.rows_of_batch(group, b).alive
-    error = values(cfg, env, critic, seen, joint.as_seen(taken, which)) - y
+    error = central.values(cfg, env, critic, seen, joint.as_seen(taken, which)) - y
     each = sharing.row_means(cfg, 0.5 * jnp.square(error).sum(0), alive)
     info = {"loss/q": each.mean(), "value/q": sharing.row_means(cfg, y, alive).mean()}
     return each.sum(), (error[0], info)
@@ -206,17 +151,17 @@ def critic_loss(
 def actor_loss(
     actor: Tree, cfg: Config, env: E.Env, which: int, b: replay.Batch,
     actions: list[Array], critic: Tree, key: Key,
-) -> tuple[Array, Metrics]:  # fmt: skip
+) -> tuple[Array, tuple[tuple[()], Metrics]]:  # fmt: skip
     """Loss of the actors of the group `which`, summed over learners, while the others take
     `actions`; and metrics."""
     group = sharing.teams(cfg, env)[which]
     seen, alive = central_observation(env, b.obs, group), sharing.rows_of_batch(group, b).alive
-    out = outputs(cfg, group, actor, b.obs)
+    out = central.outputs(cfg, group, actor, b.obs)
     own = joint.propose(group, out, key, cfg.gumbel_temperature)
-    q = values(cfg, env, critic, seen, joint.as_seen(actions, which, own))[0]
+    q = central.values(cfg, env, critic, seen, joint.as_seen(actions, which, own))[0]
     squares = jnp.square(jnp.where(out > ILLEGAL / 2, out, 0)).mean(-1)
     each = sharing.row_means(cfg, cfg.output_coef * squares - q, alive)
-    return each.sum(), {"loss/policy": each.mean()}
+    return each.sum(), ((), {"loss/policy": each.mean()})
 
 
 def update(
@@ -226,56 +171,29 @@ def update(
     means over the players of the first group, and metrics."""
     found, rules = sharing.teams(cfg, env), optimizers(cfg)
     k_target, k_others, k_actors = jax.random.split(key, 3)
-    params, opt_state, info = dict(learner.params), dict(learner.opt_state), {}
     n = learner.updates + 1
 
     # The critics.
-    taken = joint.of_buffer(found, b.action)
-    y, errors = critic_target(cfg, env, learner.target, b, k_target), []
-    for i, group in enumerate(found):
-        own, its = params[group.name], opt_state[group.name]
-        grads, (error, said) = jax.grad(critic_loss, has_aux=True)(
-            own.critic, cfg, env, i, b, taken, y[i]
-        )
-        params[group.name], opt_state[group.name] = descent.descend(
-            rules, "critic", grads, own, its
-        )
-        errors.append(error.mean(1))
-        info |= sharing.named(group, found, said)
+    actions = taken = joint.of_buffer(found, b.action)
+    y = critic_target(cfg, env, learner.target, b, k_target)
+    params, opt_state, errors, info = central.descend_each(
+        rules, "critic", lambda critic, i, *_: critic_loss(critic, cfg, env, i, b, taken, y[i]),
+        learner.params, learner.opt_state, found,
+    )  # fmt: skip
     learner = Learner(params, learner.target, opt_state, n)
 
     # The actors, each against what the others do; and the copies.
-    actions = taken
     if cfg.others == "policy":
-        actions = jax.lax.stop_gradient(policies(cfg, env, params, b.obs, k_others))
-    moved, moved_opt = dict(params), dict(opt_state)
-    for i, (group, k) in enumerate(zip(found, jax.random.split(k_actors, len(found)), strict=True)):
-        own, its = params[group.name], opt_state[group.name]
-        grads, said = jax.grad(actor_loss, has_aux=True)(
-            own.actor, cfg, env, i, b, actions, own.critic, k
-        )
-        moved[group.name], moved_opt[group.name] = descent.descend(rules, "actor", grads, own, its)
-        info |= sharing.named(group, found, said)
-    target: Tree = optax.incremental_update(moved, learner.target, cfg.tau)
-    new, due = Learner(moved, target, moved_opt, n), n % cfg.policy_delay == 0
-    return jax.tree.map(lambda x, y: jnp.where(due, x, y), new, learner), errors[0], info
-
-
-def play(
-    cfg: Config, env: E.Env, params: dict[str, Params], obs: Tree, key: Key, greedy: bool
-) -> Array:
-    """Actions of a game on observations [B, ...], as the buffer holds them; unless `greedy` draws,
-    or with noise."""
-    found = sharing.teams(cfg, env)
-    discrete = bool(joint.choices(found[0]))
-    if discrete and not greedy:
-        return joint.to_buffer(env, found, policies(cfg, env, params, obs, key))
-    every = [outputs(cfg, g, params[g.name].actor, obs) for g in found]
-    action = joint.to_buffer(env, found, every)
-    if discrete:
-        return action
-    action = jnp.tanh(action)
-    return action if greedy else explore.gaussian(key, action, cfg.noise_std)
+        actions = jax.lax.stop_gradient(central.policies(cfg, env, params, b.obs, k_others))
+    params, opt_state, _, said = central.descend_each(
+        rules, "actor",
+        lambda actor, i, own, k: actor_loss(actor, cfg, env, i, b, actions, own.critic, k),
+        params, opt_state, found, jax.random.split(k_actors, len(found)),
+    )  # fmt: skip
+    target: Tree = optax.incremental_update(params, learner.target, cfg.tau)
+    new, due = Learner(params, target, opt_state, n), n % cfg.policy_delay == 0
+    learner = jax.tree.map(lambda x, y: jnp.where(due, x, y), new, learner)
+    return learner, errors[0], info | said
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -284,7 +202,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     params = state.learner.params
     replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
-        lambda obs, carry, key: (play(cfg, env, params, obs, key, greedy=False), carry),
+        lambda obs, carry, key: (central.play(cfg, env, params, obs, key, greedy=False), carry),
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
@@ -295,7 +213,8 @@ def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
     """Actions [B, ...] of all players on a game's observations [B, ...]."""
-    return E.to_space(env, play(cfg, env, state.learner.params, obs, key, greedy)), carry
+    action = central.play(cfg, env, state.learner.params, obs, key, greedy)
+    return E.to_space(env, action), carry
 
 
 maddpg = Agent("maddpg", Config, init, step, act, lambda cfg: cfg.num_envs * cfg.num_steps)

@@ -14,7 +14,8 @@ With `value_network` a separate network learns the soft value of states, and the
 copy: y = r + gamma V'(s'). The first paper has it so, with alpha fixed (there 1 / reward scale).
 
 `dropout` with `layer_norm` in the critics is DroQ, Hiraoka et al. (2022), arXiv:2110.02034, with
-the least of two in the policy's loss, too, where that paper has the mean.
+the least of two in the policy's loss, too, where that paper has the mean. With `hindsight` it
+learns from goals that were reached (see `replay.hindsight`).
 
 Deviations from the papers: alpha is learnt through its logarithm; a time limit bootstraps, since
 truncation is not termination.
@@ -77,6 +78,8 @@ class Config:
     noise_every: int | None = fields.noise_every(None)
     noise_log_std: float = fields.noise_log_std(-3.0)
     noise_gradient: bool = fields.noise_gradient(True)
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

@@ -72,6 +72,7 @@ class Config:
     n_step: ClassVar[int] = 1  # one-step targets
     prioritized: ClassVar[bool] = False  # uniform sampling
     memory: ClassVar[str] = "none"  # updates are of single steps
+    hindsight: ClassVar[str] = "none"  # of dqn, ddpg, td3 and sac
     batch_norm: ClassVar[bool] = False  # the paper has none
     dropout: ClassVar[float] = 0.0  # the paper has none
 

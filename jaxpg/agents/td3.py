@@ -10,7 +10,8 @@ updates of the critics (sec. 5.2), whose errors are small by then:
 Deviations from the paper: a time limit bootstraps, since truncation is not termination. With
 `policy_delay` d, an update here is d updates of the critics, each on its own sample, and then one
 of the policy on the last of them: no step asks whether it is due. `dropout` in the critics is that
-of DroQ, Hiraoka et al. (2022), arXiv:2110.02034.
+of DroQ, Hiraoka et al. (2022), arXiv:2110.02034. With `hindsight` it learns from goals that were
+reached (see `replay.hindsight`).
 """
 
 import functools
@@ -63,6 +64,8 @@ class Config:
     ou_theta: float = fields.ou_theta(0.15)
     target_noise: float = number(0.2, ge=0, help="Deviation of the noise e on the target's action.")
     target_noise_clip: float = number(0.5, ge=0, help="Bound c of that noise.")
+    hindsight: str = fields.hindsight("none")
+    hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

@@ -28,7 +28,8 @@ def evaluate(
     env: str | None = None,
     trust: bool = False,
 ) -> int:
-    """Measures the returns of whole episodes under the newest checkpoint of a run.
+    """Measures the returns of whole episodes under the newest checkpoint of a run, and the signals
+    that its environment sums up, such as the success rate of one with goals.
 
     Args:
         run: the run folder.
@@ -49,6 +50,7 @@ def evaluate(
     import numpy as np
 
     import jaxpg
+    from jaxpg.core import signals
     from jaxpg.core.episodes import step_limit
     from jaxpg.experiment.callbacks.evaluation import warn_of_endless_episodes
 
@@ -68,6 +70,11 @@ def evaluate(
         return 0
     returns = returns[..., 0]
     common.print_table({"mean": returns.mean(1), "std": returns.std(1), "lowest": returns.min(1)})
+    if names := signals.scalars(world.core, world.params):
+        common.tell("signals of the same episodes: mean of their sums")
+        sums = [jaxpg.evaluate(learnt, cfg, world, state, *asked, signal=x) for x in names]
+        means = [np.asarray(x).reshape(key.size, episodes).mean(1) for x in sums]
+        common.print_table(dict(zip(names, means, strict=True)))
     return 0
 
 

@@ -258,6 +258,7 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
     import numpy as np
 
     from jaxpg.core.games import is_game
+    from jaxpg.core.goals import has_goals
     from jaxpg.core.metrics import recent_mean
     from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.text import format_count
@@ -291,6 +292,8 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         common.tell(f"learning curve  {curve}")
     if is_game(result.env.core):  # the mean says nothing of a sum that is always 0
         common.tell(f"each player     jaxpg eval {folder} --by-player")
+    if has_goals(result.env):
+        common.tell(f"success rate    jaxpg eval {folder}")
 
 
 def _say_findings(result: "Result", folder: Path) -> None:

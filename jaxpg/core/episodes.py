@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import env as E
+from jaxpg.core import signals
 from jaxpg.core.checks import require_bool, require_integer, require_key, show
 from jaxpg.core.games import is_game
 from jaxpg.core.memory import require_memory, tree_bytes
@@ -41,15 +42,19 @@ def evaluate(
     greedy: bool = True,
     max_steps: int = 100_000,
     by_player: bool = False,
+    signal: str | None = None,
 ) -> Array:
     """Undiscounted returns [episodes] of one whole episode in each of `episodes` environments.
 
     greedy: the mode of the policy, else a sample. An episode that has not ended after `max_steps`
     counts as NaN. by_player: of a game each player's own return, [episodes, P], of the same
-    episodes; else it is that of the mean reward, which is 0 where the sum is zero. With a state of
-    several seeds and `key` [seeds], or one key, which is then split into as many, all has a leading
-    [seeds]. Raises ValueError before anything compiles for what cannot work, and for `by_player`
-    where there are no players.
+    episodes; else it is that of the mean reward, which is 0 where the sum is zero. signal: in the
+    place of returns the sums of this signal of the environment over the same episodes, such as
+    "success" of one with goals: 1 where an episode ends at its goal, else 0, so that their mean is
+    the success rate. With a state of several seeds and `key` [seeds], or one key, which is then
+    split into as many, all has a leading [seeds]. Raises ValueError before anything compiles for
+    what cannot work, for `by_player` where there are no players, and for a signal that is not there
+    or is no number.
 
     >>> env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
     >>> state = jax.jit(jaxpg.q_learning.init)(cfg, env, jax.random.key(0))
@@ -64,6 +69,8 @@ def evaluate(
     require_bool("by_player", by_player)
     if by_player and not is_game(env.core):
         raise ValueError(f"by_player=True on {env.name}: allowed is False, for it is no game")
+    if signal is not None:
+        _require_signal(env, signal, by_player)
     require_integer("episodes", episodes, 1)
     key = _key_for_each_seed(agent, cfg, env, state, key)
     sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
@@ -76,9 +83,24 @@ def evaluate(
         check_environment(env)
         require_episodes(env, "episodes", episodes, key.size)
         _require_state(agent, cfg, env, state, key)
-    asked = int(episodes), bool(greedy), int(max_steps), bool(by_player)
-    call = functools.partial(_returns, agent, cfg, env, state, key, *asked)
-    return wait_for_host(env.core, key, call)
+    names = (signal or "return",)
+    if by_player:
+        names = tuple(f"return_{i}" for i in range(env.core.players))
+    asked = int(episodes), bool(greedy), int(max_steps), names
+    call = functools.partial(_sums, agent, cfg, env, state, key, *asked)
+    found = wait_for_host(env.core, key, call)
+    return found if by_player else found[..., 0]
+
+
+def _require_signal(env: E.Env, signal: str, by_player: bool) -> None:
+    """Raises ValueError unless an environment sums such a signal, and nothing else is asked for."""
+    known = signals.scalars(env.core, env.params)
+    said = f"signal={show(signal)} on {env.name}"
+    if signal not in known:
+        some = f", or one of {', '.join(known)}" if known else ", for it has no signals of a number"
+        raise ValueError(f"{said}: allowed is None{some}")
+    if by_player:
+        raise ValueError(f"{said} with by_player=True: allowed is one of the two")
 
 
 def _key_for_each_seed(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> Key:
@@ -128,37 +150,37 @@ def _require_state(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> None
         )
 
 
-@jit(static_argnames=("agent", "episodes", "greedy", "max_steps", "by_player"))
-def _returns(
+@jit(static_argnames=("agent", "episodes", "greedy", "max_steps", "names"))
+def _sums(
     agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, episodes: int, greedy: bool,
-    max_steps: int, by_player: bool,
+    max_steps: int, names: tuple[str, ...],
 ) -> Array:  # fmt: skip
+    """Sums over episodes by name, `return` or of a signal: [episodes, names]."""
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
-        one = functools.partial(_returns, agent, **settings, by_player=by_player)
+        one = functools.partial(_sums, agent, **settings, names=names)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key), env))(shared, *own, state, key)
     check_environment(env)
     policy = policy_of(agent, cfg, env, state, greedy)
     env_state, carry, key = begin_episodes(env, policy, key, episodes)
-    players = [f"return_{i}" for i in range(env.core.players)] if by_player else []
 
     def advance(step, alive, loop):
-        env_state, carry, key, returns = loop
+        env_state, carry, key, found = loop
         key, k_policy, k_env = jax.random.split(key, 3)
         action, carry, _ = policy(env_state.obs, carry, k_policy)
         new, t = E.step(env, env_state, action, k_env, reset=False)
         ended = t.terminated | t.truncated
         sums = add_step(env_state, t)[0]
-        new_returns = jnp.stack([sums[name] for name in players or ["return"]], -1)
-        returns = jnp.where((alive & ended)[:, None], new_returns, returns)
-        return (new, carry, key, returns), ended
+        now = jnp.stack([sums[name] for name in names], -1)
+        found = jnp.where((alive & ended)[:, None], now, found)
+        return (new, carry, key, found), ended
 
-    none = jnp.full((episodes, len(players) or 1), jnp.nan, float)
+    none = jnp.full((episodes, len(names)), jnp.nan, float)
     loop = env_state, carry, key, none
-    (env_state, *_, returns), _ = play_until_ended(advance, loop, (episodes,), max_steps)
+    (env_state, *_, found), _ = play_until_ended(advance, loop, (episodes,), max_steps)
     release(env, env_state)
-    return returns if by_player else returns[:, 0]
+    return found
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "num_steps"))

@@ -228,6 +228,18 @@ def updates_per_step(default: float) -> float:
     return static(default, gt=0, help=updates_per_step.__doc__)
 
 
+def hindsight(default: str) -> str:
+    """Goals that rows are seen with in place of their own: what was achieved in the last step of
+    the episode, in a later one, in any one of it, or in any row."""
+    help = " ".join((hindsight.__doc__ or "").split())
+    return static(default, choices=("none", "final", "future", "episode", "random"), help=help)
+
+
+def hindsight_goals(default: int) -> int:
+    """New goals for each original one, of hindsight: a share k / (k + 1) of rows has one."""
+    return static(default, ge=1, help=hindsight_goals.__doc__)
+
+
 def tau(default: float, help: str | None = None) -> float:
     """Fraction of the way to the online networks that their copies move in an update."""
     return number(default, gt=0, le=1, help=help or tau.__doc__)

@@ -1,4 +1,4 @@
-"""What a game has to be: faults that shapes show in its players, groups, observations, actions and
+"""Rules of games: faults that shapes show in its players, groups, observations, actions and
 signals. `core.games` says what is meant, and refuses what has one; `jaxpg.check_env` tells all."""
 
 from collections.abc import Iterator, Mapping

@@ -118,6 +118,17 @@ class View:
         return None  # observations are as agents see them already
 
 
+def require_score(env: Env) -> None:
+    """Raises ValueError for a game of zero sum, of which settings cannot be ranked by the mean of
+    the players' returns: it is 0 for all of them. A core says so by `zero_sum`."""
+    if getattr(env.core, "zero_sum", False):
+        raise ValueError(
+            f"{env.name} is a game of zero sum, in which the mean return of the players, by which "
+            "settings are ranked, is 0 whatever is learnt: allowed are games of another sum; here "
+            "train each setting by itself, and measure it against others or by what is exact"
+        )
+
+
 def _rows(obs: Tree, group: str) -> Array:
     """Observations of a group's players, [..., P_g, *obs]."""
     obs = obs.obs if isinstance(obs, Masked) else obs

@@ -1,4 +1,4 @@
-"""What an observation has to be, by shapes: as its space says, with a mask of every action."""
+"""Rules of observations, by shapes: they are as their space says, with a mask of every action."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

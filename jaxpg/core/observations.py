@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxpg.core.types import Array, Key, Tree
 
 ILLEGAL = -1e9  # finite, so that gradients and 0 * log 0 are
+GOAL_KEYS = ("observation", "achieved", "desired")  # of goal environments, see `core.goals`
 
 
 class Masked(NamedTuple):
@@ -38,8 +39,20 @@ def split_observation(obs: Tree) -> tuple[Tree, Tree]:
 
 
 def array_leaves(obs: Tree) -> list[Array]:
-    """The arrays of an observation that a network looks at."""
-    return jax.tree.leaves(obs.obs if isinstance(obs, Masked) else obs)
+    """The arrays of an observation that a network looks at.
+
+    Of a goal environment's observation those that differ in their last axis alone, as vectors do,
+    are one array, side by side: what is to be done depends on state and goal together, and of
+    features of each apart a value could only be a sum.
+    """
+    obs = obs.obs if isinstance(obs, Masked) else obs
+    leaves = jax.tree.leaves(obs)
+    if not (isinstance(obs, dict) and obs.keys() >= set(GOAL_KEYS)):
+        return leaves
+    alike: dict[tuple[int, ...], list[Array]] = {}
+    for x in leaves:
+        alike.setdefault(x.shape[:-1], []).append(x)
+    return [jnp.concatenate(several, -1) for several in alike.values()]
 
 
 def action_mask(obs: Tree) -> Array | None:

@@ -60,12 +60,15 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(info[name].shape, jnp.result_type(float)) for name in names}
 
 
+def scalars(core: Any, params: Tree) -> list[str]:
+    """Names of the signals that are one number."""
+    return [name for name, x in shapes(core, params).items() if x.shape == ()]
+
+
 def summed(core: Any, params: Tree) -> list[str]:
     """Names of the sums over an episode."""
-    every = shapes(core, params)
-    scalars = [name for name, x in every.items() if x.shape == ()]
-    players = getattr(core, "players", 0) if "rewards" in every else 0
-    return [*scalars, *(f"return_{i}" for i in range(players))]
+    players = getattr(core, "players", 0) if "rewards" in shapes(core, params) else 0
+    return [*scalars(core, params), *(f"return_{i}" for i in range(players))]
 
 
 def terms(signals: dict[str, Array], names: Iterable[str]) -> dict[str, Array]:

@@ -44,11 +44,12 @@ class State:
 class Tabular(environment.Environment):
     """A finite MDP of `num_actions` actions.
 
-    start: [S] probabilities of the first state. terminal: [S] bool. outcomes(params, s, action)
-    gives the K things that may happen: successors [K], probabilities [K], rewards [K]. sees: [S]
-    the observation in each state, an integer; None is the state itself. limits: the least and the
-    greatest value of parameters, by name. costs(params, s, action): the costs [K] of the same
-    things, a signal of that name; None says of no cost.
+    start: [S] probabilities of the first state. terminal: [S] bool. Either may be a function of the
+    parameters. outcomes(params, s, action) gives the K things that may happen: successors [K],
+    probabilities [K], rewards [K]. sees: [S] the observation in each state, an integer; None is the
+    state itself. limits: the least and the greatest value of parameters, by name. grid: where the
+    states lie on a map, for pictures; see `goals.rooms.Grid`. costs(params, s, action): the costs
+    [K] of the same things, a signal of that name; None says of no cost.
     """
 
     default_params: Any = None  # type: ignore  # a property in gymnax, as is the name
@@ -59,36 +60,46 @@ class Tabular(environment.Environment):
         name: str,
         params: Any,
         num_actions: int,
-        start: np.ndarray,
-        terminal: np.ndarray,
+        start: np.ndarray | Callable,
+        terminal: np.ndarray | Callable,
         outcomes: Callable,
         sees: np.ndarray | None = None,
         limits: dict[str, tuple[float, float]] | None = None,
+        grid: Any = None,
         costs: Callable | None = None,
     ):
-        self.limits, self.costs = limits or {}, costs
+        self.limits, self.grid, self.costs = limits or {}, grid, costs
         self.signals = ("cost",) if costs else ()
         self.name, self.default_params, self.outcomes = name, params, outcomes
-        self.start, self.terminal = np.asarray(start, float), np.asarray(terminal, bool)
-        self.sees = np.arange(len(start)) if sees is None else np.asarray(sees)
-        self.num_states, self._num_actions = len(start), num_actions
+        self._start, self._terminal, self._num_actions = start, terminal, num_actions
+        self.num_states = len(self.start(params))
+        self.sees = np.arange(self.num_states) if sees is None else np.asarray(sees)
+
+    def start(self, params) -> Array:
+        """Probabilities of the first state: [S]."""
+        return jnp.asarray(self._start(params) if callable(self._start) else self._start, float)
+
+    def terminal(self, params) -> Array:
+        """True for states that end an episode: [S] bool."""
+        end = self._terminal
+        return jnp.asarray(end(params) if callable(end) else end, bool)
 
     @property
     def num_actions(self) -> int:
         return self._num_actions
 
     def reset_env(self, key, params):
-        if self.start.max() == 1:
-            s = jnp.full((), self.start.argmax(), jnp.int32)
+        if not callable(self._start) and self._start.max() == 1:
+            s = jnp.full((), self._start.argmax(), jnp.int32)
         else:
-            s = _draw(key, jnp.asarray(self.start, float))
+            s = draw(key, self.start(params))
         return self._observe(s), State(s, jnp.zeros((), jnp.int32))
 
     def step_env(self, key, state, action, params):
         successors, probabilities, rewards = self.outcomes(params, state.s, action)
-        k = _draw(key, probabilities)
+        k = draw(key, probabilities)
         s = successors[k].astype(jnp.int32)
-        terminated = jnp.asarray(self.terminal)[s]
+        terminated = self.terminal(params)[s]
         info = {"cost": self.costs(params, state.s, action)[k]} if self.costs else {}
         return self._observe(s), State(s, state.time + 1), rewards[k], terminated, info
 
@@ -102,8 +113,8 @@ class Tabular(environment.Environment):
         return spaces.Discrete(int(self.sees.max()) + 1)
 
 
-def _draw(key, probabilities: Array) -> Array:
-    """An index [] of `probabilities` [K]; never one of probability zero before the last."""
+def draw(key, probabilities: Array) -> Array:
+    """Draws an index [] by `probabilities` [K]; never one of probability zero before the last."""
     below = jax.random.uniform(key) >= jnp.cumsum(probabilities)
     return jnp.minimum(below.sum(dtype=jnp.int32), len(probabilities) - 1)
 
@@ -119,12 +130,10 @@ def model(env: Env) -> Model:
     states, actions = jnp.arange(core.num_states), jnp.arange(core.num_actions)
     one = lambda s, a: core.outcomes(env.params, s, a)  # noqa: E731
     successors, p, r = jax.vmap(lambda s: jax.vmap(lambda a: one(s, a))(actions))(states)
-    going = ~jnp.asarray(core.terminal)
+    going = ~core.terminal(env.params)
     P = (p[..., None] * jax.nn.one_hot(successors, core.num_states)).sum(-2)
     R = (p * r).sum(-1)
-    return Model(
-        P * going[:, None, None], R * going[:, None], ~going, jnp.asarray(core.start, float)
-    )
+    return Model(P * going[:, None, None], R * going[:, None], ~going, core.start(env.params))
 
 
 def cost_model(env: Env) -> Array:
@@ -142,7 +151,7 @@ def cost_model(env: Env) -> Array:
 
     states, actions = jnp.arange(core.num_states), jnp.arange(core.num_actions)
     C = jax.vmap(lambda s: jax.vmap(lambda a: expected(s, a))(actions))(states)
-    return C * ~jnp.asarray(core.terminal)[:, None]
+    return C * ~core.terminal(env.params)[:, None]
 
 
 @struct.dataclass

@@ -2,8 +2,10 @@
 
 minibatch.py, descent.py, optimizers.py   gradient steps
 fit_value.py, natural.py                  a critic fitted to returns; the iteration of NPG and TRPO
+options.py                                acting by call and return, and returns of options
 policies.py, lag.py                       acting; parameters of some updates ago
 replay.py, updates.py                     the off-policy iteration: collect, store, sample, update
+replay_fields.py                          checks of its config
 population.py                             fitness of the candidates of a policy search
 tabular.py                                steps of a table
 players.py, multi_agent.py                players of a game and their networks; PPO for them

@@ -58,7 +58,11 @@ def weigh_opponents(opponents: str, league: League) -> Array:
 
 def draw_members(key: Key, weights: Array, shape: tuple[int, ...]) -> Array:
     """Numbers [*shape] int32 of members, by their probabilities [K]."""
-    return jax.random.categorical(key, jnp.log(weights), shape=shape).astype(jnp.int32)
+    total = jnp.cumsum(weights)  # one random number a draw, not one for each member
+    at = jax.random.uniform(key, shape, weights.dtype) * total[-1]
+    found = jnp.searchsorted(total, at, side="right", method="compare_all")
+    last = (total < total[-1]).sum(dtype=jnp.int32)  # where the product is rounded up
+    return jnp.minimum(found.astype(jnp.int32), last)
 
 
 def count_wins(

@@ -89,12 +89,14 @@ def for_vector(rule: Rule, unravel: Callable[[jax.Array], Tree]) -> Rule:
 def actor_critic(cfg) -> Rule:
     """One transformation an update: the critic's parameters and the rest have their own rates.
 
-    Reads the fields `learning_rate` (also a shared torso's), `critic_learning_rate`, `optimizer`
-    and `max_grad_norm`, the global norm that gradients are clipped to.
+    Reads the fields `learning_rate` (also a shared torso's), `critic_learning_rate`, of options
+    `termination_learning_rate`, `optimizer` and `max_grad_norm`, the global norm that gradients are
+    clipped to.
     """
 
     def label(path, _):
-        return "critic" if path[1].key.startswith("critic") else "actor"
+        name = path[1].key
+        return next((part for part in rules if name.startswith(part)), "actor")
 
     def rule(learning_rate):
         return build_optimizer(cfg.optimizer, learning_rate, defaults=ON_POLICY)
@@ -103,6 +105,8 @@ def actor_critic(cfg) -> Rule:
         "actor": rule(cfg.learning_rate),
         "critic": rule(cfg.critic_learning_rate),
     }
+    if hasattr(cfg, "termination_learning_rate"):
+        rules["termination"] = rule(cfg.termination_learning_rate)
     return optax.chain(
         optax.clip_by_global_norm(cfg.max_grad_norm),
         optax.multi_transform(rules, lambda params: jax.tree.map_with_path(label, params)),

@@ -15,14 +15,19 @@ Hausknecht & Stone (2015), arXiv:1507.06527: `sequence_length` steps to learn fr
 steps that only bring the stored carry up to date with the parameters of now; Kapturowski et al.
 (2019), "Recurrent experience replay in distributed reinforcement learning", section 3.
 
+With `hindsight` rows that are drawn are seen with goals that their episodes reached: see
+`replay.hindsight`.
+
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
-batch_size, updates_per_step, gamma, n_step, prioritized, memory, normalize_obs, normalize_reward`;
-with `prioritized` also `priority_exponent, importance_exponent, total_steps`, with `normalize_obs`
-`normalize_steps`, with a memory `sequence_length, burn_in`. What an agent does not have is a class
-constant of its config, such as `n_step: ClassVar[int] = 1`. The buffer holds what was met; what is
-drawn is normalised by the statistics of now, so that all of a batch has one scale.
+batch_size, updates_per_step, gamma, n_step, prioritized, memory, hindsight, normalize_obs,
+normalize_reward`; with `prioritized` also `priority_exponent, importance_exponent, total_steps`,
+with `normalize_obs` `normalize_steps`, with a memory `sequence_length, burn_in`, with `hindsight`
+`hindsight_goals`. What an agent does not have is a class constant of its config, such as `n_step:
+ClassVar[int] = 1`. The buffer holds what was met; what is drawn is normalised by the statistics of
+now, so that all of a batch has one scale.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,16 +36,17 @@ import jax.numpy as jnp
 
 from jaxpg.core import env as E
 from jaxpg.core import schedules, signals
-from jaxpg.core.config import label, require
+from jaxpg.core.config import label
 from jaxpg.core.metrics import mean_if_any
 from jaxpg.core.observations import action_mask, random_actions
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import updates
+from jaxpg.loops.replay_fields import relabels, remembers, require_fields
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
-from jaxpg.replay import prioritized, uniform
+from jaxpg.replay import hindsight, prioritized, uniform
 
 
 class Replay(NamedTuple):
@@ -52,6 +58,7 @@ class Replay(NamedTuple):
     priorities: prioritized.Priorities | tuple[()]  # () when off
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
+    episodes: hindsight.Episodes | tuple[()] = ()  # of the rows; () without hindsight
 
 
 class Row(NamedTuple):
@@ -91,10 +98,6 @@ def td_target(b: Batch, next_value: Array) -> Array:
     return b.reward + b.discount * jnp.where(b.discount == 0, 0, next_value)
 
 
-def _remembers(cfg) -> bool:
-    return cfg.memory != "none"
-
-
 def whiten(replay: Replay, obs: Tree) -> Tree:
     """Observations [..., *obs] as the networks see them, by the statistics as they are."""
     return normalize.whiten(replay.obs_stats, obs)
@@ -103,44 +106,16 @@ def whiten(replay: Replay, obs: Tree) -> Tree:
 def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     """Fresh environments and an empty buffer. carry: the policy's at the start, leaves [N, ...].
 
-    Raises ValueError for a field that is missing, and for sizes that do not fit each other.
+    Raises ValueError for what cannot work: see `require_fields`.
     """
-    usual = {"random_warmup": False, "n_step": 1, "prioritized": False, "memory": "none"}
-    require(cfg, "loops.replay", **usual, normalize_obs=False, normalize_reward=False)
-    if cfg.normalize_obs:
-        require(cfg, "loops.replay", normalize_steps=None)
-    rows, name = cfg.num_envs * cfg.num_steps, label(type(cfg))
-    ordered = cfg.n_step > 1 or _remembers(cfg)  # steps of one environment are `num_envs` apart
-    if cfg.buffer_size < rows or (ordered and cfg.buffer_size % cfg.num_envs):
-        multiple = f", a multiple of num_envs={cfg.num_envs}," if ordered else ""
-        raise ValueError(
-            f"{name} buffer_size={cfg.buffer_size}: allowed is an integer{multiple} >= num_envs * "
-            f"num_steps = {rows}, what an iteration stores"
-        )
-    if cfg.learning_starts > cfg.buffer_size:
-        raise ValueError(
-            f"{name} learning_starts={cfg.learning_starts}: allowed is an integer <= "
-            f"buffer_size={cfg.buffer_size}"
-        )
-    if cfg.n_step > cfg.buffer_size // cfg.num_envs:
-        raise ValueError(
-            f"{name} n_step={cfg.n_step}: allowed is an integer <= buffer_size // num_envs = "
-            f"{cfg.buffer_size // cfg.num_envs}, what the buffer holds of an environment"
-        )
-    if _remembers(cfg):
-        _check_sequences(cfg, name)
-    if not updates.per_iteration(cfg):
-        raise ValueError(
-            f"{name} updates_per_step={cfg.updates_per_step}: allowed is a number that makes at "
-            f"least 1 update in 10,000 iterations of {rows} steps"
-        )
+    require_fields(cfg, env)
     state = E.reset(env, key, cfg.num_envs)
     obs = jax.tree.map(lambda x: x[0], state.obs)
     integers = env.action_kind in ("discrete", "multi-discrete")
     shape = () if env.discrete else (E.action_size(env),)
     dtype = jnp.int32 if integers else float
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
-    remembered = jax.tree.map(lambda x: x[0], carry) if _remembers(cfg) else ()
+    remembered = jax.tree.map(lambda x: x[0], carry) if remembers(cfg) else ()
     shapes = signals.shapes(env.core, env.params)
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
     row = Row(obs, action, reward, no, no, obs, zeros, remembered)
@@ -152,22 +127,8 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         prioritized.init(cfg.buffer_size) if cfg.prioritized else (),
         normalize.init_stats(obs, cfg.normalize_obs),
         normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
+        hindsight.init(cfg.num_envs, cfg.buffer_size) if relabels(cfg) else (),
     )
-
-
-def _check_sequences(cfg, name: str) -> None:
-    for field, only in {"n_step": 1, "prioritized": False}.items():
-        if getattr(cfg, field) != only:
-            raise ValueError(
-                f"{name} {field}={getattr(cfg, field)}: with memory={cfg.memory!r} allowed is "
-                f"{only}"
-            )
-    rows = (cfg.burn_in + cfg.sequence_length) * cfg.num_envs
-    if cfg.learning_starts < rows:
-        raise ValueError(
-            f"{name} learning_starts={cfg.learning_starts}: allowed is an integer >= (burn_in + "
-            f"sequence_length) * num_envs = {rows}, one sequence of every environment"
-        )
 
 
 def progress(cfg, iteration: Array) -> Array:
@@ -194,7 +155,7 @@ def step(
     stored; until then, with `random_warmup`, actions are uniformly random.
     """
     k_rollout, k_updates = jax.random.split(key)
-    buffer, priorities = replay.buffer, replay.priorities
+    buffer, priorities, episodes = replay.buffer, replay.priorities, replay.episodes
 
     # Collect.
     warming = buffer.size < cfg.learning_starts
@@ -205,7 +166,7 @@ def step(
         if cfg.random_warmup:
             anything = random_actions(k_random, env.action_space, action, action_mask(obs))
             action = jnp.where(warming, anything, action)
-        return E.to_space(env, action), after, (action, carry if _remembers(cfg) else ())
+        return E.to_space(env, action), after, (action, carry if remembers(cfg) else ())
 
     env_state, carry, t, (action, before), metrics = E.rollout(
         env, act, replay.env, replay.carry, k_rollout, cfg.num_steps
@@ -223,15 +184,19 @@ def step(
     if priorities:
         new = (buffer.position + jnp.arange(t.reward.size, dtype=jnp.int32)) % cfg.buffer_size
         priorities = prioritized.add(priorities, new, cfg.priority_exponent)
+    if episodes:
+        before = replay.env.episode_length
+        episodes = hindsight.add(episodes, buffer.position, before, ended)
     buffer = uniform.add(buffer, rows)
 
     # Learn.
     def draw(priorities, key):
-        return sample(cfg, buffer, priorities, iteration, key, stats, scale)
+        return sample(cfg, buffer, priorities, iteration, key, stats, scale, env, episodes)
 
     count = jnp.where(buffer.size < cfg.learning_starts, 0, updates.in_iteration(cfg, iteration))
     learner, priorities, info = _learn(cfg, count, learner, priorities, draw, update, k_updates)
-    return Replay(env_state, carry, buffer, priorities, stats, scale), learner, metrics | info
+    replay = Replay(env_state, carry, buffer, priorities, stats, scale, episodes)
+    return replay, learner, metrics | info
 
 
 def _learn(
@@ -272,13 +237,18 @@ def _learn(
 def sample(
     cfg, buffer: uniform.Buffer, priorities, iteration: Array, key: Key,
     stats: normalize.RunningStats | tuple[()] = (), scale: normalize.RewardScale | tuple[()] = (),
+    env: Any = None, episodes: hindsight.Episodes | tuple[()] = (),
 ) -> tuple[Array, Batch]:  # fmt: skip
     """The rows that were drawn [B], and what they hold, normalised by statistics that are not ().
+    env, episodes: for hindsight.
 
     The importance exponent rises linearly over the run from `importance_exponent` to 1.
     """
-    if _remembers(cfg):
+    if remembers(cfg):
         return _sample_sequences(cfg, buffer, key, stats, scale)
+    k_goal = key
+    if episodes:
+        key, k_goal = jax.random.split(key)
     if cfg.prioritized:
         index, probability = prioritized.sample(priorities, key, cfg.batch_size)
         beta = cfg.importance_exponent
@@ -287,12 +257,18 @@ def sample(
     else:
         index = uniform.indices(buffer, key, cfg.batch_size)
         weight = jnp.ones(cfg.batch_size, float)
-    reward, discount, next_obs = uniform.n_step(
-        buffer, index, cfg.n_step, cfg.num_envs, cfg.gamma,
-        lambda reward: normalize.divide_reward(scale, reward),
-    )  # fmt: skip
-    data = buffer.data
+    ahead = cfg.n_step, cfg.num_envs, cfg.gamma
+    reward_of = functools.partial(normalize.divide_reward, scale)
+    data, goals = buffer.data, ()
+    if episodes:
+        share = cfg.hindsight, cfg.hindsight_goals
+        goals = hindsight.draw_goals(buffer, episodes, index, *share, k_goal)
+        reward, discount, next_obs = hindsight.n_step(env, buffer, index, *goals, *ahead, reward_of)
+    else:
+        reward, discount, next_obs = uniform.n_step(buffer, index, *ahead, reward_of)
     obs, action, values = jax.tree.map(lambda x: x[index], (data.obs, data.action, data.signals))
+    if episodes:
+        obs = hindsight.with_goal(obs, *goals)
     obs, next_obs = (normalize.whiten(stats, x) for x in (obs, next_obs))
     return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight, values), 0)
 

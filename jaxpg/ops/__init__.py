@@ -3,6 +3,7 @@
 returns.py              returns and advantages
 losses.py               losses of policies and critics
 importance.py           off-policy corrections and estimates
+options.py              options: their values, ends and choice
 trust_region.py         natural gradients, conjugate gradients, line search
 explore.py              noise on actions and parameters
 relax.py                draws of integers that a gradient flows through

@@ -78,6 +78,15 @@ def sample(buffer: Buffer, key: Key, count: int) -> Tree:
     return take(buffer, indices(buffer, key, count))
 
 
+def rows_ahead(buffer: Buffer, index: Array, n: int, stride: int) -> tuple[Array, Array, Array]:
+    """The next n steps from each of the rows `index` [B], a step of an environment in `stride`
+    rows: 0 .. n-1 [n, 1], the rows [n, B], and whether they are stored [n, B] bool."""
+    total = capacity(buffer)
+    ahead = jnp.arange(n, dtype=jnp.int32)[:, None]
+    line = (index + ahead * stride) % total
+    return ahead, line, ahead * stride <= (buffer.position - index - 1) % total
+
+
 def n_step(
     buffer: Buffer,
     index: Array,
@@ -94,16 +103,13 @@ def n_step(
     than n steps where an episode ends (a termination makes the factor 0, a truncation does not) or
     the newest row is reached. `reward_of` turns what is stored into what is summed.
     """
-    total = capacity(buffer)
     data: Any = buffer.data
-    ahead = jnp.arange(n, dtype=jnp.int32)[:, None]
-    line = (index + ahead * stride) % total  # [n, B]
-    stored = ahead * stride <= (buffer.position - index - 1) % total
+    ahead, line, stored = rows_ahead(buffer, index, n, stride)
     ended = data.terminated[line] | data.truncated[line]
     counts = stored & in_first_episode(ended)
 
     reward = jnp.where(counts, gamma**ahead * reward_of(data.reward[line]), 0).sum(0)
     steps = counts.sum(0, dtype=jnp.int32)
-    last = (index + (steps - 1) * stride) % total
+    last = (index + (steps - 1) * stride) % capacity(buffer)
     discount = gamma**steps * ~data.terminated[last]
     return reward, discount, jax.tree.map(lambda x: x[last], data.next_obs)

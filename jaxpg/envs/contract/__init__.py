@@ -3,6 +3,7 @@
 traces.py    what two traces show: side effects, randomness of its own, NumPy where JAX is meant
 play.py      random episodes, in one compiled program
 episodes.py  what they show: bounds, numbers that are not finite, auto-resets, time limits, masks
+goals.py     what environments with goals promise beside
 strict.py    what training forgives, and other libraries do not
 """
 
@@ -19,7 +20,7 @@ from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.protocol import METHODS, Fault
 from jaxpg.core.single import is_batched, name_of
 from jaxpg.envs import registry
-from jaxpg.envs.contract import episodes, strict, traces
+from jaxpg.envs.contract import episodes, goals, strict, traces
 
 RULES = {  # as docs/environments.md states them
     "methods": "reset, step, the two spaces and default_params, with gymnax's arguments",
@@ -35,6 +36,7 @@ RULES = {  # as docs/environments.md states them
     "final observation": "info has the true successor, also at an end",
     "state": "of one structure, shapes and dtypes",
     "signals": "names of real arrays in info",
+    "goals": "reward and terminated are those of goal_reward and goal_reached",
     "reset pool": "an integer >= 1",
     "pure": "same key, same result; nothing is kept in the object",
     "keys": "what is random is drawn from the key that is given",
@@ -116,8 +118,8 @@ def _find_faults(env: Env) -> list[Fault]:
             found.append(Fault(rule, str(error)))
     if is_game(env.core) and "signals" not in {rule for rule, _ in found}:
         found += [Fault("players", text) for text in find_game_faults(env)]
-    found += traces.find_faults(env)
-    unplayable = {"pure", "mask", "observation space"}
+    found += [*goals.find_faults(env), *traces.find_faults(env)]
+    unplayable = {"goals", "pure", "mask", "observation space"}
     if not has_own_step(env.core):  # gymnax's step selects, which takes one dtype
         unplayable.add("final observation")
     if not unplayable & {rule for rule, _ in found}:

@@ -11,7 +11,7 @@ from jaxpg.core import single, spaces
 from jaxpg.core.env import Env
 from jaxpg.core.protocol import Fault
 from jaxpg.core.types import Tree
-from jaxpg.envs.contract import ends, limits
+from jaxpg.envs.contract import ends, goals, limits
 from jaxpg.envs.contract.play import Play, play
 
 ROUNDING = 1e-4  # beyond a bound, of its size
@@ -21,7 +21,7 @@ def find_faults(env: Env) -> list[Fault]:
     """Finds them in an environment whose shapes are right; it is compiled and run."""
     name, played = single.name_of(env.core), play(env)
     found = [*_find_infinite(name, played), *_find_no_legal_action(name, played)]
-    found += _find_outside(name, env, played)
+    found += [*_find_outside(name, env, played), *goals.find_in_steps(name, env, played)]
     if not _all_equal(played, play(env)):
         text = (
             f"{name}: the same keys give other episodes the second time: allowed is to draw from "

@@ -53,6 +53,7 @@ class Kuhn(environment.Environment):
 
     name, default_params = NAME, ()  # type: ignore  # properties in gymnax
     players, signals = 2, ("rewards",)
+    zero_sum = True  # see `core.games.require_score`
 
     def reset_env(self, key, params):
         cards = jnp.asarray(_DEALS, jnp.int32)[jax.random.randint(key, (), 0, len(_DEALS))]

@@ -116,6 +116,7 @@ class MatrixGame(environment.Environment):
         self.limits |= {} if types is None else {"types": (0, 1)}
         self.learners = self.players - (types is not None)
         self.signals = ("rewards",) if types is None else ("rewards", "actions", "alive")
+        self.zero_sum = types is None and not table.sum(0).any()
         self.default_params = Params(table, -30.0 if game == "penalty" else 0.0, types)  # type: ignore
 
     def payoffs(self, params: Params) -> Array:

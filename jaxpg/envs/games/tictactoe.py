@@ -42,6 +42,7 @@ class TicTacToe(environment.Environment):
 
     name, default_params = NAME, ()  # type: ignore  # properties in gymnax
     players, signals = 2, ("rewards",)
+    zero_sum = True  # see `core.games.require_score`
 
     def reset_env(self, key, params):
         zero = jnp.zeros((), jnp.int32)

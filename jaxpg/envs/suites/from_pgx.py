@@ -58,7 +58,7 @@ class Game(Adapter):
     alone, without effect. Player i is pgx's player i, who may be of either side: who begins is
     drawn, as in pgx. Each sees the game from its own side."""
 
-    signals = ("rewards",)
+    signals, zero_sum = ("rewards",), True
 
     def __init__(self, name: str, inner: Any):
         super().__init__(name, inner)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import environment
 
+from jaxpg.core import goals
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.single import is_batched, name_of
 from jaxpg.core.types import Array, Key, Tree
@@ -39,12 +40,18 @@ class Step(NamedTuple):
     reset: Any = ()  # [] bool: it has done so
 
 
-OF_GAMES = ("players", "groups", "learners")  # what a core says of its players, see `core.games`
+# What a core says of its players, see `core.games`.
+OF_GAMES = "players", "groups", "learners", "zero_sum"
 Move = Callable[[Key, Tree, Array, Tree], Step]  # key, state, action, params of the inner core
 
 
 def _same(space: Any, params: Params) -> Any:
     return space
+
+
+def same_reward(params: Params, reward: Array) -> Array:
+    """The reward of a wrapper that changes none."""
+    return reward
 
 
 def _step(move: Move, key: Key, state: State, action: Array, params: Params) -> tuple[Step, Tree]:
@@ -71,6 +78,8 @@ class Rule(NamedTuple):
     hidden: tuple[str, ...] = ()  # inner parameters that it sets
     repeats: int = 1  # steps of the environment in one of the wrapped
     ends: bool = False  # whether it ends episodes itself
+    # (params, reward [] of the core in it) -> reward, where goals and what reaches them stay
+    goal_reward: Callable[[Params, Array], Array] | None = None
 
 
 def make_core(core: Any, rule: Rule) -> Any:
@@ -161,6 +170,7 @@ class Wrapped(environment.Environment):
         self.signals = getattr(core, "signals", ())
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
         _hand_on_players(self, core)
+        _hand_on_goals(self, core, rule)
         # A reset is the inner one with the wrapper's memory, so what it declares holds; but what is
         # drawn for each episode is to be drawn for each: no pool of first states has that.
         self.reset_pool = None if rule.draw is not None else getattr(core, "reset_pool", None)
@@ -198,6 +208,7 @@ class _SelfResetting:
         self.signals = getattr(core, "signals", ())
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
         _hand_on_players(self, core)
+        _hand_on_goals(self, core, rule)
 
     @property
     def default_params(self) -> Params:
@@ -236,6 +247,22 @@ def _hand_on_players(wrapped: Any, core: Any) -> None:
     for name in OF_GAMES:
         if hasattr(core, name):
             setattr(wrapped, name, getattr(core, name))
+
+
+def _hand_on_goals(wrapped: Any, core: Any, rule: Rule) -> None:
+    """Gives a wrapped core the methods of goals, see `core.goals`, if the one in it has them and
+    the wrapper leaves goals as they are."""
+    if rule.goal_reward is None or not all(hasattr(core, name) for name in goals.METHODS):
+        return
+    change = rule.goal_reward
+
+    def goal_reward(achieved: Array, desired: Array, params: Params) -> Array:
+        return change(params, core.goal_reward(achieved, desired, params.inner))
+
+    def goal_reached(achieved: Array, desired: Array, params: Params) -> Array:
+        return core.goal_reached(achieved, desired, params.inner)
+
+    wrapped.goal_reward, wrapped.goal_reached = goal_reward, goal_reached
 
 
 def _action_space(core: Any, params: Params) -> Any:

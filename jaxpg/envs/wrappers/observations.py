@@ -14,7 +14,7 @@ from jaxpg.core.checks import require_integer as require
 from jaxpg.core.games import STATE, is_game
 from jaxpg.core.single import name_of
 from jaxpg.core.types import Array, Key, Tree
-from jaxpg.envs.wrappers.layer import Move, Rule, State
+from jaxpg.envs.wrappers.layer import Move, Rule, State, same_reward
 from jaxpg.envs.wrappers.params import LIMIT, Params
 
 GRAY = (0.2125, 0.7154, 0.0721)  # of red, green and blue: gymnasium's
@@ -118,7 +118,7 @@ def time_aware_observation(core: Any, normalize: bool) -> Rule:
     if isinstance(getattr(space, "spaces", None), dict) and "time" in space.spaces:
         text = f"time_aware_observation of {name_of(core)}, whose observations have a time"
         raise ValueError(f"{text} already: allowed is one")
-    return Rule(start, step, observation_space=timed)
+    return Rule(start, step, observation_space=timed, goal_reward=same_reward)
 
 
 def grayscale_observation(core: Any) -> Rule:

@@ -12,7 +12,7 @@ from jaxpg.core.single import example_action, name_of, trace_step
 from jaxpg.core.train import without_weak_types
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.recipes import is_traced
-from jaxpg.envs.wrappers.layer import Move, Rule, State, Step
+from jaxpg.envs.wrappers.layer import Move, Rule, State, Step, same_reward
 from jaxpg.envs.wrappers.params import Params
 
 MOST = 1000  # steps of one repeated action
@@ -85,7 +85,7 @@ def sticky_actions(core: Any) -> Rule:
         return new, (action.astype(last.dtype), jnp.ones((), bool))
 
     own, limits = {"sticky_probability": 0.25}, {"sticky_probability": (0.0, 1.0)}
-    return Rule(start, step, own=own, limits=limits)
+    return Rule(start, step, own=own, limits=limits, goal_reward=same_reward)
 
 
 def _require_no_mask(kind: str, core: Any) -> None:
@@ -111,7 +111,10 @@ def time_limit(core: Any) -> Rule:
         return new._replace(truncated=new.truncated | late), steps
 
     most = 2**31 - 1  # that an int32 counts
-    return Rule(start, step, own={"time_limit": 1000}, limits={"time_limit": (1, most)}, ends=True)
+    return Rule(
+        start, step, own={"time_limit": 1000}, limits={"time_limit": (1, most)}, ends=True,
+        goal_reward=same_reward,
+    )  # fmt: skip
 
 
 def clip_reward(core: Any) -> Rule:
@@ -149,4 +152,7 @@ def _of_rewards(core: Any, change: Callable[[Array, Params], Array]) -> Rule:
         mean = rewards[: getattr(core, "learners", core.players)].mean()
         return new._replace(reward=mean, info={**new.info, "rewards": rewards}), ()
 
-    return Rule(step=step)
+    def goal_reward(params: Params, reward: Array) -> Array:
+        return change(jnp.asarray(reward, float), params)
+
+    return Rule(step=step, goal_reward=goal_reward)

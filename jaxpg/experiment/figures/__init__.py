@@ -4,6 +4,7 @@ measured.py        metrics and evaluations as they stand, of a result or a folde
 runs.py            the four-panel report of one run
 actions.py         what a policy does over whole episodes
 learning_curve.py  learning curves, which a run folder draws by itself
+options.py         options on a map: which begins where, and where they end
 risk.py            how gains are spread, and their measures
 sweeps             figures of sweeps and comparisons
 games              learning paths in games in matrix form, over their exact fields
@@ -14,6 +15,7 @@ from jaxpg.experiment.figures.actions import action_distribution, play
 from jaxpg.experiment.figures.games.league import league_heat_map
 from jaxpg.experiment.figures.games.payoffs import PayoffPaths, payoffs_over_time
 from jaxpg.experiment.figures.games.portraits import Portrait, phase_portraits
+from jaxpg.experiment.figures.options import option_maps
 from jaxpg.experiment.figures.runs import training_report
 from jaxpg.experiment.figures.style import save
 from jaxpg.experiment.figures.sweeps.comparisons import efficiency, improvement, profiles
@@ -30,6 +32,7 @@ __all__ = [
     "heat_map",
     "improvement",
     "league_heat_map",
+    "option_maps",
     "parallel_coordinates",
     "payoffs_over_time",
     "phase_portraits",

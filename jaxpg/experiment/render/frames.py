@@ -6,6 +6,7 @@ which smooths the edges: lengths in points (`pt`) are those of the finished pict
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,13 @@ TOP, BOTTOM = 56, 352  # points between which the scene is
 BLUE, ORANGE, GREEN, PINK, SKY, AMBER, _ = COLOURS
 INK, GREY, PALE, EMPTY, PAPER = "#222222", "#707070", "#E2E2E2", "#F2F2F2", "#FFFFFF"
 CHANNELS = (*COLOURS, "#999999", "#882255", "#F0E442")  # of an image made of many
+COLOUR = {
+    "#": "#4A4A4A",
+    "C": "#F3C9B0",
+    "H": "#BFDDF0",
+    "G": "#A9DCCB",
+    "S": "#ECECEC",
+}  # of cells, by their letters
 ROWS, SPAN = 6, 150  # entries of an observation that are traced, and steps
 BARS = 8  # entries of an action that are shown
 
@@ -258,3 +266,30 @@ def trace_series(episode: Episode) -> list[tuple[str, np.ndarray]]:
     actions = episode.actions.reshape(len(episode.actions), -1)[:, :2].T
     names = ["action"] if len(actions) == 1 else ["action[0]", "action[1]"]
     return [*rows, *zip(names, actions, strict=True), ("reward", episode.rewards)]
+
+
+def draw_map(image: Image.Image, letters: np.ndarray, way: list, move) -> None:
+    """Draws cells. way: the rows and columns so far. move: the action in x and y, None at the
+    end."""
+    pen, (rows, columns) = ImageDraw.Draw(image), letters.shape
+    side = int(min(pixels(SIZE - 24) / columns, pixels(BOTTOM - TOP - 8) / rows, pixels(72)))
+    left = pixels(SIZE / 2) - columns * side // 2
+    top = pixels((TOP + BOTTOM) / 2) - rows * side // 2
+    middle = lambda p: (left + (p[1] + 0.5) * side, top + (p[0] + 0.5) * side)  # noqa: E731
+    for (i, j), letter in np.ndenumerate(letters):
+        box = left + j * side, top + i * side, left + (j + 1) * side, top + (i + 1) * side
+        pen.rectangle(box, COLOUR.get(letter, PAPER), "#D0D0D0", max(1, pixels(0.5)))
+    for a, b in itertools.pairwise(way):
+        if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1:  # not where it was put back to the start
+            draw_rod(pen, [middle(a), middle(b)], max(2, side * 0.1), SKY)
+    size = round(min(side / SCALE * 0.42, 22))
+    for cell, letter in np.ndenumerate(letters):
+        if letter in "SGH" and size >= 8:
+            pen.text(middle(cell), letter, GREY, font(size), "mm")
+    x, y = middle(way[-1])
+    draw_disc(pen, (x, y), side * 0.3, BLUE)
+    if move is not None:
+        dx, dy = move[0], -move[1]
+        reach, base, half = side * 0.58, side * 0.34, side * 0.22
+        head = [(reach, 0), (base, half), (base, -half)]  # outside of the disc
+        pen.polygon([(x + dx * a - dy * b, y + dy * a + dx * b) for a, b in head], ORANGE)

@@ -1,6 +1,5 @@
 """Scenes of environments that are known: gymnax's and jaxpg's, drawn from their states."""
 
-import itertools
 from typing import Any, cast
 
 import numpy as np
@@ -8,30 +7,25 @@ from PIL import Image, ImageDraw
 
 from jaxpg.core import env as E
 from jaxpg.core.observations import array_leaves
-from jaxpg.experiment.render import players
+from jaxpg.experiment.render import goals, players
 from jaxpg.experiment.render.episode import Episode, core_of, has_states
 from jaxpg.experiment.render.frames import (
-    BLUE,
-    BOTTOM,
     GREEN,
     GREY,
     INK,
     ORANGE,
     PALE,
     PAPER,
-    SCALE,
-    SIZE,
     SKY,
-    TOP,
     Scene,
     draw_arrow,
     draw_cells,
     draw_disc,
+    draw_map,
     draw_rod,
     draw_torque,
     draw_traces,
     fit_window,
-    font,
     is_image,
     pixels,
 )  # fmt: skip
@@ -171,7 +165,7 @@ def map_of_cells(image: Image.Image, episode: Episode, t: int) -> None:
     letters = np.array([list(row) for row in (_map_letters(episode.env) or "").split("/")])
     at_cell = lambda s: divmod(int(s), letters.shape[1])  # noqa: E731
     states = episode.states.s if hasattr(episode.states, "s") else episode.states.position
-    _draw_map(image, letters, [at_cell(s) for s in states[: t + 1]], _action_direction(episode, t))
+    draw_map(image, letters, [at_cell(s) for s in states[: t + 1]], _action_direction(episode, t))
 
 
 def maze(image: Image.Image, episode: Episode, t: int) -> None:
@@ -179,7 +173,7 @@ def maze(image: Image.Image, episode: Episode, t: int) -> None:
     letters = np.where(np.asarray(core_of(episode.env).env_map, bool), ".", "#")
     letters[tuple(episode.at(t).goal)] = "G"
     way = [tuple(map(int, p)) for p in episode.states.pos[: t + 1]]
-    _draw_map(image, letters, way, _action_direction(episode, t))
+    draw_map(image, letters, way, _action_direction(episode, t))
 
 
 def deep_sea(image: Image.Image, episode: Episode, t: int) -> None:
@@ -187,7 +181,7 @@ def deep_sea(image: Image.Image, episode: Episode, t: int) -> None:
     state, size = episode.at(t), core_of(episode.env).size
     letters = np.full((size + 1, size), ".")
     letters[size], letters[size - 1, size - 1] = "#", "G"
-    _draw_map(image, letters, [(int(state.row), int(state.column))], None)
+    draw_map(image, letters, [(int(state.row), int(state.column))], None)
 
 
 def _map_letters(env: E.Env) -> str | None:
@@ -204,36 +198,6 @@ def _map_letters(env: E.Env) -> str | None:
 def _action_direction(episode: Episode, t: int) -> tuple[int, int] | None:
     action = episode.action(t)
     return None if action is None else STEPS[scene_for(episode.env).names[int(action)]]
-
-
-COLOUR = {"#": "#4A4A4A", "C": "#F3C9B0", "H": "#BFDDF0", "G": "#A9DCCB", "S": "#ECECEC"}
-
-
-def _draw_map(image: Image.Image, letters: np.ndarray, way: list, move) -> None:
-    """Draws cells. way: the rows and columns so far. move: the action in x and y, None at the
-    end."""
-    pen, (rows, columns) = ImageDraw.Draw(image), letters.shape
-    side = int(min(pixels(SIZE - 24) / columns, pixels(BOTTOM - TOP - 8) / rows, pixels(72)))
-    left = pixels(SIZE / 2) - columns * side // 2
-    top = pixels((TOP + BOTTOM) / 2) - rows * side // 2
-    middle = lambda p: (left + (p[1] + 0.5) * side, top + (p[0] + 0.5) * side)  # noqa: E731
-    for (i, j), letter in np.ndenumerate(letters):
-        box = left + j * side, top + i * side, left + (j + 1) * side, top + (i + 1) * side
-        pen.rectangle(box, COLOUR.get(letter, PAPER), "#D0D0D0", max(1, pixels(0.5)))
-    for a, b in itertools.pairwise(way):
-        if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1:  # not where it was put back to the start
-            draw_rod(pen, [middle(a), middle(b)], max(2, side * 0.1), SKY)
-    size = round(min(side / SCALE * 0.42, 22))
-    for cell, letter in np.ndenumerate(letters):
-        if letter in "SGH" and size >= 8:
-            pen.text(middle(cell), letter, GREY, font(size), "mm")
-    x, y = middle(way[-1])
-    draw_disc(pen, (x, y), side * 0.3, BLUE)
-    if move is not None:
-        dx, dy = move[0], -move[1]
-        reach, base, half = side * 0.58, side * 0.34, side * 0.22
-        head = [(reach, 0), (base, half), (base, -half)]  # outside of the disc
-        pen.polygon([(x + dx * a - dy * b, y + dy * a + dx * b) for a, b in head], ORANGE)
 
 
 # Gymnax's other worlds in the plane.
@@ -302,5 +266,10 @@ KNOWN = {
     "Swimmer-misc": Scene(swimmer, 20, (), True),
     "Spread-jaxpg": Scene(players.spread, 10, (), True),
     "Pursuit-jaxpg": Scene(players.pursuit, 4, (), True),
+    "BitFlip-jaxpg": Scene(goals.bit_flip, 2, (), True),
+    "PointReach-jaxpg": Scene(goals.point, 10, (), True),
+    "ArmReach-jaxpg": Scene(goals.arm, 10, (), True),
+    "GoalRooms-jaxpg": Scene(goals.rooms, 4, COMPASS, True),
+    "FourRooms-jaxpg": Scene(goals.rooms, 4, COMPASS, True),
 }
 NAMES = {"Catch-bsuite": ("left", "stay", "right"), "Pong-misc": ("stay", "up", "down")}

@@ -10,6 +10,7 @@ from pathlib import Path
 from jaxpg import presets
 from jaxpg.core.checks import require_key, show
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.games import require_score
 from jaxpg.core.plan import plan_run
 from jaxpg.core.types import Key
 from jaxpg.experiment.files import lock
@@ -75,6 +76,7 @@ def compare(
         asked = [t["total_steps"] for t in tuned if "total_steps" in t]
         total_steps = int(max(asked, default=500_000))
     for x, env in pairs:
+        require_score(env)
         plan_run(x.agent, x.config(env), env, key, total_steps=total_steps)
         require_episodes(env, "episodes", episodes)
     about = {

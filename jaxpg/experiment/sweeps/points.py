@@ -18,6 +18,7 @@ from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.callables import names_in
 from jaxpg.core.checks import require_integer, require_key, show
+from jaxpg.core.games import require_score
 from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
 from jaxpg.core.plan import plan_run
@@ -215,6 +216,8 @@ def check_points(
     require_runs(len(points), seeds)
     require_names(cfg, points)
     pairs = [apply_point(cfg, env, point, trust=True) for point in points]  # the caller's
+    for _, its in pairs:
+        require_score(its)
     for group in group_by_program(pairs):
         # An agent's own judgement takes a trace. Its limits are bounds: the ends of every field.
         leaves = np.array([[float(np.mean(x)) for x in jax.tree.leaves(pairs[i])] for i in group])

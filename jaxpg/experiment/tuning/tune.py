@@ -21,6 +21,7 @@ from jaxpg.core.checks import require_bool, require_key, require_path, show
 from jaxpg.core.config import plain, to_dict, updated
 from jaxpg.core.env import Env
 from jaxpg.core.episodes import require_episodes
+from jaxpg.core.games import require_score
 from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.plan import plan_run
 from jaxpg.core.train import require_objects
@@ -113,6 +114,7 @@ def tune(
     agent, cfg, env = find_objects(agent, cfg, env)
     require_objects(agent, cfg, env)
     own: Any = cfg
+    require_score(env)
     require_key(key)
     require_bool("progress", progress)
     plan_run(agent, own, env, key, total_steps=total_steps)
