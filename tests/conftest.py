@@ -225,8 +225,9 @@ def with_optimiser(request):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-# Of players in games ippo and iql are the quick twins.
-@pytest.fixture(params=slow_of(INSTALLED, "mappo", "maddpg"))
+# Of players in games ippo and iql are the quick twins, of limits on costs
+# trpo and ppo: without a limit they are the same, see test_costs.
+@pytest.fixture(params=slow_of(INSTALLED, "mappo", "maddpg", "cpo", "ppo_lagrangian"))
 def agent(request):
     return agents.get(request.param)
 

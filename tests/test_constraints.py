@@ -1,4 +1,4 @@
-"""Limits on costs: CPO's step against a solver, the multiplier, sums over episodes, exact optima."""
+"""Limits on costs: the step of CPO against a solver, the multiplier, sums, exact optima."""
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,9 @@ def test_the_step_is_that_of_a_general_solver():
 
 
 @pytest.mark.parametrize("violation", [-0.5, 0.0, 0.5])
-@pytest.mark.parametrize("g, b", [(G, 0 * B), (G, 2 * G), (G, -2 * G), (0 * G, B), (0 * G, 0 * B)])
+@pytest.mark.parametrize(
+    ("g", "b"), [(G, 0 * B), (G, 2 * G), (G, -2 * G), (0 * G, B), (0 * G, 0 * B)]
+)
 def test_the_step_is_finite_where_gradients_vanish_or_are_parallel(g, b, violation):
     step, _ = cpo_step(H, g, b, violation)
     assert np.isfinite(step).all()
@@ -117,7 +119,8 @@ def bandit(kp, ki, steps=2000, rate=0.5):
 
 def test_an_integral_alone_swings_for_ever_and_the_proportional_part_settles_it():
     p, _ = bandit(0.0, 0.05)
-    assert p[-500:].min() < 0.1 and p[-500:].max() > 0.6
+    assert p[-500:].min() < 0.1
+    assert p[-500:].max() > 0.6
     for kp in (1.0, 5.0):
         p, weight = bandit(kp, 0.05)
         np.testing.assert_allclose(p[-100:], 0.3, atol=1e-3)
@@ -179,18 +182,18 @@ def test_the_multiplier_is_the_slope_of_the_frontier(name):
 
 
 def test_a_limit_that_no_policy_keeps_is_refused():
+    one = np.ones((1, 1))
     with pytest.raises(ValueError, match=r"limit=0.5: no policy keeps it"):
-        one = np.ones((1, 1))
         solve_constrained(np.zeros((1, 1, 1)), one, one, np.ones(1), 0.9, 0.5)
 
 
 def test_costs_of_a_grid_are_on_what_hurts():
     """Walked by hand: into the cliff and back to the start, beside it, into a hole and the end."""
     env = jaxpg.make("CliffCost-jaxpg")
-    obs, state = env.core.reset(jax.random.key(0), env.params)
+    _, state = env.core.reset(jax.random.key(0), env.params)
     moves = [(1, 1.0), (0, 0.0), (1, 0.0), (2, 1.0)]  # right falls, up, right, down falls
     for action, cost in moves:
-        obs, state, _, terminated, _, info = env.core.step(
+        _, state, _, terminated, _, info = env.core.step(
             jax.random.key(1), state, action, env.params
         )
         assert (float(info["cost"]), bool(terminated)) == (cost, False)

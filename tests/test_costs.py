@@ -11,7 +11,7 @@ import pytest
 import jaxpg
 from jaxpg.core import env as E
 from jaxpg.loops.costs import init_costs, learn_costs
-from tests.conftest import TINY
+from tests.conftest import TINY, slow_of
 
 KEY = jax.random.key(0)
 SMALL = {"num_envs": 64, "num_steps": 8, "hidden": (), "critic_learning_rate": 0.03}
@@ -22,6 +22,10 @@ LEARNS = {
     "cpo": SMALL,
 }
 AGENTS = tuple(LEARNS)
+
+
+def numbers(x):
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
 def gae_by_loop(cost, value, next_value, terminated, ended, gamma, lam):
@@ -101,19 +105,20 @@ def test_without_a_limit_it_is_ppo_or_trpo(name, other):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", slow_of(AGENTS, "trpo", "ppo_lagrangian"))
 def test_a_bandit_keeps_its_limit(name):
     """The best policy under a limit of 0.3 draws the dear arm with probability 0.3."""
     env, agent = jaxpg.make("CostBandit-jaxpg"), getattr(jaxpg, name)
     cfg = agent.Config(cost_limit=0.3, **LEARNS[name])
     train = jax.jit(lambda key: jaxpg.train(agent, cfg, env, key, 120 * 512))
-    state, metrics = train(KEY)
+    _, metrics = train(KEY)
     np.testing.assert_allclose(metrics["cost/episode"][-20:].mean(), 0.3, atol=0.03)
     np.testing.assert_allclose(metrics["episode/cost"], metrics["cost/episode"], rtol=1e-5)
     if name != "cpo":
         np.testing.assert_allclose(metrics["cost/multiplier"][-20:].mean(), 1.0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_limits_are_lanes_of_one_program():
     env = jaxpg.make("CostBandit-jaxpg")
     cfg = jaxpg.cpo.Config(cost_limit=0.5, **LEARNS["cpo"])
@@ -126,7 +131,7 @@ def test_limits_are_lanes_of_one_program():
     np.testing.assert_allclose(cost[:, -20:].mean(1), [0.2, 0.7], atol=0.05)
 
 
-@pytest.mark.parametrize("name", ["ppo_lagrangian", "cpo"])
+@pytest.mark.parametrize("name", slow_of(("ppo_lagrangian", "cpo"), "cpo"))
 def test_a_run_with_costs_is_resumed_byte_by_byte(name, tmp_path):
     env, agent = jaxpg.make("Hazards-jaxpg", max_steps_in_episode=6), getattr(jaxpg, name)
     cfg = agent.Config(cost_limit=0.5, **TINY[name])
@@ -135,9 +140,6 @@ def test_a_run_with_costs_is_resumed_byte_by_byte(name, tmp_path):
     stop = [lambda event: event.iteration == 2]
     jaxpg.run(agent, cfg, env, KEY, out=tmp_path / "run", callbacks=stop, **asked)
     again = jaxpg.resume(tmp_path / "run")
-    numbers = lambda x: (
-        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-    )  # noqa: E731
     for x, y in zip(jax.tree.leaves(whole.state), jax.tree.leaves(again.state), strict=True):
         np.testing.assert_array_equal(numbers(x), numbers(y), strict=True)
 
@@ -147,13 +149,13 @@ def test_a_limit_asks_for_costs(name):
     agent = getattr(jaxpg, name)
     cfg = agent.Config(cost_limit=1.0, **TINY[name])
     with pytest.raises(
-        ValueError, match="CartPole.* has the signals .*: allowed here is one 'cost'"
+        ValueError, match=r"CartPole.* has the signals .*: allowed here is one 'cost'"
     ):
         jaxpg.train(agent, cfg, jaxpg.make("CartPole-v1"), KEY, 16)
+    wrong = dataclasses.replace(cfg, cost_limit=-1.0)
     with pytest.raises(
         ValueError, match=r"cost_limit=-1.0: allowed is a finite number or None >= 0"
     ):
-        wrong = dataclasses.replace(cfg, cost_limit=-1.0)
         jaxpg.run(agent, wrong, jaxpg.make("Hazards-jaxpg"), KEY, total_steps=16)
 
 

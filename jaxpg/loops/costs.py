@@ -34,7 +34,7 @@ class CostState(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """What the costs of a rollout ask of a policy."""
+    """Costs of a rollout, as a policy is to mind them."""
 
     advantage: Array  # [T, N]
     scale: Array  # [T, N] a mean of scale * advantage is a change of an episode's cost

@@ -124,7 +124,7 @@ def read_discs(hazards: Any) -> np.ndarray:
 
 
 def depth(position: Array, discs: np.ndarray) -> Array:
-    """How deep a place [2] is in the deepest of the discs [H, 3]: 1 in the middle, 0 outside."""
+    """Depth of a place [2] in the deepest of the discs [H, 3]: 1 in the middle, 0 outside."""
     apart = jnp.linalg.norm(position - discs[:, :2], axis=-1)
     return jnp.maximum(1 - apart / discs[:, 2], 0).max(initial=0)
 
