@@ -19,7 +19,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +208,8 @@ def main() -> None:
         game, _, rest = name.partition("/")
         if game not in args.games or (args.only and rest not in args.only):
             continue
-        begin, found = time.process_time(), {STEPS: steps_of(row.agent, row.env, args)}
+        begin = time.process_time()
+        found: dict[str, Any] = {STEPS: steps_of(row.agent, row.env, args)}
         cfg, env, states = learn(row, args)
         for seed, state in enumerate(states):
             for what, x in row.measure(row.agent, cfg, env, state, args).items():

@@ -54,6 +54,8 @@ def test_opponents_are_drawn_by_their_weights(opponents, count, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     drawn = league.draw_members(KEY, found, (1000,))
     assert set(np.unique(drawn)) == set(np.flatnonzero(expected))
+    often = np.bincount(drawn, minlength=3) / 1000
+    np.testing.assert_allclose(often, expected, atol=0.06)  # four standard errors
 
 
 def test_wins_are_counted_for_the_opponents_of_the_episode_that_ended():

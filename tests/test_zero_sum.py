@@ -1,5 +1,7 @@
 """Games of zero sum: settings cannot be ranked by the mean of the players' returns."""
 
+from typing import Any
+
 import jax
 import pytest
 
@@ -38,7 +40,7 @@ def test_what_has_a_score_is_not(name, arguments):
 def test_sweeps_tunings_and_comparisons_refuse_it_before_anything_compiles():
     env = jaxpg.make("MatrixGame-jaxpg", **PENNIES)
     cfg = jaxpg.ippo.Config(num_envs=2, num_steps=2, minibatches=1)
-    steps = {"total_steps": 4, "seeds": 1}
+    steps: dict[str, Any] = {"total_steps": 4, "seeds": 1}
     points = jaxpg.sweep.grid(learning_rate=[1e-3, 1e-2])
     with pytest.raises(ValueError, match="is a game of zero sum"):
         jaxpg.sweep.run(jaxpg.ippo, cfg, env, KEY, points, **steps)

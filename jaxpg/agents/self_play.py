@@ -6,7 +6,7 @@ near an equilibrium; what answers only the newest opponent may go in circles for
 is a league, a ring of snapshots of the policy. For each episode a seat is drawn, and for every
 other seat an opponent:
 
-    latest       the newest snapshot: naive self-play
+    latest       the newest snapshot: naive self-play, or regularised, by an entropy bonus
     uniform      any of them: fictitious play
     prioritized  one that is hard to beat, with weight (1 - win rate)^2, Vinyals et al. (2019)
 
