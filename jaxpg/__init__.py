@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.adaptive_noise import adaptive_noise as adaptive_noise
     from jaxpg.agents.ars import ars as ars
     from jaxpg.agents.cem import cem as cem
+    from jaxpg.agents.cpo import cpo as cpo
     from jaxpg.agents.ddpg import ddpg as ddpg
     from jaxpg.agents.dqn import dqn as dqn
     from jaxpg.agents.es import es as es
@@ -88,6 +89,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.npg import npg as npg
     from jaxpg.agents.option_critic import option_critic as option_critic
     from jaxpg.agents.ppo import ppo as ppo
+    from jaxpg.agents.ppo_lagrangian import ppo_lagrangian as ppo_lagrangian
     from jaxpg.agents.ppoc import ppoc as ppoc
     from jaxpg.agents.q_learning import q_learning as q_learning
     from jaxpg.agents.reinforce import reinforce as reinforce

@@ -105,6 +105,15 @@ TINY = {
         "normalize_obs": True,
         "normalize_reward": True,
     },
+    "cpo": {
+        "num_envs": 2,
+        "num_steps": 4,
+        "hidden": (4,),
+        "critic_epochs": 2,
+        "critic_minibatches": 2,
+    },
+    "ppo_lagrangian": {"normalize_obs": True}
+    | {"num_envs": 2, "num_steps": 4, "hidden": (4,), "minibatches": 2, "critic_minibatches": 2},
     "ppo": {
         "num_envs": 2,
         "num_steps": 4,
@@ -158,17 +167,24 @@ TINY = {
 }
 
 # Agents whose policy and critic are the network of nets.actor_critic.
-ACTOR_CRITIC = ("reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ppo")
+ACTOR_CRITIC = (
+    "reinforce", "a2c", "a3c", "impala", "npg", "trpo", "cpo", "ppo", "ppo_lagrangian",
+)  # fmt: skip
 # Agents that take only one kind of actions.
 CONTINUOUS = ("ddpg", "td3", "sac")
 DISCRETE = ("iql", "dqn", "sac_discrete", "q_learning", "sarsa", "expected_sarsa")
 # The number that says how far the policy moves, where it is not the learning rate.
-RATE = {"npg": "max_kl", "trpo": "max_kl", "cem": "sigma"}
+RATE = {"npg": "max_kl", "trpo": "max_kl", "cpo": "max_kl", "cem": "sigma"}
 RATE |= dict.fromkeys(
     ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"), "sigma"
 )
 # The number that ruins the state when it is enormous; None if what is not finite is never taken in.
-RUIN = {"npg": "critic_learning_rate", "trpo": "critic_learning_rate", "cem": None}
+RUIN = {
+    "npg": "critic_learning_rate",
+    "trpo": "critic_learning_rate",
+    "cpo": "critic_learning_rate",
+    "cem": None,
+}
 RUIN |= dict.fromkeys(("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise"))
 INSTALLED = [name for name in agents.NAMES if name != "evosax" or find_spec("evosax")]
 
@@ -209,8 +225,9 @@ def with_optimiser(request):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-# Of players in games ippo and iql are the quick twins.
-@pytest.fixture(params=slow_of(INSTALLED, "mappo", "maddpg"))
+# Of players in games ippo and iql are the quick twins, of limits on costs
+# trpo and ppo: without a limit they are the same, see test_costs.
+@pytest.fixture(params=slow_of(INSTALLED, "mappo", "maddpg", "cpo", "ppo_lagrangian"))
 def agent(request):
     return agents.get(request.param)
 

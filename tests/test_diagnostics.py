@@ -17,7 +17,7 @@ from jaxpg.core.run import Callback, run
 from jaxpg.experiment import diagnostics
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.ops import normalize
-from tests.conftest import ACTOR_CRITIC, INSTALLED, TINY
+from tests.conftest import ACTOR_CRITIC, INSTALLED, TINY, slow_of
 from tests.tabular import Chain, Constant, make
 from tests.test_contract import same_bytes
 from tests.test_gradient import exact_gradient, probabilities, trajectories
@@ -368,7 +368,7 @@ def test_a_new_scale_of_observations_is_a_new_policy():
 # Agents.
 
 
-@pytest.mark.parametrize("name", ACTOR_CRITIC)
+@pytest.mark.parametrize("name", slow_of(ACTOR_CRITIC, "cpo", "ppo_lagrangian"))
 def test_the_policy_found_is_the_one_that_acts(name):
     agent, env = agents.get(name), jaxpg.make("Pendulum-v1", max_steps_in_episode=8)
     cfg = agent.Config(**plain(name))
@@ -382,7 +382,7 @@ def test_the_policy_found_is_the_one_that_acts(name):
                    for path, _ in jax.tree_util.tree_leaves_with_path(actor))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ACTOR_CRITIC)
+@pytest.mark.parametrize("name", slow_of(ACTOR_CRITIC, "cpo", "ppo_lagrangian"))
 def test_every_agent_can_be_diagnosed(name):
     agent, env = agents.get(name), CHAIN
     cfg = agent.Config(**plain(name))

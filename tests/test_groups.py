@@ -11,7 +11,7 @@ from tests import groups
 from tests.conftest import INSTALLED, ROOT
 
 # Agents whose whole contract is in the slow part.
-SLOW = ("mappo", "maddpg")
+SLOW = ("mappo", "maddpg", "cpo", "ppo_lagrangian")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ class Config:
     warmup: float = fields.warmup(0.05)
     total_steps: float | None = fields.total_steps(None)
 
+    cost_limit: ClassVar[None] = None
     shared: ClassVar[bool] = False  # actor and critic learn by different losses at different times
     memory: ClassVar[str] = "none"  # updates are of single steps
     batch_norm: ClassVar[bool] = False  # a KL would compare two normalisations

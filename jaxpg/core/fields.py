@@ -58,6 +58,34 @@ def normalize_advantage(default: bool) -> bool:
     return static(default, help=normalize_advantage.__doc__)
 
 
+# Costs.
+
+
+def cost_limit(default: float | None) -> float | None:
+    """Mean cost of an episode, in cost_unit, that is allowed; None is no limit."""
+    return number(default, ge=0, help=cost_limit.__doc__)
+
+
+def cost_unit(default: str) -> str:
+    """What the limit counts: the sum over an episode, or that discounted from its start."""
+    return static(default, choices=("episode", "discounted"), help=cost_unit.__doc__)
+
+
+def cost_gamma(default: float) -> float:
+    """Discount factor of the costs."""
+    return number(default, ge=0, le=1, help=cost_gamma.__doc__)
+
+
+def cost_gae_lambda(default: float) -> float:
+    """Lambda of the costs' generalised advantage estimation."""
+    return number(default, ge=0, le=1, help=cost_gae_lambda.__doc__)
+
+
+def multiplier_gain(default: float, of: str) -> float:
+    """A gain of the multiplier's controller, in rewards a unit of cost; `of` says of what."""
+    return number(default, ge=0, help=f"Gain of the multiplier for {of}.")
+
+
 # Optimising.
 
 

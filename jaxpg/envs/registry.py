@@ -66,12 +66,14 @@ def _gymnax() -> Any:
         import gymnax
 
         from jaxpg.envs import partial, tabular
+        from jaxpg.envs.costs import cart_pole, hazards
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
         from jaxpg.envs.games import kuhn, matrix, pursuit, spread, tictactoe
         from jaxpg.envs.goals import arm, bit_flip, point, rooms
 
     modules = [tabular, partial, almgren_chriss, liquidation_game, portfolio]
     modules += [matrix, kuhn, tictactoe, pursuit, spread, bit_flip, point, arm, rooms]
+    modules += [hazards, cart_pole]
     for module in modules:
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)

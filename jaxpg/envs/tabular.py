@@ -22,6 +22,8 @@ UP, RIGHT, DOWN, LEFT = range(4)
 MOVES = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # rows and columns
 CORNERS = "G.../..../..../...G"  # Sutton & Barto (2018), example 4.1
 CLIFF = "............/............/............/SCCCCCCCCCCG"  # example 6.6
+LAKE = "S.../.O.O/...O/O..G"
+HAZARDS = "......./.HHHHH./SHHHHHG/......."
 
 
 class Model(NamedTuple):
@@ -46,7 +48,8 @@ class Tabular(environment.Environment):
     parameters. outcomes(params, s, action) gives the K things that may happen: successors [K],
     probabilities [K], rewards [K]. sees: [S] the observation in each state, an integer; None is the
     state itself. limits: the least and the greatest value of parameters, by name. grid: where the
-    states lie on a map, for pictures; see `goals.rooms.Grid`.
+    states lie on a map, for pictures; see `goals.rooms.Grid`. costs(params, s, action): the costs
+    [K] of the same things, a signal of that name; None says of no cost.
     """
 
     default_params: Any = None  # type: ignore  # a property in gymnax, as is the name
@@ -63,8 +66,10 @@ class Tabular(environment.Environment):
         sees: np.ndarray | None = None,
         limits: dict[str, tuple[float, float]] | None = None,
         grid: Any = None,
+        costs: Callable | None = None,
     ):
-        self.limits, self.grid = limits or {}, grid
+        self.limits, self.grid, self.costs = limits or {}, grid, costs
+        self.signals = ("cost",) if costs else ()
         self.name, self.default_params, self.outcomes = name, params, outcomes
         self._start, self._terminal, self._num_actions = start, terminal, num_actions
         self.num_states = len(self.start(params))
@@ -95,7 +100,8 @@ class Tabular(environment.Environment):
         k = draw(key, probabilities)
         s = successors[k].astype(jnp.int32)
         terminated = self.terminal(params)[s]
-        return self._observe(s), State(s, state.time + 1), rewards[k], terminated, {}
+        info = {"cost": self.costs(params, state.s, action)[k]} if self.costs else {}
+        return self._observe(s), State(s, state.time + 1), rewards[k], terminated, info
 
     def _observe(self, s):
         return jnp.asarray(self.sees, jnp.int32)[s]
@@ -130,6 +136,24 @@ def model(env: Env) -> Model:
     return Model(P * going[:, None, None], R * going[:, None], ~going, core.start(env.params))
 
 
+def cost_model(env: Env) -> Array:
+    """The expected cost [S, A] of one of these environments that has costs, beside its `model`.
+
+    Rows of terminal states are zero. Raises ValueError for an environment without costs.
+    """
+    core = env.core
+    if not isinstance(core, Tabular) or core.costs is None:
+        raise ValueError(f"{env.name} has no table of costs: allowed are {', '.join(WITH_COSTS)}")
+
+    def expected(s, a):
+        _, p, _ = core.outcomes(env.params, s, a)
+        return (p * core.costs(env.params, s, a)).sum()
+
+    states, actions = jnp.arange(core.num_states), jnp.arange(core.num_actions)
+    C = jax.vmap(lambda s: jax.vmap(lambda a: expected(s, a))(actions))(states)
+    return C * ~core.terminal(env.params)[:, None]
+
+
 @struct.dataclass
 class GridParams:
     slip: float = 0.0  # probability that a move goes to one of its two sides instead
@@ -139,20 +163,21 @@ class GridParams:
     max_steps_in_episode: int = 1000
 
 
-def grid(name: str, map: str) -> Tabular:
-    """Cells in rows that "/" parts: S start, G goal, # wall, C cliff, and . free.
+def grid(name: str, map: str, params: Any = None, costs: bool = False) -> Tabular:
+    """Cells in rows that "/" parts: S start, G goal, # wall, C cliff, O hole, H hazard, and . free.
 
     A move into a wall or off the map stays where it is; one into the cliff goes back to the start,
-    and the episode goes on. Without an S every free cell is a start, equally likely. Raises
-    ValueError for another letter, rows of unequal length, no goal, no start, or a cliff without
-    exactly one S.
+    and the episode goes on. It ends in a hole. A hazard is a free cell. With `costs`, a move into
+    a cliff, a hole or a hazard costs 1. Without an S every free cell is a start, equally likely.
+    Raises ValueError for another letter, rows of unequal length, no goal, no start, or a cliff
+    without exactly one S.
     """
     rows = [list(row) for row in map.split("/")]
     problem = None
     if len({len(row) for row in rows}) > 1 or not rows[0]:
         problem = "rows of one length, parted by '/'"
-    elif set(map) - set("SG#C./"):
-        problem = "the letters S, G, #, C and ."
+    elif set(map) - set("SG#COH./"):
+        problem = "the letters S, G, #, C, O, H and ."
     elif "G" not in map:
         problem = "a map with a goal, G"
     elif not set(map) & set("S."):
@@ -172,19 +197,25 @@ def grid(name: str, map: str) -> Tabular:
     there = (to * [columns, 1]).sum(-1).clip(0, size - 1)
     free = inside & (flat[there] != "#")
     there = np.where(free, there, np.arange(size)[:, None])
-    falls, wins = flat[there] == "C", flat[there] == "G"
+    falls, wins, hurts = flat[there] == "C", flat[there] == "G", np.isin(flat[there], [*"COH"])
     there = np.where(falls, start.argmax(), there)
 
+    def moves(action):
+        return (action + jnp.array([0, 1, 3])) % 4  # ahead, and to both sides
+
     def outcomes(params, s, action):
-        move = (action + jnp.array([0, 1, 3])) % 4  # ahead, and to both sides
+        move = moves(action)
         side = jnp.asarray(params.slip / 2, float)
         reward = params.step_reward + params.goal_reward * jnp.asarray(wins)[s, move]
         reward = jnp.where(jnp.asarray(falls)[s, move], params.cliff_reward, reward)
         return jnp.asarray(there)[s, move], jnp.stack([1 - 2 * side, side, side]), reward
 
+    def cost(params, s, action):
+        return jnp.asarray(hurts, float)[s, moves(action)]
+
     return Tabular(
-        name, GridParams(), 4, start / start.sum(), np.isin(flat, ["G", "#", "C"]), outcomes,
-        limits={"slip": (0, 1)},
+        name, params or GridParams(), 4, start / start.sum(), np.isin(flat, [*"G#CO"]), outcomes,
+        limits={"slip": (0, 1)}, costs=cost if costs else None,
     )  # fmt: skip
 
 
@@ -196,6 +227,22 @@ def grid_world(map: str = CORNERS) -> Tabular:
 def cliff(map: str = CLIFF) -> Tabular:
     """The cliff, Sutton & Barto (2018), example 6.6; not discounted there."""
     return grid("Cliff-jaxpg", map)
+
+
+def cliff_with_costs(map: str = CLIFF) -> Tabular:
+    """The cliff, where a fall is a step like any other, and costs 1."""
+    return grid("CliffCost-jaxpg", map, GridParams(cliff_reward=-1.0), costs=True)
+
+
+def frozen_lake_with_costs(map: str = LAKE) -> Tabular:
+    """The frozen lake of gymnasium, 4 x 4: 1 for the goal; a hole ends the episode and costs 1."""
+    params = GridParams(slip=2 / 3, step_reward=0.0, goal_reward=1.0, max_steps_in_episode=500)
+    return grid("FrozenLakeCost-jaxpg", map, params, costs=True)
+
+
+def hazards(map: str = HAZARDS) -> Tabular:
+    """A grid with a short way to the goal, through hazards, and a long one around them."""
+    return grid("Hazards-jaxpg", map, GridParams(max_steps_in_episode=100), costs=True)
 
 
 @struct.dataclass
@@ -222,6 +269,28 @@ def short_corridor() -> Tabular:
     return Tabular(
         "ShortCorridor-jaxpg", CorridorParams(), 2, start, terminal, outcomes, np.zeros(4, int)
     )
+
+
+@struct.dataclass
+class BanditParams:
+    max_steps_in_episode: int = 1
+
+
+def bandit_with_costs() -> Tabular:
+    """Two arms, and an episode of one step: the first pays 1 and costs 1, the second nothing.
+
+    Under a limit d on the expected cost the best policy draws the first with probability d, and
+    the multiplier of the constraint is 1.
+    """
+
+    def outcomes(params, s, action):
+        return jnp.ones(1, jnp.int32), jnp.ones(1), (action == 0).astype(float)[None]
+
+    def costs(params, s, action):
+        return (action == 0).astype(float)[None]
+
+    start, terminal = np.eye(2)[0], np.eye(2)[1] > 0
+    return Tabular("CostBandit-jaxpg", BanditParams(), 2, start, terminal, outcomes, costs=costs)
 
 
 @struct.dataclass
@@ -267,4 +336,9 @@ ENVIRONMENTS = {
     "Cliff-jaxpg": cliff,
     "ShortCorridor-jaxpg": short_corridor,
     "Garnet-jaxpg": garnet,
+    "CliffCost-jaxpg": cliff_with_costs,
+    "FrozenLakeCost-jaxpg": frozen_lake_with_costs,
+    "Hazards-jaxpg": hazards,
+    "CostBandit-jaxpg": bandit_with_costs,
 }
+WITH_COSTS = ("CliffCost-jaxpg", "FrozenLakeCost-jaxpg", "Hazards-jaxpg", "CostBandit-jaxpg")

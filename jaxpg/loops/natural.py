@@ -1,4 +1,4 @@
-"""An iteration of NPG and TRPO: collect, one large policy step on the whole batch, fit the critic.
+"""An iteration of NPG, TRPO and CPO: collect, one large policy step, fit the critic.
 
 What an agent adds is its `improve`: the policy step.
 """
@@ -16,9 +16,11 @@ from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import scheduled
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import fit_value, policies
+from jaxpg.loops.costs import CostState, Limit, init_costs, learn_costs
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.noise import exploring
 from jaxpg.ops import losses, normalize
+from jaxpg.ops.constraints import penalize
 from jaxpg.ops.returns import gae
 
 
@@ -30,6 +32,7 @@ class TrainState(NamedTuple):
     carry: Tree  # [num_envs, ...] noise that the policy holds; () without any
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
+    costs: CostState | tuple[()]  # () without a limit
     iteration: Array  # [] int32
     key: Key
 
@@ -40,6 +43,7 @@ class Batch(NamedTuple):
     obs: Tree
     draw: Array
     advantage: Array
+    limit: Limit | tuple[()] = ()
 
 
 def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
@@ -60,6 +64,7 @@ def init(cfg: Any, env: E.Env, key: Key) -> TrainState:
         carry=empty_carry(net, actor, env_state.obs),
         obs_stats=normalize.init_stats(env.example_obs, cfg.normalize_obs),
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
+        costs=init_costs(cfg, env, critic),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -95,12 +100,17 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
     ends = t.terminated, t.truncated
     advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
     target = advantage + value
+    costs, limit, info = state.costs, (), {}
+    if cfg.cost_limit is not None:
+        k_cost = jax.random.fold_in(k_critic, 1)
+        costs, limit, info = learn_costs(cfg, value_of, state.costs, t, obs, next_obs, k_cost)
+        advantage = penalize(advantage, limit.advantage, costs.weight)
     if cfg.normalize_advantage:
         advantage = normalize.standardize(advantage)
 
     # Learn: the policy on the whole batch, then the critic.
-    batch = Batch(obs, draw, advantage)
-    actor, info = improve(state.actor, cfg, env, batch, k_policy)
+    batch = Batch(obs, draw, advantage, limit)
+    actor, step_info = improve(state.actor, cfg, env, batch, k_policy)
     flat_obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
     critic, critic_opt, l_value = fit_value.fit(
         value_of, state.critic, state.critic_opt, flat_obs, target.reshape(-1), k_critic, cfg
@@ -108,8 +118,9 @@ def step(improve: Callable, cfg: Any, env: E.Env, state: TrainState) -> tuple[Tr
     explained = losses.explained_variance(value, target)
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
-        actor, critic, critic_opt, env_state, carry, stats, scale, state.iteration + 1, key
+        actor, critic, critic_opt, env_state, carry, stats, scale, costs, state.iteration + 1, key
     )
+    info |= step_info
     return state, metrics | info | {"loss/value": l_value, "value/explained_variance": explained}
 
 

@@ -1,0 +1,166 @@
+"""Agents that limit costs: what a limit does to a step, that without one they are PPO and TRPO,
+learning, resuming, and what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpg
+from jaxpg.core import env as E
+from jaxpg.loops.costs import init_costs, learn_costs
+from tests.conftest import TINY, slow_of
+
+KEY = jax.random.key(0)
+SMALL = {"num_envs": 64, "num_steps": 8, "hidden": (), "critic_learning_rate": 0.03}
+LEARNS = {
+    "ppo_lagrangian": SMALL
+    | {"learning_rate": 0.03, "multiplier_p": 2.0, "multiplier_i": 0.2, "entropy_coef": 0.0},
+    "trpo": SMALL | {"multiplier_p": 2.0, "multiplier_i": 0.2, "max_kl": 0.005},
+    "cpo": SMALL,
+}
+AGENTS = tuple(LEARNS)
+
+
+def numbers(x):
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def gae_by_loop(cost, value, next_value, terminated, ended, gamma, lam):
+    found = np.zeros_like(cost)
+    for n in range(cost.shape[1]):
+        trace = 0.0
+        for t in reversed(range(len(cost))):
+            after = 0 if terminated[t, n] else next_value[t, n]
+            error = cost[t, n] + gamma * after - value[t, n]
+            trace = error + (0 if ended[t, n] else gamma * lam * trace)
+            found[t, n] = trace
+    return found
+
+
+@pytest.mark.parametrize("unit", ["episode", "discounted"])
+def test_costs_of_a_rollout_are_those_of_a_loop(unit):
+    """Advantages, the cost of an episode, and the weights of the rows, from random data."""
+    rng, T, N = np.random.default_rng(0), 10, 3
+    env = jaxpg.make("Hazards-jaxpg")
+    cfg = jaxpg.cpo.Config(
+        num_envs=N, num_steps=T, cost_limit=0.3, cost_unit=unit, cost_gamma=0.9,
+        cost_gae_lambda=0.8, critic_epochs=1, critic_minibatches=1,
+    )  # fmt: skip
+    cost, value = rng.random((T, N)), rng.random((T, N))
+    terminated, truncated = rng.random((2, T, N)) < 0.2
+    truncated &= ~terminated
+    ended = terminated | truncated
+    obs = jnp.asarray(np.stack([value, rng.random((T, N))], -1), float)
+    t = E.Transition(
+        obs, jnp.zeros((T, N), int), jnp.zeros((T, N)), jnp.asarray(terminated),
+        jnp.asarray(truncated), obs, {"cost": jnp.asarray(cost, float)},
+    )  # fmt: skip
+    state = init_costs(cfg, env, jnp.ones(()))
+    state, limit, metrics = learn_costs(
+        cfg, lambda scale, x: scale * x[..., 0], state, t, obs, obs, KEY
+    )
+    wanted = gae_by_loop(cost, value, value, terminated, ended, 0.9, 0.8)
+    np.testing.assert_allclose(limit.advantage, wanted, rtol=1e-5, atol=1e-6)
+
+    gamma, sums, lengths, weight = 0.9 if unit == "discounted" else 1.0, [], [], np.zeros((T, N))
+    for n in range(N):
+        total = length = i = 0
+        for row in range(T):
+            weight[row, n] = gamma**i
+            total, length = total + gamma**i * cost[row, n], length + gamma**i
+            i += 1
+            if ended[row, n]:
+                sums, lengths = [*sums, total], [*lengths, length]
+                total = length = i = 0
+    np.testing.assert_allclose(metrics["cost/episode"], np.mean(sums), rtol=1e-5)
+    np.testing.assert_allclose(limit.violation, np.mean(sums) - 0.3, rtol=1e-5)
+    np.testing.assert_allclose(limit.scale, np.mean(lengths) * weight / weight.mean(), rtol=1e-5)
+
+
+def first_steps(agent, other, cfg, key=KEY):
+    """Parameters after a step of `agent` and one of `other` from its state."""
+    env = jaxpg.make("CartPole-v1")
+    state = other.init(cfg[1], env, key)
+    fields = {x: getattr(state, x) for x in state._fields}
+    own = jax.eval_shape(lambda: agent.init(cfg[0], env, key))
+    begin = type(own)(**{x: fields.get(x, ()) for x in own._fields})
+    return agent.step(cfg[0], env, begin)[0], other.step(cfg[1], env, state)[0]
+
+
+@pytest.mark.parametrize(("name", "other"), [("ppo_lagrangian", "ppo"), ("cpo", "trpo")])
+def test_without_a_limit_it_is_ppo_or_trpo(name, other):
+    small = {k: v for k, v in TINY[name].items() if k != "normalize_obs"}
+    shared = {k: v for k, v in small.items() if k in TINY[other]}
+    one, two = getattr(jaxpg, name), getattr(jaxpg, other)
+    length = {"total_steps": 8} if other == "ppo" else {}  # of its schedule
+    pair = one.Config(**small, **length), two.Config(**shared, **length)
+    found, wanted = first_steps(one, two, pair)
+    which = "params" if name == "ppo_lagrangian" else "actor"
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=1e-6),
+        getattr(found, which), getattr(wanted, which),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_of(AGENTS, "trpo", "ppo_lagrangian"))
+def test_a_bandit_keeps_its_limit(name):
+    """The best policy under a limit of 0.3 draws the dear arm with probability 0.3."""
+    env, agent = jaxpg.make("CostBandit-jaxpg"), getattr(jaxpg, name)
+    cfg = agent.Config(cost_limit=0.3, **LEARNS[name])
+    train = jax.jit(lambda key: jaxpg.train(agent, cfg, env, key, 120 * 512))
+    _, metrics = train(KEY)
+    np.testing.assert_allclose(metrics["cost/episode"][-20:].mean(), 0.3, atol=0.03)
+    np.testing.assert_allclose(metrics["episode/cost"], metrics["cost/episode"], rtol=1e-5)
+    if name != "cpo":
+        np.testing.assert_allclose(metrics["cost/multiplier"][-20:].mean(), 1.0, atol=0.1)
+
+
+@pytest.mark.slow
+def test_limits_are_lanes_of_one_program():
+    env = jaxpg.make("CostBandit-jaxpg")
+    cfg = jaxpg.cpo.Config(cost_limit=0.5, **LEARNS["cpo"])
+
+    def train(limit):
+        one = dataclasses.replace(cfg, cost_limit=limit)
+        return jaxpg.train(jaxpg.cpo, one, env, KEY, 60 * 512)[1]["cost/episode"]
+
+    cost = jax.jit(jax.vmap(train))(jnp.array([0.2, 0.7]))
+    np.testing.assert_allclose(cost[:, -20:].mean(1), [0.2, 0.7], atol=0.05)
+
+
+@pytest.mark.parametrize("name", slow_of(("ppo_lagrangian", "cpo"), "cpo"))
+def test_a_run_with_costs_is_resumed_byte_by_byte(name, tmp_path):
+    env, agent = jaxpg.make("Hazards-jaxpg", max_steps_in_episode=6), getattr(jaxpg, name)
+    cfg = agent.Config(cost_limit=0.5, **TINY[name])
+    asked = {"total_steps": 32, "chunk": 1}
+    whole = jaxpg.run(agent, cfg, env, KEY, **asked)
+    stop = [lambda event: event.iteration == 2]
+    jaxpg.run(agent, cfg, env, KEY, out=tmp_path / "run", callbacks=stop, **asked)
+    again = jaxpg.resume(tmp_path / "run")
+    for x, y in zip(jax.tree.leaves(whole.state), jax.tree.leaves(again.state), strict=True):
+        np.testing.assert_array_equal(numbers(x), numbers(y), strict=True)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_limit_asks_for_costs(name):
+    agent = getattr(jaxpg, name)
+    cfg = agent.Config(cost_limit=1.0, **TINY[name])
+    with pytest.raises(
+        ValueError, match=r"CartPole.* has the signals .*: allowed here is one 'cost'"
+    ):
+        jaxpg.train(agent, cfg, jaxpg.make("CartPole-v1"), KEY, 16)
+    wrong = dataclasses.replace(cfg, cost_limit=-1.0)
+    with pytest.raises(
+        ValueError, match=r"cost_limit=-1.0: allowed is a finite number or None >= 0"
+    ):
+        jaxpg.run(agent, wrong, jaxpg.make("Hazards-jaxpg"), KEY, total_steps=16)
+
+
+@pytest.mark.parametrize("name", ["ppo_lagrangian", "cpo"])
+def test_costs_ask_for_a_limit(name):
+    agent = getattr(jaxpg, name)
+    with pytest.raises(ValueError, match=f"{name}.Config cost_limit=None: Hazards-jaxpg has costs"):
+        jaxpg.train(agent, agent.Config(**TINY[name]), jaxpg.make("Hazards-jaxpg"), KEY, 16)
