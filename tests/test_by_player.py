@@ -39,6 +39,7 @@ def test_prisoners_are_paid_by_the_table():
     assert len(np.unique(sampled[:, 0] - sampled[:, 1])) > 1  # what the mean does not tell
 
 
+@pytest.mark.slow
 def test_hunters_are_paid_for_what_prey_pay():
     """Nothing is drawn but the start: `play` has every step of the same episodes."""
     env = jaxpg.make("Pursuit-jaxpg", size=4)
@@ -56,6 +57,7 @@ def test_hunters_are_paid_for_what_prey_pay():
     assert (returns[:, 3] != returns[:, 4]).any()
 
 
+@pytest.mark.slow
 def test_seeds_are_apart_and_what_has_not_ended_is_nan():
     env = jaxpg.make("MatrixGame-jaxpg", game="matching_pennies", rounds=2)
     keys = jax.random.split(KEY, 3)

@@ -9,7 +9,7 @@ import pytest
 import jaxpg
 from tests.conftest import INSTALLED, TINY, short_env
 
-QUICK = ("q_learning", "dqn", "ppo")
+QUICK = ("q_learning", "dqn")
 SLOW = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in INSTALLED]
 
 

@@ -348,7 +348,7 @@ def test_an_unknown_name_has_the_nearest_three():
     said = str(unknown("agent", "PPO", agents.NAMES))
     begin = f"unknown agent 'PPO': did you mean 'ppo'? Of the {len(agents.NAMES)} that are allowed"
     assert said.startswith(begin)
-    assert "the nearest are ppo, ippo, mappo; `jaxpg list` has all" in said
+    assert "the nearest are ppo, ppoc, ippo; `jaxpg list` has all" in said
     assert str(unknown("thing", "x", "abc")) == "unknown thing 'x': Allowed: a, b, c"
     assert str(unknown("thing", "x", ())) == "unknown thing 'x': there are none"
 
@@ -370,7 +370,7 @@ def scripts():
 # Words that are there, and what has to come for the last of them.
 COMPLETED = {
     "tr": {"train"},
-    "train pp": {"ppo"},
+    "train pp": {"ppo", "ppoc", "ppo_lagrangian"},
     "train ppo CartPole-": {"CartPole-v1"},
     "train ppo CartPole-v1 --see": {"--seed", "--seeds"},
     "train ppo CartPole-v1 --config.gam": {"--config.gamma"},

@@ -27,6 +27,12 @@ FAMILIES = ("reinforce", "ppo", "dqn", "sac", "q_learning", "simulated_annealing
 SEEDED = ("ppo", "dqn", "q_learning", "es")  # of these in the quick part
 
 
+# What does not depend on an agent's equations is seen of one of each kind in the quick part.
+of_a_kind = pytest.mark.parametrize(
+    "agent", slow_of(INSTALLED, *(set(INSTALLED) - set(FAMILIES))), indirect=True
+)
+
+
 def same_bytes(a, b):
     """Every leaf of two pytrees is equal to the byte, NaNs included."""
     raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
@@ -115,6 +121,7 @@ def test_one_trace_serves_every_key_number_and_environment_parameter(agent, tiny
     assert traces == 2
 
 
+@of_a_kind
 def test_a_parameter_of_the_environment_is_no_constant_of_the_program(agent):
     earth = chunked(agent.name, 7)
     sun = with_gravity(earth.env, 274.0)
@@ -124,6 +131,7 @@ def test_a_parameter_of_the_environment_is_no_constant_of_the_program(agent):
         same_bytes((earth.state, earth.metrics), (other.state, other.metrics))
 
 
+@of_a_kind
 def test_iterations_one_by_one_do_not_change_a_byte(agent):
     parts = chunked(agent.name, 7)
     assert parts.iteration == ITERATIONS
@@ -179,6 +187,7 @@ def test_seeds_are_rows_of_one_program(name):
         np.testing.assert_allclose(many.metrics[name][1], column, rtol=2e-2, atol=2e-3)
 
 
+@of_a_kind
 def test_a_step_takes_a_batch_of_seeds_and_of_every_number(agent, tiny, env):
     """Of the config and of the environment, as the lanes of a sweep are; by its types alone."""
     cfg, keys = with_horizon(tiny, 100), jax.random.split(jax.random.key(0), 2)
@@ -289,6 +298,7 @@ def odd_spaces(name):
         yield Odd(discrete=name in DISCRETE, parts=True, actions=several)
 
 
+@of_a_kind
 @pytest.mark.parametrize("which", [0, 1])
 def test_odd_spaces_train_and_act(agent, tiny, which):
     """All agents are traced, which judges shapes and types; some of each kind of loop run, in the
@@ -338,6 +348,7 @@ def test_gymnax_spaces_train_and_evaluate(name):
     assert np.isfinite(returns).all()
 
 
+@of_a_kind
 def test_x64_keeps_the_types(agent, tiny, env):
     """A carry that changes its type would not be one; float64 reaches the metrics."""
     tiny = with_horizon(tiny, 100)

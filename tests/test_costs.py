@@ -90,7 +90,10 @@ def first_steps(agent, other, cfg, key=KEY):
     return agent.step(cfg[0], env, begin)[0], other.step(cfg[1], env, state)[0]
 
 
-@pytest.mark.parametrize(("name", "other"), [("ppo_lagrangian", "ppo"), ("cpo", "trpo")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("ppo_lagrangian", "ppo"), pytest.param("cpo", "trpo", marks=pytest.mark.slow)],
+)
 def test_without_a_limit_it_is_ppo_or_trpo(name, other):
     small = {k: v for k, v in TINY[name].items() if k != "normalize_obs"}
     shared = {k: v for k, v in small.items() if k in TINY[other]}
@@ -131,7 +134,8 @@ def test_limits_are_lanes_of_one_program():
     np.testing.assert_allclose(cost[:, -20:].mean(1), [0.2, 0.7], atol=0.05)
 
 
-@pytest.mark.parametrize("name", slow_of(("ppo_lagrangian", "cpo"), "cpo"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo_lagrangian", "cpo"])
 def test_a_run_with_costs_is_resumed_byte_by_byte(name, tmp_path):
     env, agent = jaxpg.make("Hazards-jaxpg", max_steps_in_episode=6), getattr(jaxpg, name)
     cfg = agent.Config(cost_limit=0.5, **TINY[name])

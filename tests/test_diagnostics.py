@@ -506,6 +506,7 @@ def test_probe_measures_from_chunk_to_chunk():
     assert [(row["kl"], row["update_norm"]) for row in still] == [(0, 0)] * 4
 
 
+@pytest.mark.slow
 def test_probe_of_seeds_has_a_row_each():
     keys = jax.random.split(jax.random.key(0), 2)
     both, _, _ = watched(keys, episodes=4, every=2)

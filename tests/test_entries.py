@@ -172,6 +172,7 @@ def stop_before(out, part):
         table.unlink()
 
 
+@pytest.mark.slow
 def test_an_own_agent_beside_ppo_on_an_own_environment(tmp_path):
     """One table; what was stopped goes on with the objects, and says so without them."""
     out, mine, env = tmp_path / "c", own_agent(), own_env(max_steps_in_episode=8)

@@ -171,6 +171,7 @@ def test_impala_acts_with_the_parameters_of_lag_iterations_ago():
         versions.append(state.params)
 
 
+@pytest.mark.slow
 def test_impala_without_correction_ignores_the_ratios():
     env = short("CartPole-v1")
     cfg = impala.Config(**NET)

@@ -410,6 +410,7 @@ def command(tmp_path, monkeypatch, capsys):
 TINY = "--config.num-envs 4 --config.num-steps 25 --config.hidden 8 --evaluations 1 --episodes 4"
 
 
+@pytest.mark.slow
 def test_a_command_says_that_it_learnt_nothing(command):
     """A car that has too few steps to get anywhere; and so does the report."""
     line = f"train ppo MountainCar-v0 --preset defaults {TINY} --seeds 2 --total-steps 2000"

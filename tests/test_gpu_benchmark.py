@@ -223,6 +223,7 @@ def trial(library, name, *more):
     return harness.worker(command, 300, JAX_PLATFORMS="cpu")
 
 
+@pytest.mark.slow
 def test_a_row_in_a_process_of_its_own():
     """The quick twin of the trial of all rows."""
     row = trial("jaxpg", "one")

@@ -11,6 +11,7 @@ import jaxpg
 from jaxpg.core.blocks import Blocks, History
 
 
+@pytest.mark.slow
 def test_a_chunk_costs_the_bytes_of_its_metrics():
     """An array of one number costs 112 bytes beside it, a dict of five of them 232."""
     kept = {}

@@ -26,6 +26,7 @@ from jaxpg.envs import suites
 from jaxpg.envs.suites.host import instances
 from jaxpg.envs.suites.host.core import State
 from jaxpg.nets.networks import CNN
+from tests.conftest import slow_of
 from tests.test_suites import TINY as SMALL
 from tests.test_suites import train_and_resume
 
@@ -86,7 +87,7 @@ CASES = {  # parameters, and which ends random episodes have
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_of(CASES, "FrozenLake-v1", "MountainCar-v0"))
 def test_steps_are_gymnasiums_own(name):
     """Observations, rewards, ends, the true successor at each end, and returns, of 10,000 steps."""
     params, ends = CASES[name]
@@ -211,6 +212,7 @@ def same(one, other):
     return all(map(np.array_equal, leaves(one), leaves(other)))
 
 
+@pytest.mark.slow
 def test_a_key_decides_a_run_and_seeds_one_after_the_other_are_single_runs():
     """Bits: twice from one key; chunks; evaluation between them; two seeds."""
     env, keys = jaxpg.make("gymnasium/CartPole-v1"), jax.random.split(KEY, 2)
@@ -330,6 +332,7 @@ def test_what_cannot_be_is_refused_before_anything_compiles():
         jaxpg.check_env(env)
 
 
+@pytest.mark.slow
 def test_points_of_a_sweep_are_single_runs():
     """One after the other, in two parts; what ruins itself stands still, and is not stepped."""
     env, rates = jaxpg.make("gymnasium/CartPole-v1"), [1e-3, 1e-2, 1e30]

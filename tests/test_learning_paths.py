@@ -211,6 +211,7 @@ def test_velocities_are_differences_of_the_exact_way():
     assert np.abs(found.sum(-1)).max() < 1e-6 < np.abs(policies).max()
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_what_was_learnt(monkeypatch):
     monkeypatch.setattr(portraits_of, "CELLS", 12)
     monkeypatch.setattr(portraits_of, "STEPS", 100)

@@ -20,6 +20,7 @@ def make(**params):
     return jaxpg.make(NAME, **params)
 
 
+@pytest.mark.slow
 def test_one_seller_alone_sells_as_almgren_and_chriss():
     with jax.enable_x64(True):
         x = eb.trajectory(jaxpg.make("AlmgrenChriss-jaxpg"))[:, 0]
@@ -27,6 +28,7 @@ def test_one_seller_alone_sells_as_almgren_and_chriss():
 
 
 @pytest.mark.parametrize(("sellers", "aversion"), [(2, 0.0), (3, 1e-6)])
+@pytest.mark.slow
 def test_nobody_can_better_an_equilibrium_alone_but_all_can_together(sellers, aversion):
     with jax.enable_x64(True):
         env = make(sellers=sellers, **CROWDED | {"risk_aversion": aversion})

@@ -18,8 +18,9 @@ TRAINED = ("q_learning", "ppo", "dqn", "cem")  # one of each kind of loop
 ALSO_TRAINED = ("expected_sarsa", "sac_discrete")
 # They act as PPO does, or CEM; and of players IQL and self-play are the quick twins.
 LIKE_OTHERS = (
-    "reinforce", "a2c", "a3c", "impala", "npg", "trpo", "ippo", "mappo", "maddpg", "hill_climbing",
-    "steepest_ascent", "simulated_annealing", "adaptive_noise", "es", "ars", "evosax",
+    "reinforce", "a2c", "a3c", "impala", "npg", "trpo", "cpo", "ppo_lagrangian", "ppoc", "ippo",
+    "mappo", "maddpg", "hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise",
+    "es", "ars", "evosax",
 )  # fmt: skip
 KEY = jax.random.key(0)
 

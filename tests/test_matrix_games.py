@@ -271,7 +271,11 @@ SCRIPTED = {"opponent": [[0.5, 0.3, 0.2]]}
 
 
 @pytest.mark.parametrize(
-    ("name", "more"), [("ippo", SCRIPTED), ("mappo", {}), ("iql", {}), ("maddpg", {})]
+    ("name", "more"),
+    [
+        ("ippo", SCRIPTED),
+        *(pytest.param(name, {}, marks=pytest.mark.slow) for name in ("mappo", "iql", "maddpg")),
+    ],
 )
 def test_players_need_not_have_equally_many_actions(name, more):
     """To every agent of several players they are groups of one; shapes alone are looked at."""

@@ -169,6 +169,7 @@ def test_every_update_has_a_key_of_its_own():
     assert len(np.unique(seen, axis=0)) == E * M
 
 
+@pytest.mark.slow
 def test_an_optimiser_that_looks_at_shapes_sees_them():
     """Of parameters that were one vector, Muon would make Adam's step without a word."""
     shapes = []

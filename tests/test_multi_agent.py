@@ -19,6 +19,7 @@ from jaxpg.loops.multi_agent import Batch, Experience, Learner, Seen
 from jaxpg.loops.sharing import teams
 from jaxpg.ops import games as exact
 from tests import small_games
+from tests.conftest import slow_of
 
 T, N, P, D = 6, 3, 2, 3
 KEY = jax.random.key(0)
@@ -120,8 +121,8 @@ def pi():
     return players.network(jaxpg.ippo.Config(), env, games.groups(env)[0])[1]
 
 
-# A common goal, opposed ones, and mixed motives; the others are in the slow part.
-QUICK = {("ippo", "climbing"), ("ippo", "matching_pennies"), ("mappo", "chicken")}
+# Opposed goals, and mixed motives; the others are in the slow part.
+QUICK = {("ippo", "matching_pennies"), ("mappo", "chicken")}
 BOTH = list(itertools.product(("ippo", "mappo"), matrix.GAMES))
 
 
@@ -274,7 +275,7 @@ def test_what_a_game_of_groups_gets_wrong_is_named(change, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["ippo", "mappo"])
+@pytest.mark.parametrize("name", slow_of(["ippo", "mappo"], "mappo"))
 def test_every_environment_is_a_game_of_one_player(name):
     """Alone, all critics are central and all parameters are one's own."""
     agent, env = getattr(jaxpg, name), jaxpg.make("Cliff-jaxpg")

@@ -324,6 +324,7 @@ def test_rewards_are_scaled_and_clipped_one_by_one_before_they_are_summed():
         np.testing.assert_allclose(y, np.clip((obs[steps[-1]] + 100 - [3, 5]) / [2, 3], -10, 10))
 
 
+@pytest.mark.slow
 def test_a_run_folder_and_a_policy_keep_the_statistics(tmp_path):
     agent, cfg, _ = world("sac_discrete")
     env, out = short_env(agent, cfg), tmp_path / "run"

@@ -366,6 +366,7 @@ def learn_fixed(seeds, total_steps, **options):
     return jax.jit(jax.vmap(learn))(jax.random.split(KEY, seeds))
 
 
+@pytest.mark.slow
 def test_a_fixed_player_is_found_out_soon():
     cross_entropy, action = learn_fixed(2, 20_000, hidden=(4,), learning_rate=3e-3)
     np.testing.assert_array_less(cross_entropy, 1.0325)

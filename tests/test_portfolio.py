@@ -279,6 +279,7 @@ def test_cem_finds_merton_s_weights_of_two_assets():
     np.testing.assert_allclose(t.action.mean((0, 1)), pf.merton(env), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_costs_make_it_trade_less():
     env = make(price_noise=0.0, volatility=0.35, max_weight=1.0)
     free, dear = (

@@ -17,6 +17,7 @@ from jaxpg.experiment.listing.settings import has_profile
 from jaxpg.experiment.report import parts
 from jaxpg.experiment.run import folder
 from jaxpg.experiment.sweeps import entries
+from tests.conftest import slow_of
 from tests.tabular import Picky, make
 from tests.test_cli import elsewhere  # noqa: F401  fixtures
 from tests.test_cli import jaxpg as command  # noqa: F401
@@ -104,7 +105,7 @@ def test_a_comparison_takes_the_general_profile():
     assert entry.config(registry.make("CartPole-v1")) == jaxpg.preset("ppo", "CartPole-v1")
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", slow_of(PROFILES, "ars", "cem"))
 def test_a_profile_fits_every_environment_that_the_defaults_fit(name):
     agent, key, fitting = agents.get(name), jax.random.key(0), 0
 
@@ -160,6 +161,7 @@ TINY = "--config.hidden 4 --config.num-envs 2 --config.num-steps 8 --config.mini
 TINY += "--config.num-epochs 1 --evaluations 0 --param max_steps_in_episode=8"
 
 
+@pytest.mark.slow
 def test_the_command_says_whose_settings_it_takes(command):  # noqa: F811
     Path("p.toml").write_text(OWN)
     none = f"There is no preset of ppo for {FREE}: these are its general profile."

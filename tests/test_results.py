@@ -24,6 +24,7 @@ from jaxpg.core.games import is_game
 from jaxpg.core.goals import has_goals
 from jaxpg.envs import partial, tabular
 from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
+from jaxpg.envs.tabular import WITH_COSTS
 
 MODULES = (tabular, partial, almgren_chriss, liquidation_game, portfolio)
 EMPTY = {"rows": {}, "random": {}, "versions": {}}
@@ -48,7 +49,8 @@ def test_every_environment_has_its_place():
 
     listed = [x for group in learning_rows.tables()["groups"].values() for x in group]
     own = {name for module in MODULES for name in module.ENVIRONMENTS}
-    own.add("FourRooms-jaxpg")  # goals that are seen are measured on a page of their own
+    own -= set(WITH_COSTS)  # measured on a page of their own, as are goals that are seen
+    own.add("FourRooms-jaxpg")
     names = {label.partition(",")[0] for label in listed}
     assert names == {*_BUILTIN_ENV_IDS, *own} - {"MNISTBandit-bsuite"}
     assert len(set(listed)) == len(listed)
@@ -61,9 +63,10 @@ def test_rows_are_where_actions_fit_and_where_there_is_a_preset():
     assert {"dqn/Catch-bsuite", "sac/Pendulum-v1", "cem/Pong-misc"} <= rows.keys()
     assert not {"dqn/Pendulum-v1", "sac/Catch-bsuite", "trpo/Reacher-misc"} & rows.keys()
     tables = ((name, env) for name in agents.NAMES for env in presets.table(name))
-    # Of no other suite; of no game, and of no goals: those are measured on pages of their own.
+    # Of no other suite; of no game, goals or costs: those are measured on pages of their own.
     here = ((name, env, jaxpg.make(env)) for name, env in tables if "/" not in env)
     of_presets = {f"{x}/{y}" for x, y, env in here if not is_game(env.core) and not has_goals(env)}
+    of_presets -= {f"{x}/{y}" for x in agents.NAMES for y in WITH_COSTS}
     assert of_presets <= rows.keys()
     with pytest.raises(ValueError, match="unknown row 'ppo/CartPol-v1': did you mean 'ppo/CartP"):
         learning_rows.find_rows(["ppo/CartPol-v1"])

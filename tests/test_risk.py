@@ -24,6 +24,7 @@ def test_by_hand():
     assert risk.drawdown(gains).tolist() == [3.0, 2.0, 0.0]
 
 
+@pytest.mark.slow
 def test_normal_gains_have_the_measures_of_theory():
     """And intervals that hold them, and that shrink with the root of the episodes."""
     mean, std, z = 1.0, 2.0, stats.norm.ppf(0.95)

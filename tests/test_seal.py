@@ -570,6 +570,7 @@ def test_what_cannot_be_asked_for_is_named(tmp_path, asked, match):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_command_takes_its_options_again(tmp_path, monkeypatch, capsys):
     """`jaxpg resume` of a run that reached its target trains nothing."""
     from jaxpg import cli

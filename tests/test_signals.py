@@ -174,7 +174,11 @@ def test_every_agent_tells_what_an_episode_costs(name):
 
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("sac", {}), ("dqn", {}), ("dqn", {"n_step": 3, "prioritized": True}), ("dqn", MEMORY)],
+    [
+        ("dqn", {}),
+        ("dqn", {"n_step": 3, "prioritized": True}),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("sac", {}), ("dqn", MEMORY))),
+    ],
 )
 def test_a_buffer_keeps_them_beside_their_step(name, fields):
     agent = jaxpg.agents.get(name)

@@ -106,6 +106,7 @@ def test_entropy_is_that_of_a_fine_integral(name):
     np.testing.assert_allclose(slope[inside], expected[inside, 1:], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_entropy_of_a_vector_is_the_sum_over_dimensions():
     """Wide ones and narrow ones side by side; and it is finite far out."""
     mean, log_std = [0.5, -2.0, 1.0], [-1.0, 1.5, 0.5]

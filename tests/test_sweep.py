@@ -350,6 +350,7 @@ def test_a_config_of_a_sweep_is_a_run(whole):
         sweep.result(whole.folder, 6)
 
 
+@pytest.mark.slow
 def test_slices_do_not_change_what_is_found(cfg, env, whole, tmp_path):
     """A third of the lanes at a time: the same rows, from the same seeds."""
     every = [p for p in whole.about["points"] if p["hidden"] == [4]]
@@ -440,6 +441,7 @@ def test_points_may_hold_classes_and_arrays(cfg, env, tmp_path):
     assert read_json(tmp_path / "sweep.json")["points"] == planned.record["points"]
 
 
+@pytest.mark.slow
 def test_own_environments_are_swept(cfg):
     env = jaxpg.make("CartPole-v1", max_steps_in_episode=16)
     own = jaxpg.Env(env.params, env.core)

@@ -215,7 +215,7 @@ LEARNERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", slow_of(NAMES, "sarsa"))
+@pytest.mark.parametrize("name", slow_of(NAMES, "sarsa", "expected_sarsa"))
 def test_the_exact_optimum_is_found(name):
     """In example 4.1, without slips and with them, all seeds. Off the policy that it follows
     (Q-learning), with epsilon falling to 0 (Sarsa), and for a fixed one (Expected Sarsa)."""
@@ -291,6 +291,7 @@ def test_q_learning_walks_along_the_edge_and_pays_for_it(cliff):
     assert cliff["q_learning"]["online"].mean() == pytest.approx(cliff["edge"], abs=3)
 
 
+@pytest.mark.slow
 def test_sarsa_keeps_away_and_earns_more(cliff):
     for way in cliff["sarsa"]["path"]:
         assert 13 < len(way) <= 17

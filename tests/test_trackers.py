@@ -125,6 +125,7 @@ def gather(triples) -> Points:
     return points
 
 
+@pytest.mark.slow
 def test_there_is_something_to_compare(written):
     one, other = written.expected
     assert one != other

@@ -201,6 +201,7 @@ def test_npg_s_direction_on_a_tabular_softmax_mdp_is_the_advantage(double):
     )
 
 
+@pytest.mark.slow
 def test_four_seeds_in_one_loop_step_as_far_as_one():
     """With jax.scipy's conjugate gradients this program read memory that nobody had written."""
     env, cfg = jaxpg.make("CartPole-v1"), npg.Config()

@@ -23,7 +23,7 @@ WHOLE = ("reinforce", *SEARCHES)
 LONG = (  # the environments of which num_steps=500 is refused
     "MountainCarContinuous-v0", "Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar",
     "Seaquest-MinAtar", "SpaceInvaders-MinAtar", "Catch-bsuite", "MemoryChain-bsuite", "Pong-misc",
-    "GridWorld-jaxpg", "Cliff-jaxpg", "ShortCorridor-jaxpg",
+    "GridWorld-jaxpg", "Cliff-jaxpg", "ShortCorridor-jaxpg", "FourRooms-jaxpg", "CliffCost-jaxpg",
 )  # fmt: skip
 QUICK = ("MountainCarContinuous-v0", "Catch-bsuite", "GaussianBandit-misc")
 NAMES = registry.names()

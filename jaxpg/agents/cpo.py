@@ -100,7 +100,8 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
     net, pi = actor_critic(cfg, env)
     old = net.apply(actor, b.obs, method="policy")
     old_log_prob = pi.log_prob(old, b.draw)
-    limit = b.limit or Limit(*[jnp.zeros_like(b.advantage)] * 2, jnp.full((), -jnp.inf))
+    nothing = jnp.zeros_like(b.advantage)
+    limit = b.limit or Limit(nothing, nothing, jnp.full((), -jnp.inf))
     violation = limit.violation
 
     def measure(actor):
@@ -115,9 +116,8 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
     along_g, along_b = (
         trust_region.conjugate_gradient(fisher, x, cfg.cg_iterations) for x in (g, b_cost)
     )
-    products = constraints.Products(
-        optax.tree.vdot(g, along_g), optax.tree.vdot(g, along_b), optax.tree.vdot(b_cost, along_b)
-    )
+    pairs = (g, along_g), (g, along_b), (b_cost, along_b)
+    products = constraints.Products(*(jnp.asarray(optax.tree.vdot(*x)) for x in pairs))
     by_g, by_b, case = constraints.solve_cpo(products, violation, cfg.max_kl)
     full_step = jax.tree.map(lambda x, y: by_g * x + by_b * y, along_g, along_b)
     before, _, _ = measure(actor)

@@ -67,7 +67,7 @@ def cost_limit(default: float | None) -> float | None:
 
 
 def cost_unit(default: str) -> str:
-    """What the limit counts: the sum over an episode, or that discounted from its start."""
+    """Unit of the limit: the sum over an episode, or that discounted from its start."""
     return static(default, choices=("episode", "discounted"), help=cost_unit.__doc__)
 
 

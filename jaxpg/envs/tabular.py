@@ -145,9 +145,11 @@ def cost_model(env: Env) -> Array:
     if not isinstance(core, Tabular) or core.costs is None:
         raise ValueError(f"{env.name} has no table of costs: allowed are {', '.join(WITH_COSTS)}")
 
+    costs = core.costs
+
     def expected(s, a):
         _, p, _ = core.outcomes(env.params, s, a)
-        return (p * core.costs(env.params, s, a)).sum()
+        return (p * costs(env.params, s, a)).sum()
 
     states, actions = jnp.arange(core.num_states), jnp.arange(core.num_actions)
     C = jax.vmap(lambda s: jax.vmap(lambda a: expected(s, a))(actions))(states)

@@ -77,7 +77,7 @@ def discount(cfg: Any) -> Any:
 def learn_costs(
     cfg: Any,
     value_of: Callable,
-    state: CostState,
+    state: Any,
     t: E.Transition,
     obs: Tree,
     next_obs: Tree,
@@ -86,7 +86,7 @@ def learn_costs(
     """Advantages of the costs of a rollout; then the critic is fitted to their returns, and the
     multiplier is moved by what the episodes cost that ended.
 
-    value_of(critic, obs) -> [T, N]; obs, next_obs: [T, N, ...] as it sees them.
+    value_of(critic, obs) -> [T, N]; state: CostState; obs, next_obs: [T, N, ...] as it sees them.
     """  # fmt: skip
     cost, ended = t.signals["cost"], t.terminated | t.truncated
     running, sums = constraints.sum_costs(

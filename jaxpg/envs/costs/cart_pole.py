@@ -4,6 +4,8 @@ Its cost is 1 for each step that ends with the cart beyond `forbidden` to the ri
 (m). The start is within 0.05 m of the middle; the pole does not care where it is balanced.
 """
 
+from typing import Any
+
 from flax import struct
 from gymnax.environments.classic_control import cartpole
 
@@ -21,7 +23,7 @@ class CartPoleCost(cartpole.CartPole):
     name, default_params = NAME, Params()  # type: ignore  # properties in gymnax
     signals = ("cost",)
 
-    def step_env(self, key, state, action, params):
+    def step_env(self, key, state, action, params: Any):
         obs, state, reward, terminated, info = super().step_env(key, state, action, params)
         return obs, state, reward, terminated, info | {"cost": (state.x > params.forbidden) * 1.0}
 

@@ -100,7 +100,7 @@ class PointHazards(environment.Environment):
 
     def observation_space(self, params):
         if self.task == "goal":
-            most = np.array([1, 1, 2, 2], float)
+            most = jnp.array([1.0, 1.0, 2.0, 2.0])
             return spaces.Box(-most, most, (4,))
         size = 2 if self.task == "circle" else 1
         return spaces.Box(-np.inf, np.inf, (size,))
