@@ -100,6 +100,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
     net, pi = actor_critic(cfg, env)
     old = net.apply(actor, b.obs, method="policy")
     old_log_prob = pi.log_prob(old, b.draw)
+    k_entropy, k_kl = jax.random.split(key)
     nothing = jnp.zeros_like(b.advantage)
     limit = b.limit or Limit(nothing, nothing, jnp.full((), -jnp.inf))
     violation = limit.violation
@@ -109,7 +110,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
         out = net.apply(actor, b.obs, method="policy")
         ratio = jnp.exp(pi.log_prob(out, b.draw) - old_log_prob)
         cost = (limit.scale * (ratio - 1) * limit.advantage).mean()
-        return (ratio * b.advantage).mean(), cost, pi.kl(old, out, key).mean()
+        return (ratio * b.advantage).mean(), cost, pi.kl(old, out, k_kl).mean()
 
     g, b_cost = (jax.grad(lambda a, i=i: measure(a)[i])(actor) for i in (0, 1))
     fisher = trust_region.fisher_vector_product(lambda a: measure(a)[2], actor, cfg.damping)
@@ -136,7 +137,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
         "policy/improvement": after - before,
         "policy/kl": kl,
         "policy/step_fraction": fraction,  # of the solved step; 0: the line search failed
-        "policy/entropy": pi.entropy(old, key).mean(),
+        "policy/entropy": pi.entropy(old, k_entropy).mean(),
         "cost/change": cost,  # of an episode, as the surrogate has it
         "cost/multiplier": jnp.where(by_g > 0, -by_b / jnp.where(by_g > 0, by_g, 1), 0),
         "cost/recovery": (case == constraints.RECOVER).astype(float),
