@@ -202,14 +202,22 @@ def read_records(path):
             whole = b""
 
 
-def offline_files(folder, series):
-    return sorted(Path(folder, "wandb").glob(f"offline-run-*-{series}/*.wandb"))
+def offline_files(folder, series, count):
+    """So many offline files of a series, which a process of its own makes a little later."""
+    deadline = time.monotonic() + 60
+    while (
+        len(found := sorted(Path(folder, "wandb").glob(f"offline-run-*-{series}/*.wandb"))) < count
+    ):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    assert len(found) == count
+    return found
 
 
 def test_wandb_shows_a_series_for_each_seed(written):
     for seed, expected in enumerate(written.expected):
-        files = offline_files(written.out, SEEDS[seed])
-        assert len(files) == 2  # of the run that failed, and of the one that went on
+        # Of the run that failed, and of the one that went on.
+        files = offline_files(written.out, SEEDS[seed], 2)
         points, ids, exits, summary = [], set(), [], {}
         for path in files:
             for record in wandb_records(path):
@@ -408,7 +416,7 @@ def test_a_sweep_shows_a_series_for_every_config_and_seed(tmp_path, monkeypatch)
         assert [point.step for point in history] == [*counts]  # once, and all of them
         assert [point.value for point in history] == [*counts.values()]
         steps, rate = [], None
-        for path in offline_files(out, name):
+        for path in offline_files(out, name, 1 + i // 2):  # the second part went on
             for record in wandb_records(path):
                 if record.WhichOneof("record_type") == "history":
                     steps.append(record.history.step.num)
