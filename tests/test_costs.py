@@ -168,3 +168,19 @@ def test_costs_ask_for_a_limit(name):
     agent = getattr(jaxpg, name)
     with pytest.raises(ValueError, match=f"{name}.Config cost_limit=None: Hazards-jaxpg has costs"):
         jaxpg.train(agent, agent.Config(**TINY[name]), jaxpg.make("Hazards-jaxpg"), KEY, 16)
+
+
+def test_a_cart_with_costs_moves_as_one_without():
+    """With another mass, too, beside which gymnax keeps the sum; so does every other cart."""
+    from jaxpg.envs import corrections, registry
+
+    def last(name):
+        env = jaxpg.make(name, masspole=1.0, length=1.0)
+        _, state = env.core.reset(KEY, env.params)
+        for _ in range(6):
+            obs, state, *_ = env.core.step(KEY, state, 1, env.params)
+        return obs
+
+    np.testing.assert_array_equal(last("CartPoleCost-jaxpg"), last("CartPole-v1"))
+    carts = {x for x in registry.names() if hasattr(jaxpg.make(x).params, "total_mass")}
+    assert carts == corrections.DERIVED.keys()

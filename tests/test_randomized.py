@@ -117,7 +117,7 @@ def test_they_stay_within_an_episode_and_are_new_in_the_next():
     assert stats.kstest(episodes[:, 0].ravel(), stats.uniform(1, 8).cdf).pvalue > 0.01
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "CartPolePositions-jaxpg"])
+@pytest.mark.parametrize("name", ["CartPole-v1", "CartPolePositions-jaxpg", "CartPoleCost-jaxpg"])
 def test_an_episode_is_one_of_the_plain_environment_with_these_parameters(name):
     """What follows from a drawn mass is drawn with it; also around what resets itself."""
     plain = jaxpg.make(name, masscart=1.5)

@@ -16,7 +16,8 @@ DERIVED = {
         "polemass_length": lambda p: p.masspole * p.length,
     }
 }
-DERIVED["CartPolePositions-jaxpg"] = DERIVED["CartPole-v1"]
+for _name in ("CartPolePositions-jaxpg", "CartPoleCost-jaxpg"):
+    DERIVED[_name] = DERIVED["CartPole-v1"]
 
 
 class MountainCarContinuous(gymnax_car.ContinuousMountainCar):

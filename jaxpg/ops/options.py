@@ -96,8 +96,10 @@ def choose(policy: Array, beta: Array, before: Array, key: Key) -> tuple[Array, 
 
 
 def choose_greedy(policy: Array, beta: Array, before: Array) -> tuple[Array, Array]:
-    """As `choose`, by the likelier of both: an option ends where beta > 1/2, and then comes the
-    likeliest."""
+    """Options in force, and whether each was just chosen, by what is likelier in place of a draw.
+
+    An option ends where beta > 1/2, and then comes the likeliest. Arguments as of `choose`.
+    """
     so_far = jnp.maximum(before - 1, 0)
     chosen = (of_option(beta, so_far) > 0.5) | (before == 0)
     return jnp.where(chosen, policy.argmax(-1).astype(jnp.int32), so_far), chosen

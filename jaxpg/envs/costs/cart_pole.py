@@ -18,7 +18,7 @@ class Params(cartpole.EnvParams):
 
 
 class CartPoleCost(cartpole.CartPole):
-    """As CartPole-v1, with the signal `cost`."""
+    """A cart and pole, as CartPole-v1, whose steps on the forbidden part cost 1 each."""
 
     name, default_params = NAME, Params()  # type: ignore  # properties in gymnax
     signals = ("cost",)
