@@ -82,11 +82,13 @@ def terms(signals: dict[str, Array], names: Iterable[str]) -> dict[str, Array]:
     return {name: term(name) for name in names}
 
 
-def require(core: Any, params: Tree, name: str, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless a core has a signal of this name and shape."""
+def require(core: Any, params: Tree, name: str, shape: tuple[int, ...], asks: str) -> None:
+    """Raises ValueError unless a core has a signal of this name and shape. asks: the field of a
+    config that needs it, for the error."""
     found = shapes(core, params)
     if name not in found or found[name].shape != shape:
         has = f"{name!r} of shape {found[name].shape}" if name in found else tuple(found)
         raise ValueError(
-            f"{name_of(core)} has the signals {has}: allowed here is one {name!r} of shape {shape}"
+            f"{asks}: {name_of(core)} has the signals {has}: allowed here is one {name!r} of shape "
+            f"{shape}"
         )

@@ -48,7 +48,7 @@ def init_costs(cfg: Any, env: E.Env, critic: Tree) -> CostState | tuple[()]:
     """
     if cfg.cost_limit is None:
         return ()
-    signals.require(env.core, env.params, "cost", ())
+    signals.require(env.core, env.params, "cost", (), f"{label(type(cfg))} cost_limit")
     return CostState(
         critic=critic,
         critic_opt=fit_value.optimizer(cfg).init(critic),
