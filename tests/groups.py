@@ -1,10 +1,11 @@
 """How tests are shared out to processes, and what each group of them costs.
 
-Tests that share programs are a group: those of a file; of an agent, in files that test every one;
-and a page of the documents is one of its own. With `pytest -n 2 --dist loadgroup` a group runs in
-one process, or both would trace and compile its programs; the longest begin first. Functions whose
-names begin with `pytest_` are hooks, which conftest imports. (pytest-xdist's own groups rest on a
-private attribute of pytest's that is no more in pytest 9.2.)
+Tests that share programs are a group: those of a file; of an agent, or of a suite of environments,
+in files that test every one; and a page of the documents is one of its own. With
+`pytest -n 2 --dist loadgroup` a group runs in one process, or both would trace and compile its
+programs; the longest begin first. Functions whose names begin with `pytest_` are hooks, which
+conftest imports. (pytest-xdist's own groups rest on a private attribute of pytest's that is no more
+in pytest 9.2.)
 """
 
 import gc
@@ -21,11 +22,17 @@ from jaxpg import agents
 KEPT = "jaxpg/seconds"
 # The tests of what every agent promises, of one agent, and what they may cost.
 CONTRACT, ALLOWED = "test_contract", 20.0
-# Files whose tests share nothing but what is of one agent, and those whose tests share nothing.
-BY_AGENT, ALONE = (CONTRACT, "test_learning"), ("test_pages",)
+# Files whose tests share nothing but what is of one agent, or of one suite (of Brax: one backend),
+# and those whose tests share nothing.
+BY_AGENT, BY_SUITE, ALONE = (
+    (CONTRACT, "test_learning"),
+    ("test_suites", "test_brax"),
+    ("test_pages",),
+)
 # Begin first where nothing is known of them yet, as in a fresh clone: a long one at the end would
 # keep one process waiting for the other.
 LONG = (
+    "test_host_envs", "test_suites", "test_brax", "test_jaxmarl", "test_playground",
     "test_faults", "test_distributed", "test_sweep", "test_heads", "test_offpolicy",
     "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
     "test_opponents", "test_runs", "test_presets", "test_normalize_agents", "test_maddpg",
@@ -43,6 +50,8 @@ def group(nodeid: str) -> str:
     file, words = Path(path).stem, re.split(r"[-\[\]]", test)[1:]
     if file in ALONE:
         return f"{file} {test}"
+    if file in BY_SUITE:
+        return " ".join([file, *words[:1]]).partition("/")[0]
     named = next((word for word in words if word in agents.NAMES), "")
     return f"{file} {named}" if named and file in BY_AGENT else file
 
