@@ -17,6 +17,7 @@ from jaxpg.cli import common
 from jaxpg.core.interrupt import SIGNALS
 from jaxpg.core.machine import count_cores
 from jaxpg.experiment.files.atomic import read_json
+from tests.conftest import slow_of
 
 TINY = (
     "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 1 "
@@ -267,7 +268,7 @@ def test_eval_measures_greedy_or_sampled(jaxpg, trained):
     assert "5 sampled episodes" in out
 
 
-@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("shape", slow_of([(), (1,)], (1,)))
 def test_eval_of_one_seed(jaxpg, shape):
     import jax
 

@@ -336,7 +336,10 @@ def test_the_other_kind_of_actions_is_refused(name):
         agent.init(agent.Config(**TINY[name]), odd, jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "FrozenLake-misc", "UmbrellaChain-bsuite"])
+@pytest.mark.parametrize(
+    "name",
+    slow_of(["Pendulum-v1", "FrozenLake-misc", "UmbrellaChain-bsuite"], "UmbrellaChain-bsuite"),
+)
 def test_gymnax_spaces_train_and_evaluate(name):
     """What lies between agents and spaces is shared: one agent speaks for all."""
     short = {"max_steps_in_episode": 8} if "Umbrella" not in name else {}

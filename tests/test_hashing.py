@@ -153,9 +153,8 @@ assert not loops()
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "moved", [pytest.param("lower_fun", marks=pytest.mark.slow), "register_lowering"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moved", ["lower_fun", "register_lowering"])
 def test_a_jax_whose_internals_have_moved_keeps_its_own(moved, monkeypatch):
     before = jax.random.normal(jax.random.key(0), (5,))
     monkeypatch.delattr(f"jax.interpreters.mlir.{moved}")

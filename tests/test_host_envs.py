@@ -87,7 +87,7 @@ CASES = {  # parameters, and which ends random episodes have
 }
 
 
-@pytest.mark.parametrize("name", slow_of(CASES, "FrozenLake-v1", "MountainCar-v0"))
+@pytest.mark.parametrize("name", slow_of(CASES, "FrozenLake-v1", "MountainCar-v0", "Blackjack-v1"))
 def test_steps_are_gymnasiums_own(name):
     """Observations, rewards, ends, the true successor at each end, and returns, of 10,000 steps."""
     params, ends = CASES[name]
@@ -350,6 +350,7 @@ def test_points_of_a_sweep_are_single_runs():
     assert (counts[0], counts[1], counts.get(2, 0)) == (8, 8, 0)
 
 
+@pytest.mark.slow
 def test_a_seed_that_has_reached_its_target_is_not_stepped():
     """The others go on."""
     env = jaxpg.make("gymnasium/CartPole-v1")

@@ -10,7 +10,7 @@ from tests.conftest import INSTALLED
 
 # Some of every kind; values that are learnt from replay are held against known ones in
 # test_offpolicy and test_dqn, and every search comes near an optimum in test_policy_search.
-QUICK = ("ppo", "q_learning", "cem")
+QUICK = ("ppo", "q_learning")
 
 
 def bars(agent):

@@ -84,7 +84,7 @@ def test_advantages_are_those_of_every_player_in_every_environment():
     assert np.abs(other_order - expected).max() > 0.1, "a test of the order"
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", slow_of([True, False], False))
 def test_to_permute_the_players_is_to_permute_what_they_learn(shared):
     cfg = jaxpg.ippo.Config(num_epochs=1, minibatches=1, learning_rate=0.1, share_parameters=shared)
     data, turned = random_rows(), jax.tree.map(lambda x: x[:, :, ::-1], random_rows())

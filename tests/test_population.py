@@ -60,7 +60,11 @@ def player(cfg, env, stats):
         (CARTPOLE, {}),
         (CARTPOLE, {"greedy": False, "common_random_numbers": False}),
         (CARTPOLE, {"hidden": (4,), "slice_size": 2}),
-        (jaxpg.make("Pendulum-v1", max_steps_in_episode=9), {"greedy": False}),
+        pytest.param(
+            jaxpg.make("Pendulum-v1", max_steps_in_episode=9),
+            {"greedy": False},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["linear", "sampled", "mlp in slices", "continuous"],
 )

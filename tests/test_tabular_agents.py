@@ -301,6 +301,7 @@ def test_sarsa_keeps_away_and_earns_more(cliff):
     assert (cliff["sarsa"]["online"] > cliff["soft"] - 4).all()
 
 
+@pytest.mark.slow
 def test_expected_sarsa_finds_the_best_policy_that_explores(cliff):
     """Exactly, with steps of 1: nothing about it is random but where it goes."""
     for q, way in zip(cliff["expected_sarsa"]["Q"], cliff["expected_sarsa"]["path"], strict=True):
