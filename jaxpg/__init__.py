@@ -53,6 +53,7 @@ _HOME = {
     "search": "experiment.sweeps.search",
     "tune": "experiment.tuning.tune",
     "report": "experiment.report.build",
+    "robustness": "experiment.robustness",
     "render": "experiment.render.video",
     "Policy": "experiment.export.policy",
     "preset": "presets",
@@ -138,6 +139,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.experiment.jobs import fan_out as fan_out
     from jaxpg.experiment.render.video import render as render
     from jaxpg.experiment.report.build import report as report
+    from jaxpg.experiment.robustness import robustness as robustness
     from jaxpg.experiment.run.checkpoint import CheckpointError as CheckpointError
     from jaxpg.experiment.runs import load as load, resume as resume, run as run
     from jaxpg.experiment.sweeps.compare import compare as compare

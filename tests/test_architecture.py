@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1] / "jaxpg"
 
 # The rooms, and which others each may import; the last are those that import nothing of ours.
 ALLOWED = {
-    "cli": "face runs listing report render export figures tuning sweeps run callbacks analysis "
-    "diagnostics presets agents envs core text files jobs",
+    "cli": "face runs robustness listing report render export figures tuning sweeps run callbacks "
+    "analysis diagnostics presets agents envs core text files jobs",
     "listing": "run presets agents envs core files",
+    "robustness": "runs figures run analysis envs core files",
     "runs": "figures tuning sweeps run presets core",  # the face of run folders and sweep folders
     "report": "figures sweeps run analysis diagnostics presets agents envs core text files",
     "render": "figures run envs core text extras",

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from tyro.conf import Positional
 
 from jaxpg import __version__
-from jaxpg.cli import catalogue, common, results, sweep, train, tune
+from jaxpg.cli import catalogue, common, results, robustness, sweep, train, tune
 from jaxpg.cli.about import one, table
 from jaxpg.cli.options import parse
 
@@ -81,6 +81,11 @@ COMMANDS = {
         results.evaluate, "RUN", "measure whole episodes under the policy that was learnt"
     ),
     "plot": Command(results.plot, "RUN...", "draw learning curves into a PNG"),
+    "robustness": Command(
+        robustness.robustness,
+        "RUN...",
+        "draw returns over a grid of parameters of the environment",
+    ),
     "report": Command(
         results.report,
         "RUN...",

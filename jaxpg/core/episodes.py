@@ -72,7 +72,7 @@ def evaluate(
     if signal is not None:
         _require_signal(env, signal, by_player)
     require_integer("episodes", episodes, 1)
-    key = _key_for_each_seed(agent, cfg, env, state, key)
+    key = key_for_each_seed(agent, cfg, env, state, key)
     sizes = {np.shape(x)[:1] for x in jax.tree.leaves(state)}
     if key.ndim and sizes != {key.shape}:
         raise ValueError(
@@ -103,7 +103,7 @@ def _require_signal(env: E.Env, signal: str, by_player: bool) -> None:
         raise ValueError(f"{said} with by_player=True: allowed is one of the two")
 
 
-def _key_for_each_seed(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> Key:
+def key_for_each_seed(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> Key:
     """Splits one key into as many as the state of an agent has seeds, if it has several."""
     own: Any = getattr(state, "key", None)  # [seeds] then; also where all else has unknown axes
     is_key = isinstance(own, jax.Array) and jnp.issubdtype(own.dtype, jax.dtypes.prng_key)

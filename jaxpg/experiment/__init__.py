@@ -1,6 +1,7 @@
 """Everything around training, on the host; each room is a folder.
 
 runs.py      train, resume, load: `jaxpg.run`, `jaxpg.resume`, `jaxpg.load`
+robustness.py  returns over parameters of the environment: `jaxpg.robustness`
 run          the folder of one run: records, checkpoints, what was measured
 callbacks    between the chunks of a run: metrics, evaluation, guards, progress, TensorBoard
 sweeps       many configs and seeds, searches, comparisons: `jaxpg.sweep`, `.search`, `.compare`
