@@ -13,6 +13,10 @@ an episode that does not end within them are masked out, and `episode/count` cou
 counts. Later ones count if they fit, which favours short ones: `episodes="first"` leaves them out
 and is unbiased, at the price of the steps it throws away.
 
+With `worst` it is EPOpt, Rajeswaran et al. (2017), arXiv:1610.01283 algorithm 1: only the worst
+episodes count, in environments that draw parameters. Without bias that is `baseline="quantile"`
+with `weight="total_return"`, see `ops.cvar`: actions, too, decide which episodes are the worst.
+
 A time limit ends an episode, and its return is what it earned until then; only the learnt
 baseline bootstraps from its own value there (truncation is not termination).
 """
@@ -35,7 +39,7 @@ from jaxpg.loops import policies
 from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
-from jaxpg.ops import losses, normalize
+from jaxpg.ops import cvar, losses, normalize
 from jaxpg.ops.normalize import masked_mean, standardize
 from jaxpg.ops.returns import complete, episode_return, episode_time, reward_to_go
 
@@ -59,9 +63,10 @@ class Config:
     )
     baseline: str = static(
         "value",
-        choices=("none", "mean", "value"),
-        help="Baseline of the weight: none, their mean, or a learnt value.",
+        choices=("none", "mean", "value", "quantile"),
+        help="Baseline of the weight: none, their mean, a learnt value, or the best of the worst.",
     )
+    worst: float | None = fields.worst(None)
     discount_states: bool = static(False, help="Factor gamma^t of a reward to go.")
     normalize: bool = static(
         True, help="Weights with mean 0 and variance 1: a mean baseline as well."
@@ -148,7 +153,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 
 
 def check_weights(cfg: Config, steps: int, longest: int) -> None:
-    """Raises ValueError if all weights of an iteration are one number, which is its own mean.
+    """Raises ValueError for weights that are one number, its own mean, or less a wrong quantile.
 
     steps: of each environment. longest: the length of the longest episode; 0 if it is not known.
     """
@@ -158,6 +163,12 @@ def check_weights(cfg: Config, steps: int, longest: int) -> None:
     numbers, what = 2 - (one_step or one_return), "one step" if one_step else "one episode"
     require_several(cfg, "normalize", numbers, what)
     require_several(cfg, "baseline", numbers, what, "mean", "none")
+    whole = cfg.weight == "total_return" and not cfg.normalize and cfg.worst is not None
+    if cfg.baseline == "quantile" and not whole:
+        raise ValueError(
+            "reinforce.Config baseline='quantile': allowed with weight='total_return', "
+            "normalize=False and a number for worst alone"
+        )
 
 
 def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array]:
@@ -166,6 +177,11 @@ def weights(cfg: Config, t: Transition, value, next_value) -> tuple[Array, Array
     counts = complete(ended)
     if cfg.episodes == "first":
         counts &= in_first_episode(ended)
+    if cfg.worst is not None:
+        total = episode_return(t.reward, ended, cfg.gamma, scan=scan_returns)
+        worst, quantile = cvar.worst_episodes(total, ended & counts, cfg.worst)
+        counts &= worst
+        value = quantile if cfg.baseline == "quantile" else value
     if cfg.weight == "reward_to_go":
         weight = reward_to_go(
             t.reward, t.terminated, t.truncated, cfg.gamma, next_value, scan=scan_returns
@@ -239,6 +255,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         key=key,
     )
     metrics |= info
+    if cfg.worst is not None:
+        total = episode_return(t.reward, ended, cfg.gamma, scan=scan_returns)
+        metrics["worst/return"] = masked_mean(total, ended & counts)
     if cfg.baseline == "value":
         target = reward_to_go(
             t.reward, t.terminated, t.truncated, cfg.gamma, next_value, scan=scan_returns

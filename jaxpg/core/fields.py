@@ -86,6 +86,11 @@ def multiplier_gain(default: float, of: str) -> float:
     return number(default, ge=0, help=f"Gain of the multiplier for {of}.")
 
 
+def worst(default: float | None) -> float | None:
+    """Fraction of an iteration's episodes, the worst by return, that count; None is all."""
+    return number(default, gt=0, le=1, help=worst.__doc__)
+
+
 # Optimising.
 
 
