@@ -2,9 +2,9 @@
 
     x' = a x + u,    reward = -(q x^2 + r u^2)
 
-An episode starts at x = start or x = -start, each as likely, and has `max_steps_in_episode` = T steps,
-after which it is truncated. Under the linear policy u = -k x its cost is a sum of powers of the
-closed loop's factor c = a - k,
+An episode starts at x = start or x = -start, each as likely, and is truncated after
+`max_steps_in_episode` = T steps. Under the linear policy u = -k x its cost is a sum of powers of
+the closed loop's factor c = a - k,
 
     cost(k, a) = (q + r k^2) start^2  sum of (gamma c^2)^t over t = 0 .. T - 1.
 

@@ -18,14 +18,21 @@ from jaxpg.envs.wrappers.params import Params
 def drawn_ranges(env: Env) -> dict[str, tuple[float, float]]:
     """The least and the greatest value of each parameter that an environment draws for an episode,
     as of `randomized`; {} if it draws none. Of an array both are arrays."""
+    found = {}
+    for name, own in _drawn(env).items():
+        if f"{name}_low" in own:
+            found[name] = own[f"{name}_low"], own[f"{name}_high"]
+        else:
+            values = np.asarray(own[f"{name}_choices"])
+            found[name] = values.min(0), values.max(0)
+    return found
+
+
+def _drawn(env: Env) -> dict[str, dict[str, Any]]:
+    """Of each parameter that is drawn the parameters of the wrapper that draws it."""
     found, params = {}, env.params
     while isinstance(params, Params):
-        for name in params.hidden:
-            if f"{name}_low" in params.own:
-                found[name] = params.own[f"{name}_low"], params.own[f"{name}_high"]
-            else:
-                values = np.asarray(params.own[f"{name}_choices"])
-                found[name] = values.min(0), values.max(0)
+        found |= dict.fromkeys(params.hidden, params.own)
         params = params.inner
     return found
 
@@ -43,13 +50,13 @@ def nominal(env: Env, name: str) -> Any:
 def fix_params(env: Env, values: Mapping[str, Any]) -> Env:
     """Fixes parameters at numbers [], which may be traced; all others that are drawn at their
     nominal values. What follows from a parameter follows it."""
-    drawn = drawn_ranges(env)
+    drawn = _drawn(env)
     new: dict[str, Any] = {}
     for name in {**drawn, **values}:
         value = values.get(name, nominal(env, name))
         if name not in drawn:
             new[name] = value
-        elif f"{name}_choices" in recipes.fields_of(env.params):
+        elif f"{name}_choices" in drawn[name]:
             new[f"{name}_choices"] = jnp.asarray(value)[None]
         else:
             new[f"{name}_low"] = new[f"{name}_high"] = value
@@ -67,7 +74,7 @@ def require_parameter(env: Env, name: str) -> None:
     """Raises ValueError unless a parameter of an environment is one number that can be fixed."""
     if is_batched(env.core):
         raise ValueError(f"{env.name} {name}: allowed are no parameters, for it is on the host")
-    drawn = drawn_ranges(env)
+    drawn = _drawn(env)
     rows = {f"{k}_{end}" for k in drawn for end in ("low", "high", "choices")}
     fields = recipes.fields_of(env.params)
     known = [k for k in (*fields, *drawn) if k not in rows]
