@@ -52,10 +52,9 @@ def robustness(
     before anything is played: no runs, a parameter that is unknown, no single number or a part of
     the program, a range that is none, more than two parameters, runs of several environments.
 
-    >>> grid = {"length": (0.25, 1.5), "masspole": (0.05, 1.0)}
-    >>> found, = jaxpg.robustness(["runs/cart"], grid, points=3, episodes=4)
-    >>> found.returns.shape  # [seeds, length, masspole, episodes]
-    (1, 3, 3, 4)
+    >>> (found,) = jaxpg.robustness(["runs/cliff"], {"slip": (0.0, 0.5)}, points=3, episodes=4)
+    >>> found.returns.shape  # [seeds, slip, episodes]
+    (1, 3, 4)
     """
     alone = isinstance(runs, (str, Path)) or hasattr(runs, "_fields")
     if alone or not (runs := [*runs]):
