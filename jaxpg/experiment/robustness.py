@@ -116,7 +116,8 @@ def _axis(name: str, given: Any, points: int) -> np.ndarray:
         return values
     if len(values) != 2 or values[0] >= values[1] or (log and values[0] <= 0):
         raise wrong
-    return (np.geomspace if log else np.linspace)(*values, points)
+    space: Any = np.geomspace if log else np.linspace
+    return space(*values, points)
 
 
 def _load(

@@ -12,7 +12,7 @@ actions keep their units, whatever bounds a world has.
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,7 @@ def _in_blocks(worlds: dict[str, np.ndarray], episodes: int) -> dict[str, np.nda
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps"))
 def _returns(
-    agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, worlds: dict[str, Array],
+    agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, worlds: dict[str, Any],
     episodes: int, greedy: bool, max_steps: int,
 ) -> Array:  # fmt: skip
     """Returns [seeds, blocks, worlds of a block, episodes], block by block: each ends with the last
