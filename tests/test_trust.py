@@ -180,13 +180,15 @@ def test_tables_and_curves_ask_for_no_network(module, tmp_path):
     assert not imported()
 
 
-@pytest.mark.parametrize("command", ["eval", "resume", "report", "render", "export"])
+@pytest.mark.parametrize("command", ["eval", "resume", "report", "render", "export", "robustness"])
 def test_commands_say_how_to_allow_it(command, module, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(common, "set_up", lambda *_: None)
     name, imported = module
     folder = a_run(tmp_path / "x", f"{name}:Net")
-    out = ["--out", str(tmp_path / f"x.{'html' if command == 'report' else 'gif'}")]
-    words = [command, str(folder), *([] if command in ("eval", "resume") else out)]
+    ending = {"report": "html", "robustness": "png"}.get(command, "gif")
+    words = [command, str(folder)]
+    words += [] if command in ("eval", "resume") else ["--out", str(tmp_path / f"x.{ending}")]
+    words += ["--param", "length=0.1:1"] if command == "robustness" else []
     assert cli.main(words) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
