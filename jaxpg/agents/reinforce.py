@@ -13,9 +13,8 @@ an episode that does not end within them are masked out, and `episode/count` cou
 counts. Later ones count if they fit, which favours short ones: `episodes="first"` leaves them out
 and is unbiased, at the price of the steps it throws away.
 
-With `worst` it is EPOpt, Rajeswaran et al. (2017), arXiv:1610.01283 algorithm 1: only the worst
-episodes count, in environments that draw parameters. Without bias that is `baseline="quantile"`
-with `weight="total_return"`, see `ops.cvar`: actions, too, decide which episodes are the worst.
+`worst` makes it EPOpt, Rajeswaran et al. (2017), arXiv:1610.01283 algorithm 1: only the worst
+episodes count. That is unbiased with `baseline="quantile"` and whole returns, see `ops.cvar`.
 
 A time limit ends an episode, and its return is what it earned until then; only the learnt
 baseline bootstraps from its own value there (truncation is not termination).
@@ -166,8 +165,8 @@ def check_weights(cfg: Config, steps: int, longest: int) -> None:
     whole = cfg.weight == "total_return" and not cfg.normalize and cfg.worst is not None
     if cfg.baseline == "quantile" and not whole:
         raise ValueError(
-            "reinforce.Config baseline='quantile': allowed with weight='total_return', "
-            "normalize=False and a number for worst alone"
+            "reinforce.Config baseline='quantile': allowed with a number for worst, "
+            "weight='total_return' and normalize=False alone"
         )
 
 
