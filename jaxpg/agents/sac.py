@@ -15,7 +15,8 @@ copy: y = r + gamma V'(s'). The first paper has it so, with alpha fixed (there 1
 
 `dropout` with `layer_norm` in the critics is DroQ, Hiraoka et al. (2022), arXiv:2110.02034, with
 the least of two in the policy's loss, too, where that paper has the mean. With `hindsight` it
-learns from goals that were reached (see `replay.hindsight`).
+learns from goals that were reached (see `replay.hindsight`). With a `cost_limit` the policy's loss
+is that of a Lagrangian (see `loops.replay_costs`).
 
 Deviations from the papers: alpha is learnt through its logarithm; a time limit bootstraps, since
 truncation is not termination.
@@ -33,7 +34,7 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
-from jaxpg.loops import descent, replay
+from jaxpg.loops import descent, replay, replay_costs
 from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets import continuous, heads
 from jaxpg.nets.actor_critic import empty_carry
@@ -41,6 +42,7 @@ from jaxpg.nets.networks import MLP, Network, dropping
 from jaxpg.nets.noise import exploring
 from jaxpg.nets.values import critics, state_value
 from jaxpg.ops import losses
+from jaxpg.ops.constraints import penalize
 
 HEADS = ("auto", "tanh_gaussian_state_std", "tanh_mixture", "flow", "beta", "tanh_gsde")
 
@@ -78,6 +80,11 @@ class Config:
     noise_every: int | None = fields.noise_every(None)
     noise_log_std: float = fields.noise_log_std(-3.0)
     noise_gradient: bool = fields.noise_gradient(True)
+    cost_limit: float | None = fields.cost_limit(None)
+    cost_gamma: float = fields.cost_gamma(0.99)
+    multiplier_p: float = fields.multiplier_gain(0.05, "a violation")
+    multiplier_i: float = fields.multiplier_gain(0.005, "the sum of violations")
+    multiplier_d: float = fields.multiplier_gain(0.05, "a rise of the cost")
     hindsight: str = fields.hindsight("none")
     hindsight_goals: int = fields.hindsight_goals(4)
     normalize_obs: bool = fields.normalize_obs(False)
@@ -112,6 +119,7 @@ class Learner(NamedTuple):
     params: Params
     target: Tree  # a copy, behind: of the critics, or of the value network
     opt_state: Params  # of each
+    costs: replay_costs.CostState | tuple[()] = ()  # () without a limit
 
 
 class TrainState(NamedTuple):
@@ -150,9 +158,10 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
     )
     target = jax.tree.map(jnp.copy, params.value if cfg.value_network else params.critic)
+    costs = replay_costs.init_costs(cfg, env, params.critic)
     each = jax.tree.map(lambda x: jnp.broadcast_to(x, (cfg.num_envs, *x.shape)), obs)
     return TrainState(
-        learner=Learner(params, target, descent.init(optimizers(cfg), params)),
+        learner=Learner(params, target, descent.init(optimizers(cfg), params), costs),
         replay=replay.init(cfg, env, k_env, empty_carry(net, params.actor, each)),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -173,10 +182,11 @@ def temperature(cfg: Config, params: Params) -> Array | float:
     return jnp.exp(params.log_alpha) if cfg.learn_alpha else cfg.alpha
 
 
-def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array, key: Key):
+def soft_value(cfg: Config, env: E.Env, params: Params, critic, obs: Array, key: Key, costs=()):
     """V(s) = min_i Q_i(s, a) - alpha log pi(a | s) with one a ~ pi(. | s), eq. 3; log pi. [B]
 
     Of a mixture one action of every component counts, by its weight: so the weights learn too.
+    With `costs` it is that of the Lagrangian.
     """
     net, pi = policy(cfg, env)
 
@@ -184,7 +194,11 @@ def soft_value(cfg: Config, env: E.Env, params: Params, critic: Tree, obs: Array
         rngs = dropping(cfg, key, 0)
         # Not `.min(0)`: its gradient is 0 / 0 where XLA computes q twice and rounds it two ways.
         q = jnp.minimum(*critics(cfg, env).apply(critic, obs, pi.squash(draw), rngs=rngs))
-        return q - temperature(cfg, params) * log_prob, log_prob
+        soft = q - temperature(cfg, params) * log_prob
+        if costs:
+            cost = critics(cfg, env).apply(costs.critic, obs, pi.squash(draw), rngs=rngs)
+            soft = penalize(soft, jnp.maximum(*cost), costs.weight)
+        return soft, log_prob
 
     return pi.expect(of_one, net.apply(params.actor, obs, method="policy"), key)
 
@@ -209,7 +223,7 @@ def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, log_prob: Array) -
 
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key):
     """One update of everything. Returns TD errors [B] and metrics."""
-    params, target, opt_state = learner
+    params, target, opt_state, costs = learner
     k_target, k_value, k_policy = jax.random.split(key, 3)
     descend = functools.partial(descent.descend, optimizers(cfg))
     info = {}
@@ -224,6 +238,14 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     (info["loss/q"], error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
     params, opt_state = descend("critic", grads, params, opt_state)
 
+    if cfg.cost_limit is not None:
+        cost_of = functools.partial(critics(cfg, env).apply, rngs=dropping(cfg, key, 2))
+        next_action, *_ = sample(cfg, env, params.actor, b.next_obs, jax.random.fold_in(key, 1))
+        next_cost = cost_of(costs.target, b.next_obs, next_action).max(0)
+        costs, info["loss/cost_value"] = replay_costs.learn_costs(
+            cfg, costs, b, lambda critic: cost_of(critic, b.obs, b.action), next_cost
+        )
+
     # The first paper's state values.
     if cfg.value_network:
         soft, _ = soft_value(cfg, env, params, params.critic, b.obs, k_value)
@@ -235,7 +257,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     # The policy and its temperature: J_pi is minus the mean soft value.
     def policy_loss(actor):
         with_actor = params._replace(actor=actor)
-        soft, log_prob = soft_value(cfg, env, with_actor, params.critic, b.obs, k_policy)
+        soft, log_prob = soft_value(cfg, env, with_actor, params.critic, b.obs, k_policy, costs)
         return -soft.mean(), log_prob.mean()
 
     (info["loss/policy"], log_prob), grads = jax.value_and_grad(policy_loss, has_aux=True)(
@@ -250,7 +272,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key)
     target = optax.incremental_update(leader, target, cfg.tau)
     info |= {"value/q": y.mean(), "policy/entropy": -log_prob}
     info["policy/alpha"] = temperature(cfg, params)
-    return Learner(params, target, opt_state), error, info
+    return Learner(params, target, opt_state, costs), error, info
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -263,6 +285,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         lambda learner, batch, key: update(cfg, env, learner, batch, key),
         state.iteration, k_step,
     )  # fmt: skip
+    learner, metrics = replay_costs.control_costs(cfg, learner, metrics, replay_state)
     return TrainState(learner, replay_state, state.iteration + 1, key), metrics
 
 

@@ -8,13 +8,15 @@ sums (eqs. 10 to 12):
     J_pi = E[ sum_a pi(a | s) (alpha log pi(a | s) - min_i Q_i(s, a)) ]
     J_alpha = E[ sum_a pi(a | s) (-alpha (log pi(a | s) + target_entropy)) ]
 
+With a `cost_limit` the policy's loss is that of a Lagrangian (see `loops.replay_costs`).
+
 Deviations from the paper: alpha is learnt through its logarithm; a time limit bootstraps, since
 truncation is not termination.
 """
 
 import functools
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +27,12 @@ from jaxpg.core import fields
 from jaxpg.core.config import config, number, validate
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
-from jaxpg.loops import descent, replay
+from jaxpg.loops import descent, replay, replay_costs
 from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.actor_critic import ActorCritic
 from jaxpg.nets.networks import MLP, Network, torso
 from jaxpg.nets.values import discrete_q
+from jaxpg.ops.constraints import penalize
 
 
 @config
@@ -55,6 +58,11 @@ class Config:
     target_entropy_ratio: float = number(
         0.98, ge=0, le=1, help="Target entropy, as a fraction of the uniform policy's."
     )
+    cost_limit: float | None = fields.cost_limit(None)
+    cost_gamma: float = fields.cost_gamma(0.99)
+    multiplier_p: float = fields.multiplier_gain(0.05, "a violation")
+    multiplier_i: float = fields.multiplier_gain(0.005, "the sum of violations")
+    multiplier_d: float = fields.multiplier_gain(0.05, "a rise of the cost")
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
@@ -87,6 +95,7 @@ class Learner(NamedTuple):
     params: Params
     target: tuple[Tree, Tree]  # a copy of the critics, behind
     opt_state: Params  # of each
+    costs: replay_costs.CostState | tuple[()] = ()  # () without a limit
 
 
 class TrainState(NamedTuple):
@@ -118,8 +127,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         log_alpha=jnp.log(jnp.asarray(cfg.alpha, float)) if cfg.learn_alpha else (),
     )
     target = jax.tree.map(jnp.copy, params.critic)
+    costs = replay_costs.init_costs(cfg, env, params.critic)
     return TrainState(
-        learner=Learner(params, target, descent.init(optimizers(cfg), params)),
+        learner=Learner(params, target, descent.init(optimizers(cfg), params), costs),
         replay=replay.init(cfg, env, k_env),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
@@ -147,12 +157,16 @@ def critic_target(cfg: Config, env: E.Env, params: Params, target, b: replay.Bat
     return replay.td_target(b, (jnp.exp(log_prob) * soft).sum(-1))
 
 
-def policy_loss(cfg: Config, env: E.Env, params: Params, obs: Array) -> tuple[Array, Array]:
-    """Loss J_pi of the policy, as above, and its mean entropy."""
+def policy_loss(
+    cfg: Config, env: E.Env, params: Params, obs: Array, costs: Any = ()
+) -> tuple[Array, Array]:
+    """Loss J_pi of the policy, as above, and its mean entropy; with `costs` of the Lagrangian."""
     log_prob = log_pi(cfg, env, params.actor, obs)
     prob, q = jnp.exp(log_prob), both(cfg, env, params.critic, obs).min(0)
-    loss = (prob * (temperature(cfg, params) * log_prob - q)).sum(-1).mean()
-    return loss, -(prob * log_prob).sum(-1).mean()
+    loss = temperature(cfg, params) * log_prob - q
+    if costs:
+        loss = -penalize(-loss, both(cfg, env, costs.critic, obs).max(0), costs.weight)
+    return (prob * loss).sum(-1).mean(), -(prob * log_prob).sum(-1).mean()
 
 
 def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, entropy: Array) -> Array:
@@ -163,24 +177,33 @@ def alpha_gradient(cfg: Config, env: E.Env, log_alpha: Array, entropy: Array) ->
 
 def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
     """One update of everything. Returns TD errors [B] and metrics."""
-    params, target, opt_state = learner
+    params, target, opt_state, costs = learner
     descend = functools.partial(descent.descend, optimizers(cfg))
     info = {}
 
     # The critics.
     y = critic_target(cfg, env, params, target, b)
 
-    def critic_loss(critic):
+    def q_of(critic):
         q = both(cfg, env, critic, b.obs)
-        error = jnp.take_along_axis(q, b.action[None, :, None], -1)[..., 0] - y
+        return jnp.take_along_axis(q, b.action[None, :, None], -1)[..., 0]
+
+    def critic_loss(critic):
+        error = q_of(critic) - y
         return 0.5 * jnp.square(error).mean(-1).sum(), error[0]
 
     (info["loss/q"], error), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critic)
     params, opt_state = descend("critic", grads, params, opt_state)
 
+    if cfg.cost_limit is not None:
+        prob = jnp.exp(log_pi(cfg, env, params.actor, b.next_obs))
+        next_cost = (prob * both(cfg, env, costs.target, b.next_obs).max(0)).sum(-1)
+        costs, info["loss/cost_value"] = replay_costs.learn_costs(cfg, costs, b, q_of, next_cost)
+
     # The policy and its temperature.
     (info["loss/policy"], entropy), grads = jax.value_and_grad(
-        lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs), has_aux=True
+        lambda actor: policy_loss(cfg, env, params._replace(actor=actor), b.obs, costs),
+        has_aux=True,
     )(params.actor)
     params, opt_state = descend("actor", grads, params, opt_state)
     if cfg.learn_alpha:
@@ -190,7 +213,7 @@ def update(cfg: Config, env: E.Env, learner: Learner, b: replay.Batch):
     target: Tree = optax.incremental_update(params.critic, target, cfg.tau)
     info |= {"value/q": y.mean(), "policy/entropy": entropy}
     info["policy/alpha"] = temperature(cfg, params)
-    return Learner(params, target, opt_state), error, info
+    return Learner(params, target, opt_state, costs), error, info
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -206,6 +229,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         lambda learner, batch, key: update(cfg, env, learner, batch),
         state.iteration, k_step,
     )  # fmt: skip
+    learner, metrics = replay_costs.control_costs(cfg, learner, metrics, replay_state)
     return TrainState(learner, replay_state, state.iteration + 1, key), metrics
 
 
