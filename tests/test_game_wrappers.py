@@ -57,7 +57,8 @@ def test_what_is_no_game_has_no_players():
 @pytest.mark.parametrize("kind", sorted(set(recipe.ROOMS) - set(recipe.OF_ROWS)))
 @pytest.mark.parametrize("name", [PURSUIT, "Spread-jaxpg"])
 def test_wrappers_that_mix_players_are_refused(name, kind):
-    arguments = {"shape": (2, 2)} if kind == "resize_observation" else {}
+    needed = {"resize_observation": {"shape": (2, 2)}, "shielded": {"project": max}}
+    arguments = {**needed, "residual": {"base": abs}}.get(kind, {})
     told = rf"^{kind} of {name}, a game of \d players: allowed are frame_stack, action_repeat, "
     with pytest.raises(ValueError, match=told):
         getattr(jaxpg, kind)(jaxpg.make(name), **arguments)

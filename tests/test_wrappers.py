@@ -424,6 +424,16 @@ def test_a_dict_is_one_vector_and_its_mask_stays():
 # Recipes, parameters, errors.
 
 
+def stay_left(obs, action):
+    """A shield for CartPole."""
+    return jnp.where(obs[0] > 0, 0, action)
+
+
+def slow_down(obs):
+    """A controller of Pendulum."""
+    return -obs[2:]
+
+
 def kinds():
     """Every wrapper once, with an environment that it fits."""
     c, b = jaxpg.make("CartPole-v1"), jaxpg.make("Breakout-MinAtar")
@@ -439,6 +449,10 @@ def kinds():
         "clip_reward": jaxpg.clip_reward(c, reward_high=0.5),
         "scale_reward": jaxpg.scale_reward(c, 2.0),
         "randomized": jaxpg.randomized(c, gravity=(8.0, 12.0)),
+        "shielded": jaxpg.shielded(c, stay_left),
+        "residual": jaxpg.residual(jaxpg.make("Pendulum-v1"), slow_down, 0.5),
+        "noisy_observations": jaxpg.noisy_observations(c),
+        "noisy_actions": jaxpg.noisy_actions(c, 0.2),
     }
 
 
@@ -474,7 +488,7 @@ def test_a_wrapped_environment_comes_back(kind):
     assert again.core is env.core
     assert hash(again) == hash(env)
     assert registry.with_params(again, max_steps_in_episode=9).core is env.core
-    assert env.name in ("CartPole-v1", "Breakout-MinAtar")  # whose presets it has
+    assert env.name in ("CartPole-v1", "Breakout-MinAtar", "Pendulum-v1")  # whose presets it has
 
 
 def test_make_takes_wrappers_by_name():

@@ -101,7 +101,7 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
         judge_call(told, found, (), trust)
         if not (_is_class(found) or kind.fits(found)):
             raise ValueError(f"allowed is {kind.words}")
-        _require_way_back(found)
+        require_way_back(found)
         return found
     if not set(told) <= {"partial", "args", "keywords"} or not isinstance(told.get("partial"), str):
         form = '{"partial": "module:Name", "args": [...], "keywords": {...}}'
@@ -115,16 +115,16 @@ def restore_callable(told: str | dict[str, Any], kind: Kind, trust: Trust = Fals
     judge_call(told["partial"], function, (*found.args, *given.values()), trust)
     if not kind.fits(found):
         raise ValueError(f"allowed is {kind.words}")
-    _require_way_back(found)
+    require_way_back(found)
     return found
 
 
-def _require_way_back(found: Any) -> None:
+def require_way_back(found: Any) -> None:
     """Raises ValueError for what was found by a name and has another one of its own, by which no
     file would give it again."""
     if isinstance(found, functools.partial):
         for part in (found.func, *found.args, *found.keywords.values()):
-            _require_way_back(part)
+            require_way_back(part)
     elif is_named(found):
         name, own = found.__qualname__, name_of(found)
         there: Any = sys.modules.get(found.__module__)

@@ -119,15 +119,15 @@ def find(name: str, trust: Trust = False, /, **params: Any) -> Env:
     if isinstance(name, str) and name in _NEEDS_DOWNLOAD:
         raise ValueError(f"environment {name!r} needs a download: allowed are those that do not")
     if WRAPPERS in params:
-        params = _with_wrappers(params)
+        params = _with_wrappers(params, trust)
     factory = find_factory(name, trust, _without_wrappers(params))
     _judge(name, params, factory)
     return _build(name, params, factory)
 
 
-def _with_wrappers(params: Mapping[str, Any]) -> dict[str, Any]:
+def _with_wrappers(params: Mapping[str, Any], trust: Trust) -> dict[str, Any]:
     """Arguments of `make` with its `wrappers` as a recipe has them, and the parameters in these."""
-    wrappers, numbers = settle(params[WRAPPERS])
+    wrappers, numbers = settle(params[WRAPPERS], trust)
     if twice := numbers.keys() & params.keys():
         raise ValueError(
             f"{min(twice)} is given twice, in {WRAPPERS} and beside it: allowed is one"

@@ -11,7 +11,8 @@ critic errs on the cheap side, as it seeks out those at which one of the reward 
 side, where SAC takes the lesser of two.
 
 lambda is moved by the controller of `ops.constraints` in every iteration in which episodes ended,
-from a mean over the last EPISODES of them, for one episode alone is noise. The limit is on an
+from a mean over the last EPISODES of them, for one episode alone is noise; its integral gets the
+violation once for each of them, so that gains do not depend on `num_envs`. The limit is on an
 episode's plain sum. While the buffer fills lambda stays at 0: nothing learns that could heed it.
 
 An agent has the fields `cost_limit, cost_gamma, multiplier_p, multiplier_i, multiplier_d` and those
@@ -104,11 +105,13 @@ def control_costs(cfg: Any, learner: Any, metrics: Metrics, replay: Replay) -> t
     if cfg.cost_limit is None:
         return learner, metrics
     old: CostState = learner.costs
-    ended = (metrics["episode/count"] > 0) & (replay.buffer.size >= cfg.learning_starts)
-    episodes = jnp.minimum(old.episodes + 1, EPISODES)
-    cost = old.cost + (jnp.where(ended, metrics["episode/cost"], 0) - old.cost) / episodes
+    count = metrics["episode/count"]
+    ended = (count > 0) & (replay.buffer.size >= cfg.learning_starts)
+    episodes = jnp.minimum(old.episodes + count, EPISODES)
+    share = jnp.minimum(count, EPISODES) / jnp.maximum(episodes, 1)
+    cost = old.cost + share * (jnp.where(ended, metrics["episode/cost"], 0) - old.cost)
     gains = cfg.multiplier_p, cfg.multiplier_i, cfg.multiplier_d
-    moved = constraints.control(old.multiplier, cost, cfg.cost_limit, *gains)
+    moved = constraints.control(old.multiplier, cost, cfg.cost_limit, *gains, steps=count)
     now = old.episodes, old.cost, old.multiplier, old.weight
     now = jax.tree.map(lambda x, y: jnp.where(ended, x, y), (episodes, cost, *moved), now)
     new = dict(zip(("episodes", "cost", "multiplier", "weight"), now, strict=True))

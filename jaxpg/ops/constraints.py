@@ -25,17 +25,21 @@ def init_multiplier(start=0.0) -> Multiplier:
     return Multiplier(jnp.asarray(start, float), jnp.zeros((), float))
 
 
-def control(state: Multiplier, cost: Array, limit, kp, ki, kd) -> tuple[Multiplier, Array]:
+def control(
+    state: Multiplier, cost: Array, limit, kp, ki, kd, steps: Array | None = None
+) -> tuple[Multiplier, Array]:
     """A step of a PID controller, and the multiplier [], Stooke et al. (2020), arXiv:2007.03964
     algorithm 2.
 
     With the violation v = cost - limit:  I <- (I + v)+,  D = (cost - cost before)+,
     lambda = (kp v + ki I + kd D)+.  kp = kd = 0 is the dual ascent of a Lagrangian. A cost of NaN,
-    "no data", moves nothing. The gains are in units of the reward over those of the cost.
+    "no data", moves nothing. The gains are in units of the reward over those of the cost. steps: []
+    how many times the integral gets v; None is once.
     """
     known, seen = jnp.isfinite(cost), jnp.where(jnp.isfinite(cost), cost, state.cost)
     violation = jnp.where(known, seen - limit, 0)
-    integral = jnp.maximum(state.integral + violation, 0)
+    gained = violation if steps is None else steps * violation
+    integral = jnp.maximum(state.integral + gained, 0)
     rise = jnp.maximum(seen - state.cost, 0)
     multiplier = jnp.maximum(kp * violation + ki * integral + kd * rise, 0)
     return Multiplier(integral, seen), multiplier

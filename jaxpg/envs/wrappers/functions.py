@@ -5,10 +5,11 @@ Static arguments are a part of the program; numbers are parameters of the new en
 argument's name, and may be traced and swept as its own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxpg.core.env import Env
-from jaxpg.core.types import Array
+from jaxpg.core.types import Array, Tree
 from jaxpg.envs.wrappers.recipe import wrap
 
 
@@ -162,3 +163,66 @@ def randomized(env: Env, **ranges: Any) -> Env:
     (8, 12)
     """
     return wrap(env, "randomized", ranges)
+
+
+def shielded(env: Env, project: Callable[[Tree, Array], Array] | str) -> Env:
+    """Executes project(obs, action) in the place of an action: a shield, which knows what is safe.
+
+    project: of one observation and action, both as the environment has them; or "module:Name" of
+    such a function. A signal `shielded` is 1 in steps in which it changed the action, so that
+    `episode/shielded` counts them. Agents learn from their own action, as it was before. A
+    function that no other program finds by a name, such as a lambda, gives an environment that a
+    run folder does not give again. Raises ValueError where it gives no action, for a game, and
+    around another shield. Source: Alshiekh et al. (2018), arXiv:1708.08611.
+
+    >>> def brake(obs, action):
+    ...     return jax.numpy.where(obs[0] > 0.3, 0, action)
+    >>> jaxpg.shielded(jaxpg.make("CartPole-v1"), brake).core.signals
+    ('shielded',)
+    """
+    return wrap(env, "shielded", {"project": project})
+
+
+def residual(
+    env: Env, base: Callable[[Tree], Array] | str, residual_scale: float | Array = 1.0
+) -> Env:
+    """Executes base(obs) + residual_scale * action, clipped to the Box of actions.
+
+    base: a controller, obs -> action of one environment, in the units of its Box; or "module:Name"
+    of one, which is kept as in `shielded`. A parameter: `residual_scale`. Raises ValueError where
+    actions are no Box of floats, where the controller gives no action, and for a game. Source:
+    Johannink et al. (2019), arXiv:1812.03201; Silver et al. (2018), arXiv:1812.06298.
+
+    >>> env = jaxpg.residual(jaxpg.make("Pendulum-v1"), lambda obs: -obs[2:], 0.5)
+    >>> env.params.residual_scale
+    0.5
+    """
+    return wrap(env, "residual", {"base": base, "residual_scale": residual_scale})
+
+
+def noisy_observations(env: Env, observation_noise: float | Array = 0.1) -> Env:
+    """Adds Gaussian noise with this standard deviation to observations, each entry for itself.
+
+    Of a dict or tuple every part of floats gets it; integers and masks stay as they are. The noise
+    of a step is in `next_obs` as it is in the next `obs`. A parameter: `observation_noise`, a
+    number or an array for each entry. Raises ValueError for one below 0, where there are no floats,
+    and for a game.
+
+    >>> jaxpg.noisy_observations(jaxpg.make("CartPole-v1"), 0.05).params.observation_noise
+    0.05
+    """
+    return wrap(env, "noisy_observations", {"observation_noise": observation_noise})
+
+
+def noisy_actions(env: Env, action_noise: float | Array = 0.1) -> Env:
+    """Executes another action by chance, one that the agent does not know of.
+
+    Of a Box it is the action with Gaussian noise of the standard deviation `action_noise`, within
+    the Box; of discrete actions it is, with the probability `action_noise`, any one with equal
+    chances, of several at once each for itself. A parameter. Raises ValueError for one below 0, a
+    probability above 1, where actions are masked, and for a game.
+
+    >>> jaxpg.noisy_actions(jaxpg.make("CartPole-v1"), 0.2).params.action_noise
+    0.2
+    """
+    return wrap(env, "noisy_actions", {"action_noise": action_noise})

@@ -67,6 +67,8 @@ class Rule(NamedTuple):
     step: Callable[[Move, Key, State, Array, Params], tuple[Step, Tree]] = _step
     # (key, params) -> memory that an episode begins with: for what is drawn; then `start` is unused
     draw: Callable[[Key, Params], Tree] | None = None
+    # (key, params, observation) -> what is seen of an episode's first one: for what is drawn of it
+    observe: Callable[[Key, Params, Tree], Tree] | None = None
     # (params, memory) -> parameters of the environment in it
     inner: Callable[[Params, Tree], Tree] = lambda params, memory: params.inner
     observation_space: Callable[[Any, Params], Any] = _same
@@ -78,6 +80,7 @@ class Rule(NamedTuple):
     hidden: tuple[str, ...] = ()  # inner parameters that it sets
     repeats: int = 1  # steps of the environment in one of the wrapped
     ends: bool = False  # whether it ends episodes itself
+    signals: tuple[str, ...] = ()  # that it adds to the `info` of a step
     # (params, reward [] of the core in it) -> reward, where goals and what reaches them stay
     goal_reward: Callable[[Params, Array], Array] | None = None
 
@@ -136,6 +139,10 @@ def _move(core: Any, key: Key, state: Tree, action: Array, params: Tree) -> Step
 def _begin(core: Any, rule: Rule, key: Key, params: Params) -> tuple[Tree, State]:
     """First observation and state of an episode."""
     drawn: Tree = ()
+    if rule.observe is not None:
+        k_observe, key = jax.random.split(key)
+        obs, state = _begin(core, rule._replace(observe=None), key, params)
+        return rule.observe(k_observe, params, obs), state
     if rule.draw is not None:
         k_draw, key = jax.random.split(key)
         drawn = rule.draw(k_draw, params)
@@ -167,13 +174,14 @@ class Wrapped(environment.Environment):
 
     def __init__(self, core: Any, rule: Rule):
         self.core, self.rule = core, rule
-        self.signals = getattr(core, "signals", ())
+        self.signals = (*getattr(core, "signals", ()), *rule.signals)
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
         _hand_on_players(self, core)
         _hand_on_goals(self, core, rule)
         # A reset is the inner one with the wrapper's memory, so what it declares holds; but what is
         # drawn for each episode is to be drawn for each: no pool of first states has that.
-        self.reset_pool = None if rule.draw is not None else getattr(core, "reset_pool", None)
+        own = rule.draw is not None or rule.observe is not None
+        self.reset_pool = None if own else getattr(core, "reset_pool", None)
 
     @property
     def name(self) -> str:
@@ -205,7 +213,7 @@ class _SelfResetting:
 
     def __init__(self, core: Any, rule: Rule):
         self.core, self.rule, self.name = core, rule, name_of(core)
-        self.signals = getattr(core, "signals", ())
+        self.signals = (*getattr(core, "signals", ()), *rule.signals)
         self.limits = {**getattr(core, "limits", {}), **rule.limits}
         _hand_on_players(self, core)
         _hand_on_goals(self, core, rule)
@@ -219,13 +227,16 @@ class _SelfResetting:
 
     def step(self, key, state, action, params):
         core, rule = self.core, self.rule
-        k_reset = key
+        k_reset = k_observe = key
+        if rule.observe is not None:
+            k_observe, key = jax.random.split(key)
         if rule.draw is not None or rule.ends:
             key, k_reset = jax.random.split(key)
         new = _advance(core, rule, key, state, action, params)
         fresh: Any = None
         if rule.draw is None:
             obs, memory = rule.start(params, new.first)
+            obs = obs if rule.observe is None else rule.observe(k_observe, params, obs)
             fresh = obs, State(new.state.inner, memory, jnp.zeros((), bool))
         if rule.draw is not None or rule.ends:
             own = _begin(core, rule, k_reset, params)

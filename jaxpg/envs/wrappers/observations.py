@@ -29,12 +29,12 @@ def frame_stack(core: Any, num: int) -> Rule:
         _require_rows(core, space)
 
     def start(params: Params, obs: Tree):
-        frames = _map(lambda one, x: jnp.concatenate([_row(one, x)] * num, -1), space, obs)
+        frames = map_arrays(lambda one, x: jnp.concatenate([_row(one, x)] * num, -1), space, obs)
         return frames, _without_mask(frames)
 
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         new = move(key, state.inner, action, params.inner)
-        rows = _map(_row, space, new.obs)
+        rows = map_arrays(_row, space, new.obs)
 
         def push(frames: Array, x: Array) -> Array:
             return jnp.concatenate([frames[..., x.shape[-1] :], x], -1)
@@ -43,7 +43,7 @@ def frame_stack(core: Any, num: int) -> Rule:
         return new._replace(obs=_with_mask(frames, new.obs)), frames
 
     def stacked(space: Any, params: Params) -> Any:
-        return _map_space(lambda one: _repeat(_as_box(one), num), space)
+        return map_spaces(lambda one: _repeat(_as_box(one), num), space)
 
     return Rule(start, step, observation_space=stacked)
 
@@ -64,7 +64,7 @@ def flatten_observation(core: Any) -> Rule:
     space = core.observation_space(core.default_params)
 
     def change(obs: Tree) -> Tree:
-        rows = _leaves(_without_mask(_map(_row, space, obs)))
+        rows = _leaves(_without_mask(map_arrays(_row, space, obs)))
         flat = jnp.concatenate([x.ravel() for x in rows])
         return {"obs": flat, MASK: obs[MASK]} if _is_masked(obs) else flat
 
@@ -218,27 +218,27 @@ def _with_mask(changed: Tree, obs: Tree) -> Tree:
     return {**changed, MASK: obs[MASK]} if _is_masked(obs) else changed
 
 
-def _map(change: Callable[[Any, Array], Array], space: Any, obs: Tree) -> Tree:
+def map_arrays(change: Callable[[Any, Array], Array], space: Any, obs: Tree) -> Tree:
     """Changes each array of an observation, by its space: change(space, array)."""
     inner = getattr(space, "spaces", None)
     if isinstance(obs, dict):
         return {
-            k: x if k == MASK else _map(change, None if inner is None else inner[k], x)
+            k: x if k == MASK else map_arrays(change, None if inner is None else inner[k], x)
             for k, x in obs.items()
         }
     if isinstance(obs, tuple):
         of = [None] * len(obs) if inner is None else inner
-        return tuple(_map(change, one, x) for one, x in zip(of, obs, strict=True))
+        return tuple(map_arrays(change, one, x) for one, x in zip(of, obs, strict=True))
     return change(space, obs)
 
 
-def _map_space(change: Callable[[Any], Any], space: Any) -> Any:
+def map_spaces(change: Callable[[Any], Any], space: Any) -> Any:
     """Changes each space of an array."""
     inner = getattr(space, "spaces", None)
     if isinstance(inner, dict):
-        return spaces.Dict({k: x if k == MASK else _map_space(change, x) for k, x in inner.items()})
+        return spaces.Dict({k: x if k == MASK else map_spaces(change, x) for k, x in inner.items()})
     if inner is not None:
-        return spaces.Tuple(tuple(_map_space(change, x) for x in inner))
+        return spaces.Tuple(tuple(map_spaces(change, x) for x in inner))
     return change(space)
 
 

@@ -147,7 +147,7 @@ def _judge(params: Params, how: Mapping[str, str], usual: Any) -> str | None:
             fits = np.ndim(values[0]) and np.shape(values[0])[1:] == shape and len(values[0])
             allowed = f"a list of values of shape {shape}"
         else:
-            fits = all(_broadcasts(np.shape(x), shape) for x in values)
+            fits = all(broadcasts(np.shape(x), shape) for x in values)
             fits = fits and np.all(np.asarray(values[0]) <= np.asarray(values[1]))
             allowed = f"a range (low, high), low <= high, of numbers or arrays {shape}"
         if not fits:
@@ -156,7 +156,8 @@ def _judge(params: Params, how: Mapping[str, str], usual: Any) -> str | None:
     return None
 
 
-def _broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """True for a shape that broadcasting makes `shape` of."""
     try:
         return np.broadcast_shapes(given, shape) == shape
     except ValueError:

@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,8 +17,10 @@ from jaxpg.core.checks import require_env, show
 from jaxpg.core.config import unknown
 from jaxpg.core.env import Env
 from jaxpg.core.games import is_game
+from jaxpg.core.names import Trust
 from jaxpg.core.single import name_of
 from jaxpg.envs import recipes
+from jaxpg.envs.wrappers import named
 
 WRAPPERS = "wrappers"  # the argument of `make`, and the name in a recipe
 ROOMS = {
@@ -33,6 +35,10 @@ ROOMS = {
     "clip_reward": "steps",
     "scale_reward": "steps",
     "randomized": "randomized",
+    "shielded": "actions",
+    "residual": "actions",
+    "noisy_observations": "noise",
+    "noisy_actions": "noise",
 }
 OF_ROWS = (  # that leave each player of a game a row of its own
     "frame_stack",
@@ -49,12 +55,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {  # static ones, a part of the program, 
     "time_aware_observation": {"normalize": True},
     "resize_observation": {"shape": _NEEDED},
     "action_repeat": {"num": _NEEDED},
+    "shielded": {"project": _NEEDED},
+    "residual": {"base": _NEEDED},
 }
 NUMBERS = {  # arguments that are parameters: leaves, which may be traced and swept
     "sticky_actions": ("sticky_probability",),
     "time_limit": ("time_limit",),
     "clip_reward": ("reward_low", "reward_high"),
     "scale_reward": ("reward_scale",),
+    "residual": ("residual_scale",),
+    "noisy_observations": ("observation_noise",),
+    "noisy_actions": ("action_noise",),
 }
 ALLOWED = f"a list of names, or pairs of a name and its arguments, of {', '.join(ROOMS)}"
 
@@ -64,7 +75,7 @@ def wrap(env: Env, kind: str, arguments: Mapping[str, Any]) -> Env:
     and for an environment that it does not fit."""
     require_env(env)
     static, numbers = _split(kind, arguments)
-    core, usual = wrap_core(env.core, env.params, kind, static)
+    core, usual = wrap_core(env.core, env.params, kind, static, trust=True)
     for name, value in numbers.items():
         if recipes.is_traced(value):
             continue
@@ -73,6 +84,10 @@ def wrap(env: Env, kind: str, arguments: Mapping[str, Any]) -> Env:
     settled = {k: recipes.settle(x, recipes.take(usual, k)) for k, x in numbers.items()}
     params = recipes.put(usual, settled)
     recipes.require_limits(kind, core, params)
+    try:
+        static = named.with_names(kind, static)
+    except ValueError:  # no other program finds that function
+        return Env(params, core)
     if not env.made_of:
         return Env(params, core)
     name, told, *factory = env.made_of
@@ -81,20 +96,26 @@ def wrap(env: Env, kind: str, arguments: Mapping[str, Any]) -> Env:
     return Env(params, core, (name, json.dumps(given, sort_keys=True), *factory))
 
 
-def wrap_core(core: Any, params: Any, kind: str, static: Mapping[str, Any]) -> tuple[Any, Any]:
+def wrap_core(
+    core: Any, params: Any, kind: str, static: Mapping[str, Any], trust: Trust = False
+) -> tuple[Any, Any]:
     """Puts a wrapper around a core: the new one, and its parameters, those of the wrapper as usual.
 
-    static: its static arguments as JSON has them. Raises ValueError for what does not fit.
+    static: its static arguments as JSON has them, or a function itself. trust: whether a function
+    may be imported by its name. Raises ValueError for what does not fit.
     """
+    given = named.with_function(kind, static, trust)
+    functions = tuple((k, x) for k, x in given.items() if callable(x))
+    plain = {k: x for k, x in given.items() if not callable(x)}
     with jax.ensure_compile_time_eval():  # inside a trace too: it is kept for what comes after
-        made = _core(core, kind, json.dumps(static, sort_keys=True))
+        made = _core(core, kind, json.dumps(plain, sort_keys=True), functions)
         from jaxpg.envs.wrappers.layer import usual_params
 
         return made, usual_params(made, params)
 
 
 @functools.cache
-def _core(core: Any, kind: str, told: str) -> Any:
+def _core(core: Any, kind: str, told: str, functions: tuple[tuple[str, Callable], ...]) -> Any:
     """The wrapped core. One object for each: a new one would be a new key of every jit cache."""
     from jaxpg.envs.wrappers.layer import make_core
 
@@ -105,7 +126,13 @@ def _core(core: Any, kind: str, told: str) -> Any:
         )
     room = importlib.import_module(f"jaxpg.envs.wrappers.{ROOMS[kind]}")
     static = {name: recipes.read(value) for name, value in json.loads(told).items()}
-    rule = getattr(room, kind)(core, **static)
+    rule = getattr(room, kind)(core, **static, **dict(functions))
+    for name in rule.signals:
+        if name in getattr(core, "signals", ()):
+            raise ValueError(
+                f"{kind}: {name_of(core)} has a signal {name!r} already: allowed is each such "
+                "wrapper once"
+            )
     for name in rule.own:
         if name in recipes.fields_of(core.default_params):
             raise ValueError(
@@ -115,10 +142,11 @@ def _core(core: Any, kind: str, told: str) -> Any:
     return make_core(core, rule)
 
 
-def settle(given: Any) -> tuple[list[list[Any]], dict[str, Any]]:
+def settle(given: Any, trust: Trust = False) -> tuple[list[list[Any]], dict[str, Any]]:
     """Settles the argument `wrappers` of `make`: as a recipe has it, and the parameters in it.
 
-    Raises ValueError for an unknown wrapper or argument.
+    trust: whether a function may be imported by its name, see `core.names`. Raises ValueError for
+    an unknown wrapper or argument, and for a function that no file can name.
     """
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise ValueError(f"{WRAPPERS}={show(given)}: allowed is {ALLOWED}")
@@ -126,6 +154,8 @@ def settle(given: Any) -> tuple[list[list[Any]], dict[str, Any]]:
     for entry in given:
         kind, arguments = _read_entry(entry)
         static, own = _split(kind, arguments)
+        static = named.with_names(kind, static)
+        named.with_function(kind, static, trust)
         found.append([kind, static])
         if twice := own.keys() & numbers.keys():
             raise ValueError(f"{WRAPPERS}: {kind} stands twice, with two values of {min(twice)}")
@@ -155,7 +185,8 @@ def argument_names(kind: str) -> list[str]:
 
 
 def _split(kind: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits arguments into the static ones, as JSON has them, and those that are parameters."""
+    """Splits arguments into the static ones, as JSON has them or a function itself, and those that
+    are parameters."""
     if kind == "randomized":
         return _split_ranges(arguments)
     names = argument_names(kind)
@@ -168,10 +199,22 @@ def _split(kind: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         value = arguments.get(name, default)
         if value is _NEEDED:
             raise ValueError(f"{kind} has no {name}: it needs one")
+        if name == named.FUNCTIONS.get(kind):
+            static[name] = _function(kind, value)
+            continue
         if not recipes.can_tell(value):
             raise ValueError(f"{kind} {name}={show(value)}: allowed is {recipes.PLAIN}")
         static[name] = recipes.tell(value)
     return static, numbers
+
+
+def _function(kind: str, value: Any) -> Any:
+    """A function, or its name as JSON has it. Raises ValueError for what is neither."""
+    if callable(value) or isinstance(value, (str, Mapping)):
+        return value
+    raise ValueError(
+        f"{kind} {named.FUNCTIONS[kind]}={show(value)}: allowed is a function, or module:Name"
+    )
 
 
 def _split_ranges(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

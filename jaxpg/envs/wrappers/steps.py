@@ -21,7 +21,7 @@ MOST = 1000  # steps of one repeated action
 def action_repeat(core: Any, num: int) -> Rule:
     """Rule that makes several steps with one action."""
     require_integer("action_repeat num", num, 1, MOST)
-    _require_no_mask("action_repeat", core)
+    require_no_mask("action_repeat", core)
 
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         def again(before: Step, key: Key) -> tuple[Step, None]:
@@ -69,7 +69,7 @@ def _keep(over: Array, old: Array, new: Any) -> Array:
 
 def sticky_actions(core: Any) -> Rule:
     """Rule that executes the action before, by chance. Its memory: that action, if there is one."""
-    _require_no_mask("sticky_actions", core)
+    require_no_mask("sticky_actions", core)
 
     def start(params: Params, obs: Tree):
         return obs, (example_action(core, params.inner), jnp.zeros((), bool))
@@ -88,7 +88,7 @@ def sticky_actions(core: Any) -> Rule:
     return Rule(start, step, own=own, limits=limits, goal_reward=same_reward)
 
 
-def _require_no_mask(kind: str, core: Any) -> None:
+def require_no_mask(kind: str, core: Any) -> None:
     """Raises ValueError for an environment in which the action before may be illegal."""
     first, after = trace_step(core, core.default_params)
     if any(isinstance(x, dict) and "action_mask" in x for x in (first[0], after[-1])):
