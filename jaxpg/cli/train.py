@@ -257,9 +257,11 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
     """Prints how a run ended. clock: times, and environment steps by then."""
     import numpy as np
 
+    from jaxpg.core.config import to_dict
     from jaxpg.core.games import is_game
     from jaxpg.core.goals import has_goals
     from jaxpg.core.metrics import recent_mean
+    from jaxpg.experiment.analysis import costs
     from jaxpg.experiment.files.atomic import read_json
     from jaxpg.experiment.text import format_count
 
@@ -277,6 +279,9 @@ def _sum_up(result: "Result", folder: Path, clock: list[tuple[float, int]]) -> N
         recent = recent_mean(result.metrics)
         columns = {"return": recent.mean, "episodes": recent.episodes, "age": recent.age}
         common.print_table({name: np.atleast_1d(x) for name, x in columns.items()})
+    if costs.has_costs(result.metrics):
+        limit = costs.limit_of(to_dict(result.cfg))
+        common.tell(*wrap(costs.describe_costs(result.metrics, limit)).splitlines())
     took = f"{seeds} x " * (seeds > 1)
     took += f"{result.env_steps:,} env steps in {result.seconds:.1f} s"
     if len(clock) > 1:  # from the end of the first chunk

@@ -87,7 +87,7 @@ def evaluate(
     if by_player:
         names = tuple(f"return_{i}" for i in range(env.core.players))
     asked = int(episodes), bool(greedy), int(max_steps), names
-    call = functools.partial(_sums, agent, cfg, env, state, key, *asked)
+    call = functools.partial(episode_sums, agent, cfg, env, state, key, *asked)
     found = wait_for_host(env.core, key, call)
     return found if by_player else found[..., 0]
 
@@ -151,14 +151,15 @@ def _require_state(agent: Agent, cfg, env: E.Env, state: Tree, key: Key) -> None
 
 
 @jit(static_argnames=("agent", "episodes", "greedy", "max_steps", "names"))
-def _sums(
+def episode_sums(
     agent: Agent[C], cfg: C, env: E.Env, state: Tree, key: Key, episodes: int, greedy: bool,
     max_steps: int, names: tuple[str, ...],
 ) -> Array:  # fmt: skip
-    """Sums over episodes by name, `return` or of a signal: [episodes, names]."""
+    """Sums over episodes by name, `return` or of a signal: [episodes, names]; the rest, but for its
+    checks, as of `evaluate`."""
     if key.ndim:
         settings = {"episodes": episodes, "greedy": greedy, "max_steps": max_steps}
-        one = functools.partial(_sums, agent, **settings, names=names)
+        one = functools.partial(episode_sums, agent, **settings, names=names)
         shared, own = split_batched_args(cfg, env)
         return over_seeds(one, seed_mesh(len(key), env))(shared, *own, state, key)
     check_environment(env)

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core import signals
 from jaxpg.core.env import Env
-from jaxpg.core.episodes import LIMITS, evaluate, step_limit
+from jaxpg.core.episodes import LIMITS, episode_sums, step_limit
 from jaxpg.core.machine import collector_paused
 from jaxpg.core.metrics import no_data
 from jaxpg.core.parallel.lanes import ACTIVE, Lanes, has_lanes
@@ -41,7 +42,9 @@ def evaluation(
 
     That is done at the first end of a chunk at or after each multiple of `every` iterations, and
     after the last iteration. Adds `eval/greedy`, `eval/greedy_std` (over episodes), `eval/sampled`
-    and `eval/sampled_std`, each [] or [seeds], and writes them to `evaluations.csv` in `folder`.
+    and `eval/sampled_std`, each [] or [seeds], and writes them to `evaluations.csv` in `folder`. Of
+    a signal that is one number, such as `cost`, it adds the mean of its sums over the same
+    episodes, `eval/greedy_cost` and `eval/sampled_cost`.
     They are NaN, an empty cell, where an episode did not end within the environment's
     `step_limit`; the first time there is a warning.
 
@@ -86,7 +89,7 @@ def evaluation(
             warned = True
             warn_of_endless_episodes(env, step_limit(env))
         if isinstance(files, Rows):
-            measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if n in MEASURES}
+            measured = {n: m[:, None] for n, m in split_metrics(event)[1].items() if _is_ours(n)}
             end, steps = np.array([event.iteration]), event.env_steps // event.iteration
             header, rows = metric_rows(end, measured, steps)
             header = [name.removeprefix("eval/") for name in header]
@@ -96,12 +99,18 @@ def evaluation(
     return Callback(on_chunk=measure, on_metrics=write)
 
 
-MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std")
+MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std")  # of returns
+
+
+def _is_ours(name: str) -> bool:
+    """True for what an evaluation measures, of returns and of signals."""
+    return name.startswith(MEASURES[::2])
 
 
 class EvaluationHistory:
     """Evaluations of a run so far, by name, as evaluations.csv has them: `iteration` and
-    `env_steps` [k], and `greedy`, `greedy_std`, `sampled`, `sampled_std`, [k] or [seeds, k]."""
+    `env_steps` [k], and `greedy`, `greedy_std`, `sampled`, `sampled_std`, [k] or [seeds, k]; and
+    `greedy_cost`, `sampled_cost` of a signal `cost`."""
 
     def __init__(self, before: Mapping[str, np.ndarray] = MappingProxyType({})):
         self.found = dict(before)
@@ -111,7 +120,8 @@ class EvaluationHistory:
         if "eval/greedy" not in event.metrics:
             return
         new = {"iteration": event.iteration, "env_steps": event.env_steps}
-        new |= {name.removeprefix("eval/"): event.metrics[name] for name in MEASURES}
+        ours = filter(_is_ours, event.metrics)
+        new |= {name.removeprefix("eval/"): event.metrics[name] for name in ours}
         for name, x in new.items():
             x = np.asarray(x)[..., None]
             self.found[name] = np.append(self.found[name], x, -1) if name in self.found else x
@@ -157,9 +167,15 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes, max_steps):
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), iteration))
 
     keys = jax.vmap(own)(key) if key.ndim else own(key)
-    one = functools.partial(evaluate, agent, cfg, env, state, max_steps=max_steps)
-    greedy, sampled = (one(keys[..., i], episodes, greedy=not i) for i in (0, 1))
-    values = greedy.mean(-1), greedy.std(-1), sampled.mean(-1), sampled.std(-1)
+    known = [x for x in signals.scalars(env.core, env.params) if x != "std"]
+    one = functools.partial(
+        episode_sums, agent, cfg, env, state, max_steps=max_steps, names=("return", *known)
+    )
+    found = {}
+    for i, kind in enumerate(("eval/greedy", "eval/sampled")):
+        sums = one(keys[..., i], episodes, greedy=not i)  # [..., episodes, names]
+        found |= {kind: sums[..., 0].mean(-1), f"{kind}_std": sums[..., 0].std(-1)}
+        found |= {f"{kind}_{x}": sums[..., n].mean(-1) for n, x in enumerate(known, 1)}
     if isinstance(state, Lanes):
-        values = [jnp.where(state.active, x, no_data(x.dtype)) for x in values]
-    return dict(zip(MEASURES, values, strict=True))
+        found = {n: jnp.where(state.active, x, no_data(x.dtype)) for n, x in found.items()}
+    return found

@@ -1,4 +1,4 @@
-"""Pictures of one run: the four-panel training report, and what the policy does."""
+"""Pictures of one run: the training report of four panels or six, and what the policy does."""
 
 import contextlib
 from pathlib import Path
@@ -7,27 +7,29 @@ import numpy as np
 
 from jaxpg.core.run import Result
 from jaxpg.experiment.analysis import phases
+from jaxpg.experiment.analysis.costs import COST, has_costs
 from jaxpg.experiment.analysis.series import moving_mean, pointwise_interval
 from jaxpg.experiment.analysis.thresholds import solved, threshold_source
-from jaxpg.experiment.figures import learning_curve, measured, style
+from jaxpg.experiment.figures import costs, learning_curve, measured, style
 from jaxpg.experiment.figures.actions import Played, play
 from jaxpg.experiment.figures.measured import MeasuredRun
 from jaxpg.experiment.text import format_count
 
 WINDOW = 20  # episodes of a moving average
-SHOWN = ("episode/return", "episode/length", "episode/count")  # that have panels of their own
+SHOWN = ("episode/return", "episode/length", "episode/count", COST)  # that have panels of their own
 PLAYER = "episode/return_0"  # which games have
 
 
 def training_report(
     run: str | Path | Result | MeasuredRun, width: float = style.WIDE, played: Played | None = None
 ):
-    """Draws the four-panel picture of one run, as a matplotlib Figure.
+    """Draws the picture of one run, as a matplotlib Figure.
 
     Return with its moving average, a band over the seeds, and the threshold from which on the
     environment counts as solved; losses and other metrics of learning, each on its own scale; the
     lengths of whole episodes under the last policy or, where it cannot be had, those of
-    training; phases of learning, and the share of the seeds that have solved it.
+    training; phases of learning, and the share of the seeds that have solved it. Where episodes
+    have costs, two panels more: these with their limit, and what training has cost beyond it.
 
     run: a folder, also of a run under way, or a Result. width: in inches; below 5.5 the panels
     stand under each other. played: from `play`; None plays here. Raises ValueError for a folder
@@ -37,13 +39,17 @@ def training_report(
     if played is None:
         with contextlib.suppress(ValueError, ImportError):  # then the lengths are of training
             played = play(history)
-    figure, (a, b, c, d) = style.new_panels(4, width, 3.2)
+    dear = has_costs(history.metrics)
+    figure, (a, b, c, d, *rest) = style.new_panels(6 if dear else 4, width, 3.2)
     returns = moving_mean(history.metric("episode/return"), _episode_counts(history), WINDOW)
     threshold = solved(history.about.get("environment", {}))
     _draw_returns(a, history, returns, threshold)
     _draw_metrics(b, history)
     _draw_lengths(c, history, played)
     _draw_phases(d, history, returns, threshold)
+    if dear:
+        costs.draw_cost(rest[0], history, WINDOW)
+        costs.draw_total(rest[1], history)
     return figure
 
 

@@ -14,7 +14,7 @@ from jaxpg.core.names import UntrustedError
 from jaxpg.core.run import Result
 from jaxpg.core.types import Agent
 from jaxpg.experiment import figures
-from jaxpg.experiment.analysis import phases, scores
+from jaxpg.experiment.analysis import costs, phases, scores
 from jaxpg.experiment.analysis.thresholds import solved, threshold_source
 from jaxpg.experiment.diagnostics import Finding, diagnose, name_failed
 from jaxpg.experiment.figures import learning_curve, measured
@@ -136,13 +136,18 @@ def _run_section(history: MeasuredRun) -> Section:
     steps, planned = history.steps[-1], about.get("total_steps", 0)
     took = history.summary.get("seconds")
     result = format_estimate(scores.estimate(score))
+    limit = costs.limit_of(about.get("config", {}))
+    dear = costs.has_costs(history.metrics)
     row = (
-        history.name, about.get("agent", "?"), env, f"{int(steps):,}", history.seeds, result,
+        history.name, about.get("agent", "?"), env, f"{int(steps):,}", history.seeds,
+        f"{result}; cost {costs.last_cost(history.metrics, limit)}" if dear else result,
         format_solved(score, threshold), "not ended" if took is None else format_duration(took),
     )  # fmt: skip
 
     def draw() -> list[str]:
         lead = f"Result: {result}, {what}. {_describe_ending(history, planned)}"
+        if dear:
+            lead += f" {costs.describe_costs(history.metrics, limit).capitalize()}."
         if threshold is not None:
             lead += f" {env} counts as solved from {threshold:g} on ({threshold_source(env)})."
         seen = (
