@@ -43,7 +43,7 @@ class Config:
     num_steps: int = fields.num_steps(128)
     num_epochs: int = fields.num_epochs(4)
     minibatches: int = static(4, ge=1, help="Per epoch; divides num_envs * num_steps.")
-    cost_limit: float | None = fields.cost_limit(None)
+    cost_limit: float | tuple[float, ...] | None = fields.cost_limit(None)
     cost_unit: str = fields.cost_unit("episode")
     cost_gamma: float = fields.cost_gamma(0.99)
     cost_gae_lambda: float = fields.cost_gae_lambda(0.95)

@@ -54,7 +54,7 @@ class Config:
     optimizer: Optimizer = fields.optimizer("adam", of="critic")
     critic_epochs: int = fields.critic_epochs(10)
     critic_minibatches: int = fields.critic_minibatches(8)
-    cost_limit: float | None = fields.cost_limit(None)
+    cost_limit: float | tuple[float, ...] | None = fields.cost_limit(None)
     cost_unit: str = fields.cost_unit("episode")
     cost_gamma: float = fields.cost_gamma(0.99)
     cost_gae_lambda: float = fields.cost_gae_lambda(0.95)

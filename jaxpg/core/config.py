@@ -198,7 +198,8 @@ def validate(cfg) -> None:
     for field in dataclasses.fields(cfg):
         value, hint, limits = getattr(cfg, field.name), hints[field.name], field.metadata
         static = limits.get("static")
-        if isinstance(value, jax.core.Tracer) and not static:
+        leaves = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(x, jax.core.Tracer) for x in leaves) and not static:
             continue
         allowed = f"allowed is {describe_allowed(hint, limits)}{describe_size(value, static)}"
         allowed = hint_at_choice(value, limits.get("choices")) + allowed
@@ -231,7 +232,7 @@ def plain(value):
         return describe_callable(value)
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
         return np.asarray(value).tolist()
-    return list(value) if isinstance(value, tuple) else value
+    return list(map(plain, value)) if isinstance(value, tuple) else value
 
 
 def from_dict(cls: type[C], values: dict[str, Any], trust: Trust = False) -> C:
@@ -247,14 +248,18 @@ def updated(cfg: C, values: dict[str, Any], trust: Trust = False) -> C:
     is not allowed.
     """
     cls = type(cfg)
-    statics, classes = static_fields(cls), class_fields(cls)
+    statics, classes, several = static_fields(cls), class_fields(cls), tuple_fields(cls)
+    # Where all numbers are lists, these are of lanes, and a tuple of numbers is a list of lists.
+    lanes = any(isinstance(x, list) for n, x in values.items() if n not in statics | several)
 
     def rich(name, x):
         if name in classes and (isinstance(x, dict) or (isinstance(x, str) and ":" in x)):
             return _resolve_callable(cfg, name, x, trust)
-        if isinstance(x, list):
-            return tuple(x) if name in statics else np.asarray(x, np.float32)
-        return x
+        if not isinstance(x, list):
+            return x
+        if name in several and (not lanes or any(isinstance(one, list) for one in x)):
+            return tuple(rich("", one) for one in x)
+        return tuple(x) if name in statics else np.asarray(x, np.float32)
 
     cfg = replace(cfg, **{name: rich(name, x) for name, x in values.items()})
     validate(cfg)
@@ -279,6 +284,13 @@ def _resolve_callable(cfg: Any, name: str, told: str | dict, trust: Trust) -> An
 def static_fields(cls: type) -> set[str]:
     """The fields of a config that fix shapes or control flow."""
     return {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
+
+
+def tuple_fields(cls: type) -> set[str]:
+    """The fields of a config that may be a number or a tuple of numbers, one leaf each."""
+    hints = typing.get_type_hints(cls)
+    several = {name: typing.get_args(hint) for name, hint in hints.items()}
+    return {name for name, kinds in several.items() if tuple[float, ...] in kinds}
 
 
 def class_fields(cls: type) -> set[str]:

@@ -61,7 +61,7 @@ def normalize_advantage(default: bool) -> bool:
 # Costs.
 
 
-def cost_limit(default: float | None) -> float | None:
+def cost_limit(default: Any) -> Any:
     """Mean cost of an episode, in cost_unit, that is allowed; None is no limit."""
     return number(default, ge=0, help=cost_limit.__doc__)
 

@@ -4,8 +4,9 @@ A core names entries of the `info` that its `step` returns: `signals = ("cost",)
 every Transition, of the step as it truly ended. A dict holds them, for the environment alone knows
 their names; an empty one has no leaves, so that without signals nothing is stored or summed.
 
-A scalar one is summed over an episode. Of a game, see `core.games`, so are the players' `rewards`
-[P]: as `return_0` .. `return_<P-1>`.
+A scalar one is summed over an episode. So are several costs, a `cost` [K]: as `cost_0` ..
+`cost_<K-1>`; and of a game, see `core.games`, the players' `rewards` [P]: as `return_0` ..
+`return_<P-1>`.
 """
 
 from collections.abc import Iterable
@@ -61,8 +62,13 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def scalars(core: Any, params: Tree) -> list[str]:
-    """Names of the signals that are one number."""
-    return [name for name, x in shapes(core, params).items() if x.shape == ()]
+    """Names of the signals that are one number, and of the entries of a `cost` [K]."""
+    found = []
+    for name, x in shapes(core, params).items():
+        found += [name] if x.shape == () else []
+        if name == "cost" and len(x.shape) == 1:
+            found += [f"cost_{i}" for i in range(x.shape[0])]
+    return found
 
 
 def summed(core: Any, params: Tree) -> list[str]:
@@ -77,7 +83,8 @@ def terms(signals: dict[str, Array], names: Iterable[str]) -> dict[str, Array]:
     def term(name: str) -> Array:
         if name in signals:
             return signals[name]
-        return signals["rewards"][..., int(name.removeprefix("return_"))]
+        of, _, i = name.rpartition("_")
+        return signals["rewards" if of == "return" else of][..., int(i)]
 
     return {name: term(name) for name in names}
 

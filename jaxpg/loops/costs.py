@@ -4,6 +4,9 @@ An environment says its cost by a signal `cost` []. An agent that limits it has 
 `cost_limit, cost_unit, cost_gamma, cost_gae_lambda`, of the critic those of `fit_value`, and of the
 Lagrangian `multiplier_p, multiplier_i, multiplier_d`, the gains of its controller; all 0 leave the
 multiplier at 0. `cost_limit=None` asks for nothing.
+
+Of several costs, a signal `cost` [K] and a `cost_limit` of K numbers, each has a critic and a
+multiplier of its own: all is as of one cost, with an axis [K] in front.
 """
 
 from collections.abc import Callable
@@ -44,11 +47,20 @@ class Limit(NamedTuple):
 def init_costs(cfg: Any, env: E.Env, critic: Tree) -> CostState | tuple[()]:
     """Costs before the first step, () without a limit.
 
-    critic: parameters. Raises ValueError for an environment without a signal `cost` [].
+    critic: parameters. Raises ValueError for an environment without a signal `cost` [], or [K] for
+    a limit of K numbers.
     """
     if cfg.cost_limit is None:
         return ()
-    signals.require(env.core, env.params, "cost", (), f"{label(type(cfg))} cost_limit")
+    several = (len(cfg.cost_limit),) if isinstance(cfg.cost_limit, tuple) else ()
+    signals.require(env.core, env.params, "cost", several, f"{label(type(cfg))} cost_limit")
+    if several:
+        one = _init_one(cfg, critic)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (*several, *x.shape)), one)
+    return _init_one(cfg, critic)
+
+
+def _init_one(cfg: Any, critic: Tree) -> CostState:
     return CostState(
         critic=critic,
         critic_opt=fit_value.optimizer(cfg).init(critic),
@@ -87,8 +99,28 @@ def learn_costs(
     multiplier is moved by what the episodes cost that ended.
 
     value_of(critic, obs) -> [T, N]; state: CostState; obs, next_obs: [T, N, ...] as it sees them.
+    Of several costs metrics have the number of each behind their name, "cost/multiplier_0".
     """  # fmt: skip
-    cost, ended = t.signals["cost"], t.terminated | t.truncated
+
+    def learn(limit, cost, state, key):
+        return _learn_one(cfg, limit, cost, value_of, state, t, obs, next_obs, key)
+
+    cost = t.signals["cost"]
+    if not isinstance(cfg.cost_limit, tuple):
+        return learn(cfg.cost_limit, cost, state, key)
+    limits = jnp.stack([jnp.asarray(x, float) for x in cfg.cost_limit])
+    keys = jax.random.split(key, len(limits))
+    state, limit, found = jax.vmap(learn)(limits, jnp.moveaxis(cost, -1, 0), state, keys)
+    several = {f"{name}_{k}": x[k] for name, x in found.items() for k in range(len(limits))}
+    return state, limit, several
+
+
+def _learn_one(
+    cfg: Any, cost_limit: Any, cost: Array, value_of: Callable, state: Any, t: E.Transition,
+    obs: Tree, next_obs: Tree, key: Key,
+) -> tuple[CostState, Limit, Metrics]:  # fmt: skip
+    """Advantages of one cost [T, N], and all else that `learn_costs` does."""
+    ended = t.terminated | t.truncated
     running, sums = constraints.sum_costs(
         state.running, cost, ended, discount(cfg), scan=scan_returns
     )
@@ -110,8 +142,8 @@ def learn_costs(
     scale = length * sums.discount / jnp.maximum(sums.discount.mean(), 1e-8)
     known = jnp.where(length > 0, now, jnp.nan)
     gains = cfg.multiplier_p, cfg.multiplier_i, cfg.multiplier_d
-    multiplier, weight = constraints.control(state.multiplier, known, cfg.cost_limit, *gains)
+    multiplier, weight = constraints.control(state.multiplier, known, cost_limit, *gains)
     state = CostState(critic, critic_opt, running, now, length, multiplier, weight)
     metrics = {"cost/episode": known, "cost/multiplier": weight, "loss/cost_value": l_value}
-    violation = jnp.where(length > 0, now - cfg.cost_limit, -jnp.inf)
+    violation = jnp.where(length > 0, now - cost_limit, -jnp.inf)
     return state, Limit(advantage, scale, violation), metrics

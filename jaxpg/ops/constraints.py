@@ -47,7 +47,12 @@ def control(
 
 def penalize(advantage: Array, cost_advantage: Array, multiplier) -> Array:
     """Advantages [...] of the Lagrangian, (A - lambda A_C) / (1 + lambda): the scale of the
-    gradient does not grow with the multiplier, arXiv:2007.03964 eq. 11."""
+    gradient does not grow with the multiplier, arXiv:2007.03964 eq. 11. Of several costs [K, ...]
+    with multipliers [K] it is (A - sum_k lambda_k A_k) / (1 + sum_k lambda_k)."""
+    if jnp.ndim(multiplier):
+        cost_advantage = jnp.tensordot(multiplier, cost_advantage, 1)
+        chex.assert_equal_shape([advantage, cost_advantage])
+        return (advantage - cost_advantage) / (1 + multiplier.sum())
     chex.assert_equal_shape([advantage, cost_advantage])
     return (advantage - multiplier * cost_advantage) / (1 + multiplier)
 

@@ -23,7 +23,7 @@ def tell_function(kind: str, function: Callable) -> Any:
     """A function as JSON has it. Raises ValueError for one that no file could name again."""
     said = f"{kind} {FUNCTIONS[kind]}={show(function)}"
     try:
-        if not is_named(function):
+        if not is_named(function) or function.__module__ is None:
             raise ValueError("it has no name of its own: use a function of a module")
         require_way_back(function)
         told = describe_callable(function)

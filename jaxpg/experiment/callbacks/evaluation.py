@@ -167,7 +167,8 @@ def _evaluate(agent, cfg, env, state, key, iteration, episodes, max_steps):
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _EVALUATION), iteration))
 
     keys = jax.vmap(own)(key) if key.ndim else own(key)
-    known = [x for x in signals.scalars(env.core, env.params) if x != "std"]
+    core = env.core  # its own parameters: those of `env` may have lanes
+    known = [x for x in signals.scalars(core, core.default_params) if x != "std"]
     one = functools.partial(
         episode_sums, agent, cfg, env, state, max_steps=max_steps, names=("return", *known)
     )
