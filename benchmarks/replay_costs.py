@@ -1,10 +1,10 @@
 """Measures what a limit on costs does to agents that learn from a replay buffer; writes
-benchmarks/replay_costs.json and the table of docs/costs.md.
+benchmarks/replay_costs.json and the figure of docs/costs.md.
 
 python benchmarks/replay_costs.py [--run] [WORD ...] [--seeds 3]
 
 Words choose rows by their agent, environment or limit, and of several a row has all. Without
-`--run` nothing is measured, and the table is printed of the rows that are there.
+`--run` nothing is measured; the table is printed and the figure drawn of the rows that are there.
 """
 
 import argparse
@@ -93,6 +93,33 @@ def show(rows: dict[str, Any]) -> None:
         print(f"| {' | '.join([*name.split('/'), *cells])} |")
 
 
+def draw(rows: dict[str, Any]) -> None:
+    """Draws return and cost of SAC over the tenths of a run, at each limit and gain."""
+    from jaxpg.experiment.figures import style
+
+    figure, panels = style.new_panels(2, height=3.2)
+    shown = [row for row in ROWS if row.agent == "sac" and row.name in rows]
+    for i, row in enumerate(shown):
+        colour, label = (
+            style.colour(i),
+            f"limit {row.limit:g}, gain {row.gain:g}" if row.limit else "",
+        )
+        x = (np.arange(TENTHS) + 0.5) * row.total_steps / TENTHS
+        for axes, name in zip(panels, ("return", "cost"), strict=True):
+            y = np.array(rows[row.name][name])
+            axes.plot(x, y.mean(0), color=colour, lw=1.6, label=label or "no limit")
+            axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, lw=0)
+        if row.limit:
+            panels[1].axhline(row.limit, color=colour, ls="--", lw=1)
+    note = "means of tenths of the run, three seeds, mean and range"
+    style.set_title(panels[0], f"Return of SAC in {POINT}", note)
+    style.set_title(panels[1], "Cost of an episode", note, "dashed: the limit")
+    for axes in panels:
+        style.set_steps_axis(axes, shown[0].total_steps)
+    style.legend_below(figure, panels[0].get_legend_handles_labels()[0], 2)
+    style.save(figure, PATH.parent.parent / "docs" / "figures" / "replay_costs.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
@@ -107,6 +134,7 @@ def main() -> None:
             PATH.write_text(json.dumps(rows, indent=1) + "\n")
             print(row.name, rows[row.name]["cpu_seconds"], "CPU seconds", flush=True)
     show(rows)
+    draw(rows)
 
 
 if __name__ == "__main__":

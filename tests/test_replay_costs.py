@@ -205,6 +205,20 @@ def test_evaluations_keep_the_sums_of_signals(folder):
     np.testing.assert_allclose(float(rows[-1]["sampled_cost"]), sums.mean(), rtol=1e-5)
 
 
+def test_a_folder_that_was_begun_without_signals_goes_on_without(tmp_path):
+    from jaxpg.experiment.callbacks.evaluation import EvaluationHistory, _as_before
+
+    (tmp_path / "a.csv").write_text("seed,greedy,sampled\n")
+    found = _as_before(tmp_path / "a.csv", ["seed", "greedy", "greedy_cost"], [("0", "1", "2")])
+    assert found == (["seed", "greedy"], [("0", "1")])
+    kept = EvaluationHistory({"iteration": np.ones(1), "greedy": np.zeros(1)})
+    metrics = {"eval/greedy": np.float32(3), "eval/greedy_cost": np.float32(2)}
+    kept.add(SimpleNamespace(iteration=2, env_steps=4, metrics=metrics))
+    assert {name: x.tolist() for name, x in kept.found.items()} == {
+        "iteration": [1, 2], "greedy": [0, 3],
+    }  # fmt: skip
+
+
 def test_pictures_have_panels_of_costs(folder):
     """With the limit as a line; a run without costs has none."""
     out, _ = folder

@@ -93,6 +93,7 @@ def evaluation(
             end, steps = np.array([event.iteration]), event.env_steps // event.iteration
             header, rows = metric_rows(end, measured, steps)
             header = [name.removeprefix("eval/") for name in header]
+            header, rows = _as_before(files.folder / EVALUATIONS, header, rows)
             append_table(files, EVALUATIONS, header, rows)
             files.save()
 
@@ -100,6 +101,16 @@ def evaluation(
 
 
 MEASURES = ("eval/greedy", "eval/greedy_std", "eval/sampled", "eval/sampled_std")  # of returns
+
+
+def _as_before(path: Path, header: list[str], rows: list[tuple[str, ...]]) -> tuple[list, list]:
+    """Takes the columns that a file has: one that an older version began has no signals."""
+    if not path.exists():
+        return header, rows
+    with path.open() as file:
+        known = file.readline().strip().split(",")
+    kept = [i for i, name in enumerate(header) if name in known]
+    return [header[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
 
 
 def _is_ours(name: str) -> bool:
@@ -122,6 +133,8 @@ class EvaluationHistory:
         new = {"iteration": event.iteration, "env_steps": event.env_steps}
         ours = filter(_is_ours, event.metrics)
         new |= {name.removeprefix("eval/"): event.metrics[name] for name in ours}
+        if self.found:  # of a run that an older version began there are no signals
+            new = {name: x for name, x in new.items() if name in self.found}
         for name, x in new.items():
             x = np.asarray(x)[..., None]
             self.found[name] = np.append(self.found[name], x, -1) if name in self.found else x
