@@ -23,7 +23,7 @@ truncation is not termination.
 """
 
 import functools
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,7 @@ class Learner(NamedTuple):
     params: Params
     target: Tree  # a copy, behind: of the critics, or of the value network
     opt_state: Params  # of each
-    costs: replay_costs.CostState | tuple[()] = ()  # () without a limit
+    costs: Any = ()  # a `replay_costs.CostState`; () without a limit
 
 
 class TrainState(NamedTuple):

@@ -95,7 +95,7 @@ class Learner(NamedTuple):
     params: Params
     target: tuple[Tree, Tree]  # a copy of the critics, behind
     opt_state: Params  # of each
-    costs: replay_costs.CostState | tuple[()] = ()  # () without a limit
+    costs: Any = ()  # a `replay_costs.CostState`; () without a limit
 
 
 class TrainState(NamedTuple):

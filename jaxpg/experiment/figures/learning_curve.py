@@ -54,7 +54,8 @@ def curves(runs: Sequence[str | Path | Result], window: int = 20, width: float =
     for i in dear:
         colour = COLOURS[i % len(COLOURS)]
         _draw_curve(panels[1], histories[i], costs.COST, "greedy_cost", colour, window)
-    limits = {costs.limit_of(histories[i].about.get("config", {})) for i in dear} - {None}
+    found = [costs.limit_of(histories[i].about.get("config", {})) for i in dear]
+    limits = {x for x in found if x is not None}
     for limit in limits:
         panels[1].axhline(limit, color=GREY, linestyle="--", linewidth=1.2)
     if dear:
