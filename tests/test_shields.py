@@ -15,6 +15,7 @@ from jaxpg.core.names import UntrustedError
 from jaxpg.envs import registry
 from jaxpg.envs.wrappers import named, noise
 from jaxpg.experiment.run.provenance import describe_run
+from tests.conftest import slow_of
 from tests.test_wrappers import roll, several
 
 KEY = jax.random.key(0)
@@ -108,7 +109,9 @@ def test_noise_on_actions_is_what_it_says():
             np.testing.assert_allclose(after, obs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "CartPolePositions-jaxpg"])
+@pytest.mark.parametrize(
+    "name", slow_of(["CartPole-v1", "CartPolePositions-jaxpg"], "CartPolePositions-jaxpg")
+)
 def test_noise_on_observations_begins_with_the_first_and_is_kept_in_the_true_successor(name):
     """Also around an environment that resets itself."""
     plain = jaxpg.make(name, max_steps_in_episode=6)

@@ -15,8 +15,7 @@ copy: y = r + gamma V'(s'). The first paper has it so, with alpha fixed (there 1
 
 `dropout` with `layer_norm` in the critics is DroQ, Hiraoka et al. (2022), arXiv:2110.02034, with
 the least of two in the policy's loss, too, where that paper has the mean. With `hindsight` it
-learns from goals that were reached (see `replay.hindsight`). With a `cost_limit` the policy's loss
-is that of a Lagrangian (see `loops.replay_costs`).
+learns from goals that were reached (`replay.hindsight`); `cost_limit`: see `loops.replay_costs`.
 
 Deviations from the papers: alpha is learnt through its logarithm; a time limit bootstraps, since
 truncation is not termination.
