@@ -16,12 +16,14 @@ from jaxpg.ops.occupancy import solve_constrained
 H, G, B = np.array([[2, 0.5], [0.5, 1]]), np.array([1.0, 2]), np.array([1, 0.5])
 
 
-def cpo_step(H, g, b, violation, max_kl=0.01):
+def cpo_step(H, g, b, violation, max_kl=0.01, recovery=1.0):
     """The step [n] and its case, in x64."""
     x, y = np.linalg.solve(H, g), np.linalg.solve(H, b)
     with jax.enable_x64(True):
         products = constraints.Products(*map(jnp.asarray, (g @ x, g @ y, b @ y)))
-        by_g, by_b, case = constraints.solve_cpo(products, jnp.asarray(float(violation)), max_kl)
+        by_g, by_b, case = constraints.solve_cpo(
+            products, jnp.asarray(float(violation)), max_kl, recovery
+        )
         return np.asarray(by_g) * x + np.asarray(by_b) * y, int(case)
 
 
@@ -74,6 +76,22 @@ def test_the_step_is_that_of_a_general_solver():
         else:
             np.testing.assert_allclose(step, slsqp(H, g, b, violation, 0.01), atol=1e-6)
     assert met[RECOVER] > 20
+
+
+def test_a_recovery_that_takes_a_part_of_the_fall_is_the_best_one_that_does():
+    rng, free = np.random.default_rng(1), 0
+    for recovery in (0.3, 0.7, 0.9) * 20:
+        n = rng.integers(2, 6)
+        root, g, b = rng.normal(size=(n, n)), rng.normal(size=n), rng.normal(size=n)
+        H = root @ root.T + 0.1 * np.eye(n)
+        reach = np.sqrt(0.02 * b @ np.linalg.solve(H, b))
+        step, case = cpo_step(H, g, b, 3 * reach, recovery=recovery)
+        assert case == RECOVER
+        np.testing.assert_allclose(step, slsqp(H, g, b, recovery * reach, 0.01), atol=1e-6)
+        free += b @ step < -recovery * reach * (1 + 1e-6)  # the return asks for more of it
+        within, _ = cpo_step(H, g, b, 0.5 * reach, recovery=recovery)  # no recovery: no matter
+        np.testing.assert_array_equal(within, cpo_step(H, g, b, 0.5 * reach)[0])
+    assert free > 3
 
 
 @pytest.mark.parametrize("violation", [-0.5, 0.0, 0.5])

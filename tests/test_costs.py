@@ -85,6 +85,26 @@ def test_costs_of_a_rollout_are_those_of_a_loop(unit):
     np.testing.assert_allclose(limit.scale, np.mean(lengths) * weight / weight.mean(), rtol=1e-5)
 
 
+def test_a_rollout_in_which_no_episode_ends_moves_no_multiplier():
+    """Else the violation of the last that did would be counted once a rollout, for as long as it
+    takes."""
+    N, env = 2, jaxpg.make("Hazards-jaxpg")
+    cfg = jaxpg.ppo_lagrangian.Config(
+        num_envs=N, num_steps=1, cost_limit=0.5, multiplier_p=2.0, multiplier_i=1.0,
+        multiplier_d=0.0, critic_epochs=1, critic_minibatches=1,
+    )  # fmt: skip
+    state, found = init_costs(cfg, env, jnp.ones(())), []
+    for ends in (False, True, False, False, True):
+        flags, obs = jnp.zeros((1, N), bool), jnp.zeros((1, N))
+        t = E.Transition(
+            obs, obs, obs, flags | ends, flags, obs, {"cost": jnp.ones((1, N))}
+        )  # fmt: skip
+        state, _, metrics = learn_costs(cfg, lambda scale, x: scale * x, state, t, obs, obs, KEY)
+        found.append([float(metrics["cost/episode"]), float(metrics["cost/multiplier"])])
+    # Costs of 2, then 3: violations of 1.5 and 2.5, whose sums are 1.5 and 4.
+    np.testing.assert_allclose(found, [[np.nan, 0], *[[2, 4.5]] * 3, [3, 9]])
+
+
 def first_steps(agent, other, cfg, key=KEY):
     """Parameters after a step of `agent` and one of `other` from its state."""
     env = jaxpg.make("CartPole-v1")

@@ -6,17 +6,18 @@ Each iteration solves, to first order in the return and the cost and to second i
                                     mean of KL(pi_old || pi) <= max_kl,    r = pi(a|s) / pi_old(a|s)
 
 (eq. 10): `ops.constraints.solve_cpo` has the solution in closed form. Where no policy within the
-trust region keeps the limit, the step is that to the least cost (eq. 14). The step is then
-shortened until the measured divergence and the measured cost are allowed and, unless the limit is
-broken, the measured surrogate has improved (section 6.2).
+trust region keeps the limit, the step is that to the least cost (eq. 14); with `recovery` below 1,
+the best one for the return that takes this part of the fall. The step is then shortened until the
+measured divergence and the measured cost are allowed and, unless the limit is broken, the measured
+surrogate has improved (section 6.2).
 
 s scales the mean over a batch to the change of an episode's cost: the mean length of an episode,
 and with `cost_unit="discounted"` the discounts since its start. The multiplier of the cost, a
 metric, is that of the solved step.
 
 Deviations: advantages are GAE with a critic each, the reward's standardised; the Fisher matrix is
-damped, over the whole batch; J_C is the mean of the episodes that ended in the last rollout, and
-before the first has ended nothing is limited.
+damped, over the whole batch; the surrogate may hold an entropy bonus; J_C is the mean of the
+episodes that ended in the last rollout, and before the first has ended nothing is limited.
 """
 
 from typing import ClassVar
@@ -48,6 +49,9 @@ class Config:
     cost_unit: str = fields.cost_unit("episode")
     cost_gamma: float = fields.cost_gamma(0.99)
     cost_gae_lambda: float = fields.cost_gae_lambda(0.95)
+    recovery: float = number(
+        1.0, gt=0, le=1, help="Part of the greatest fall of the cost that a recovery step takes."
+    )
     cg_iterations: int = fields.cg_iterations(10)
     damping: float = fields.damping(0.1)
     backtracks: int = static(10, ge=0, help="Steps of the line search, at most.")
@@ -58,6 +62,8 @@ class Config:
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
+    entropy_coef: float = fields.entropy_coef(0.0)
+    entropy_coef_schedule: Schedule = schedule()
     critic_learning_rate: float = fields.learning_rate(1e-3, of="critics")
     critic_learning_rate_schedule: Schedule = schedule()
     optimizer: Optimizer = fields.optimizer("adam", of="critics")
@@ -110,7 +116,9 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
         out = net.apply(actor, b.obs, method="policy")
         ratio = jnp.exp(pi.log_prob(out, b.draw) - old_log_prob)
         cost = (limit.scale * (ratio - 1) * limit.advantage).mean()
-        return (ratio * b.advantage).mean(), cost, pi.kl(old, out, k_kl).mean()
+        entropy = pi.entropy(out, k_entropy).mean()
+        surrogate = (ratio * b.advantage).mean() + cfg.entropy_coef * entropy
+        return surrogate, cost, pi.kl(old, out, k_kl).mean()
 
     g, b_cost = (jax.grad(lambda a, i=i: measure(a)[i])(actor) for i in (0, 1))
     fisher = trust_region.fisher_vector_product(lambda a: measure(a)[2], actor, cfg.damping)
@@ -119,7 +127,7 @@ def improve(actor: Tree, cfg: Config, env: E.Env, b: Batch, key: Key) -> tuple[T
     )
     pairs = (g, along_g), (g, along_b), (b_cost, along_b)
     products = constraints.Products(*(jnp.asarray(optax.tree.vdot(*x)) for x in pairs))
-    by_g, by_b, case = constraints.solve_cpo(products, violation, cfg.max_kl)
+    by_g, by_b, case = constraints.solve_cpo(products, violation, cfg.max_kl, cfg.recovery)
     full_step = jax.tree.map(lambda x, y: by_g * x + by_b * y, along_g, along_b)
     before, _, _ = measure(actor)
 

@@ -142,7 +142,10 @@ def _learn_one(
     scale = length * sums.discount / jnp.maximum(sums.discount.mean(), 1e-8)
     known = jnp.where(length > 0, now, jnp.nan)
     gains = cfg.multiplier_p, cfg.multiplier_i, cfg.multiplier_d
-    multiplier, weight = constraints.control(state.multiplier, known, cost_limit, *gains)
+    # A rollout in which no episode ended says nothing new: its violation is not counted again.
+    news = jnp.where(count > 0, now, jnp.nan)
+    multiplier, weight = constraints.control(state.multiplier, news, cost_limit, *gains)
+    weight = jnp.where(count > 0, weight, state.weight)
     state = CostState(critic, critic_opt, running, now, length, multiplier, weight)
     metrics = {"cost/episode": known, "cost/multiplier": weight, "loss/cost_value": l_value}
     violation = jnp.where(length > 0, now - cost_limit, -jnp.inf)

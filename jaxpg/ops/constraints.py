@@ -106,7 +106,9 @@ class Products(NamedTuple):
 RECOVER, BORDER, FREE = 0, 1, 2
 
 
-def solve_cpo(products: Products, violation: Array, max_kl) -> tuple[Array, Array, Array]:
+def solve_cpo(
+    products: Products, violation: Array, max_kl, recovery=1.0
+) -> tuple[Array, Array, Array]:
     """The step of constrained policy optimisation, Achiam et al. (2017), arXiv:1705.10528 eq. 10:
 
         max g' x  subject to  violation + b' x <= 0  and  x' H x / 2 <= max_kl
@@ -115,20 +117,22 @@ def solve_cpo(products: Products, violation: Array, max_kl) -> tuple[Array, Arra
     natural step to the edge of the trust region keeps the limit. BORDER: it does not, and as the
     problem is convex the best step is on violation + b' x = 0; there theorem 2 has the multipliers
     a = sqrt((q - r^2 / s) / (2 max_kl - violation^2 / s)) and nu = (a violation + r) / s. RECOVER:
-    the limit is broken and no step within the trust region mends it, so the step is that to the
-    least cost (eq. 14).
+    the limit is broken, and no step within the trust region mends it. There the cost can fall by
+    sqrt(2 max_kl s) at most. With `recovery` = 1 the step is the one that does so (eq. 14); with
+    less, the best one for the return that takes this part of the fall.
     """
     q, r, s = products
     tiny = jnp.finfo(q.dtype).tiny
     s = jnp.maximum(s, tiny)
     free = jnp.sqrt(2 * max_kl / jnp.maximum(q, tiny))
-    back = -jnp.sqrt(2 * max_kl / s) * (products.s > 0)
-    room, gain = 2 * max_kl - violation**2 / s, q - r**2 / s
+    reach = jnp.sqrt(2 * max_kl * s) * (products.s > 0)
+    lost = (violation > 0) & (violation >= reach)
+    fall = jnp.where(lost, recovery * reach, violation)
+    room, gain = 2 * max_kl - fall**2 / s, q - r**2 / s
     # Where g and b are parallel, nothing is to be gained along the border.
     inverse = jnp.sqrt(jnp.maximum(room, 0) / jnp.maximum(gain, tiny))
     inverse = jnp.where(gain > jnp.finfo(q.dtype).eps * q, inverse, 0)
-    keeps, lost = violation + free * r <= 0, (violation > 0) & (room <= 0)
-    case = jnp.where(keeps, FREE, jnp.where(lost, RECOVER, BORDER))
-    along_g = jnp.choose(case, [jnp.zeros_like(q), inverse, free], mode="clip")
-    along_b = [back, -(violation + inverse * r) / s, jnp.zeros_like(q)]
-    return along_g, jnp.choose(case, along_b, mode="clip"), case
+    keeps = fall + free * r <= 0
+    case = jnp.where(lost, RECOVER, jnp.where(keeps, FREE, BORDER))
+    along_b = jnp.where(keeps, 0, -(fall + inverse * r) / s)
+    return jnp.where(keeps, free, inverse), along_b, case
