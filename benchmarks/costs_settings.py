@@ -16,22 +16,22 @@ TABLE_SHARED: dict[str, Any] = {
 }  # fmt: skip
 TABLE_CONFIGS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo_lagrangian", "cliff"): {
-        "total_steps": 3_000_000, "num_envs": 64, "num_steps": 64, "learning_rate": 1e-2,
+        "total_steps": 2_000_000, "num_envs": 64, "num_steps": 64, "learning_rate": 1e-2,
         "multiplier_p": 2.0, "multiplier_i": 0.2,
     },
     ("cpo", "cliff"): {
-        "total_steps": 3_000_000, "num_envs": 64, "num_steps": 64, "entropy_coef": 0.05,
-        "max_kl_schedule": "linear",
+        "total_steps": 2_000_000, "num_envs": 64, "num_steps": 64, "entropy_coef": 0.05,
+        "recovery": 0.9, "max_kl_schedule": "linear",
     },
     ("ppo_lagrangian", "lake"): {
-        "total_steps": 5_000_000, "num_envs": 256, "num_steps": 64, "learning_rate": 2e-2,
+        "total_steps": 4_000_000, "num_envs": 256, "num_steps": 64, "learning_rate": 2e-2,
         "multiplier_p": 1.0, "multiplier_i": 0.2, "entropy_coef": 0.02,
-        "entropy_coef_schedule": "linear",
     },
     ("cpo", "lake"): {
-        "total_steps": 5_000_000, "num_envs": 32, "num_steps": 512, "damping": 0.01,
-        "entropy_coef": 0.01, "entropy_coef_schedule": "linear", "normalize_advantage": False,
-        "recovery": 0.7, "max_kl_schedule": "linear", "critic_epochs": 4,
+        "total_steps": 6_000_000, "num_envs": 128, "num_steps": 512, "max_kl": 0.02,
+        "max_kl_schedule": "linear", "damping": 0.01, "critic_epochs": 2,
+        "critic_minibatches": 16, "entropy_coef": 0.006, "normalize_advantage": False,
+        "recovery": 0.95,
     },
 }  # fmt: skip
 
@@ -43,14 +43,21 @@ POINTS: dict[str, tuple[str, dict, float, tuple[float, ...]]] = {
     "cart": ("CartPoleCost-jaxpg", {}, 50.0, ()),
 }
 POINT_SHARED: dict[str, Any] = {
-    "total_steps": 300_000, "num_envs": 32, "num_steps": 100, "hidden": (32, 32),
+    "total_steps": 200_000, "num_envs": 32, "num_steps": 100, "hidden": (32, 32),
 }  # fmt: skip
 PPO: dict[str, Any] = {"learning_rate": 3e-3, "entropy_coef": 0.0}
+CPO: dict[str, Any] = {
+    "critic_learning_rate": 5e-3, "critic_epochs": 5, "max_kl": 0.03, "damping": 0.01,
+    "max_kl_schedule": "linear", "recovery": 0.9,
+}  # fmt: skip
 POINT_CONFIGS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "goal"): PPO,
-    ("ppo", "circle"): PPO,
-    ("ppo", "run"): PPO,
+    **{("ppo", task): PPO for task in POINTS},
+    **{("cpo", task): CPO for task in POINTS},
+    **{("ppo_lagrangian", task): PPO | {"critic_learning_rate": 3e-3} for task in POINTS},
 }
+GAINS = {"goal": (0.2, 0.01), "run": (0.01, 0.001), "cart": (0.01, 0.001)}  # others: the defaults
+for task, (p, i) in GAINS.items():
+    POINT_CONFIGS["ppo_lagrangian", task] |= {"multiplier_p": p, "multiplier_i": i}
 POINT_SEEDS = 3
 
 BANDIT_LIMIT = 0.3

@@ -296,3 +296,21 @@ def test_a_cart_with_costs_moves_as_one_without():
     np.testing.assert_array_equal(last("CartPoleCost-jaxpg"), last("CartPole-v1"))
     carts = {x for x in registry.names() if hasattr(jaxpg.make(x).params, "total_mass")}
     assert carts == corrections.DERIVED.keys()
+
+
+def test_the_reward_of_a_circle_is_greatest_on_it():
+    """Else, as by the paper's formula with a radius below 1, it would pay to walk ever further
+    away."""
+    env = jaxpg.make("PointHazards-jaxpg", task="circle")
+    begin = env.core.reset(KEY, env.params)[1]
+    radius = jnp.linspace(0.1, 3.0, 59)
+
+    def reward(radius):
+        state = begin.replace(position=jnp.array([radius, 0.0]))
+        return env.core.step_env(KEY, state, jnp.array([0.0, 1.0]), env.params)[2]
+
+    found = np.asarray(jax.vmap(reward)(radius))
+    assert abs(radius[found.argmax()] - env.params.radius) < 0.05
+    before, after = np.split(found, [found.argmax()])
+    assert (np.diff(before) > 0).all()
+    assert (np.diff(after) < 0).all()

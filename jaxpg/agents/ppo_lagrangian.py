@@ -12,7 +12,8 @@ ever where the policy answers quickly: the integral is a quarter of a period lat
 part damps it.
 
 Deviations: J_C is the mean of the episodes that ended in the last rollout; before the first has
-ended lambda is 0. The cost's critic is fitted apart from the actor's epochs.
+ended lambda is 0, and where none ended it stays. The cost's critic is fitted apart from the actor's
+epochs.
 """
 
 from typing import ClassVar, NamedTuple

@@ -7,8 +7,10 @@ goal    In the square [-1, 1]^2, from goal to goal: the reward is 10 times what 
         is drawn. The cost of a step is how deep it ends in a hazard, a disc: 1 in its middle and 0
         at its edge. Goals lie outside of hazards, and there is a way around each.
 circle  In the plane, counter-clockwise along a circle of `radius`, Achiam et al. (2017),
-        arXiv:1705.10528 section 8: the reward is (x v_y - y v_x) / (1 + | |p| - radius |), v = a.
-        The cost is 1 where |x| > `width`: the circle does not fit in.
+        arXiv:1705.10528 section 8: the reward is (x v_y - y v_x) / (1 + off), v = a, where off is
+        the distance from the circle in steps, | |p| - radius | / step_size. (In units in which the
+        radius is below 1 the reward would go on rising outside of the circle.) The cost is 1 where
+        |x| > `width`: the circle does not fit in.
 run     Ahead along x, as fast as may be: the reward is v_x. The cost is 1 where the speed |v| is
         above `speed`, or the point is off the track, |y| > `width`.
 
@@ -81,7 +83,7 @@ class PointHazards(environment.Environment):
             goal = jnp.where(reached, draw_outside(key, self.hazards), goal)
         elif self.task == "circle":
             x, y = position
-            off = jnp.abs(jnp.linalg.norm(position) - params.radius)
+            off = jnp.abs(jnp.linalg.norm(position) - params.radius) / params.step_size
             reward, cost = (x * v[1] - y * v[0]) / (1 + off), jnp.abs(x) > params.width
         else:
             reward = v[0]
