@@ -1,6 +1,6 @@
 """Measures agents that limit costs; writes benchmarks/costs.json and the figures of docs/costs.md.
 
-python benchmarks/costs.py [--only cliff lake goal circle run cart bandit]
+python benchmarks/costs.py [--only cliff lake goal circle run cart bandit] [--agents cpo]
 
 Tables, the cliff and the frozen lake, two limits each, 5 seeds: the policy is read off as a table
 after every second iteration, and what it earns and costs is solved for exactly; the best return
@@ -62,7 +62,8 @@ def learn_table(name: str, task: str, limit: float) -> dict:
     """The row of an agent in a table under a limit."""
     env_name, params, gamma, _ = settings.TABLES[task]
     env, agent = jaxpg.make(env_name, **params), getattr(jaxpg, name)
-    fields = settings.TABLE_SHARED | settings.TABLE_CONFIGS[name, task]
+    own = settings.TABLE_CONFIGS[name, task] | settings.AT_LIMIT.get((name, task, limit), {})
+    fields = settings.TABLE_SHARED | own
     cfg = agent.Config(gamma=gamma, cost_gamma=gamma, cost_limit=limit, **fields)
 
     def train(key):
@@ -90,7 +91,7 @@ def learn_table(name: str, task: str, limit: float) -> dict:
     row["holds"] = bool(
         earned >= best.value - 0.03 * abs(best.value) and paid <= settings.ALLOWED * limit
     )
-    return row | {"settings": settings.TABLE_CONFIGS[name, task]}
+    return row | {"settings": own}
 
 
 def penalize(env: Env, weight: Any, params: dict) -> Env:
@@ -160,25 +161,29 @@ def tell(name: str, row: dict, seconds: float) -> None:
     print(f"{name:28} {said}, {seconds:.0f} s", flush=True)
 
 
-def cases(task: str) -> list[Callable[[], dict[str, dict]]]:
-    """What is measured of a task: functions that give rows by their names."""
+def cases(task: str, agents: list[str], most: float) -> list[Callable[[], dict[str, dict]]]:
+    """What is measured of a task, of a table under limits up to `most`: functions that give rows by
+    their names."""
     if task == "bandit":
         return [lambda k=k: {f"bandit {k}": follow_bandit(*k)} for k in settings.BANDIT_GAINS]
     if task in settings.TABLES:
-        limits = settings.TABLES[task][3]
-        every = [(name, task, limit) for name in settings.AGENTS for limit in limits]
+        limits = [x for x in settings.TABLES[task][3] if x <= most]
+        every = [(name, task, limit) for name in agents if name != "ppo" for limit in limits]
         return [lambda x=x: {" ".join(map(str, x)): learn_table(*x)} for x in every]
-    return [lambda x=x: learn_points(x, task) for x in ("ppo", *settings.AGENTS)]
+    return [lambda x=x: learn_points(x, task) for x in agents]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     tasks = (*settings.TABLES, *settings.POINTS, "bandit")
     parser.add_argument("--only", nargs="*", default=tasks, choices=tasks)
+    agents = ("ppo", *settings.AGENTS)
+    parser.add_argument("--agents", nargs="*", default=agents, choices=agents)
+    parser.add_argument("--most", type=float, default=1.0, help="The greatest limit in a table.")
     args = parser.parse_args()
     results = json.loads(PATH.read_text()) if PATH.exists() else {}
     for task in args.only:
-        for measure in cases(task):
+        for measure in cases(task, args.agents, args.most):
             began = time.perf_counter()
             found = measure()
             for name, row in found.items():
