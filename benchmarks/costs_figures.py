@@ -43,25 +43,29 @@ def draw_frontiers(results: dict, solve: Callable, path: Path) -> None:
             axis.set_xlim(left=0.02)
         axis.set(xlabel="discounted cost", ylabel="discounted return")
         style.set_title(axis, env_name, "a point a seed; dotted: the limits")
-        axis.legend(fontsize=6, frameon=False, loc="lower right")
+        axis.legend(
+            fontsize=6, facecolor="white", edgecolor="none", framealpha=1, loc="lower right"
+        )
     style.save(figure, path)
 
 
 def draw_points(results: dict, path: Path) -> None:
     """Return against cost of each seed, in the tasks that have no table."""
-    figure, axes = style.new_panels(len(settings.POINTS), height=2.9)
-    handles: dict[str, object] = {}
-    for axis, (task, (env_name, _, limit, _)) in zip(axes, settings.POINTS.items(), strict=True):
-        rows = {
-            k.removesuffix(f", {task}"): v for k, v in results.items() if k.endswith(f" {task}")
+    rows_of = {
+        task: {
+            k.removesuffix(f", {task}"): v for k, v in results.items() if k.endswith(f", {task}")
         }
-        rows = {k: v for k, v in rows.items() if "return" in v}
+        for task in settings.POINTS
+    }
+    shown = [task for task, rows in rows_of.items() if rows]
+    figure, axes = style.new_panels(len(shown), height=2.9)
+    handles: dict[str, object] = {}
+    for axis, task in zip(np.atleast_1d(axes), shown, strict=True):
+        (env_name, _, limit, _), rows = settings.POINTS[task], rows_of[task]
         penalties = [name for name in rows if " - " in name]
         for name, row in rows.items():
             kind = "ppo, reward less a weighted cost" if name in penalties else name
-            i = ["ppo_lagrangian", "cpo", "ppo"].index(kind) if kind in (
-                "ppo_lagrangian", "cpo", "ppo"
-            ) else 3  # fmt: skip
+            i = (*settings.AGENTS, "ppo", "ppo, reward less a weighted cost").index(kind)
             (mark,) = axis.plot(
                 row["cost"], row["return"], "oos^"[i], ms=4.5, alpha=0.75,
                 color=style.colour(i), label=kind, ls="",
