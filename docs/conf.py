@@ -1,6 +1,7 @@
-"""The documentation as a site, by Sphinx: `sphinx-build docs/conf.py`'s folder, see CONTRIBUTING.md.
+"""The documentation as a site, by Sphinx. To build it and to look at it:
 
     pip install '.[docs]' -c constraints.txt && sphinx-build -W -c docs . site
+    python -m http.server -d site      # or open site/index.html
 
 Pages are the Markdown files of docs/, as GitHub shows them; NAV sorts them. What is added to them
 is in docs/theme.
@@ -33,13 +34,13 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 80
-add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 html_theme, html_title = "pydata_sphinx_theme", "jaxpg"
 html_static_path, html_css_files = ["theme/static"], ["style.css"]
 html_show_sourcelink, html_copy_source, html_show_sphinx = False, False, False
 html_permalinks_icon = "#"
+html_sidebars = {"docs/index": [], "docs/start": []}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "jaxpg"},

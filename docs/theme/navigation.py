@@ -1,16 +1,20 @@
-"""The groups of the site, from the pages that list them: each `- [Title](page.md)` and each row of a
-table with a link puts that page below the one that lists it, in this order. So a page has one place
+"""The groups of the site, from the pages that list them: each `- [Title](page.md)`, and each row of
+a table that begins with `name` and has a link, puts that page below the one that lists it, in this order. So a page has one place
 in the menu, and leads to the one before it and the one after it. A page that no list has is an
 error of the build, as Sphinx finds it in no toctree."""
+
+from __future__ import annotations
 
 import posixpath
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 LISTS = ("docs/index", "docs/how_to", "docs/reference", "docs/agents", "docs/explanation")
-LISTED = re.compile(r"^(?:- |\|.*)\[[^\]]+\]\(([\w/.]+)\.md\)")
+LISTED = re.compile(r"^(?:- |\| `\w+` \|.*)\[[^\]]+\]\(([\w/.]+)\.md\)")
 HEADING = re.compile(r"^## (.+)$")
 
 
@@ -42,7 +46,9 @@ def write_entrance(app: Sphinx, error: Exception | None) -> None:
     if error is None:
         to = '<meta charset="utf-8"><meta http-equiv="refresh" content="0; url=docs/index.html">'
         link = '<a href="docs/index.html">jaxpg</a>'
-        Path(app.outdir, "index.html").write_text(f"<!doctype html>{to}<title>jaxpg</title>{link}\n")
+        Path(app.outdir, "index.html").write_text(
+            f"<!doctype html>{to}<title>jaxpg</title>{link}\n"
+        )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -33,7 +33,7 @@ def entry(name: str) -> str:
         parts = "".join(directive(f"{found.__name__}.{x}", getattr(found, x)) for x in members)
         said = as_rst((found.__doc__ or "").partition("\n\n")[0], [])
         return f"## jaxpg.{name}\n\n" + rst(f"{said}\n\n{parts}")
-    return f"### {name}\n\n" + rst(directive(f"jaxpg.{name}", found))
+    return rst(directive(f"jaxpg.{name}", found))
 
 
 def public(module: Any) -> list[str]:
@@ -75,7 +75,7 @@ def agent_end(name: str) -> str:
     path = f"jaxpg/agents/{name}.py"
     doc = as_rst(sys.modules[agent.Config.__module__].__doc__ or "", []).replace("\n", "\n   ")
     return (
-        f"\n\n## In the package\n\n"
+        "\n\n## In the package\n\n"
         + rst(f".. py:data:: jaxpg.{name}\n   :type: Agent\n\n   {doc}\n")
         + f"\n### All fields of {name}.Config\n\n{field_rows(agent.Config)}\n\n### The source\n\n"
         + f"<details><summary>{path}</summary>\n\n"
