@@ -18,9 +18,10 @@ from tests.browser import find_browser, open_browser
 from tests.pages import ROOT
 
 THEME = ROOT / "docs" / "theme"
-# The pages whose pictures are taken, in JAXPG_SHOTS if that names a folder, for a person to look at.
+# Pages whose pictures are taken, into the folder JAXPG_SHOTS if there is one, to be looked at.
 SHOTS = ("index", "start", "ppo", "api", "results", "statistics")
 WIDTHS = {1280: 900, 390: 844}
+API = ("docs/api.md", "docs/api_modules.md")
 FIRST_PAINT = 3000  # milliseconds
 
 PAGE = """({
@@ -40,12 +41,9 @@ def theme(name):
 
 
 def test_every_public_name_has_an_entry():
-    rows = [re.findall(r"^\| `jaxpg\.(\w+)` \|", (ROOT / page).read_text(), re.M) for page in API]
-    named = Counter([*sum(rows, []), *agents.NAMES])
-    assert named == Counter(jaxpg.__all__)
-
-
-API = ("docs/api.md", "docs/api_modules.md")
+    text = "".join((ROOT / page).read_text() for page in API)
+    named = re.findall(r"^\| `jaxpg\.(\w+)` \|", text, re.M)
+    assert Counter([*named, *agents.NAMES]) == Counter(jaxpg.__all__)
 
 
 def test_every_page_has_one_place_in_the_menu():

@@ -1,7 +1,7 @@
 """The groups of the site, from the pages that list them: each `- [Title](page.md)`, and each row of
-a table that begins with `name` and has a link, puts that page below the one that lists it, in this order. So a page has one place
-in the menu, and leads to the one before it and the one after it. A page that no list has is an
-error of the build, as Sphinx finds it in no toctree."""
+a table that begins with `name` and has a link, puts that page below the one that lists it, in this
+order. So a page has one place in the menu, and leads to the one before it and the one after it. A
+page that no list has is an error of the build, as Sphinx finds it in no toctree."""
 
 from __future__ import annotations
 
@@ -44,11 +44,9 @@ def add_toctrees(app: Sphinx, page: str, source: list[str]) -> None:
 def write_entrance(app: Sphinx, error: Exception | None) -> None:
     """Writes the page by which the folder opens; the others lie in docs/, as in the repository."""
     if error is None:
-        to = '<meta charset="utf-8"><meta http-equiv="refresh" content="0; url=docs/index.html">'
-        link = '<a href="docs/index.html">jaxpg</a>'
-        Path(app.outdir, "index.html").write_text(
-            f"<!doctype html>{to}<title>jaxpg</title>{link}\n"
-        )
+        on = '<meta http-equiv="refresh" content="0; url=docs/index.html"><title>jaxpg</title>'
+        text = f'<!doctype html><meta charset="utf-8">{on}<a href="docs/index.html">jaxpg</a>\n'
+        Path(app.outdir, "index.html").write_text(text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
