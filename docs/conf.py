@@ -25,7 +25,7 @@ extensions += ["equations"]
 suppress_warnings = ["myst.header"]  # the changelog begins anew at each version
 
 # Markdown as GitHub has it: its names of headings, its equations.
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_dmath_allow_digits = False
 myst_dmath_double_inline = False

@@ -12,8 +12,9 @@ def escape(text: str) -> str:
     parts = re.split(r"(`[^`\n]+(?:\n[^`\n]+)?`)", text)
     plain = (re.sub(r"([*|\\])|(?<=\w)_(?!\w)", lambda m: f"\\{m[0]}", x) for x in parts[::2])
     code = [f"``{x[1:-1]}``" for x in parts[1::2]]
-    merged = [x for pair in zip(plain, [*code, ""], strict=True) for x in pair]
-    return "".join(merged)
+    glued = (f"\\ {x}" if re.match(r"\w", x) else x for x in plain)  # `Callback`s
+    merged = [x for pair in zip(["", *code], glued, strict=True) for x in pair]
+    return "".join(merged).removeprefix("\\ ")
 
 
 def list_parameters(paragraph: str, parameters: list[str]) -> str:
