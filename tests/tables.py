@@ -222,7 +222,7 @@ NAMES = {
 
 TABLES = {
     "agents": Table("docs/agents.md", "| agent | what it is |", agent_rows),
-    "results": result_table("| environment | PPO |", "readme_rows", page="README.md"),
+    "glance": result_table("| environment | PPO |", "glance_rows"),
     "in short": result_table("In short:", "summary_lines"),
     **{group: result_table(f"| {group} |", "group_rows", group) for group in GROUPS},
     "short": result_table("These rows are short, and this was tried:", "short_lines"),

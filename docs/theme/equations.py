@@ -1,5 +1,5 @@
-"""Equations as MathML, made when the site is built: a browser sets them by itself, without a script.
-GitHub sets the same `$...$` and blocks of `math`.
+"""Equations as MathML, made when the site is built: a browser sets them without a script. GitHub
+sets the same `$...$` and blocks of `math`.
 
 Not every machine has a font for mathematics, so the site brings what it needs of one: STIX Two
 Math, as the package ziamath has it.
