@@ -38,6 +38,7 @@ toc_object_entries_show_parents = "hide"
 
 html_theme, html_title = "pydata_sphinx_theme", "jaxpg"
 html_static_path, html_css_files = ["theme/static"], ["style.css"]
+html_js_files = ["from_disk.js"]
 html_show_sourcelink, html_copy_source, html_show_sphinx = False, False, False
 html_permalinks_icon = "#"
 html_sidebars = {"docs/index": [], "docs/start": []}

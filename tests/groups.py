@@ -34,7 +34,7 @@ BY_AGENT, BY_SUITE, ALONE = (
 LONG = (
     "test_host_envs", "test_suites", "test_brax", "test_jaxmarl", "test_playground",
     "test_faults", "test_distributed", "test_sweep", "test_heads", "test_offpolicy",
-    "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
+    "test_site", "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
     "test_opponents", "test_runs", "test_presets", "test_normalize_agents", "test_maddpg",
     "test_tuning", "test_cli", "test_diagnostics", "test_population", "test_replay_loop",
     "test_networks", "test_tabular_agents", "test_gsde", "test_learning", "test_masks",

@@ -188,4 +188,7 @@ def test_pictures_and_search(site, tmp_path):
                 break
             time.sleep(0.1)
         assert results
+        time.sleep(0.5)
+        browser.run("1")  # hears what has come since
+        assert not heard_wrong(browser)
     assert all((shots / f"{p}-{w}.png").stat().st_size > 10_000 for p in SHOTS for w in WIDTHS)
