@@ -34,13 +34,14 @@ BY_AGENT, BY_SUITE, ALONE = (
 LONG = (
     "test_host_envs", "test_suites", "test_brax", "test_jaxmarl", "test_playground",
     "test_faults", "test_distributed", "test_sweep", "test_heads", "test_offpolicy",
-    "test_site", "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
+    "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
     "test_opponents", "test_runs", "test_presets", "test_normalize_agents", "test_maddpg",
     "test_tuning", "test_cli", "test_diagnostics", "test_population", "test_replay_loop",
     "test_networks", "test_tabular_agents", "test_gsde", "test_learning", "test_masks",
     "test_nets", "test_signals", "test_policy_search", "test_family", "test_trust_region",
     "test_tabular_envs", "test_termination", "test_pictures", "test_cli_experiments",
     "test_devices", "test_trackers", "test_days", "test_checkers", "test_whole_episodes",
+    "test_site",
 )  # fmt: skip
 
 
