@@ -173,10 +173,11 @@ def test_pictures_and_search(site, tmp_path):
     shots.mkdir(parents=True, exist_ok=True)
     with open_browser(tmp_path / "profile") as browser:
         for page in SHOTS:
+            browser.open(f"file://{site}/docs/{page}.html")
             for width, height in WIDTHS.items():
                 for dark in (False, True):
                     browser.look(width, height, dark)
-                    browser.open(f"file://{site}/docs/{page}.html")
+                    time.sleep(0.5)  # colours pass into one another
                     browser.shoot(shots / f"{page}-{width}{'-dark' * dark}.png")
                     background = browser.run("getComputedStyle(document.body).backgroundColor")
                     light = sum(map(int, re.findall(r"\d+", background)[:3])) > 3 * 128
