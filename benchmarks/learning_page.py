@@ -182,7 +182,7 @@ def rank(row: Row, measured: Measured) -> tuple[float, int]:
     return (-math.inf if math.isnan(mean) else float(number(mean))), -steps
 
 
-def readme_rows(measured: Measured) -> list[str]:
+def glance_rows(measured: Measured) -> list[str]:
     """A row an environment: what PPO reaches, what it has to, and the best agent."""
     lines = []
     for env in dict.fromkeys(row.env for row in learning_rows.all_rows().values()):

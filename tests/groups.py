@@ -41,6 +41,7 @@ LONG = (
     "test_nets", "test_signals", "test_policy_search", "test_family", "test_trust_region",
     "test_tabular_envs", "test_termination", "test_pictures", "test_cli_experiments",
     "test_devices", "test_trackers", "test_days", "test_checkers", "test_whole_episodes",
+    "test_site",
 )  # fmt: skip
 
 

@@ -7,7 +7,9 @@ What a row says in words is written by hand and kept; a new row gets the first l
 
 import dataclasses
 import importlib
+import inspect
 import json
+import pkgutil
 import re
 import sys
 import textwrap
@@ -89,8 +91,8 @@ def agent_rows(found: list[str]) -> list[str]:
     lines = []
     for name in agents.NAMES:
         title = sys.modules[agents.get(name).init.__module__].__doc__.splitlines()[0]
-        kinds, page = spaces(name, cells.get(name, "")), f"docs/{name}.md"
-        lines.append(f"| `{name}` | {said.get(name, title)} | {kinds} | [{page}]({page}) |")
+        kinds = spaces(name, cells.get(name, ""))
+        lines.append(f"| `{name}` | {said.get(name, title)} | {kinds} | [page]({name}.md) |")
     return lines
 
 
@@ -194,6 +196,17 @@ def room_rows(found: list[str]) -> list[str]:
     return lines
 
 
+def name_rows(found: list[str]) -> list[str]:
+    """A row for each public name that stands there, with the first line of its docstring."""
+    lines = []
+    for name in (row.split("`")[1] for row in found):
+        said = inspect.getdoc(pkgutil.resolve_name(name)) or ""
+        words = said.partition("\n\n")[0].replace("\n", " ")
+        first, *_ = re.split(r"(?<=[a-z)`]\.) ", words)
+        lines.append(f"| `{name}` | {first} |")
+    return lines
+
+
 def face_lines(found: list[str]) -> list[str]:
     """The imports by which type checkers see the agents, and what stands there beside them."""
     own = "    from jaxpg.agents."
@@ -201,9 +214,15 @@ def face_lines(found: list[str]) -> list[str]:
     return lines + [line for line in found if not line.startswith(own)]
 
 
+# The tables of the reference by how their heads begin; which names are in one is said by hand.
+NAMES = {
+    "docs/api.md": ("name", "environments", "wrapper", "of your own", "experiments", "the machine"),
+    "docs/api_modules.md": ("module",),
+}
+
 TABLES = {
-    "agents": Table("README.md", "| agent | what it is |", agent_rows),
-    "results": result_table("| environment | PPO |", "readme_rows", page="README.md"),
+    "agents": Table("docs/agents.md", "| agent | what it is |", agent_rows),
+    "glance": result_table("| environment | PPO |", "glance_rows"),
     "in short": result_table("In short:", "summary_lines"),
     **{group: result_table(f"| {group} |", "group_rows", group) for group in GROUPS},
     "short": result_table("These rows are short, and this was tried:", "short_lines"),
@@ -218,6 +237,11 @@ TABLES = {
     "space": Table("docs/tuning.md", "| field | values |", space_rows),
     "faults": Table("docs/reliability.md", "| kind of fault | tried |", scorecard_rows),
     "gpu": Table("benchmarks/README.md", "What has to hold there, as `--bars`", gpu_lines),
+    **{
+        head: Table(page, f"| {head} | what it is |", name_rows)
+        for page, heads in NAMES.items()
+        for head in heads
+    },
     "rooms": Table("docs/architecture.md", "| room | what is in it |", room_rows),
 }
 

@@ -187,7 +187,7 @@ NOT_RUN = {
     "docs/results.md": ["minutes"],
     "docs/suites.md": ["minutes"],
 }
-OTHER = {"text", "toml"}
+OTHER = {"text", "toml", "math"}
 
 
 @pytest.mark.parametrize("page", pages.PAGES)

@@ -356,7 +356,7 @@ def test_a_page_says_what_is_not_measured(found):
     assert "DeepSea-bsuite,size=20" in missing
     said = learning_page.summary_lines(found)
     assert said[0] == f"- {len(lines)} of {len(learning_rows.all_rows())} rows are measured."
-    assert len(learning_page.readme_rows(found)) == len(lines)
+    assert len(learning_page.glance_rows(found)) == len(lines)
     cases = sum(len(x.get("must_fail", [])) for x in learning_rows.aims().values())
     assert len(learning_page.failure_lines(found)) == cases > 2
     if lines:
@@ -384,7 +384,7 @@ def test_of_equal_agents_the_one_with_fewer_steps_is_the_best():
     found = measured(CART, [500.0] * 10)
     slow = Row("reinforce", "CartPole-v1")
     found["rows"] |= measured(slow, [500.0] * 10, env_steps=2000)["rows"]
-    assert "| `ppo` 500 |" in learning_page.readme_rows(found)[0]
+    assert "| `ppo` 500 |" in learning_page.glance_rows(found)[0]
 
 
 def test_the_picture_has_a_panel_an_environment(tmp_path):

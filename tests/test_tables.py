@@ -5,7 +5,7 @@ import pytest
 from jaxpg import agents
 from jaxpg.envs import registry
 from tests import tables
-from tests.pages import PAGES, ROOT
+from tests.pages import ROOT
 from tests.test_architecture import ALLOWED
 from tests.test_learning import bars
 
@@ -14,13 +14,6 @@ from tests.test_learning import bars
 def test_a_table_is_as_its_data(name):
     found, expected = tables.found_and_expected(tables.TABLES[name])
     assert found == expected, "`python -m tests.tables` writes it anew"
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
-def test_every_page_is_found_from_the_index(page):
-    name = page.removeprefix("docs/")
-    if name != "index.md":
-        assert f"]({name}" in (ROOT / "docs" / "index.md").read_text()
 
 
 @pytest.mark.parametrize("name", agents.NAMES)

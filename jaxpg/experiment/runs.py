@@ -47,7 +47,13 @@ def run(
     init_from: str | Path | Result | Tree | None = None,
     init_parts: Sequence[str] = (),
 ) -> Result[C]:
-    """Trains, as `jaxpg.core.run.run` does; with `out` also writes a run folder.
+    """Trains an agent, with host code between jitted chunks of iterations; `out` is a run folder.
+
+    key: one key, or [seeds] of them: then all seeds are one vmapped program, laid over as many
+    devices as divide their number, and every array of the result gets a leading [seeds]. callbacks:
+    functions of an `Event`, or `Callback`s, called after each chunk. chunk: iterations of one; the
+    result does not depend on it, to the byte. data_parallel: lay the environments of one key over
+    all devices, which have to divide `num_envs`.
 
     agent, env: the objects, or their names as `jaxpg train` takes them; cfg=None is the preset of
     the two, the general profile of the agent, or its defaults. evaluations: how many, spread evenly

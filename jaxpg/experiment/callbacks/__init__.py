@@ -1,5 +1,4 @@
-"""Callbacks: host code between the chunks of a run, see `jaxpg.Callback`; `jaxpg.callbacks` is this
-room's face.
+"""Callbacks, host code between the chunks of a run (`jaxpg.Callback`): `jaxpg.callbacks`.
 
 metrics.py      metrics in files
 evaluation.py   returns of whole episodes, greedy and sampled

@@ -1,4 +1,4 @@
-"""Sweeps: many configs times many seeds in few programs; `jaxpg.sweep` is this room's face.
+"""Sweeps: many configs times many seeds in few programs: `jaxpg.sweep`.
 
 points.py    points of a sweep: grids, random draws, random batches
 sweep.py     what trains them, part by part
