@@ -35,6 +35,7 @@ class Config:
 
     memory: ClassVar[str] = "none"
     hindsight: ClassVar[str] = "none"
+    bonus: ClassVar[str] = "none"
     normalize_obs: ClassVar[bool] = False
     normalize_reward: ClassVar[bool] = False
 

@@ -74,6 +74,8 @@ class Config:
     )
     hindsight: str = fields.hindsight("none")
     hindsight_goals: int = fields.hindsight_goals(4)
+    bonus: fields.Bonus = fields.bonus("none")
+    bonus_weight: float = fields.bonus_weight(1.0)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

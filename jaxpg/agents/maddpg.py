@@ -86,6 +86,7 @@ class Config:
     prioritized: ClassVar[bool] = False  # uniform sampling
     memory: ClassVar[str] = "none"  # updates are of single steps
     hindsight: ClassVar[str] = "none"  # of dqn, ddpg, td3 and sac
+    bonus: ClassVar[str] = "none"  # of ppo, a2c, dqn and sac
     normalize_obs: ClassVar[bool] = False
     normalize_reward: ClassVar[bool] = False  # the scale would be the team's
     batch_norm: ClassVar[bool] = False  # the paper has none

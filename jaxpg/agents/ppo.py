@@ -22,7 +22,7 @@ from jaxpg.core.config import config, number, require_several, static, validate
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
-from jaxpg.loops import optimizers, policies
+from jaxpg.loops import intrinsic, optimizers, policies
 from jaxpg.loops.minibatch import epochs
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP
@@ -62,6 +62,9 @@ class Config:
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
+    bonus: fields.Bonus = fields.bonus("none")
+    bonus_weight: float = fields.bonus_weight(1.0)
+    bonus_gamma: float = fields.bonus_gamma(0.99)
     head: str = fields.head("auto", gsde=True)
     noise_every: int | None = fields.noise_every(None)
     noise_log_std: float = fields.noise_log_std(0.0)
@@ -98,6 +101,7 @@ class TrainState(NamedTuple):
     kl_penalty: Array  # [] weight of the penalty under objectives "kl" and "lagrangian"
     iteration: Array  # [] int32
     key: Key
+    explorer: intrinsic.Intrinsic | tuple[()] = ()  # () without a bonus
 
 
 class Seen(NamedTuple):
@@ -162,6 +166,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         kl_penalty=jnp.ones((), float),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
+        explorer=intrinsic.init_on_policy(cfg, env, k_params, cfg.learning_rate),
     )
 
 
@@ -237,9 +242,17 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     _, next_value, _ = net.apply(state.params, next_obs, after)
     ends = t.terminated, t.truncated
     advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
+    target, explorer, found = advantage + value, state.explorer, {}
+    if explorer:
+        last = normalize.whiten(state.obs_stats, env_state.obs)
+        explorer, more, found = intrinsic.learn_on_policy(
+            cfg, env, explorer, t, obs, last, k_learn, cfg.learning_rate,
+            cfg.num_epochs, cfg.minibatches,
+        )  # fmt: skip
+        advantage += cfg.bonus_weight * more
     batch = Batch(
         obs=obs, start=starts(ended), **seen._asdict(),
-        value=value, advantage=advantage, target=advantage + value,
+        value=value, advantage=advantage, target=target,
     )  # fmt: skip
     if cfg.memory == "none":
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
@@ -267,13 +280,14 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     if cfg.objective != "clip":
         kl, penalty = move_penalty(cfg, env, params, batch, penalty, k_kl)
         info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
-    explained = losses.explained_variance(value, advantage + value)
+    explained = losses.explained_variance(value, target)
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
-        params, opt_state, env_state, carry, stats, scale, penalty, state.iteration + 1, key
+        params, opt_state, env_state, carry, stats, scale, penalty, state.iteration + 1, key,
+        explorer,
     )
-    return state, metrics | info | {"value/explained_variance": explained}
+    return state, metrics | info | found | {"value/explained_variance": explained}
 
 
 def act(

@@ -81,6 +81,7 @@ class Config:
     prioritized: ClassVar[bool] = False  # uniform sampling
     memory: ClassVar[str] = "none"  # updates are of single steps
     hindsight: ClassVar[str] = "none"  # of dqn, ddpg, td3 and sac
+    bonus: ClassVar[str] = "none"  # of ppo, a2c, dqn and sac
     batch_norm: ClassVar[bool] = False  # the paper has none
     dropout: ClassVar[float] = 0.0  # the paper has none
 

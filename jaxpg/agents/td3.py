@@ -84,6 +84,7 @@ class Config:
     n_step: ClassVar[int] = 1  # one-step targets
     prioritized: ClassVar[bool] = False  # uniform sampling
     memory: ClassVar[str] = "none"  # updates are of single steps
+    bonus: ClassVar[str] = "none"  # of ppo, a2c, dqn and sac
     batch_norm: ClassVar[bool] = False  # the paper has none
 
 

@@ -20,6 +20,7 @@ ACTIVATIONS = (
 )  # fmt: skip
 INITS = ("orthogonal", "lecun", "he")
 MEMORIES = ("none", "gru", "lstm", "attention")
+BONUSES = ("none", "count", "pseudo_count", "rnd", "icm", "ngu_episodic", "info_gain")
 
 # kind of action space -> its policy heads; the first is "auto"
 HEADS_OF = {
@@ -97,6 +98,17 @@ def _makes_initializer(x: Any) -> bool:
     return callable(made) and is_initializer(made)
 
 
+def _is_bonus(x: Any) -> bool:
+    cls = x.func if isinstance(x, functools.partial) else x
+    says = ("init", "bonus", "update", "metrics", "scaled", "ordered")
+    return isinstance(cls, type) and all(hasattr(cls, name) for name in says)
+
+
+BONUS = Kind(
+    "a class with init, bonus, update, metrics, scaled and ordered (see loops.bonuses), or a "
+    "functools.partial of one",
+    _is_bonus,
+)
 ACTIVATION = Kind("a function of one array that gives one of the same shape", _is_activation)
 INITIALIZER = Kind(
     "an initialiser init(key, shape, dtype) without a QR decomposition, or a function without "

@@ -8,12 +8,15 @@ The default is the agent's own, and so are the fields that it alone has: `static
     memory: ClassVar[str] = "none"
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from jaxpg.core.choices import HEADS, OTHER_HEADS, POINT_HEADS
+from jaxpg.core.choices import BONUS, BONUSES, HEADS, OTHER_HEADS, POINT_HEADS
 from jaxpg.core.config import number, static
 from jaxpg.core.network_fields import *  # noqa: F403  so that all are `fields.NAME`
 from jaxpg.core.optimizers import OPTIMIZER, OPTIMIZERS
+
+Bonus: TypeAlias = str | Callable
 
 # Collecting.
 
@@ -89,6 +92,24 @@ def multiplier_gain(default: float, of: str) -> float:
 def worst(default: float | None) -> float | None:
     """Fraction of an iteration's episodes, the worst by return, that count; None is all."""
     return number(default, gt=0, le=1, help=worst.__doc__)
+
+
+# Exploration.
+
+
+def bonus(default: Bonus) -> Bonus:
+    """Bonus for what is new: see loops.bonuses."""
+    return static(default, choices=BONUSES, kind=BONUS, help=bonus.__doc__)
+
+
+def bonus_weight(default: float) -> float:
+    """Weight of the bonus, or of its advantages, beside those of the reward."""
+    return number(default, ge=0, help=bonus_weight.__doc__)
+
+
+def bonus_gamma(default: float) -> float:
+    """Discount factor of the bonus, over the ends of episodes."""
+    return number(default, ge=0, le=1, help=bonus_gamma.__doc__)
 
 
 # Optimising.

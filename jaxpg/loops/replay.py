@@ -16,13 +16,14 @@ steps that only bring the stored carry up to date with the parameters of now; Ka
 (2019), "Recurrent experience replay in distributed reinforcement learning", section 3.
 
 With `hindsight` rows that are drawn are seen with goals that their episodes reached: see
-`replay.hindsight`.
+`replay.hindsight`. With a `bonus` rewards that are drawn have one for what is new, see
+`loops.intrinsic`.
 
 The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, random_warmup,
-batch_size, updates_per_step, gamma, n_step, prioritized, memory, hindsight, normalize_obs,
+batch_size, updates_per_step, gamma, n_step, prioritized, memory, hindsight, bonus, normalize_obs,
 normalize_reward`; with `prioritized` also `priority_exponent, importance_exponent, total_steps`,
 with `normalize_obs` `normalize_steps`, with a memory `sequence_length, burn_in`, with `hindsight`
-`hindsight_goals`. What an agent does not have is a class constant of its config, such as `n_step:
+`hindsight_goals`, with a bonus `bonus_weight`. What an agent does not have is a class constant of its config, such as `n_step:
 ClassVar[int] = 1`. The buffer holds what was met; what is drawn is normalised by the statistics of
 now, so that all of a batch has one scale.
 """
@@ -42,7 +43,7 @@ from jaxpg.core.observations import action_mask, random_actions
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Tree
-from jaxpg.loops import updates
+from jaxpg.loops import intrinsic, updates
 from jaxpg.loops.replay_fields import relabels, remembers, require_fields
 from jaxpg.ops import normalize
 from jaxpg.ops.returns import starts
@@ -59,6 +60,7 @@ class Replay(NamedTuple):
     obs_stats: normalize.RunningStats | tuple[()]  # () when off
     reward_scale: normalize.RewardScale | tuple[()]
     episodes: hindsight.Episodes | tuple[()] = ()  # of the rows; () without hindsight
+    explorer: intrinsic.Intrinsic | tuple[()] = ()  # () without a bonus
 
 
 class Row(NamedTuple):
@@ -128,6 +130,7 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
         normalize.init_stats(obs, cfg.normalize_obs),
         normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         hindsight.init(cfg.num_envs, cfg.buffer_size) if relabels(cfg) else (),
+        intrinsic.init(cfg, env, key),
     )
 
 
@@ -179,6 +182,9 @@ def step(
     scale = normalize.update_reward_scale(
         replay.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
     )
+    explorer, found = intrinsic.meet_off_policy(
+        cfg, env, replay.explorer, t._replace(action=action)
+    )
     rows = Row(*t._replace(action=action), before)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
     if priorities:
@@ -191,12 +197,12 @@ def step(
 
     # Learn.
     def draw(priorities, key):
-        return sample(cfg, buffer, priorities, iteration, key, stats, scale, env, episodes)
+        return sample(cfg, buffer, priorities, iteration, key, stats, scale, env, episodes, explorer)
 
     count = jnp.where(buffer.size < cfg.learning_starts, 0, updates.in_iteration(cfg, iteration))
     learner, priorities, info = _learn(cfg, count, learner, priorities, draw, update, k_updates)
-    replay = Replay(env_state, carry, buffer, priorities, stats, scale, episodes)
-    return replay, learner, metrics | info
+    replay = Replay(env_state, carry, buffer, priorities, stats, scale, episodes, explorer)
+    return replay, learner, metrics | found | info
 
 
 def _learn(
@@ -237,15 +243,15 @@ def _learn(
 def sample(
     cfg, buffer: uniform.Buffer, priorities, iteration: Array, key: Key,
     stats: normalize.RunningStats | tuple[()] = (), scale: normalize.RewardScale | tuple[()] = (),
-    env: Any = None, episodes: hindsight.Episodes | tuple[()] = (),
+    env: Any = None, episodes: hindsight.Episodes | tuple[()] = (), explorer: Any = (),
 ) -> tuple[Array, Batch]:  # fmt: skip
     """The rows that were drawn [B], and what they hold, normalised by statistics that are not ().
-    env, episodes: for hindsight.
+    env, episodes: for hindsight. explorer: the Intrinsic, for a bonus.
 
     The importance exponent rises linearly over the run from `importance_exponent` to 1.
     """
     if remembers(cfg):
-        return _sample_sequences(cfg, buffer, key, stats, scale)
+        return _sample_sequences(cfg, buffer, key, stats, scale, env, explorer)
     k_goal = key
     if episodes:
         key, k_goal = jax.random.split(key)
@@ -259,6 +265,11 @@ def sample(
         weight = jnp.ones(cfg.batch_size, float)
     ahead = cfg.n_step, cfg.num_envs, cfg.gamma
     reward_of = functools.partial(normalize.divide_reward, scale)
+    if explorer:
+        line = uniform.rows_ahead(buffer, index, cfg.n_step, cfg.num_envs)[1]
+        met = jax.tree.map(lambda x: x[line], buffer.data._replace(carry=()))
+        extra = intrinsic.weigh(cfg, env, explorer, met)  # [n, B]
+        reward_of = lambda stored: normalize.divide_reward(scale, stored) + extra  # noqa: E731
     data, goals = buffer.data, ()
     if episodes:
         share = cfg.hindsight, cfg.hindsight_goals
@@ -273,7 +284,9 @@ def sample(
     return index, shard_axis(Batch(obs, action, reward, discount, next_obs, weight, values), 0)
 
 
-def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tuple[Array, Batch]:
+def _sample_sequences(
+    cfg, buffer: uniform.Buffer, key: Key, stats, scale, env: Any, explorer: Any
+) -> tuple[Array, Batch]:
     """Sequences drawn uniformly of all that are stored, also across the ends of episodes."""
     burn_in, steps = cfg.burn_in, cfg.burn_in + cfg.sequence_length
     first = uniform.sequences(buffer, key, cfg.batch_size, steps, cfg.num_envs)
@@ -282,6 +295,8 @@ def _sample_sequences(cfg, buffer: uniform.Buffer, key: Key, stats, scale) -> tu
     t = jax.tree.map(lambda x: x[line], buffer.data._replace(carry=()))
     obs, next_obs = (normalize.whiten(stats, x) for x in (t.obs, t.next_obs))
     reward, discount = normalize.divide_reward(scale, t.reward), cfg.gamma * ~t.terminated
+    if explorer:
+        reward += intrinsic.weigh(cfg, env, explorer, t)
     learnt = obs, t.action, reward, discount, next_obs
     batch = Batch(
         *jax.tree.map(lambda x: x[burn_in:], learnt),

@@ -21,6 +21,7 @@ def require_fields(cfg, env: Env) -> None:
     hindsight in an environment without goals."""
     usual = {"random_warmup": False, "n_step": 1, "prioritized": False, "memory": "none"}
     usual |= {"normalize_obs": False, "normalize_reward": False, "hindsight": "none"}
+    usual |= {"bonus": "none"}
     require(cfg, "loops.replay", **usual)
     if cfg.normalize_obs:
         require(cfg, "loops.replay", normalize_steps=None)
@@ -45,6 +46,10 @@ def require_fields(cfg, env: Env) -> None:
         )
     if remembers(cfg):
         _check_sequences(cfg, name)
+    if cfg.bonus != "none" and relabels(cfg):
+        raise ValueError(
+            f"{name} bonus={cfg.bonus!r}: allowed with hindsight={cfg.hindsight!r} is 'none'"
+        )
     if relabels(cfg):
         require_goals(env, f"{name} hindsight={cfg.hindsight!r}")
     if not updates.per_iteration(cfg):

@@ -1,0 +1,36 @@
+"""Bonuses for what is new, as parts of any agent: one file each; see `loops.intrinsic` for how
+agents learn from them.
+
+A bonus is an object of numbers alone, and all that it learns is in a state, a pytree:
+
+    init(key, env) -> state
+    bonus(state, env, t) -> [...]       of transitions t [...], by the state as it was before them
+    update(state, env, t) -> state      from a rollout t [T, N, ...]
+    metrics(state) -> dict of scalars
+
+A transition is a `core.types.Transition`, observations as the environment gave them, `next_obs` the
+true successor. A class says two things more: `scaled`, that its unit has no meaning, so that it is
+divided by the deviation of its returns; and `ordered`, that it must see steps in their order, as
+only agents that learn from rollouts do. The field `bonus` is a name of BONUSES, or such a class of
+one's own, which is made without arguments; a `functools.partial` of either says numbers:
+
+    bonus=functools.partial(bonuses.RND, learning_rate=1e-3)
+"""
+
+from typing import Any
+
+from jaxpg.loops.bonuses.counts import Count, PseudoCount
+from jaxpg.loops.bonuses.rnd import RND
+
+BONUSES = {
+    "count": Count,
+    "pseudo_count": PseudoCount,
+    "rnd": RND,
+}
+
+
+def make_bonus(cfg: Any) -> Any:
+    """The bonus that a config's field `bonus` asks for; None for "none"."""
+    if cfg.bonus == "none":
+        return None
+    return (BONUSES[cfg.bonus] if isinstance(cfg.bonus, str) else cfg.bonus)()
