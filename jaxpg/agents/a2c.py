@@ -25,7 +25,7 @@ from jaxpg.core.config import config, require_several, static, validate
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Transition, Tree
-from jaxpg.loops import optimizers, policies
+from jaxpg.loops import intrinsic, optimizers, policies
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP, learning, running
 from jaxpg.nets.noise import exploring
@@ -57,6 +57,9 @@ class Config:
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)
     max_grad_norm: float = fields.max_grad_norm(0.5)
+    bonus: fields.Bonus = fields.bonus("none")
+    bonus_weight: float = fields.bonus_weight(1.0)
+    bonus_gamma: float = fields.bonus_gamma(0.99)
     head: str = fields.head("auto", gsde=True)
     noise_every: int | None = fields.noise_every(None)
     noise_log_std: float = fields.noise_log_std(0.0)
@@ -91,6 +94,7 @@ class TrainState(NamedTuple):
     reward_scale: normalize.RewardScale | tuple[()]
     iteration: Array  # [] int32
     key: Key
+    explorer: intrinsic.Intrinsic | tuple[()] = ()  # () without a bonus
 
 
 class Seen(NamedTuple):
@@ -98,6 +102,7 @@ class Seen(NamedTuple):
 
     draw: Array
     carry: Tree  # before the step
+    bonus: Array | float = 0.0  # what is added to the advantage
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
@@ -122,6 +127,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         reward_scale=normalize.init_reward_scale(cfg.num_envs, cfg.normalize_reward),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
+        explorer=intrinsic.init_on_policy(cfg, env, k_params, cfg.critic_learning_rate),
     )
 
 
@@ -144,6 +150,8 @@ def loss(
     baseline = net.apply(params, t.obs, method="value") if cfg.batch_norm else value
     advantage = jax.lax.stop_gradient(advantages(cfg, t, baseline, next_value))
     target = advantage + jax.lax.stop_gradient(baseline)
+    if cfg.bonus != "none":
+        advantage += seen.bonus
     if cfg.normalize_advantage:
         advantage = normalize.standardize(advantage)
 
@@ -181,14 +189,23 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         state.reward_scale, t.reward, ended, cfg.gamma, scan=scan_returns
     )
     obs, next_obs = (normalize.whiten(state.obs_stats, x) for x in (t.obs, t.next_obs))
+    explorer, found = state.explorer, {}
+    if explorer:
+        last = normalize.whiten(state.obs_stats, env_state.obs)
+        explorer, more, found = intrinsic.learn_on_policy(
+            cfg, env, explorer, t, obs, last, k_loss, cfg.critic_learning_rate
+        )
+        seen = seen._replace(bonus=cfg.bonus_weight * more)
     t = t._replace(obs=obs, next_obs=next_obs, reward=reward)
 
     # Learn: one update of both on the whole rollout.
     grads, info = jax.grad(loss, has_aux=True)(state.params, cfg, env, t, seen, k_loss)
     updates, opt_state = optimizers.actor_critic(cfg).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(running(net, state.params, t.obs), updates)
-    state = TrainState(params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key)
-    return state, metrics | info
+    state = TrainState(
+        params, opt_state, env_state, carry, stats, scale, state.iteration + 1, key, explorer
+    )
+    return state, metrics | info | found
 
 
 def act(

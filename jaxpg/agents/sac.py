@@ -86,6 +86,8 @@ class Config:
     multiplier_d: float = fields.multiplier_gain(0.05, "a rise of the cost")
     hindsight: str = fields.hindsight("none")
     hindsight_goals: int = fields.hindsight_goals(4)
+    bonus: fields.Bonus = fields.bonus("none")
+    bonus_weight: float = fields.bonus_weight(1.0)
     normalize_obs: bool = fields.normalize_obs(False)
     normalize_steps: float | None = fields.normalize_steps(None)
     normalize_reward: bool = fields.normalize_reward(False)

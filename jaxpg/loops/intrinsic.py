@@ -56,7 +56,7 @@ def init(cfg: Any, env: E.Env, key: Key) -> Intrinsic | tuple[()]:
             "buffer draws them in none; allowed is another one"
         )
     scale = normalize.init_reward_scale(cfg.num_envs, bonus.scaled)
-    return Intrinsic(bonus.init(jax.random.fold_in(key, _KEY), env), scale)
+    return Intrinsic(bonus.init(jax.random.fold_in(key, _KEY), env, cfg.num_envs), scale)
 
 
 def init_on_policy(cfg: Any, env: E.Env, key: Key, learning_rate: Any) -> Intrinsic | tuple[()]:
@@ -67,7 +67,7 @@ def init_on_policy(cfg: Any, env: E.Env, key: Key, learning_rate: Any) -> Intrin
     k_bonus, k_critic = jax.random.split(jax.random.fold_in(key, _KEY))
     critic = state_value(cfg, env).init(k_critic, env.example_obs)
     return Intrinsic(
-        bonus.init(k_bonus, env),
+        bonus.init(k_bonus, env, cfg.num_envs),
         normalize.init_reward_scale(cfg.num_envs, bonus.scaled),
         critic,
         _optimizer(cfg, learning_rate).init(critic),

@@ -23,9 +23,9 @@ The loop reads the fields `num_envs, num_steps, buffer_size, learning_starts, ra
 batch_size, updates_per_step, gamma, n_step, prioritized, memory, hindsight, bonus, normalize_obs,
 normalize_reward`; with `prioritized` also `priority_exponent, importance_exponent, total_steps`,
 with `normalize_obs` `normalize_steps`, with a memory `sequence_length, burn_in`, with `hindsight`
-`hindsight_goals`, with a bonus `bonus_weight`. What an agent does not have is a class constant of its config, such as `n_step:
-ClassVar[int] = 1`. The buffer holds what was met; what is drawn is normalised by the statistics of
-now, so that all of a batch has one scale.
+`hindsight_goals`, with a bonus `bonus_weight`. What an agent does not have is a class constant of
+its config, such as `n_step: ClassVar[int] = 1`. The buffer holds what was met; what is drawn is
+normalised by the statistics of now, so that all of a batch has one scale.
 """
 
 import functools
@@ -197,7 +197,9 @@ def step(
 
     # Learn.
     def draw(priorities, key):
-        return sample(cfg, buffer, priorities, iteration, key, stats, scale, env, episodes, explorer)
+        return sample(
+            cfg, buffer, priorities, iteration, key, stats, scale, env, episodes, explorer
+        )
 
     count = jnp.where(buffer.size < cfg.learning_starts, 0, updates.in_iteration(cfg, iteration))
     learner, priorities, info = _learn(cfg, count, learner, priorities, draw, update, k_updates)

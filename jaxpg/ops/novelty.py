@@ -85,7 +85,7 @@ def episodic_bonus(similar: Array, constant: float, most: float) -> Array:
 
 def disagreement(predictions: Array) -> Array:
     """Variance (population) of an ensemble's predictions [K, ..., D] over its members, mean over D:
-    [...]; Pathak et al. (2019), arXiv:1906.04161 eq. 1, Sekar et al. (2020), arXiv:2005.05960 eq. 6.
+    [...]; Pathak et al. (2019), arXiv:1906.04161 eq. 1, and Sekar et al. (2020), arXiv:2005.05960.
 
     >>> disagreement(jnp.array([[0.0, 1.0], [2.0, 1.0]])).item()
     0.5

@@ -3,7 +3,7 @@ agents learn from them.
 
 A bonus is an object of numbers alone, and all that it learns is in a state, a pytree:
 
-    init(key, env) -> state
+    init(key, env, num_envs) -> state
     bonus(state, env, t) -> [...]       of transitions t [...], by the state as it was before them
     update(state, env, t) -> state      from a rollout t [T, N, ...]
     metrics(state) -> dict of scalars
@@ -20,12 +20,18 @@ one's own, which is made without arguments; a `functools.partial` of either says
 from typing import Any
 
 from jaxpg.loops.bonuses.counts import Count, PseudoCount
+from jaxpg.loops.bonuses.episodic import NGUEpisodic
+from jaxpg.loops.bonuses.icm import ICM
+from jaxpg.loops.bonuses.info_gain import InfoGain
 from jaxpg.loops.bonuses.rnd import RND
 
 BONUSES = {
     "count": Count,
     "pseudo_count": PseudoCount,
     "rnd": RND,
+    "icm": ICM,
+    "ngu_episodic": NGUEpisodic,
+    "info_gain": InfoGain,
 }
 
 

@@ -41,7 +41,7 @@ class Count:
     scaled: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
 
-    def init(self, key: Key, env: Env) -> Counts:
+    def init(self, key: Key, env: Env, num_envs: int) -> Counts:
         size = flatten(env, env.example_obs).shape[-1]
         salt = jax.random.bits(key, (size,), jnp.uint32)
         return Counts(jnp.zeros(size + 1 + self.slots, jnp.int32), salt)
@@ -74,7 +74,7 @@ class PseudoCount:
     scaled: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
 
-    def init(self, key: Key, env: Env) -> HashedCounts:
+    def init(self, key: Key, env: Env, num_envs: int) -> HashedCounts:
         size = flatten(env, env.example_obs).shape[-1]
         directions = jax.random.normal(key, (self.bits, size), float)
         return HashedCounts(jnp.zeros(2**self.bits, jnp.int32), directions, init_scale(env))

@@ -47,7 +47,7 @@ class RND:
         )
         return predictor, target
 
-    def init(self, key: Key, env: Env) -> Distilled:
+    def init(self, key: Key, env: Env, num_envs: int) -> Distilled:
         k_target, k_predictor, key = jax.random.split(key, 3)
         scale = init_scale(env)
         obs = [x[None] for x in whiten_leaves(scale, env.example_obs)]
