@@ -1,0 +1,176 @@
+"""Measures what bonuses for what is new are worth where rewards are rare; writes
+benchmarks/exploration.json and the figures of docs/exploration.md.
+
+python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]] [--cost]
+
+`--sea` counts the episodes until the greedy policy solves DeepSea, of several sizes; `--car` has
+curves of MountainCar; `--tv` tells how much of its time an agent watches a screen of noise;
+`--cost` measures environment steps in a second with each bonus. Words choose rows: of several a row
+has all. Without any of them the figures are made anew of the rows that are there.
+"""
+
+import argparse
+import functools
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxpg
+from jaxpg.agents import get
+from jaxpg.core import episodes
+from jaxpg.core.random_cpu import use_fast_random
+from jaxpg.core.train import initial_state, with_horizon
+
+PATH = Path(__file__).with_name("exploration.json")
+FIGURES = PATH.parent.parent / "docs" / "figures"
+SEEDS, SOLVED, MOST = 5, 0.985, 5000  # greedy return, its best 0.99; episodes
+SIZES = (8, 10, 20, 30)
+SEA: dict[str, dict[str, Any]] = {
+    "ppo": {
+        "num_envs": 16, "learning_rate": 1e-3, "learning_rate_schedule": "constant",
+        "entropy_coef": 0.03, "bonus_weight": 0.3,
+    },
+    "dqn": {
+        "num_envs": 1, "buffer_size": 20_000, "learning_starts": 100, "batch_size": 64,
+        "updates_per_step": 2.0, "target_period": 20, "hidden": (64, 64),
+    },
+}  # fmt: skip
+GREEDY = {"epsilon_start": 0.1, "epsilon_end": 0.1}  # with a bonus; else it falls from 1 to 0.05
+SEA_ROWS = [("dqn", b) for b in ("count", "none")]
+SEA_ROWS += [("ppo", b) for b in ("count", "rnd", "icm", "none")]
+CAR = "MountainCar-v0"
+CAR_STEPS, CAR_POINTS = 500_000, 25
+TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 150_000, 25
+TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
+
+
+def sea_config(agent: str, bonus: str, size: int):
+    fields = SEA[agent] | {"num_steps": size, "bonus": bonus}
+    if agent == "dqn" and bonus != "none":
+        fields |= GREEDY
+    if agent == "dqn" and bonus == "none" and size >= 20:
+        fields |= {"updates_per_step": 0.5}
+    return get(agent).Config(**fields)
+
+
+def measure_sea(agent_name: str, bonus: str, size: int) -> dict[str, Any]:
+    """Episodes of each seed until the greedy policy's return is the best one; None if it never is
+    within MOST of them."""
+    agent, cfg = get(agent_name), sea_config(agent_name, bonus, size)
+    env, cfg = jaxpg.make("DeepSea-bsuite", size=size), with_horizon(cfg, MOST * size)
+    every = max(1, round(25 * size / agent.steps_per_iter(cfg)))  # iterations
+    each = every * agent.steps_per_iter(cfg) // size  # episodes
+
+    def learn(state):
+        step = lambda state, _: (agent.step(cfg, env, state)[0], ())  # noqa: E731
+        return jax.lax.scan(step, state, length=every)[0]
+
+    def judge(state):
+        policy = episodes.policy_of(agent, cfg, env, state, True)
+        t, _, mask = episodes.play(env, policy, jax.random.key(0), 1, size)
+        return (t.reward * mask).sum()
+
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    state = jax.jit(jax.vmap(lambda key: initial_state(agent, cfg, env, key)))(keys)
+    learn, judge = jax.jit(jax.vmap(learn), donate_argnums=0), jax.jit(jax.vmap(judge))
+    found, done, begun = np.full(SEEDS, np.inf), 0, time.process_time()
+    while done < MOST and np.isinf(found).any():
+        state, done = learn(state), done + each
+        new = np.isinf(found) & (np.asarray(judge(state)) > SOLVED)
+        found[new] = done
+    return {
+        "episodes": [int(x) if math.isfinite(x) else None for x in found],
+        "cpu_seconds": round(time.process_time() - begun),
+    }
+
+
+def curves(name: str, cfg, env, total: int, points: int, seeds: int, of) -> dict[str, Any]:
+    """Means of metrics between `points` of a run: {label: [seeds][points]}, by of(metrics)."""
+    agent = get(name)
+    each = agent.steps_per_iter(cfg)
+    every = total // points // each
+    cfg = with_horizon(cfg, total)
+
+    def learn(state):
+        step = lambda state, _: (lambda x: (x[0], of(x[1])))(agent.step(cfg, env, state))  # noqa: E731
+        return jax.lax.scan(step, state, length=every)
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    state = jax.jit(jax.vmap(lambda key: initial_state(agent, cfg, env, key)))(keys)
+    learn, found, begun = jax.jit(jax.vmap(learn), donate_argnums=0), [], time.process_time()
+    for _ in range(points):
+        state, m = learn(state)
+        found.append({k: np.nanmean(np.asarray(x, float), 1) for k, x in m.items()})
+    rows = {k: np.stack([x[k] for x in found], 1).round(4).tolist() for k in found[0]}
+    steps = [(i + 1) * every * each for i in range(points)]
+    return {"env_steps": steps, **rows, "cpu_seconds": round(time.process_time() - begun)}
+
+
+def car_config(bonus: str):
+    return jaxpg.ppo.Config(**CAR_FIELDS, bonus=bonus)
+
+
+CAR_FIELDS: dict[str, Any] = {"num_envs": 16, "bonus_weight": 1.0}
+
+
+def measure_car(bonus: str) -> dict[str, Any]:
+    keep = lambda m: {"return": m["episode/return"]}  # noqa: E731
+    cfg, env = car_config(bonus), jaxpg.make(CAR)
+    return curves("ppo", cfg, env, CAR_STEPS, CAR_POINTS, SEEDS, keep)
+
+
+TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
+
+
+def measure_tv(bonus: str) -> dict[str, Any]:
+    """Curves of the return and of the share of steps that watch the screen."""
+    cfg, env = jaxpg.ppo.Config(**TV_FIELDS, bonus=bonus), jaxpg.make(TV)
+
+    def keep(m):
+        return {
+            "return": m["episode/return"],
+            "watched": m["episode/watched"] / m["episode/length"],
+        }
+
+    return curves("ppo", cfg, env, TV_STEPS, TV_POINTS, SEEDS, keep)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for part in ("sea", "car", "tv"):
+        parser.add_argument(f"--{part}", nargs="*", metavar="WORD")
+    parser.add_argument("--cost", action="store_true")
+    args = parser.parse_args()
+    use_fast_random()
+    jobs = []
+    if args.sea is not None:
+        for agent, bonus in SEA_ROWS:
+            for size in SIZES:
+                words = {agent, bonus, str(size)}
+                if set(args.sea) <= words:
+                    name = f"sea/{agent}/{bonus}/{size}"
+                    jobs.append((name, functools.partial(measure_sea, agent, bonus, size)))
+    if args.car is not None:
+        for bonus in ("none", "rnd"):
+            if set(args.car) <= {bonus}:
+                jobs.append((f"car/ppo/{bonus}", functools.partial(measure_car, bonus)))
+    if args.tv is not None:
+        for bonus in TV_BONUSES:
+            if set(args.tv) <= {bonus}:
+                jobs.append((f"tv/ppo/{bonus}", functools.partial(measure_tv, bonus)))
+    for name, job in jobs:
+        found = job()
+        print(name, found, flush=True)
+        rows = json.loads(PATH.read_text()) if PATH.exists() else {}
+        rows = dict(sorted((rows | {name: found}).items()))
+        lines = [f" {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()]
+        PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main()
