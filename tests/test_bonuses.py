@@ -43,36 +43,72 @@ def small(name):
 
 
 @functools.cache
-def met(name, num_steps=40, **params):
+def met(name, num_steps=20, **params):
     """An environment, and a rollout of random actions [T, 3] in it."""
     env = jaxpg.make(name, **params)
 
     def policy(obs, carry, key):
-        n = len(jax.tree.leaves(obs)[0])
-        if env.discrete:
-            return jax.random.randint(key, (n,), 0, env.action_space.n), carry, ()
-        return jax.random.uniform(key, (n, 1), minval=-1, maxval=1), carry, ()
+        return jax.random.randint(key, (3,), 0, env.action_space.n), carry, ()
 
     def go(key):
-        begin = E.reset(env, key, 3)
-        return E.rollout(env, policy, begin, (), key, num_steps)[2]
+        return E.rollout(env, policy, E.reset(env, key, 3), (), key, num_steps)[2]
 
     return env, jax.jit(go)(KEY)
 
 
-@pytest.mark.parametrize("name", ["DeepSea-bsuite", "FourRooms-jaxpg", "MountainCar-v0"])
+@functools.cache
+def imagined(name):
+    """An environment, and steps [20, 3] with observations and actions of its shapes, drawn."""
+    env, rng = jaxpg.make(name), np.random.default_rng(0)
+    obs = rng.normal(size=(21, 3, *env.example_obs.shape)).astype(np.float32)
+    action = rng.integers(0, 3, (20, 3)) if env.discrete else rng.uniform(-1, 1, (20, 3, 1))
+    ended = np.arange(20)[:, None] % np.array([4, 7, 9]) == 3
+    end = jnp.asarray(ended), jnp.zeros((20, 3), bool)
+    return env, jaxpg.Transition(
+        jnp.asarray(obs[:-1]), jnp.asarray(action), jnp.zeros((20, 3)), *end, jnp.asarray(obs[1:]),
+        {},
+    )  # fmt: skip
+
+
+def begin(bonus, env):
+    return jax.jit(lambda key: bonus.init(key, env, 3))(KEY)
+
+
+def told(bonus, env, state, t):
+    return jax.jit(lambda state, t: bonus.bonus(state, env, t))(state, t)
+
+
+def after(bonus, env, state, t):
+    return jax.jit(lambda state, t: bonus.update(state, env, t))(state, t)
+
+
+def white(x, t):
+    """By the mean and deviation of the successors, in NumPy."""
+    flat = np.asarray(t.next_obs).reshape(-1, t.next_obs.shape[-1])
+    return np.clip((np.asarray(x) - flat.mean(0)) / flat.std(0), -5, 5)
+
+
+def scaled(state, t):
+    """A state whose scale has seen the successors."""
+    stats = jax.jit(normalize.update_stats)(state.scale, [t.next_obs])
+    return state._replace(scale=stats)
+
+
+@pytest.mark.parametrize(
+    "name", slow_of(["DeepSea-bsuite", "FourRooms-jaxpg", "MountainCar-v0"], "FourRooms-jaxpg")
+)
 def test_counts_are_those_of_a_dictionary(name):
     """Of the true successors: DeepSea's last observations are zeros, once an episode."""
     env, t = met(name)
     bonus = bonuses.Count()
-    state = bonus.init(KEY, env, 3)
-    first, rest = (jax.tree.map(lambda x, s=s: x[s], t) for s in (slice(0, 15), slice(15, None)))
-    state = bonus.update(state, env, first)
+    state = begin(bonus, env)
+    first, rest = (jax.tree.map(lambda x, s=s: x[s], t) for s in (slice(0, 10), slice(10, None)))
+    state = after(bonus, env, state, first)
     seen = [x.tobytes() for x in np.asarray(t.next_obs).reshape(t.reward.size, -1)]
     counts = collections.Counter(seen[: first.reward.size])
     want = [1 / np.sqrt(1 + counts[x]) for x in seen]
-    np.testing.assert_allclose(bonus.bonus(state, env, t).ravel(), want, rtol=1e-6)
-    state = bonus.update(state, env, rest)
+    np.testing.assert_allclose(told(bonus, env, state, t).ravel(), want, rtol=1e-6)
+    state = after(bonus, env, state, rest)
     index = np.asarray(bonus.index(state, env, t.next_obs)).ravel()
     counts = collections.Counter(seen)
     assert [int(state.visits[i]) for i in index] == [counts[x] for x in seen]
@@ -150,12 +186,16 @@ def test_advantages_are_of_a_life_without_episodes():
     """Equation 16 of GAE by a loop, whose next value is that of the next row, ends or not."""
     env, t = met("DeepSea-bsuite", 12, size=3)
     cfg = jaxpg.ppo.Config(**AGENTS["ppo"] | {"num_envs": 3, "num_steps": 12}, bonus=Fixed)
-    state: object = intrinsic.init_on_policy(cfg, env, KEY, 0.0)
     last = t.next_obs[-1]
-    _, advantage, metrics = intrinsic.learn_on_policy(cfg, env, state, t, t.obs, last, KEY, 0.0)
-    value = intrinsic.state_value(cfg, env).apply(
-        state.critic, jnp.concatenate([t.obs, last[None]])
-    )
+
+    @jax.jit
+    def go(t, last):
+        state = intrinsic.init_on_policy(cfg, env, KEY, 0.0)
+        x = jnp.concatenate([t.obs, last[None]])
+        value = intrinsic.state_value(cfg, env).apply(state.critic, x)
+        return value, *intrinsic.learn_on_policy(cfg, env, state, t, t.obs, last, KEY, 0.0)[1:]
+
+    value, advantage, metrics = go(t, last)
     value, bonus = np.asarray(value, float), np.asarray(t.next_obs.sum((-1, -2)), float)
     want, ahead = np.zeros((12, 3)), 0
     for i in reversed(range(12)):
@@ -180,69 +220,69 @@ def joint(params, *parts):
 def test_curiosity_has_the_losses_of_its_equations(name):
     """Cross-entropy of the inverse model, or half a squared distance, and eq. 6 of the forward
     one, written down in NumPy."""
-    env, t = met(name)
+    env, t = imagined(name)
     icm = bonuses.ICM(features=3, hidden=(4,), warmup=0)
-    state = icm.init(KEY, env, 3)
-    state = state._replace(scale=normalize.update_stats(state.scale, [t.next_obs]))
-    flat = np.asarray(t.next_obs).reshape(-1, t.next_obs.shape[-1])
-    white = lambda x: np.clip((np.asarray(x) - flat.mean(0)) / flat.std(0), -5, 5)  # noqa: E731
-    obs, after = white(t.obs), white(t.next_obs)
+    state = scaled(begin(icm, env), t)
+    obs, next_obs = white(t.obs, t), white(t.next_obs, t)
     p = state.fitted.params
 
     def phi(x):
         own = p["phi"]["params"]
         return dense(own, np.maximum(dense(own["MLP_0"], x), 0))
 
-    x, y = phi(obs), phi(after)
+    x, y = phi(obs), phi(next_obs)
     action = np.asarray(t.action)
     given = np.eye(3)[action] if env.discrete else action
-    told, foretold = joint(p["inverse"], x, y), joint(p["forward"], x, given)
+    guess, foretold = joint(p["inverse"], x, y), joint(p["forward"], x, given)
     forward = 0.5 * ((foretold - y) ** 2).sum(-1)
     if env.discrete:
-        inverse = np.log(np.exp(told).sum(-1)) - (told * given).sum(-1)
+        inverse = np.log(np.exp(guess).sum(-1)) - (guess * given).sum(-1)
     else:
-        inverse = 0.5 * ((told - given) ** 2).sum(-1)
-    found = icm.losses(p, env, [jnp.asarray(obs)], t.action, [jnp.asarray(after)])
+        inverse = 0.5 * ((guess - given) ** 2).sum(-1)
+    found = jax.jit(lambda p, *steps: icm.losses(p, env, *steps))(p, [obs], t.action, [next_obs])
     np.testing.assert_allclose(found[0], inverse, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found[1], forward, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(icm.bonus(state, env, t), forward, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(told(icm, env, state, t), forward, rtol=1e-3, atol=1e-4)
 
 
 def test_distillation_is_a_squared_distance_that_falls():
-    env, t = met("MountainCar-v0")
+    env, t = imagined("MountainCar-v0")
     rnd = bonuses.RND(features=3, hidden=(8, 8), warmup=0, epochs=20)
-    state = rnd.init(KEY, env, 3)
-    state = state._replace(scale=normalize.update_stats(state.scale, [t.next_obs]))
-    obs = [jnp.clip((t.next_obs - state.scale.mean[0]) / normalize.std(state.scale)[0], -5, 5)]
-    predictor, target = rnd.nets(env)
-    apart = predictor.apply(state.fitted.params, obs) - target.apply(state.target, obs)
-    before = rnd.bonus(state, env, t)
-    np.testing.assert_allclose(before, (apart**2).sum(-1), rtol=1e-4)
-    after = jax.jit(lambda s: rnd.update(s, env, t))(state)
-    assert rnd.bonus(after, env, t).mean() < 0.7 * before.mean()
+    state = scaled(begin(rnd, env), t)
+    obs, (predictor, target) = [jnp.asarray(white(t.next_obs, t))], rnd.nets(env)
+
+    @jax.jit
+    def apart(p, q):
+        return jnp.square(predictor.apply(p, obs) - target.apply(q, obs)).sum(-1)
+
+    before = told(rnd, env, state, t)
+    want = apart(state.fitted.params, state.target)
+    np.testing.assert_allclose(before, want, rtol=1e-3, atol=1e-5)
+    later = after(rnd, env, state, t)
+    assert told(rnd, env, later, t).mean() < 0.7 * before.mean()
 
 
 def test_models_disagree_by_their_variance():
-    env, t = met("MountainCar-v0")
+    env, t = imagined("MountainCar-v0")
     gain = bonuses.InfoGain(members=3, hidden=(4,), warmup=0)
-    state = gain.init(KEY, env, 3)
-    every = [
-        Joint(2, (4,)).apply(jax.tree.map(lambda x, i=i: x[i], state.fitted.params), t.obs,
-                             jax.nn.one_hot(t.action, 3))
-        for i in range(3)
-    ]  # fmt: skip
-    # A scale without data leaves numbers as they are.
-    np.testing.assert_allclose(
-        gain.bonus(state, env, t), np.var(every, 0).mean(-1), rtol=1e-4, atol=1e-6
-    )
+    state = begin(gain, env)
+
+    @jax.jit
+    def predict(p):
+        return Joint(2, (4,)).apply(p, t.obs, jax.nn.one_hot(t.action, 3))
+
+    members = [jax.tree.map(lambda x, i=i: x[i], state.fitted.params) for i in range(3)]
+    want = np.var([predict(p) for p in members], 0).mean(-1)
+    # A scale without data leaves numbers as they are, within five.
+    np.testing.assert_allclose(told(gain, env, state, t), want, rtol=1e-4, atol=1e-6)
 
 
 def test_novelty_within_an_episode_is_algorithm_1():
     """Line by line for each environment, with the memory that a ring of `slots` keeps."""
-    env, t = met("DeepSea-bsuite", size=8)
+    env, t = imagined("MountainCar-v0")
     ngu = bonuses.NGUEpisodic(slots=6, neighbours=3, features=3, hidden=(4,), warmup=0)
-    state = ngu.init(KEY, env, 3)
-    features = np.asarray(ngu.embed(state, env, t.next_obs), float)
+    state = begin(ngu, env)
+    features = np.asarray(jax.jit(lambda s: ngu.embed(s, env, t.next_obs))(state), float)
     ended = np.asarray(t.terminated | t.truncated)
     want, mean, memory = np.zeros(ended.shape), 0.0, [[] for _ in range(3)]
     for i in range(len(ended)):
@@ -258,33 +298,29 @@ def test_novelty_within_an_episode_is_algorithm_1():
             root = np.sqrt(sum(1e-3 / (d + 1e-3) for d in unit)) + 1e-3
             want[i, n] = 0 if root > 8 or not row else 1 / root
             memory[n] = [] if ended[i, n] else [*memory[n], features[i, n]]
-    np.testing.assert_allclose(ngu.bonus(state, env, t), want, rtol=2e-2)
-    (memory, found), _ = ngu.recall(state, env, t)
-    assert float(found) == pytest.approx(mean, rel=1e-4)
-    assert memory.count.tolist() == [40 % 8] * 3
+    np.testing.assert_allclose(told(ngu, env, state, t), want, rtol=2e-2)
+    new = after(ngu, env, state, t)
+    assert float(new.mean) == pytest.approx(mean, rel=1e-4)
+    assert new.memory.count.tolist() == [len(x) for x in memory]
 
 
-@pytest.mark.parametrize("name", ["pseudo_count", *LEARNT, "ngu_episodic"])
+LEARN = ["pseudo_count", *LEARNT, "ngu_episodic"]
+
+
+@pytest.mark.parametrize("name", slow_of(LEARN, *LEARN[2:]))
 def test_nothing_is_new_before_there_is_a_scale(name):
     """A number that has hardly moved is divided by nearly nothing: without a warm-up its first move
     is 5 deviations, the largest there are."""
-    env, t = met("MountainCar-v0")
+    env, t = imagined("MountainCar-v0")
     few, more = (jax.tree.map(lambda x, s=s: x[s], t) for s in (slice(0, 2), slice(2, None)))
     bonus = small(name)()
-    state = begin = bonus.init(KEY, env, 3)
-    assert not bonus.bonus(state, env, few).any()
-    state = (
-        jax.jit(bonus.update)(state, env, few) if name == "rnd" else bonus.update(state, env, few)
-    )
+    first = begin(bonus, env)
+    state = after(bonus, env, first, few)
     assert state.scale.count == 6
-    assert not bonus.bonus(state, env, more).any()
+    assert not told(bonus, env, state, more).any()
     if name != "pseudo_count":
-        for x, y in zip(
-            *map(jax.tree.leaves, (begin.fitted.params, state.fitted.params)), strict=True
-        ):
-            np.testing.assert_array_equal(x, y)
-    state = state._replace(scale=normalize.update_stats(state.scale, [more.next_obs]))
-    assert bonus.bonus(state, env, more).any()
+        assert same(first.fitted.params, state.fitted.params)
+    assert told(bonus, env, scaled(state, more), more).any()
 
 
 def config(agent, bonus, **more):
@@ -292,6 +328,11 @@ def config(agent, bonus, **more):
     env = jaxpg.make("Pendulum-v1" if agent.name == "sac" else "DeepSea-bsuite")
     cfg = agent.Config(**AGENTS[agent.name] | {"bonus": bonus, "total_steps": 96.0} | more)
     return agent, cfg, env
+
+
+def rows(quick):
+    """All pairs of an agent and a bonus that are legal, of which these are in the quick part."""
+    return [pytest.param(*x, marks=() if x in quick else pytest.mark.slow) for x in LEGAL]
 
 
 LEGAL = [
@@ -302,13 +343,17 @@ LEGAL = [
 ]
 
 
-@pytest.mark.parametrize(("agent", "bonus"), LEGAL)
+# Of each bonus the quick part sees one agent, and of each agent one bonus at least.
+SHAPES = [("ppo", "icm"), ("a2c", "ngu_episodic"), ("dqn", "pseudo_count"), ("sac", "info_gain")]
+
+
+@pytest.mark.parametrize(("agent", "bonus"), rows(SHAPES))
 def test_a_state_with_a_bonus_keeps_its_shapes(agent, bonus):
     agent, cfg, env = config(agent, small(bonus))
-    begin = jax.eval_shape(functools.partial(initial_state, agent), cfg, env, KEY)
-    after, metrics = jax.eval_shape(agent.step, cfg, env, begin)
+    first = jax.eval_shape(functools.partial(initial_state, agent), cfg, env, KEY)
+    later, metrics = jax.eval_shape(agent.step, cfg, env, first)
     kind = lambda s: jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), s)  # noqa: E731
-    assert kind(begin) == kind(after)
+    assert kind(first) == kind(later)
     assert all(x.shape == () for x in metrics.values())
     assert "bonus/mean" in metrics
 
@@ -330,13 +375,7 @@ def learn(agent, bonus, weight=1.0, stop=None):
     return jaxpg.run(agent, cfg, env, KEY, total_steps=96, chunk=3, callbacks=callbacks)
 
 
-QUICK = [("ppo", "rnd"), ("dqn", "count")]
-ROWS = slow_of(LEGAL, *(set(LEGAL) - set(QUICK)))
-ROWS = [x if hasattr(x, "marks") else pytest.param(*x) for x in ROWS]
-ROWS = [pytest.param(*x.values[0], marks=x.marks) if len(x.values) == 1 else x for x in ROWS]
-
-
-@pytest.mark.parametrize(("agent", "bonus"), ROWS)
+@pytest.mark.parametrize(("agent", "bonus"), rows([("ppo", "rnd"), ("dqn", "count")]))
 def test_a_run_with_a_bonus_goes_on_byte_identically(agent, bonus):
     """Also what the bonus has learnt; and all of it is finite, and moves what is learnt."""
     whole, part = learn(agent, bonus), learn(agent, bonus, stop=3)
@@ -356,7 +395,7 @@ def params(state):
     return state.params if hasattr(state, "params") else state.learner
 
 
-@pytest.mark.parametrize(("agent", "bonus"), ROWS)
+@pytest.mark.parametrize(("agent", "bonus"), rows([("ppo", "rnd"), ("dqn", "count")]))
 def test_a_weight_of_zero_is_no_bonus_to_the_byte(agent, bonus):
     assert same(params(learn(agent, bonus, 0.0).state), params(learn(agent, "none").state))
 
@@ -412,6 +451,6 @@ def test_a_bonus_of_ones_own_says_its_numbers():
     ],
 )
 def test_what_cannot_work_is_refused(agent, fields, message):
-    agent, cfg, env = config(agent, "count", **fields)
+    agent, cfg, env = config(agent, **{"bonus": "count"} | fields)
     with pytest.raises(ValueError, match=message):
         agent.init(with_horizon(cfg, 96), env, KEY)

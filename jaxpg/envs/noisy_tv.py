@@ -1,5 +1,5 @@
-"""A corridor with a screen of noise, Burda et al. (2019), arXiv:1808.04355, section 5: an agent that
-looks for what it cannot predict need not go anywhere.
+"""A corridor with a screen of noise: who looks for what cannot be predicted need not go anywhere;
+the noisy television of Burda et al. (2019), arXiv:1808.04355, section 5.
 
 The far end of the corridor has the one reward. An action switches the screen on for a step, which
 then shows pixels that are -1 or 1 with even chances, drawn anew each time; else it is dark, all
