@@ -242,17 +242,17 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     _, next_value, _ = net.apply(state.params, next_obs, after)
     ends = t.terminated, t.truncated
     advantage = gae(reward, value, next_value, *ends, cfg.gamma, cfg.gae_lambda, scan=scan_returns)
-    target, explorer, found = advantage + value, state.explorer, {}
+    learnt, explorer, found = advantage, state.explorer, {}
     if explorer:
         last = normalize.whiten(state.obs_stats, env_state.obs)
         explorer, more, found = intrinsic.learn_on_policy(
             cfg, env, explorer, t, obs, last, k_learn, cfg.learning_rate,
             cfg.num_epochs, cfg.minibatches,
         )  # fmt: skip
-        advantage += cfg.bonus_weight * more
+        learnt = advantage + cfg.bonus_weight * more
     batch = Batch(
         obs=obs, start=starts(ended), **seen._asdict(),
-        value=value, advantage=advantage, target=target,
+        value=value, advantage=learnt, target=advantage + value,
     )  # fmt: skip
     if cfg.memory == "none":
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
@@ -280,7 +280,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     if cfg.objective != "clip":
         kl, penalty = move_penalty(cfg, env, params, batch, penalty, k_kl)
         info |= {"policy/approx_kl": kl, "policy/kl_penalty": penalty}
-    explained = losses.explained_variance(value, target)
+    explained = losses.explained_variance(value, advantage + value)
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
