@@ -25,6 +25,7 @@ from jaxpg.agents import get
 from jaxpg.core import episodes
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, with_horizon
+from jaxpg.loops.bonuses import BONUSES
 
 PATH = Path(__file__).with_name("exploration.json")
 FIGURES = PATH.parent.parent / "docs" / "figures"
@@ -45,7 +46,9 @@ SEA_ROWS = [("dqn", b) for b in ("count", "none")]
 SEA_ROWS += [("ppo", b) for b in ("count", "rnd", "icm", "none")]
 CAR = "MountainCar-v0"
 CAR_STEPS, CAR_POINTS = 500_000, 25
+CAR_FIELDS: dict[str, Any] = {"num_envs": 16, "normalize_obs": True, "bonus_weight": 100.0}
 TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 150_000, 25
+TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
 
 
@@ -111,20 +114,10 @@ def curves(name: str, cfg, env, total: int, points: int, seeds: int, of) -> dict
     return {"env_steps": steps, **rows, "cpu_seconds": round(time.process_time() - begun)}
 
 
-def car_config(bonus: str):
-    return jaxpg.ppo.Config(**CAR_FIELDS, bonus=bonus)
-
-
-CAR_FIELDS: dict[str, Any] = {"num_envs": 16, "bonus_weight": 1.0}
-
-
 def measure_car(bonus: str) -> dict[str, Any]:
     keep = lambda m: {"return": m["episode/return"]}  # noqa: E731
-    cfg, env = car_config(bonus), jaxpg.make(CAR)
+    cfg, env = jaxpg.ppo.Config(**CAR_FIELDS, bonus=bonus), jaxpg.make(CAR)
     return curves("ppo", cfg, env, CAR_STEPS, CAR_POINTS, SEEDS, keep)
-
-
-TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 
 
 def measure_tv(bonus: str) -> dict[str, Any]:
@@ -138,6 +131,108 @@ def measure_tv(bonus: str) -> dict[str, Any]:
         }
 
     return curves("ppo", cfg, env, TV_STEPS, TV_POINTS, SEEDS, keep)
+
+
+COST_ROWS = [("ppo", "CartPole-v1", {"num_envs": 16})]
+COST_ROWS += [("dqn", "CartPole-v1", {"num_envs": 10, "updates_per_step": 1.0})]
+
+
+def measure_cost(agent_name: str, env_name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Environment steps in a second of CPU time with each bonus, the best of five."""
+    agent, env = get(agent_name), jaxpg.make(env_name)
+    found = {}
+    for bonus in ("none", *BONUSES):
+        if agent_name == "dqn" and bonus == "ngu_episodic":
+            continue
+        cfg = with_horizon(agent.Config(**fields, bonus=bonus), 1e6)
+        count = max(1, 20_000 // agent.steps_per_iter(cfg))
+
+        def learn(state, cfg=cfg, count=count):
+            step = lambda state, _: (agent.step(cfg, env, state)[0], ())  # noqa: E731
+            return jax.lax.scan(step, state, length=count)[0]
+
+        state = jax.jit(lambda key, cfg=cfg: initial_state(agent, cfg, env, key))(jax.random.key(0))
+        learn, best = jax.jit(learn, donate_argnums=0), 0.0
+        state = jax.block_until_ready(learn(state))
+        for _ in range(5):
+            begun = time.process_time()
+            state = jax.block_until_ready(learn(state))
+            spent = time.process_time() - begun
+            best = max(best, count * agent.steps_per_iter(cfg) / spent)
+        found[bonus] = round(best)
+    return found
+
+
+def fitted_exponent(rows: dict[str, Any], agent: str, bonus: str) -> tuple[float, float] | None:
+    """(a, b) of the least squares fit log(episodes) = log(a) + b log(size) to all seeds that solved
+    it; None where fewer than two sizes were solved by all."""
+    x, y = [], []
+    for size in SIZES:
+        row = rows.get(f"sea/{agent}/{bonus}/{size}")
+        if row and None not in row["episodes"]:
+            x += [math.log(size)] * len(row["episodes"])
+            y += [math.log(n) for n in row["episodes"]]
+    if len(set(x)) < 2:
+        return None
+    b, log_a = np.polyfit(x, y, 1)
+    return float(np.exp(log_a)), float(b)
+
+
+def draw_sea(axes, rows: dict[str, Any]) -> None:
+    """Episodes to solve DeepSea against its size."""
+    from jaxpg.experiment.figures import style
+
+    for i, (agent, bonus) in enumerate(SEA_ROWS):
+        colour, found = style.colour(i), fitted_exponent(rows, agent, bonus)
+        for size in SIZES:
+            episodes = rows.get(f"sea/{agent}/{bonus}/{size}", {}).get("episodes", [])
+            place, done = size * (1 + 0.02 * (i - 2)), [n for n in episodes if n]
+            axes.plot([place] * len(done), done, "o", color=colour, ms=4, alpha=0.7)
+            if None in episodes:
+                axes.plot([place], [MOST * (1.2 + 0.1 * i)], "^", color=colour, ms=5, mfc="none")
+        name = f"{agent}, {bonus if bonus != 'none' else 'no bonus'}"
+        sizes = np.array([SIZES[0], SIZES[-1]]) if found else np.array([])
+        line = found[0] * sizes ** found[1] if found else sizes
+        name += f": size^{found[1]:.1f}" if found else ""
+        axes.plot(sizes, line, "-", color=colour, lw=1, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="size N", ylim=(30, 12_000))
+    axes.set_xticks(SIZES, [str(n) for n in SIZES])
+    axes.minorticks_off()
+    style.set_title(
+        axes, "Episodes to solve DeepSea", "a dot a seed", f"triangle: not all within {MOST}"
+    )
+
+
+def draw_curves(axes, rows: dict[str, Any], part: str, key: str, total: int) -> None:
+    """Mean and range over seeds of what a part's rows have under a key."""
+    from jaxpg.experiment.figures import style
+
+    for i, (name, row) in enumerate((n, r) for n, r in rows.items() if n.startswith(part)):
+        y, bonus = np.array(row[key]), name.split("/")[-1]
+        label = "no bonus" if bonus == "none" else bonus
+        axes.plot(row["env_steps"], y.mean(0), color=style.colour(i), lw=1.4, label=label)
+        low, high = y.min(0), y.max(0)
+        axes.fill_between(row["env_steps"], low, high, color=style.colour(i), alpha=0.15, lw=0)
+    style.set_steps_axis(axes, total)
+
+
+def draw(rows: dict[str, Any]) -> None:
+    from jaxpg.experiment.figures import style
+
+    figure, (left, right) = style.new_panels(2, height=3.4)
+    draw_sea(left, rows)
+    draw_curves(right, rows, "car/", "return", CAR_STEPS)
+    style.set_title(right, f"Return in {CAR}", "ppo, five seeds, mean and range")
+    left.legend(fontsize=6)
+    right.legend(fontsize=6)
+    style.save(figure, FIGURES / "exploration.png")
+    figure, (left, right) = style.new_panels(2, height=3.0)
+    draw_curves(left, rows, "tv/", "watched", TV_STEPS)
+    style.set_title(left, "Share of steps that watch noise", "ppo, five seeds, mean and range")
+    draw_curves(right, rows, "tv/", "return", TV_STEPS)
+    style.set_title(right, f"Return in {TV}", "1 is the far end of the corridor")
+    style.legend_below(figure, right.get_legend_handles_labels()[0], 3)
+    style.save(figure, FIGURES / "exploration_tv.png")
 
 
 def main() -> None:
@@ -163,6 +258,8 @@ def main() -> None:
         for bonus in TV_BONUSES:
             if set(args.tv) <= {bonus}:
                 jobs.append((f"tv/ppo/{bonus}", functools.partial(measure_tv, bonus)))
+    for row in COST_ROWS if args.cost else ():
+        jobs.append((f"cost/{row[0]}", functools.partial(measure_cost, *row)))
     for name, job in jobs:
         found = job()
         print(name, found, flush=True)
@@ -170,6 +267,7 @@ def main() -> None:
         rows = dict(sorted((rows | {name: found}).items()))
         lines = [f" {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()]
         PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    draw(json.loads(PATH.read_text()))
 
 
 if __name__ == "__main__":
