@@ -46,8 +46,12 @@ SEA_ROWS = [("dqn", b) for b in ("count", "none")]
 SEA_ROWS += [("ppo", b) for b in ("count", "rnd", "icm", "none")]
 CAR = "MountainCar-v0"
 CAR_STEPS, CAR_POINTS = 500_000, 25
-CAR_FIELDS: dict[str, Any] = {"num_envs": 16, "normalize_obs": True, "bonus_weight": 100.0}
-TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 150_000, 25
+CAR_FIELDS: dict[str, Any] = {
+    "num_envs": 16, "learning_rate": 5e-4, "learning_rate_schedule": "constant",
+    "normalize_obs": True, "bonus_weight": 100.0,
+}  # fmt: skip
+TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 200_000, 24
+TV_LENGTH = 40
 TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
 
@@ -122,7 +126,7 @@ def measure_car(bonus: str) -> dict[str, Any]:
 
 def measure_tv(bonus: str) -> dict[str, Any]:
     """Curves of the return and of the share of steps that watch the screen."""
-    cfg, env = jaxpg.ppo.Config(**TV_FIELDS, bonus=bonus), jaxpg.make(TV)
+    cfg, env = jaxpg.ppo.Config(**TV_FIELDS, bonus=bonus), jaxpg.make(TV, length=TV_LENGTH)
 
     def keep(m):
         return {

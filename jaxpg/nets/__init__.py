@@ -6,6 +6,7 @@ continuous.py    policies for bounded continuous actions
 values.py        values of states and actions
 options.py       policies, terminations and values of options
 memories.py      recurrent layers and attention
+dynamics.py      embeddings, and models of what actions do
 noise.py         noise that is a function of the state
 initializers.py  weights at the start
 heads            distributions over actions
