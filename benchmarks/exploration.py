@@ -47,8 +47,8 @@ SEA_ROWS += [("ppo", b) for b in ("count", "rnd", "icm", "none")]
 CAR = "MountainCar-v0"
 CAR_STEPS, CAR_POINTS = 500_000, 25
 CAR_FIELDS: dict[str, Any] = {
-    "num_envs": 16, "learning_rate": 5e-4, "learning_rate_schedule": "constant",
-    "normalize_obs": True, "bonus_weight": 100.0,
+    "num_envs": 16, "learning_rate": 7e-4, "learning_rate_schedule": "constant",
+    "entropy_coef": 0.05, "normalize_obs": True, "bonus_weight": 100.0,
 }  # fmt: skip
 TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 200_000, 24
 TV_LENGTH = 40

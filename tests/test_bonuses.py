@@ -99,12 +99,14 @@ def scaled(state, t):
 )
 def test_counts_are_those_of_a_dictionary(name):
     """Of the true successors: DeepSea's last observations are zeros, once an episode."""
-    env, t = met(name)
+    env, t = imagined(name) if name == "MountainCar-v0" else met(name)
+    if name == "MountainCar-v0":  # rounded, so that some are met again
+        t = t._replace(next_obs=t.next_obs.round(0) + 0.0)
     bonus = bonuses.Count()
     state = begin(bonus, env)
     first, rest = (jax.tree.map(lambda x, s=s: x[s], t) for s in (slice(0, 10), slice(10, None)))
     state = after(bonus, env, state, first)
-    seen = [x.tobytes() for x in np.asarray(t.next_obs).reshape(t.reward.size, -1)]
+    seen = [x.tobytes() for x in np.asarray(t.next_obs).reshape(t.reward.size, -1) + 0.0]
     counts = collections.Counter(seen[: first.reward.size])
     want = [1 / np.sqrt(1 + counts[x]) for x in seen]
     np.testing.assert_allclose(told(bonus, env, state, t).ravel(), want, rtol=1e-6)
@@ -146,20 +148,15 @@ def summed_over_environments(scale, bonus, gamma):
 @pytest.mark.parametrize("update", [intrinsic.update_return_scale, summed_over_environments])
 def test_the_scale_of_returns_is_that_of_each_environment_along_time(update):
     bonus = np.random.default_rng(0).exponential(size=(12, 3)).astype(np.float32)
-    scale = normalize.init_reward_scale(3)
-    for part in (bonus[:7], bonus[7:]):
-        scale = update(scale, jnp.asarray(part), 0.9)
+    scale, right = normalize.init_reward_scale(3), update is intrinsic.update_return_scale
+    update = jax.jit(update)
+    for part in (bonus[:6], np.zeros((6, 3), np.float32), bonus[6:]):
+        if part.any() or right:  # a rollout without any bonus says nothing
+            scale = update(scale, jnp.asarray(part), 0.9)
     want = returns_by_loops(bonus, 0.9)
-    right = np.isclose(normalize.std(scale.stats), want.std(), rtol=1e-5)
-    assert right == (update is intrinsic.update_return_scale)
+    assert np.isclose(normalize.std(scale.stats), want.std(), rtol=1e-5) == right
     if right:
         np.testing.assert_allclose(scale.returns, want[-1], rtol=1e-5)
-
-
-def test_a_rollout_without_a_bonus_says_nothing_of_the_scale():
-    scale = normalize.init_reward_scale(3)
-    same = intrinsic.update_return_scale(scale, jnp.zeros((4, 3)), 0.9)
-    assert same.stats.count == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +213,7 @@ def joint(params, *parts):
     return dense(p, np.maximum(dense(p["MLP_0"], np.concatenate(parts, -1)), 0))
 
 
-@pytest.mark.parametrize("name", ["MountainCar-v0", "Pendulum-v1"])
+@pytest.mark.parametrize("name", slow_of(["MountainCar-v0", "Pendulum-v1"], "Pendulum-v1"))
 def test_curiosity_has_the_losses_of_its_equations(name):
     """Cross-entropy of the inverse model, or half a squared distance, and eq. 6 of the forward
     one, written down in NumPy."""
@@ -343,8 +340,8 @@ LEGAL = [
 ]
 
 
-# Of each bonus the quick part sees one agent, and of each agent one bonus at least.
-SHAPES = [("ppo", "icm"), ("a2c", "ngu_episodic"), ("dqn", "pseudo_count"), ("sac", "info_gain")]
+# Beside PPO and DQN, whose runs are in the quick part.
+SHAPES = [("a2c", "ngu_episodic"), ("sac", "pseudo_count")]
 
 
 @pytest.mark.parametrize(("agent", "bonus"), rows(SHAPES))

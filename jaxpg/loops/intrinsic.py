@@ -154,7 +154,7 @@ def meet_off_policy(cfg: Any, env: E.Env, state: Any, t: Transition) -> tuple[An
 
 
 def weigh(cfg: Any, env: E.Env, state: Any, t: Any) -> Array:
-    """What stored steps [...] get beside their reward, by what is known now: [...].
+    """Weighted bonus that stored steps [...] get beside their reward, by what is known now: [...].
 
     t: what has a Transition's fields.
     """
