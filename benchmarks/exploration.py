@@ -51,7 +51,7 @@ CAR_FIELDS: dict[str, Any] = {
     "entropy_coef": 0.05, "normalize_obs": True, "bonus_weight": 100.0,
 }  # fmt: skip
 TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 200_000, 24
-TV_LENGTH = 40
+TV_LENGTH, TV_PIXELS = 40, (4, 16)  # 16 pictures, which can be known by heart, and 65,536
 TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
 
@@ -124,9 +124,12 @@ def measure_car(bonus: str) -> dict[str, Any]:
     return curves("ppo", cfg, env, CAR_STEPS, CAR_POINTS, SEEDS, keep)
 
 
-def measure_tv(bonus: str) -> dict[str, Any]:
+def measure_tv(bonus: str, pixels: int) -> dict[str, Any]:
     """Curves of the return and of the share of steps that watch the screen."""
-    cfg, env = jaxpg.ppo.Config(**TV_FIELDS, bonus=bonus), jaxpg.make(TV, length=TV_LENGTH)
+    cfg, env = (
+        jaxpg.ppo.Config(**TV_FIELDS, bonus=bonus),
+        jaxpg.make(TV, length=TV_LENGTH, pixels=pixels),
+    )
 
     def keep(m):
         return {
@@ -231,10 +234,11 @@ def draw(rows: dict[str, Any]) -> None:
     right.legend(fontsize=6)
     style.save(figure, FIGURES / "exploration.png")
     figure, (left, right) = style.new_panels(2, height=3.0)
-    draw_curves(left, rows, "tv/", "watched", TV_STEPS)
-    style.set_title(left, "Share of steps that watch noise", "ppo, five seeds, mean and range")
-    draw_curves(right, rows, "tv/", "return", TV_STEPS)
-    style.set_title(right, f"Return in {TV}", "1 is the far end of the corridor")
+    for axes, pixels in zip((left, right), TV_PIXELS, strict=True):
+        draw_curves(axes, rows, f"tv/{pixels}/", "watched", TV_STEPS)
+        axes.set_ylim(-0.02, 1.02)
+        what = f"of {2**pixels:,} pictures; five seeds, mean and range"
+        style.set_title(axes, "Share of steps that watch the screen", what)
     style.legend_below(figure, right.get_legend_handles_labels()[0], 3)
     style.save(figure, FIGURES / "exploration_tv.png")
 
@@ -259,9 +263,11 @@ def main() -> None:
             if set(args.car) <= {bonus}:
                 jobs.append((f"car/ppo/{bonus}", functools.partial(measure_car, bonus)))
     if args.tv is not None:
-        for bonus in TV_BONUSES:
-            if set(args.tv) <= {bonus}:
-                jobs.append((f"tv/ppo/{bonus}", functools.partial(measure_tv, bonus)))
+        for pixels in TV_PIXELS:
+            for bonus in TV_BONUSES:
+                if set(args.tv) <= {bonus, str(pixels)}:
+                    run = functools.partial(measure_tv, bonus, pixels)
+                    jobs.append((f"tv/{pixels}/{bonus}", run))
     for row in COST_ROWS if args.cost else ():
         jobs.append((f"cost/{row[0]}", functools.partial(measure_cost, *row)))
     for name, job in jobs:
