@@ -245,8 +245,9 @@ def draw(rows: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for part in ("sea", "car", "tv"):
-        parser.add_argument(f"--{part}", nargs="*", metavar="WORD")
+    parser.add_argument("--sea", nargs="*", metavar="WORD")
+    parser.add_argument("--car", nargs="*", metavar="WORD")
+    parser.add_argument("--tv", nargs="*", metavar="WORD")
     parser.add_argument("--cost", action="store_true")
     args = parser.parse_args()
     use_fast_random()

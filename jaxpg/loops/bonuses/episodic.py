@@ -12,7 +12,7 @@ from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
 from jaxpg.loops.bonuses.scales import Scale, init_scale, is_warm, update_scale, whiten_leaves
 from jaxpg.nets.dynamics import Embedding, Joint, action_error, action_width
-from jaxpg.nets.networks import MLP
+from jaxpg.nets.networks import MLP, Network
 from jaxpg.ops import novelty
 
 
@@ -57,7 +57,7 @@ class NGUEpisodic:
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = True
 
-    def nets(self, env: Env) -> tuple[Embedding, Joint]:
+    def nets(self, env: Env) -> tuple[Network, Network]:
         """The embedding, and the inverse model of phi(s), phi(s')."""
         torso = functools.partial(self.net, self.hidden, "relu")
         return Embedding(env.obs_shapes, self.features, torso), Joint(action_width(env))

@@ -12,7 +12,7 @@ from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
 from jaxpg.loops.bonuses.scales import Scale, init_scale, is_warm, update_scale, whiten_leaves
 from jaxpg.nets.dynamics import Embedding, Joint, action_error, action_width, encode_action
-from jaxpg.nets.networks import MLP
+from jaxpg.nets.networks import MLP, Network
 
 
 class Curious(NamedTuple):
@@ -40,7 +40,7 @@ class ICM:
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
 
-    def nets(self, env: Env) -> tuple[Embedding, Joint, Joint]:
+    def nets(self, env: Env) -> tuple[Network, Network, Network]:
         """The embedding, the inverse model of phi(s), phi(s') and the forward one of phi(s), a."""
         torso = functools.partial(self.net, self.hidden, "relu")
         phi = Embedding(env.obs_shapes, self.features, torso)

@@ -12,6 +12,7 @@ from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
 from jaxpg.loops.bonuses.scales import Scale, init_scale, is_warm, update_scale, whiten_leaves
 from jaxpg.nets.dynamics import Joint, action_width, encode_action
+from jaxpg.nets.networks import Network
 from jaxpg.ops.novelty import disagreement
 
 
@@ -52,7 +53,8 @@ class InfoGain:
 
     def predict(self, params: Tree, env: Env, obs: Array, action: Array) -> Array:
         """Next observations by each model: [..., D], [..., *action] -> [members, ..., D]."""
-        net, action = Joint(obs.shape[-1], self.hidden), encode_action(env, action, obs.ndim - 1)
+        net: Network = Joint(obs.shape[-1], self.hidden)
+        action = encode_action(env, action, obs.ndim - 1)
         return jax.vmap(lambda p: net.apply(p, obs, action))(params)
 
     def bonus(self, state: Ensemble, env: Env, t: Transition) -> Array:

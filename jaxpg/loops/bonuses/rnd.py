@@ -12,7 +12,7 @@ from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
 from jaxpg.loops.bonuses.scales import Scale, init_scale, is_warm, update_scale, whiten_leaves
 from jaxpg.nets.dynamics import Embedding
-from jaxpg.nets.networks import MLP
+from jaxpg.nets.networks import MLP, Network
 
 
 class Distilled(NamedTuple):
@@ -39,7 +39,7 @@ class RND:
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
 
-    def nets(self, env: Env) -> tuple[Embedding, Embedding]:
+    def nets(self, env: Env) -> tuple[Network, Network]:
         """The predictor and its target."""
         predictor, target = (
             Embedding(env.obs_shapes, self.features, functools.partial(self.net, hidden, "relu"))
