@@ -1,12 +1,12 @@
 """Measures what bonuses for what is new are worth where rewards are rare; writes
 benchmarks/exploration.json and the figures of docs/exploration.md.
 
-python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]] [--cost]
+python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]]
 
 `--sea` counts the episodes until the greedy policy solves DeepSea, of several sizes; `--car` has
-curves of MountainCar; `--tv` tells how much of its time an agent watches a screen of noise;
-`--cost` measures environment steps in a second with each bonus. Words choose rows: of several a row
-has all. Without any of them the figures are made anew of the rows that are there.
+curves of MountainCar; `--tv` tells how much of its time an agent watches a screen of noise. Words
+choose rows: of several a row has all. Without any of them the figures are made anew of the rows
+that are there.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from jaxpg.agents import get
 from jaxpg.core import episodes
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, with_horizon
-from jaxpg.loops.bonuses import BONUSES
 
 PATH = Path(__file__).with_name("exploration.json")
 FIGURES = PATH.parent.parent / "docs" / "figures"
@@ -51,7 +50,7 @@ CAR_FIELDS: dict[str, Any] = {
     "entropy_coef": 0.05, "normalize_obs": True, "bonus_weight": 100.0,
 }  # fmt: skip
 TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 200_000, 24
-TV_LENGTH, TV_PIXELS = 40, (4, 16)  # 16 pictures, which can be known by heart, and 65,536
+TV_LENGTH, TV_PIXELS = 40, (8, 16)  # 256 pictures, which can be known by heart, and 65,536
 TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
 
@@ -140,36 +139,6 @@ def measure_tv(bonus: str, pixels: int) -> dict[str, Any]:
     return curves("ppo", cfg, env, TV_STEPS, TV_POINTS, SEEDS, keep)
 
 
-COST_ROWS = [("ppo", "CartPole-v1", {"num_envs": 16})]
-COST_ROWS += [("dqn", "CartPole-v1", {"num_envs": 10, "updates_per_step": 1.0})]
-
-
-def measure_cost(agent_name: str, env_name: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Environment steps in a second of CPU time with each bonus, the best of five."""
-    agent, env = get(agent_name), jaxpg.make(env_name)
-    found = {}
-    for bonus in ("none", *BONUSES):
-        if agent_name == "dqn" and bonus == "ngu_episodic":
-            continue
-        cfg = with_horizon(agent.Config(**fields, bonus=bonus), 1e6)
-        count = max(1, 20_000 // agent.steps_per_iter(cfg))
-
-        def learn(state, cfg=cfg, count=count):
-            step = lambda state, _: (agent.step(cfg, env, state)[0], ())  # noqa: E731
-            return jax.lax.scan(step, state, length=count)[0]
-
-        state = jax.jit(lambda key, cfg=cfg: initial_state(agent, cfg, env, key))(jax.random.key(0))
-        learn, best = jax.jit(learn, donate_argnums=0), 0.0
-        state = jax.block_until_ready(learn(state))
-        for _ in range(5):
-            begun = time.process_time()
-            state = jax.block_until_ready(learn(state))
-            spent = time.process_time() - begun
-            best = max(best, count * agent.steps_per_iter(cfg) / spent)
-        found[bonus] = round(best)
-    return found
-
-
 def fitted_exponent(rows: dict[str, Any], agent: str, bonus: str) -> tuple[float, float] | None:
     """(a, b) of the least squares fit log(episodes) = log(a) + b log(size) to all seeds that solved
     it; None where fewer than two sizes were solved by all."""
@@ -248,7 +217,6 @@ def main() -> None:
     parser.add_argument("--sea", nargs="*", metavar="WORD")
     parser.add_argument("--car", nargs="*", metavar="WORD")
     parser.add_argument("--tv", nargs="*", metavar="WORD")
-    parser.add_argument("--cost", action="store_true")
     args = parser.parse_args()
     use_fast_random()
     jobs = []
@@ -269,8 +237,6 @@ def main() -> None:
                 if set(args.tv) <= {bonus, str(pixels)}:
                     run = functools.partial(measure_tv, bonus, pixels)
                     jobs.append((f"tv/{pixels}/{bonus}", run))
-    for row in COST_ROWS if args.cost else ():
-        jobs.append((f"cost/{row[0]}", functools.partial(measure_cost, *row)))
     for name, job in jobs:
         found = job()
         print(name, found, flush=True)

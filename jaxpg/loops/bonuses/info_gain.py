@@ -45,15 +45,19 @@ class InfoGain:
         scale = init_scale(env)
         obs = flatten(whiten_leaves(scale, env.example_obs), 0)[None]
         action = jnp.zeros((1, action_width(env)), float)
-        net = Joint(obs.shape[-1], self.hidden)
+        net = self.net(obs.shape[-1])
         params = jax.vmap(lambda k: net.init(k, obs, action))(
             jax.random.split(k_params, self.members)
         )
         return Ensemble(fit.init(params, self.learning_rate, key), scale)
 
+    def net(self, size: int) -> Network:
+        """A model of observations of so many numbers."""
+        return Joint(size, self.hidden)
+
     def predict(self, params: Tree, env: Env, obs: Array, action: Array) -> Array:
         """Next observations by each model: [..., D], [..., *action] -> [members, ..., D]."""
-        net: Network = Joint(obs.shape[-1], self.hidden)
+        net = self.net(obs.shape[-1])
         action = encode_action(env, action, obs.ndim - 1)
         return jax.vmap(lambda p: net.apply(p, obs, action))(params)
 
