@@ -339,7 +339,7 @@ def rows(pairs, quick):
     return [pytest.param(*x, marks=m) for x, m in zip(pairs, marks, strict=True)]
 
 
-@pytest.mark.parametrize(("agent", "bonus"), rows(SHAPES, 2))
+@pytest.mark.parametrize(("agent", "bonus"), rows(SHAPES, 1))
 def test_a_state_with_a_bonus_keeps_its_shapes(agent, bonus):
     agent, cfg, env = config(agent, small(bonus))
     first = jax.eval_shape(functools.partial(initial_state, agent), cfg, env, KEY)
