@@ -160,19 +160,23 @@ def draw_sea(axes, rows: dict[str, Any]) -> None:
 
     for i, (agent, bonus) in enumerate(SEA_ROWS):
         colour, found = style.colour(i), fitted_exponent(rows, agent, bonus)
-        for size in SIZES:
-            episodes = rows.get(f"sea/{agent}/{bonus}/{size}", {}).get("episodes", [])
+        measured = [n for n in SIZES if f"sea/{agent}/{bonus}/{n}" in rows]
+        if not measured:
+            continue
+        for size in measured:
+            episodes = rows[f"sea/{agent}/{bonus}/{size}"]["episodes"]
             place, done = size * (1 + 0.02 * (i - 2)), [n for n in episodes if n]
             axes.plot([place] * len(done), done, "o", color=colour, ms=4, alpha=0.7)
             if None in episodes:
                 axes.plot([place], [MOST * (1.2 + 0.1 * i)], "^", color=colour, ms=5, mfc="none")
         name = f"{agent}, {bonus if bonus != 'none' else 'no bonus'}"
-        sizes = np.array([SIZES[0], SIZES[-1]]) if found else np.array([])
+        sizes = np.array([measured[0], measured[-1]]) if found else np.array([])
         line = found[0] * sizes ** found[1] if found else sizes
         name += f": size^{found[1]:.1f}" if found else ""
-        axes.plot(sizes, line, "-", color=colour, lw=1, label=name)
+        axes.plot(sizes, line, "-o", color=colour, lw=1, ms=0, label=name)
     axes.set(xscale="log", yscale="log", xlabel="size N", ylim=(30, 12_000))
     axes.set_xticks(SIZES, [str(n) for n in SIZES])
+    axes.set_yticks([30, 100, 300, 1000, 3000], ["30", "100", "300", "1,000", "3,000"])
     axes.minorticks_off()
     style.set_title(
         axes, "Episodes to solve DeepSea", "a dot a seed", f"triangle: not all within {MOST}"
@@ -183,8 +187,10 @@ def draw_curves(axes, rows: dict[str, Any], part: str, key: str, total: int) -> 
     """Mean and range over seeds of what a part's rows have under a key."""
     from jaxpg.experiment.figures import style
 
-    for i, (name, row) in enumerate((n, r) for n, r in rows.items() if n.startswith(part)):
-        y, bonus = np.array(row[key]), name.split("/")[-1]
+    for i, bonus in enumerate(TV_BONUSES):
+        if (row := rows.get(f"{part}{bonus}")) is None:
+            continue
+        y = np.array(row[key])
         label = "no bonus" if bonus == "none" else bonus
         axes.plot(row["env_steps"], y.mean(0), color=style.colour(i), lw=1.4, label=label)
         low, high = y.min(0), y.max(0)
@@ -197,7 +203,7 @@ def draw(rows: dict[str, Any]) -> None:
 
     figure, (left, right) = style.new_panels(2, height=3.4)
     draw_sea(left, rows)
-    draw_curves(right, rows, "car/", "return", CAR_STEPS)
+    draw_curves(right, rows, "car/ppo/", "return", CAR_STEPS)
     style.set_title(right, f"Return in {CAR}", "ppo, five seeds, mean and range")
     left.legend(fontsize=6)
     right.legend(fontsize=6)
