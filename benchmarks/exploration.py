@@ -141,14 +141,14 @@ def measure_tv(bonus: str, pixels: int) -> dict[str, Any]:
 
 def fitted_exponent(rows: dict[str, Any], agent: str, bonus: str) -> tuple[float, float] | None:
     """(a, b) of the least squares fit log(episodes) = log(a) + b log(size) to all seeds that solved
-    it; None where fewer than two sizes were solved by all."""
+    it; None where fewer than three sizes were solved by all."""
     x, y = [], []
     for size in SIZES:
         row = rows.get(f"sea/{agent}/{bonus}/{size}")
         if row and None not in row["episodes"]:
             x += [math.log(size)] * len(row["episodes"])
             y += [math.log(n) for n in row["episodes"]]
-    if len(set(x)) < 2:
+    if len(set(x)) < 3:
         return None
     b, log_a = np.polyfit(x, y, 1)
     return float(np.exp(log_a)), float(b)

@@ -17,8 +17,7 @@ copy: y = r + gamma V'(s'). The first paper has it so, with alpha fixed (there 1
 the least of two in the policy's loss, too, where that paper has the mean. With `hindsight` it
 learns from goals that were reached (`replay.hindsight`); `cost_limit`: see `loops.replay_costs`.
 
-Deviations from the papers: alpha is learnt through its logarithm; a time limit bootstraps, since
-truncation is not termination.
+Deviations: alpha is learnt through its logarithm; a time limit bootstraps.
 """
 
 import functools
