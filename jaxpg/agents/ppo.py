@@ -284,17 +284,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     # The statistics are for the next rollout: this one was collected and learnt as it was seen.
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
-        params,
-        opt_state,
-        env_state,
-        carry,
-        stats,
-        scale,
-        penalty,
-        state.iteration + 1,
-        key,
+        params, opt_state, env_state, carry, stats, scale, penalty, state.iteration + 1, key,
         explorer,
-    )
+    )  # fmt: skip
     return state, metrics | info | found | {"value/explained_variance": explained}
 
 
