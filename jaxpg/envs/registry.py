@@ -65,7 +65,7 @@ def _gymnax() -> Any:
     with jax.ensure_compile_time_eval():  # modules have arrays, also if a trace imports them
         import gymnax
 
-        from jaxpg.envs import lqr, noisy_tv, partial, tabular
+        from jaxpg.envs import lqr, maze, noisy_tv, partial, tabular
         from jaxpg.envs.costs import cart_pole, hazards
         from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
         from jaxpg.envs.games import kuhn, matrix, pursuit, spread, tictactoe
@@ -73,7 +73,7 @@ def _gymnax() -> Any:
 
     modules = [tabular, partial, almgren_chriss, liquidation_game, portfolio]
     modules += [matrix, kuhn, tictactoe, pursuit, spread, bit_flip, point, arm, rooms]
-    modules += [hazards, cart_pole, lqr, noisy_tv]
+    modules += [hazards, cart_pole, lqr, maze, noisy_tv]
     for module in modules:
         for name, factory in module.ENVIRONMENTS.items():
             gymnax.register(name, factory)

@@ -176,6 +176,14 @@ def maze(image: Image.Image, episode: Episode, t: int) -> None:
     draw_map(image, letters, way, _action_direction(episode, t))
 
 
+def generated_maze(image: Image.Image, episode: Episode, t: int) -> None:
+    """Draws Maze-jaxpg: walls, the goal, the way so far, the next move."""
+    letters = np.where(episode.at(t).free, ".", "#")
+    letters[-2, -2] = "G"
+    way = [tuple(map(int, p)) for p in episode.states.position[: t + 1]]
+    draw_map(image, letters, way, _action_direction(episode, t))
+
+
 def deep_sea(image: Image.Image, episode: Episode, t: int) -> None:
     """Draws the diver on the way down to the floor, and where the treasure is."""
     state, size = episode.at(t), core_of(episode.env).size
@@ -261,6 +269,7 @@ KNOWN = {
     "DeepSea-bsuite": Scene(deep_sea, 4, (), True),
     "FourRooms-misc": Scene(maze, 10, COMPASS, True),
     "MetaMaze-misc": Scene(maze, 10, COMPASS, True),
+    "Maze-jaxpg": Scene(generated_maze, 10, COMPASS, True),
     "PointRobot-misc": Scene(point_robot, 10, (), True),
     "Reacher-misc": Scene(reacher, 20, (), True),
     "Swimmer-misc": Scene(swimmer, 20, (), True),
