@@ -141,6 +141,7 @@ TINY = {
     "q_learning": TABLE | {"double": True},
     "sarsa": TABLE,
     "expected_sarsa": TABLE,
+    "go_explore": TABLE | {"trajectory_steps": 10, "slots": 8, "hidden": (4,)},
     "hill_climbing": {"episodes": 2, "num_steps": 30, "hidden": (4,), "reevaluate": True},
     "steepest_ascent": {"population": 3, "episodes": 2, "num_steps": 30, "hidden": (4,)},
     "simulated_annealing": {"episodes": 2, "num_steps": 30, "hidden": (4,)},

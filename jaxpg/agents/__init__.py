@@ -34,6 +34,7 @@ NAMES = (
     "q_learning",
     "sarsa",
     "expected_sarsa",
+    "go_explore",
     "hill_climbing",
     "steepest_ascent",
     "simulated_annealing",

@@ -43,6 +43,21 @@ def num_states(cfg, env: E.Env) -> int:
             f"{me} on {env.name}, whose actions are {env.action_kind}: allowed are those with "
             "discrete actions"
         )
+    rows = num_rows(cfg, env)
+    if cfg.bins and rows * env.action_space.n >= 2**31:
+        raise ValueError(
+            f"{me} bins={cfg.bins!r}: allowed is a product below 2**31 / {env.action_space.n} "
+            "actions"
+        )
+    return rows
+
+
+def num_rows(cfg, env: E.Env) -> int:
+    """Number of states that observations are cut into, whatever the actions.
+
+    Raises ValueError for bins that do not fit the observation.
+    """
+    me = label(type(cfg))
     with jax.ensure_compile_time_eval():  # whether it is bounded must be known
         space = env.core.observation_space(env.core.default_params)
     if hasattr(space, "n"):
@@ -72,11 +87,6 @@ def num_states(cfg, env: E.Env) -> int:
         )
     if cfg.low and cfg.high and not np.all(np.less(cfg.low, cfg.high)):
         raise ValueError(f"{me} low={cfg.low!r}: allowed are numbers below high={cfg.high!r}")
-    if math.prod(cfg.bins) * env.action_space.n >= 2**31:
-        raise ValueError(
-            f"{me} bins={cfg.bins!r}: allowed is a product below 2**31 / {env.action_space.n} "
-            "actions"
-        )
     return math.prod(cfg.bins)
 
 

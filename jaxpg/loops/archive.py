@@ -1,0 +1,147 @@
+"""An archive of cells: for each the state that reached it by the best way so far, and that way.
+
+A cell is a number of observations that are much alike. The archive has a row for each number, so
+that a cell is found by its index: of one-hot observations and grids the number is exact, others
+share `slots` rows by a hash. A way is better if its return is higher, or equal and shorter.
+
+These functions read the fields `cell, slots, bins, low, high, trajectory_steps` of a config.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpg.core import env as E
+from jaxpg.core.config import label
+from jaxpg.core.names import Kind
+from jaxpg.core.types import Array, EnvState, Key, Tree
+from jaxpg.loops import tabular
+from jaxpg.loops.bonuses.counts import flatten
+from jaxpg.ops import novelty
+
+CELL = Kind(
+    "a function of one observation that gives an integer >= 0",
+    lambda x: callable(x) and not isinstance(x, type),
+)
+MOST = 2**30  # steps of a cell that are counted
+
+
+class Archive(NamedTuple):
+    """Rows for C cells, of which some are empty."""
+
+    is_met = True  # and not learnt
+    state: EnvState  # [C, ...] with the return and the length of the way
+    actions: Array  # [C, L, *action] of the way, as policies speak; zeros beyond its length
+    filled: Array  # [C] bool
+    seen: Array  # [C] int32: exploring steps that led to the cell
+
+
+class Way(NamedTuple):
+    """A trajectory from the start of an episode to its end."""
+
+    is_met = True
+    score: Array  # [] float: undiscounted return; -inf: none yet
+    length: Array  # [] int32 steps
+    actions: Array  # [L, *action]
+
+
+class Found(NamedTuple):
+    """Steps of the exploration: leaves [T, N, ...]."""
+
+    state: EnvState  # after the step
+    actions: Array  # [T, N, L, *action] of the way there
+    ended: Array  # [T, N] bool: the episode, so that nothing can go on from there
+    score: Array  # [T, N] float: return of the way, the step's reward included
+    length: Array  # [T, N] int32
+
+
+def num_cells(cfg, env: E.Env) -> int:
+    """Rows of the archive. Raises ValueError for bins that do not fit the observation."""
+    if cfg.cell != "auto":
+        return cfg.slots
+    if cfg.bins:
+        return tabular.num_rows(cfg, env)
+    return flatten(env, env.example_obs).shape[-1] + 1 + cfg.slots
+
+
+def cell_of(cfg, env: E.Env, obs: Tree) -> Array:
+    """Cells of observations [B, *obs]: [B] int32."""
+    if cfg.cell != "auto":
+        return (jax.vmap(cfg.cell)(obs) % cfg.slots).astype(jnp.int32)
+    if cfg.bins:
+        return tabular.state_of(cfg, env, obs)
+    x = flatten(env, obs)
+    salt = jax.random.bits(jax.random.key(0), x.shape[-1:], jnp.uint32)
+    return novelty.table_index(x, salt, cfg.slots)
+
+
+def init(cfg, env: E.Env, state: EnvState, actions: Array) -> Archive:
+    """An archive with the cells of first states [N, ...]. actions: zeros [L, *action]."""
+    count, num_envs = num_cells(cfg, env), len(state.episode_return)
+    rows = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], (count, *x.shape[1:])), state)
+    empty = jnp.zeros((count, *actions.shape), actions.dtype)
+    no = jnp.zeros(count, bool)
+    archive = Archive(rows, empty, no, jnp.zeros(count, jnp.int32))
+    ways = jnp.broadcast_to(actions, (num_envs, *actions.shape))
+    return add(archive, cell_of(cfg, env, state.obs), state, ways, jnp.ones(num_envs, bool))
+
+
+def add(archive: Archive, cell: Array, state: EnvState, actions: Array, valid: Array) -> Archive:
+    """Counts steps that led to cells [M], and keeps what reached a new one, or one by a better way.
+
+    Of several the best is kept, of equals the first. valid: [M] bool, others are left out.
+    """
+    nowhere = len(archive.filled)  # what is written there is dropped
+    cell = jnp.where(valid, cell, nowhere)
+    score, length = state.episode_return, state.episode_length
+    order = jnp.lexsort((length, -score, cell))  # stable
+    cell, score, length = cell[order], score[order], length[order]
+    first = jnp.append(True, cell[1:] != cell[:-1])
+    old = archive.state.episode_return[cell], archive.state.episode_length[cell]
+    new = first & (~archive.filled[cell] | is_better(score, length, *old))
+    to = jnp.where(new, cell, nowhere)
+
+    def put(rows: Array, x: Array) -> Array:
+        return rows.at[to].set(x[order], mode="drop")
+
+    return Archive(
+        jax.tree.map(put, archive.state, state),
+        put(archive.actions, actions),
+        archive.filled.at[cell].set(True, mode="drop"),
+        archive.seen.at[cell].add(1, mode="drop").at[cell].min(MOST, mode="drop"),
+    )
+
+
+def is_better(score: Array, length: Array, old_score: Array, old_length: Array) -> Array:
+    """True for ways with a higher return, or the same in fewer steps."""
+    return (score > old_score) | ((score == old_score) & (length < old_length))
+
+
+def choose(archive: Archive, key: Key, count: int) -> Array:
+    """Cells to go on from [count] int32, drawn with weights 1 / sqrt(steps that led there + 1);
+    Ecoffet et al. (2021), arXiv:2004.12919."""
+    weight = -0.5 * jnp.log(archive.seen.astype(float) + 1)
+    weight = jnp.where(archive.filled, weight, -jnp.inf)
+    return jax.random.categorical(key, weight, shape=(count,)).astype(jnp.int32)
+
+
+def best_end(way: Way, found: Found) -> Way:
+    """The best of a way and of the episodes that ended; those longer than L are left out."""
+    steps = len(way.actions)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found._replace(state=()))
+    fits = flat.ended & (flat.length <= steps)
+    score = jnp.where(fits, flat.score, -jnp.inf)
+    best = jnp.lexsort((flat.length, -score))[0]
+    new = Way(score[best], flat.length[best], flat.actions[best])
+    better = is_better(new.score, new.length, way.score, way.length)
+    return jax.tree.map(lambda x, old: jnp.where(better, x, old), new, way)
+
+
+def require_restorable(cfg, env: E.Env) -> None:
+    """Raises ValueError for an environment whose state cannot be put back, for it is elsewhere."""
+    if getattr(env.core, "batched", False):
+        raise ValueError(
+            f"{label(type(cfg))} on {env.name}, whose state is on the host: allowed are "
+            "environments in JAX, whose state can be restored"
+        )
