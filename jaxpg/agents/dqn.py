@@ -12,7 +12,8 @@ where Q' is a copy of the network from some updates ago. Four improvements are s
 arXiv:1511.06581); `prioritized` draws what was badly predicted (Schaul et al. 2016,
 arXiv:1511.05952); `n_step` looks n rewards ahead (Sutton & Barto 2018, eq. 7.1). With a `memory`
 the network is recurrent and learns from sequences with burn-in (see `loops.replay`); with
-`hindsight` it learns from goals that were reached (see `replay.hindsight`).
+`hindsight` it learns from goals that were reached (see `replay.hindsight`); an `ensemble` of
+networks explores by their disagreement (see `loops.bootstrapped`).
 
 Deviations from the paper: Adam unless `optimizer="rmsprop"`; a time limit bootstraps, since
 truncation is not termination; the error is squared, and the gradient's norm clipped, where the
@@ -33,7 +34,7 @@ from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.observations import action_mask, random_discrete
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
-from jaxpg.loops import replay
+from jaxpg.loops import bootstrapped, replay
 from jaxpg.loops.optimizers import build_optimizer
 from jaxpg.nets.networks import MLP, dropping
 from jaxpg.nets.values import discrete_q
@@ -72,6 +73,12 @@ class Config:
     max_grad_norm: float | None = number(
         10.0, gt=0, help="Largest norm of a gradient; longer ones are scaled down, None is off."
     )
+    ensemble: int = static(
+        1, ge=1, help="Networks of bootstrapped DQN, each of which acts for whole episodes."
+    )
+    prior_scale: float = number(
+        3.0, ge=0, help="Weight of the prior of each network of an ensemble."
+    )
     hindsight: str = fields.hindsight("none")
     hindsight_goals: int = fields.hindsight_goals(4)
     bonus: fields.Bonus = fields.bonus("none")
@@ -109,6 +116,7 @@ class TrainState(NamedTuple):
     epsilon: Array  # [] float: of the newest iteration
     iteration: Array  # [] int32
     key: Key
+    prior: Tree = ()  # [ensemble, ...] not learnt; () without an ensemble
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
@@ -118,28 +126,42 @@ def optimizer(cfg: Config) -> optax.GradientTransformation:
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     k_params, k_env, key = jax.random.split(key, 3)
-    q = discrete_q(cfg, env, cfg.dueling)
-    params = q.init(k_params, env.example_obs)
-    obs = jax.eval_shape(lambda: E.reset(env, k_env, cfg.num_envs).obs)
-    _, carry = jax.eval_shape(functools.partial(q.apply, method="remember"), params, obs)
+    bootstrapped.require_fields(cfg)
+    q, prior, marks = discrete_q(cfg, env, cfg.dueling), (), ()
+    if cfg.ensemble > 1:
+        params, prior = bootstrapped.init(q, cfg.ensemble, env.example_obs, k_params)
+        carry = jnp.zeros(cfg.num_envs, jnp.int32)
+        marks = bootstrapped.masks(cfg.ensemble, (), k_env)
+    else:
+        params = q.init(k_params, env.example_obs)
+        obs = jax.eval_shape(lambda: E.reset(env, k_env, cfg.num_envs).obs)
+        _, carry = jax.eval_shape(functools.partial(q.apply, method="remember"), params, obs)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         learner=Learner(params, params, optimizer(cfg).init(params), zero),
-        replay=replay.init(cfg, env, k_env, E.zero_carry(carry)),
+        replay=replay.init(cfg, env, k_env, E.zero_carry(carry), marks),
         epsilon=jnp.asarray(cfg.epsilon_start, float),
         iteration=zero,
         key=key,
+        prior=prior,
     )
 
 
 def loss(
-    params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch, key: Key | None = None
-) -> tuple[Array, tuple[Array, Metrics]]:
-    """Weighted mean of the errors' size; the errors and metrics. The key is for dropout."""
+    params: Tree, cfg: Config, env: E.Env, target: Tree, b: replay.Batch, key: Key | None = None,
+    prior: Tree = (),
+) -> tuple[Array, tuple[Array, Metrics]]:  # fmt: skip
+    """Weighted mean of the errors' size; the errors and metrics. The key is for dropout.
+
+    Of an ensemble it is the mean over its networks, each with a target of its own.
+    """
     net = discrete_q(cfg, env, cfg.dueling)
 
     def values(params, use):
         """Q(s, .) and Q(s', .), where s' is seen by who remembers s."""
+        if cfg.ensemble > 1:
+            of = functools.partial(bootstrapped.values, net, params, prior, cfg.prior_scale)
+            return of(b.obs), of(b.next_obs)
 
         def q(i, *args):
             rngs = dropping(cfg, key, use + i)
@@ -160,21 +182,27 @@ def loss(
     y = replay.td_target(b, of_action(next_q, best))
     error = value - jax.lax.stop_gradient(y)
     size = (optax.huber_loss if cfg.loss == "huber" else optax.l2_loss)(error)
+    if cfg.ensemble > 1:
+        size, error = size * b.signals[bootstrapped.MARK].T, abs(error).mean(0)
     total = (b.weight * size).mean()
     return total, (error, {"loss/q": total, "value/q": value.mean()})
 
 
 def of_action(q: Array, action: Array) -> Array:
-    """Q(s, a) [...] from Q(s, .) [..., actions] and a [...]."""
+    """Q(s, a) [...] from Q(s, .) [..., actions] and a [...], of an ensemble all of one a."""
+    action = jnp.broadcast_to(action, q.shape[:-1])
     return jnp.take_along_axis(q, action[..., None], -1)[..., 0]
 
 
 def update(
-    cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key | None = None
-) -> tuple[Learner, Array, Metrics]:
+    cfg: Config, env: E.Env, learner: Learner, b: replay.Batch, key: Key | None = None,
+    prior: Tree = (),
+) -> tuple[Learner, Array, Metrics]:  # fmt: skip
     """One step of gradient descent, and the target network's if it is due."""
     params, target, opt_state, n = learner
-    grads, (error, info) = jax.grad(loss, has_aux=True)(params, cfg, env, target, b, key)
+    grads, (error, info) = jax.grad(loss, has_aux=True)(
+        params, cfg, env, target, b, key, prior
+    )  # fmt: skip
     change, opt_state = optimizer(cfg).update(grads, opt_state, params)
     params, n = optax.apply_updates(params, change), n + 1
     moved = optax.incremental_update(params, target, cfg.tau)
@@ -189,21 +217,33 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     fall = jnp.clip(progress / jnp.maximum(cfg.exploration_fraction, 1e-9), 0, 1)
     epsilon = cfg.epsilon_start + fall * (cfg.epsilon_end - cfg.epsilon_start)
     epsilon = jnp.asarray(epsilon, float)  # of its own type, also where all of it is weakly typed
-    q = discrete_q(cfg, env, cfg.dueling)
     key, k_step = jax.random.split(state.key)
 
     def policy(obs, carry, key):
-        values, carry = q.apply(state.learner.params, obs, carry, method="remember")
+        values, carry, key = values_in_force(cfg, env, state, obs, carry, key, False)
         return explore(values, epsilon, key, action_mask(obs)), carry
 
     replay_state, learner, metrics = replay.step(
         cfg, env, state.replay, state.learner,
         policy,
-        lambda learner, batch, key: update(cfg, env, learner, batch, key),
+        lambda learner, batch, key: update(cfg, env, learner, batch, key, state.prior),
         state.iteration, k_step,
+        functools.partial(bootstrapped.masks, cfg.ensemble) if cfg.ensemble > 1 else None,
     )  # fmt: skip
-    state = TrainState(learner, replay_state, epsilon, state.iteration + 1, key)
+    state = TrainState(learner, replay_state, epsilon, state.iteration + 1, key, state.prior)
     return state, metrics | {"policy/epsilon": epsilon}
+
+
+def values_in_force(
+    cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
+) -> tuple[Array, Tree, Key]:
+    """Values [B, actions] whose best action is taken, the carry, and a key that is left."""
+    net = discrete_q(cfg, env, cfg.dueling)
+    if cfg.ensemble == 1:
+        return *net.apply(state.learner.params, obs, carry, method="remember"), key
+    key, k_network = jax.random.split(key)
+    q = bootstrapped.values(net, state.learner.params, state.prior, cfg.prior_scale, obs)
+    return *bootstrapped.follow(q, carry, k_network, greedy), key
 
 
 def explore(q: Array, epsilon, key: Key, legal: Array | None = None) -> Array:
@@ -219,8 +259,7 @@ def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
     obs = replay.whiten(state.replay, obs)
-    net = discrete_q(cfg, env, cfg.dueling)
-    q, carry = net.apply(state.learner.params, obs, carry, method="remember")
+    q, carry, key = values_in_force(cfg, env, state, obs, carry, key, greedy)
     if greedy:
         return q.argmax(-1).astype(jnp.int32), carry
     return explore(q, state.epsilon, key, action_mask(obs)), carry

@@ -105,8 +105,9 @@ def whiten(replay: Replay, obs: Tree) -> Tree:
     return normalize.whiten(replay.obs_stats, obs)
 
 
-def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
+def init(cfg, env: E.Env, key: Key, carry: Tree = (), marks: Tree = ()) -> Replay:
     """Fresh environments and an empty buffer. carry: the policy's at the start, leaves [N, ...].
+    marks: of one step, what `step` stores beside it, by name; () is nothing.
 
     Raises ValueError for what cannot work: see `require_fields`.
     """
@@ -119,7 +120,7 @@ def init(cfg, env: E.Env, key: Key, carry: Tree = ()) -> Replay:
     action, reward, no = jnp.zeros(shape, dtype), jnp.zeros((), float), jnp.zeros((), bool)
     remembered = jax.tree.map(lambda x: x[0], carry) if remembers(cfg) else ()
     shapes = signals.shapes(env.core, env.params)
-    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in (shapes | dict(marks)).items()}
     row = Row(obs, action, reward, no, no, obs, zeros, remembered)
     buffer = uniform.init(row, cfg.buffer_size)
     return Replay(
@@ -148,16 +149,17 @@ def progress(cfg, iteration: Array) -> Array:
 
 def step(
     cfg, env: E.Env, replay: Replay, learner: Tree, policy: Callable, update: Callable,
-    iteration: Array, key: Key,
+    iteration: Array, key: Key, mark: Callable | None = None,
 ) -> tuple[Replay, Tree, Metrics]:  # fmt: skip
     """One iteration: `num_steps` steps of every environment are stored, then as many updates are
     made as `updates_per_step` asks for, each on a fresh sample.
 
     Metrics are those of the episodes that ended, and the means of what the updates returned: NaN
     ("no data") in an iteration without one. Updates begin once `learning_starts` transitions are
-    stored; until then, with `random_warmup`, actions are uniformly random.
+    stored; until then, with `random_warmup`, actions are uniformly random. mark: of the shape
+    (T, N) and a key, more to store beside the steps, by name; batches have it among their signals.
     """
-    k_rollout, k_updates = jax.random.split(key)
+    k_rollout, k_updates, *k_mark = jax.random.split(key, 2 if mark is None else 3)
     buffer, priorities, episodes = replay.buffer, replay.priorities, replay.episodes
 
     # Collect.
@@ -185,6 +187,8 @@ def step(
     explorer, found = intrinsic.meet_off_policy(
         cfg, env, replay.explorer, t._replace(action=action)
     )
+    if mark is not None:
+        t = t._replace(signals=t.signals | mark(t.reward.shape, k_mark[0]))
     rows = Row(*t._replace(action=action), before)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
     if priorities:
