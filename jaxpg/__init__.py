@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # the same names from the same homes, for editors and type ch
     from jaxpg.agents.es import es as es
     from jaxpg.agents.evosax import evosax as evosax
     from jaxpg.agents.expected_sarsa import expected_sarsa as expected_sarsa
+    from jaxpg.agents.go_explore import go_explore as go_explore
     from jaxpg.agents.hill_climbing import hill_climbing as hill_climbing
     from jaxpg.agents.impala import impala as impala
     from jaxpg.agents.ippo import ippo as ippo

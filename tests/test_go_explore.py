@@ -155,6 +155,7 @@ def test_cells_of_values_of_grids_and_of_a_function():
     assert A.cell_of(grid, car, jnp.array([[-1.2, -0.07], [0.59, 0.01]])).tolist() == [0, 7]
 
 
+@pytest.mark.slow  # its quick twin is the test of `best_end`
 def test_longer_ways_are_left_out():
     """With room for three actions nothing is kept that is four steps away."""
     cfg = go_explore.Config(

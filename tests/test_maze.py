@@ -111,6 +111,7 @@ def test_a_view_is_a_window_of_the_map():
         np.testing.assert_array_equal(core.observe(state), wide[i : i + 5, j : j + 5])
 
 
+@pytest.mark.slow  # its quick twins are the tests of `carve` over levels
 def test_levels_are_drawn_for_each_episode_and_replayed():
     env = jaxpg.randomized(jaxpg.make("Maze-jaxpg", size=9), level=(0, 999))
     state = jax.jit(lambda: E.reset(env, jax.random.key(0), 6))()

@@ -1,10 +1,9 @@
-"""Go-Explore: return to a state that was reached, then explore; Ecoffet et al. (2019),
-arXiv:1901.10995, and (2021), arXiv:2004.12919.
+"""Go-Explore, Ecoffet et al. (2019), arXiv:1901.10995: first return, then explore.
 
 An archive has, for each cell of observations, the state that reached it by the best way so far. In
 an iteration every environment is put into the state of a cell that is drawn by
 
-    weight = 1 / sqrt(steps that led to the cell + 1),
+    weight = 1 / sqrt(steps that led to the cell + 1)      (Ecoffet et al. 2021, arXiv:2004.12919),
 
 and takes `num_steps` random actions, each of which repeats the one before with probability
 `repeat`. What reaches a new cell, or an old one by a better way, goes into the archive. So nothing
