@@ -67,6 +67,6 @@ def follow(q: Array, carry: Tree, key: Key, greedy: bool) -> tuple[Array, Tree]:
 
 
 def masks(count: int, shape: tuple[int, ...], key: Key) -> dict[str, Array]:
-    """Which networks learn from steps [*shape]: [*shape, K] float, 0 or 1."""
+    """Draws the networks that learn from each of the steps [*shape]: [*shape, K] float, 0 or 1."""
     learns = jax.random.bernoulli(key, PROBABILITY, (*shape, count))
     return {MARK: learns.astype(float)}
