@@ -138,6 +138,14 @@ def test_ways_become_the_shortest_and_the_policy_walks_the_best():
     assert returns.tolist() == [1.0, 1.0]
 
 
+def test_what_led_back_is_not_imitated():
+    """Of steps at equal observations the last that is taken counts."""
+    places, taken = np.array([0, 1, 2, 1, 3, 0]), np.array([True] * 5 + [False])
+    obs = jnp.eye(25)[places]
+    kept = A.last_visits(ENV, obs, jnp.asarray(taken))
+    assert kept.tolist() == [True, False, True, True, True, False]
+
+
 def test_cells_of_values_of_grids_and_of_a_function():
     obs = jnp.eye(25)[jnp.array([3, 24])]
     assert A.num_cells(CFG, ENV) == 25 + 1 + 1

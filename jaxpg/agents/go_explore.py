@@ -11,8 +11,9 @@ that was found is lost, and no policy has to find the way back: the state is res
 environment in JAX allows.
 
 The best episode that ended is played again from its start, and the policy imitates it: a few steps
-of maximum likelihood of its actions. That stands in the place of the paper's second phase, which
-makes a policy that bears noise; what is learnt here knows one way, from where episodes begin.
+of maximum likelihood of its actions; of those at equal observations only the last, for the others
+led back there. That stands in the place of the paper's second phase, which makes a policy that
+bears noise; what is learnt here knows one way, from where episodes begin.
 
 Deviations: cells keep the number of steps that led to them as their one count; an environment whose
 episode ends goes back to its cell and explores on.
@@ -188,6 +189,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     best = A.best_end(state.best, found)
 
     obs, taken, total = replay(cfg, env, best, k_replay)
+    taken = A.last_visits(env, obs, taken)
 
     def imitate(_, loop):
         params, opt_state, _ = loop

@@ -72,8 +72,7 @@ def cell_of(cfg, env: E.Env, obs: Tree) -> Array:
     if cfg.bins:
         return tabular.state_of(cfg, env, obs)
     x = flatten(env, obs)
-    salt = jax.random.bits(jax.random.key(0), x.shape[-1:], jnp.uint32)
-    return novelty.table_index(x, salt, cfg.slots)
+    return novelty.table_index(x, hash_salt(x), cfg.slots)
 
 
 def init(cfg, env: E.Env, state: EnvState, actions: Array) -> Archive:
@@ -136,6 +135,20 @@ def best_end(way: Way, found: Found) -> Way:
     new = Way(score[best], flat.length[best], flat.actions[best])
     better = is_better(new.score, new.length, way.score, way.length)
     return jax.tree.map(lambda x, old: jnp.where(better, x, old), new, way)
+
+
+def last_visits(env: E.Env, obs: Tree, taken: Array) -> Array:
+    """True for the steps [L] at whose observation, obs [L, *obs], no later step of a way is taken:
+    what was done elsewhere before led back there, and is no part of the way."""
+    x = flatten(env, obs)
+    code = novelty.hash_exactly(x, hash_salt(x))
+    later = jnp.triu((code[:, None] == code) & taken, 1)
+    return taken & ~later.any(1)
+
+
+def hash_salt(x: Array) -> Array:
+    """Words [D] uint32 for hashes of vectors [..., D], always the same."""
+    return jax.random.bits(jax.random.key(0), x.shape[-1:], jnp.uint32)
 
 
 def require_restorable(cfg, env: E.Env) -> None:
