@@ -1,6 +1,8 @@
 """Bootstrapped DQN: networks, targets and masks against NumPy; who acts, and for how long."""
 
 import functools
+import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,11 @@ import jaxpg
 from jaxpg.agents import dqn
 from jaxpg.core import env as E
 from jaxpg.loops import bootstrapped
-from tests.test_dqn import batch, np_q, other
 from tests.test_dqn import ENV as ONE
+from tests.test_dqn import batch, np_q, other
 
 K = 3
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden": (3,), "num_envs": 4, "num_steps": 1, "buffer_size": 64, "batch_size": 4,
     "learning_starts": 20, "updates_per_step": 0.1, "epsilon_start": 0.0, "epsilon_end": 0.0,
     "ensemble": K, "total_steps": 1e6,
@@ -117,7 +119,7 @@ def test_a_network_is_followed_for_a_whole_episode():
 def test_a_run_keeps_the_network_until_the_end():
     """Iterations of one step, episodes of four: what is in force is zero just at an end."""
     _, states = played()
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         length = np.asarray(after.replay.env.episode_length)
         carry = np.asarray(after.replay.carry)
         np.testing.assert_array_equal(carry == 0, length == 0)
@@ -150,7 +152,8 @@ def test_the_greedy_policy_is_the_vote_of_all():
 
 
 def test_what_an_ensemble_goes_without_is_refused():
-    for fields in ({"memory": "gru"}, {"dropout": 0.1}, {"hindsight": "final"}):
+    refused: list[dict[str, Any]] = [{"memory": "gru"}, {"dropout": 0.1}, {"hindsight": "final"}]
+    for fields in refused:
         cfg = dqn.Config(**SMALL, **fields)
         with pytest.raises(ValueError, match=rf"{next(iter(fields))}=.*ensemble=3 allowed is"):
             dqn.init(cfg, ONE, jax.random.key(0))

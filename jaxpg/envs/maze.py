@@ -112,9 +112,8 @@ class Maze(environment.Environment):
         """size: cells of a side, with the outer walls. view: cells of a side of what is seen; None
         is all, as the number of the cell. Raises ValueError for numbers that are not odd, and below
         5 or 3."""
-        for name, value, least in (("size", size, 5), ("view", view, 3)):
-            if name == "view" and view is None:
-                continue
+        sides = [("size", size, 5), *([] if view is None else [("view", view, 3)])]
+        for name, value, least in sides:
             require_integer(f"{NAME} {name}", value, least)
             if value % 2 == 0:
                 raise ValueError(f"{NAME} {name}={value}: allowed is an odd integer >= {least}")
