@@ -35,6 +35,10 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "count": ("dqn", DQN | {"bonus": "count", "epsilon_start": 0.1, "epsilon_end": 0.1}),
     "epsilon": ("dqn", DQN),
 }
+LABELS = {
+    "go_explore": "Go-Explore", "bootstrapped": "DQN, ensemble of 10",
+    "count": "DQN, count bonus", "epsilon": "DQN, epsilon",
+}  # fmt: skip
 # Environment, return that solves it, steps of an episode, most steps that are tried.
 PLACES: dict[str, tuple[str, dict[str, Any], float, int, int]] = {
     **{f"sea{n}": ("DeepSea-bsuite", {"size": n}, 0.985, n, 2000 * n) for n in (10, 20)},
@@ -102,12 +106,14 @@ def draw(rows: dict[str, Any]) -> None:
         for x, place in enumerate(places):
             steps = rows.get(f"{place}/{agent}", {}).get("env_steps", [])
             done, at = [n for n in steps if n], x + 0.16 * (i - 1.5)
-            label = {"epsilon": "DQN, epsilon", "count": "DQN, count bonus"}.get(agent, agent)
+            label = LABELS[agent]
             axes.plot([at] * len(done), done, "o", color=style.colour(i), ms=4, alpha=0.7,
                 label=label if x == 0 else None)  # fmt: skip
             if None in steps:
                 axes.plot([at], [PLACES[place][4] * 1.15], "^", color=style.colour(i), mfc="none")
-    axes.set(yscale="log", ylabel="environment steps")
+    axes.set(yscale="log", ylabel="environment steps", xlim=(-0.5, len(places) - 0.5))
+    axes.set_yticks([1e3, 1e4, 1e5], ["1,000", "10,000", "100,000"])
+    axes.minorticks_off()
     axes.set_xticks(range(len(places)), [names[p] for p in places])
     style.set_title(axes, "Steps until it is solved", "a dot a seed", "triangle: not all do")
     axes.legend(fontsize=7)
