@@ -131,7 +131,8 @@ def test_ways_become_the_shortest_and_the_policy_walks_the_best():
     assert np.flatnonzero(archive.filled).tolist() == sorted(index)
     lengths = np.asarray(archive.state.episode_length)
     assert all(lengths[c] == d for c, d in index.items())
-    assert (float(result.state.best.score), int(result.state.best.length)) == (1.0, goal)
+    way = result.state.best_way
+    assert (float(way.score), int(way.length)) == (1.0, goal)
     assert result.metrics["episode/replayed_return"][-1] == 1
     key = jax.random.key(1)
     returns = jaxpg.evaluate(jaxpg.go_explore, result.cfg, env, result.state, key, episodes=2)

@@ -39,7 +39,7 @@ def test_no_agent_takes_an_illegal_action(name, trains):
     """Greedy and sampled; and in training and while warming up, where one costs a million."""
     agent, fields = getattr(jaxpg, name), dict(TINY[name])
     env = make(Picky(by_info=name in TABLES))
-    if name in TABLES:
+    if name in (*TABLES, "go_explore"):
         fields |= {"bins": (), "low": (), "high": ()}
     cfg = agent.Config(**fields)
     if trains:

@@ -63,10 +63,10 @@ def test_rows_are_where_actions_fit_and_where_there_is_a_preset():
     assert {"dqn/Catch-bsuite", "sac/Pendulum-v1", "cem/Pong-misc"} <= rows.keys()
     assert not {"dqn/Pendulum-v1", "sac/Catch-bsuite", "trpo/Reacher-misc"} & rows.keys()
     tables = ((name, env) for name in agents.NAMES for env in presets.table(name))
-    # Of no other suite; of no game, goals or costs: those are measured on pages of their own.
+    # Of no other suite; of no game, goals, costs or maze: those are measured on pages of their own.
     here = ((name, env, jaxpg.make(env)) for name, env in tables if "/" not in env)
     of_presets = {f"{x}/{y}" for x, y, env in here if not is_game(env.core) and not has_goals(env)}
-    of_presets -= {f"{x}/{y}" for x in agents.NAMES for y in WITH_COSTS}
+    of_presets -= {f"{x}/{y}" for x in agents.NAMES for y in (*WITH_COSTS, "Maze-jaxpg")}
     assert of_presets <= rows.keys()
     with pytest.raises(ValueError, match="unknown row 'ppo/CartPol-v1': did you mean 'ppo/CartP"):
         learning_rows.find_rows(["ppo/CartPol-v1"])

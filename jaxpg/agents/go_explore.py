@@ -85,7 +85,7 @@ class TrainState(NamedTuple):
     params: Tree
     opt_state: optax.OptState
     archive: A.Archive
-    best: A.Way
+    best_way: A.Way  # of the best episode that ended
     iteration: Array  # [] int32
     key: Key
 
@@ -109,7 +109,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         params=params,
         opt_state=optimizer(cfg).init(params),
         archive=A.init(cfg, env, first, actions),
-        best=A.Way(jnp.full((), -jnp.inf, float), zero, actions),
+        best_way=A.Way(jnp.full((), -jnp.inf, float), zero, actions),
         iteration=zero,
         key=key,
     )
@@ -186,7 +186,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     keeps = ~flat.ended & (flat.length <= cfg.trajectory_steps)
     cell = A.cell_of(cfg, env, flat.state.obs)
     archive = A.add(state.archive, cell, flat.state, flat.actions, keeps)
-    best = A.best_end(state.best, found)
+    best = A.best_end(state.best_way, found)
 
     obs, taken, total = replay(cfg, env, best, k_replay)
     taken = A.last_visits(env, obs, taken)

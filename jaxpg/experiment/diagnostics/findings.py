@@ -31,6 +31,7 @@ TRY: dict[str, tuple[tuple[str, Any], ...]] = {
         ("normalize_obs", True), ("normalize_reward", True), ("initial_value", "higher"),
         ("entropy_coef", "higher"), ("exploration_fraction", "higher"), ("epsilon", "higher"),
         ("noise_std", "higher"), ("alpha", "higher"), ("sigma", "higher"),
+        ("slots", "higher"),
     ),
     "return": (
         ("memory", "gru"), ("normalize_obs", True), ("normalize_reward", True),

@@ -1,18 +1,21 @@
 """Figures of robustness: returns over one parameter as lines, over two as maps side by side."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxpg.experiment.analysis.robustness import Robustness
 from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.sweeps.maps import colour_map
+
+if TYPE_CHECKING:  # it imports gymnax, which takes the devices: too early for `use_all_cores`
+    from jaxpg.experiment.analysis.robustness import Robustness
 
 MOST_IN_A_ROW = 3  # maps
 TRAINED = "drawn in training"
 
 
-def robustness_figure(several: Sequence[Robustness], width: float = style.WIDE):
+def robustness_figure(several: "Sequence[Robustness]", width: float = style.WIDE):
     """Draws the mean return of each run over its grid of worlds, on one scale, as a matplotlib
     Figure: lines over one parameter, with the range of the seeds; maps over two.
 
@@ -31,7 +34,7 @@ def robustness_figure(several: Sequence[Robustness], width: float = style.WIDE):
     return _draw_lines(several, width) if len(first) == 1 else _draw_maps(several, width)
 
 
-def _draw_lines(several: Sequence[Robustness], width: float):
+def _draw_lines(several: "Sequence[Robustness]", width: float):
     from matplotlib.lines import Line2D
 
     figure, (axes,) = style.new_panels(1, width, 3.6)
@@ -59,7 +62,7 @@ def _draw_lines(several: Sequence[Robustness], width: float):
     return figure
 
 
-def _draw_maps(several: Sequence[Robustness], width: float):
+def _draw_maps(several: "Sequence[Robustness]", width: float):
     columns = min(len(several), MOST_IN_A_ROW if width >= style.BETWEEN else 1)
     rows = -(-len(several) // columns)
     width = min(width, 4.4) if columns == 1 else width
@@ -89,7 +92,7 @@ def _draw_maps(several: Sequence[Robustness], width: float):
     return figure
 
 
-def _mark_training(axes, found: Robustness) -> None:
+def _mark_training(axes, found: "Robustness") -> None:
     """Marks the nominal world, and the box that training drew from: where one parameter was not
     drawn, a line at its nominal value."""
     point = [found.nominal[name] for name in found.grid]
