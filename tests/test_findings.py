@@ -139,6 +139,12 @@ def test_episodes_that_all_last_to_their_limit_did_not_reach_their_goal():
     assert found.text == said
 
 
+def test_episodes_from_restored_states_say_nothing_of_the_policy():
+    series = measured(noise())
+    assert names(series, {}) == ["return"]
+    assert names(series | {"episode/best_return": noise()}, {}) == []
+
+
 def test_costs_that_fall_reach_no_goal():
     """As of a car that learns to stand still: its returns rise to 0."""
     x = np.linspace(-30, -0.01, ROWS)

@@ -57,9 +57,10 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
     """Judges a seed by its returns: "goal", "return" or "fall" if it learnt nothing, else "".
 
     series: its metrics [rows]. evaluations: those of its evaluations [k]. "goal": no episode
-    reached one. "return": they did not rise. "fall": they rose, and fell back.
+    reached one. "return": they did not rise. "fall": they rose, and fell back. Nothing is said of
+    an agent whose episodes begin in states that it restores, and are not its policy's.
     """
-    if (curve := split_curve(series)) is None:
+    if "episode/best_return" in series or (curve := split_curve(series)) is None:
         return ""
     last = [curve.end, *(_last_evaluation(evaluations, kind) for kind in ("greedy", "sampled"))]
     if world.solved is not None and max(x.mean for x in last) >= world.solved:
