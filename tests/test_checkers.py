@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jaxpg
+from jaxpg.ops.options import option_metrics
 from tests.conftest import INSTALLED, TINY, short_env
 
 QUICK = ("q_learning", "dqn")
@@ -61,6 +62,21 @@ def test_no_data_is_no_error_to_the_checker_of_nans(tiny_agent, debug_nans):
     agent, cfg, env = tiny_agent
     total = 3 * agent.steps_per_iter(cfg)
     jax.jit(lambda key: jaxpg.train(agent, cfg, env, key, total))(jax.random.key(0))
+
+
+@pytest.mark.slow
+def test_a_cost_and_an_option_of_no_episode_are_no_error_to_the_checker_of_nans(debug_nans):
+    """Episodes are longer than the run, and options than a rollout."""
+    constrained = jaxpg.ppo_lagrangian.Config(
+        **TINY["ppo_lagrangian"] | {"cost_limit": 1.0, "num_envs": 1, "num_steps": 4}
+    )
+    cliff = jaxpg.make("CliffCost-jaxpg")
+    jax.jit(lambda key: jaxpg.train(jaxpg.ppo_lagrangian, constrained, cliff, key, 8))(
+        jax.random.key(0)
+    )
+    never = np.zeros((4, 1), bool)
+    found, _ = option_metrics(jax.numpy.zeros((4, 1), int), never, never, np.zeros(1, int), 2)
+    assert found["options/length"] < -1e38
 
 
 def test_a_run_says_no_data_by_nan_under_the_checker_too(debug_nans):

@@ -102,7 +102,7 @@ class Seen(NamedTuple):
 
     draw: Array
     carry: Tree  # before the step
-    bonus: Array | float = 0.0  # what is added to the advantage
+    bonus: Array | tuple[()] = ()  # what is added to the advantage
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:

@@ -29,7 +29,7 @@ import optax
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
-from jaxpg.core.metrics import ended_episodes, episode_metrics
+from jaxpg.core.metrics import ended_episodes, episode_metrics, no_data
 from jaxpg.core.observations import action_mask, random_actions
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, EnvState, Key, Metrics, Optimizer, Schedule, Tree
@@ -199,12 +199,12 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 
     begin = state.params, state.opt_state, jnp.zeros((), float)
     params, opt_state, value = jax.lax.fori_loop(0, cfg.imitation_updates, imitate, begin)
-    some = jnp.isfinite(best.score)
+    some, nothing = jnp.isfinite(best.score), no_data(total.dtype)
     metrics = episode_metrics(sums) | {
         "archive/cells": archive.filled.sum(dtype=jnp.int32),
-        "episode/best_return": jnp.where(some, best.score, jnp.nan),
-        "episode/best_length": jnp.where(some, best.length, jnp.nan),
-        "episode/replayed_return": jnp.where(some, total, jnp.nan),
+        "episode/best_return": jnp.where(some, best.score, nothing),
+        "episode/best_length": jnp.where(some, best.length, nothing),
+        "episode/replayed_return": jnp.where(some, total, nothing),
         "loss/policy": value,
     }
     return TrainState(params, opt_state, archive, best, state.iteration + 1, key), metrics

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core import signals
 from jaxpg.core.config import label
+from jaxpg.core.metrics import no_data
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Tree
 from jaxpg.loops import fit_value
@@ -140,7 +141,7 @@ def _learn_one(
         value_of, state.critic, state.critic_opt, flat, (advantage + value).reshape(-1), key, cfg
     )
     scale = length * sums.discount / jnp.maximum(sums.discount.mean(), 1e-8)
-    known = jnp.where(length > 0, now, jnp.nan)
+    known = jnp.where(length > 0, now, no_data(now.dtype))
     gains = cfg.multiplier_p, cfg.multiplier_i, cfg.multiplier_d
     # A rollout in which no episode ended says nothing new: its violation is not counted again.
     news = jnp.where(count > 0, now, jnp.nan)

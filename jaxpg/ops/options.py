@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
+from jaxpg.core.metrics import no_data
 from jaxpg.core.types import Array, Key
 from jaxpg.ops.dynamic_programming import greedy_policy
 
@@ -135,7 +136,7 @@ def option_metrics(
     total = jnp.where(over, before, 0).sum(dtype=float) + jnp.where(ended, now, 0).sum(dtype=float)
     use = (option[..., None] == jnp.arange(count)).reshape(-1, count).mean(0, dtype=float)
     return {
-        "options/length": jnp.where(many > 0, total / jnp.maximum(many, 1), jnp.nan),
+        "options/length": jnp.where(many > 0, total / jnp.maximum(many, 1), no_data(total.dtype)),
         "options/chosen": chosen.mean(dtype=float),
         "options/entropy": -(use * jnp.log(jnp.where(use > 0, use, 1))).sum(),
         **{f"options/use_{i}": use[i] for i in range(count)},
