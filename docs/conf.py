@@ -18,10 +18,11 @@ import jaxpg  # noqa: E402
 project, author, release = "jaxpg", "The authors of jaxpg", jaxpg.__version__
 project_copyright = "the authors of jaxpg, Apache-2.0"
 root_doc, language = "docs/index", "en"
-include_patterns = ["docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+include_patterns = ["docs/*.md", "docs/course/*.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns += ["benchmarks/README.md"]
 exclude_patterns = [".*", "site", "build", "runs", "jaxpg", "tests", "examples", "**/node_modules"]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "navigation", "reference"]
-extensions += ["equations"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "navigation", "reference"]
+extensions += ["equations", "course"]
 suppress_warnings = ["myst.header"]  # the changelog begins anew at each version
 
 # Markdown as GitHub has it: its names of headings, its equations.
@@ -29,6 +30,10 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_dmath_allow_digits = False
 myst_dmath_double_inline = False
+
+# Lessons: an error in a cell is an error of the build.
+nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "cache", 300, True
+nb_execution_in_temp, nb_merge_streams, nb_output_stderr = True, True, "remove"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -24,9 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+# Lessons run when the site is built: see docs/theme/course.py.
+LESSONS = sorted(f"docs/course/{path.name}" for path in (ROOT / "docs" / "course").glob("*.md"))
 PAGES = [
     *("README.md", "CONTRIBUTING.md"),
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *LESSONS,
 ]
 FENCE = re.compile(
     r"^(?:<!-- (not run|needs): ([^>]+) -->\n)?```(python|bash)\n(.*?)^```", re.S | re.M

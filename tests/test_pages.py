@@ -226,7 +226,9 @@ def test_readme_commands_install_train_and_test():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in pages.PAGES if any(pages.programs(page))])
+@pytest.mark.parametrize(
+    "page", [x for x in pages.PAGES if x not in pages.LESSONS and any(pages.programs(x))]
+)
 def test_page_runs(page, tmp_path, monkeypatch):
     """Its blocks and commands in their order, tiny, in one process and an empty folder. The
     README's, above, run with XLA's defaults, as a user's do."""

@@ -52,7 +52,8 @@ def test_every_page_has_one_place_in_the_menu():
     for page in navigation.LISTS:
         groups = navigation.find_groups((ROOT / f"{page}.md").read_text(), page)
         placed.update(x.lstrip("/") for pages in groups.values() for x in pages)
-    pages = {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")} - {"docs/index"}
+    paths = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "course").glob("*.md")]
+    pages = {f"{path.parent.relative_to(ROOT)}/{path.stem}" for path in paths} - {"docs/index"}
     assert placed == Counter(pages | {"CONTRIBUTING", "CHANGELOG", "benchmarks/README"})
 
 
@@ -149,7 +150,7 @@ def test_every_link_leads_somewhere_in_a_browser(site, tmp_path):
     lost = [(page, part) for page, part in parts if page in seen and part not in seen[page]]
     assert not lost
     reached = {Path(url).name for url in seen}
-    assert {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} <= reached
+    assert {f"{path.stem}.html" for path in (ROOT / "docs").rglob("*.md")} <= reached
 
 
 @pytest.mark.slow

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-LISTS = ("docs/index", "docs/how_to", "docs/reference", "docs/agents", "docs/explanation")
+LISTS = (
+    "docs/index",
+    "docs/course",
+    "docs/how_to",
+    "docs/reference",
+    "docs/agents",
+    "docs/explanation",
+)
 LISTED = re.compile(r"^(?:- |\| `\w+` \|.*)\[[^\]]+\]\(([\w/.]+)\.md\)")
 HEADING = re.compile(r"^## (.+)$")
 
