@@ -247,3 +247,17 @@ def short_env(agent, cfg):
     """An agent's environment, with episodes short enough for a tiny rollout to hold a whole one."""
     name = "Pendulum-v1" if agent.name in CONTINUOUS else "CartPole-v1"
     return jaxpg.make(name, max_steps_in_episode=max(8, cfg.num_steps))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the site, built as CONTRIBUTING.md says: a warning is an error."""
+    pytest.importorskip("sphinx", reason="the extra docs")
+    out = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs", ".", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return out

@@ -29,6 +29,7 @@ BY_AGENT, BY_SUITE, ALONE = (
     ("test_suites", "test_brax"),
     ("test_pages",),
 )
+OF_SITE = "test_site", "test_course", "test_play"  # it is built once for them
 # Begin first where nothing is known of them yet, as in a fresh clone: a long one at the end would
 # keep one process waiting for the other.
 LONG = (
@@ -51,6 +52,8 @@ def group(nodeid: str) -> str:
     file, words = Path(path).stem, re.split(r"[-\[\]]", test)[1:]
     if file in ALONE:
         return f"{file} {test}"
+    if file in OF_SITE:
+        return OF_SITE[0]
     if file in BY_SUITE:
         return " ".join([file, *words[:1]]).partition("/")[0]
     named = next((word for word in words if word in agents.NAMES), "")

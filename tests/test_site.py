@@ -4,8 +4,6 @@ in a browser every link leads somewhere, nothing is asked of another host, and i
 import importlib.util
 import os
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -79,20 +77,6 @@ def test_an_equation_with_an_unknown_command_is_refused():
     assert "<mfrac>" in equations.set_equation(r"\frac{1}{2}", True)
     with pytest.raises(Exception, match=r"\\nosuch"):
         equations.set_equation(r"\nosuch{x}", True)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The folder of the site, built as CONTRIBUTING.md says: a warning is an error."""
-    pytest.importorskip("sphinx", reason="the extra docs")
-    out = tmp_path_factory.mktemp("site")
-    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs", ".", out]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return out
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The lessons of the course are pages and notebooks from one source. A lesson is plain Markdown, as
-GitHub shows it; when the site is built, its blocks of `python` become cells, which are executed, and
-what they print and draw is on the page and in the notebook that it offers.
+GitHub shows it; when the site is built, its blocks of `python` become cells, which are executed.
+What they print and draw is on the page, and in the notebook that it offers.
 
 What is in <details>, the answers, is hidden on the page; so are its cells in a notebook.
 """
