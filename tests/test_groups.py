@@ -87,14 +87,13 @@ def kept():
 
 @pytest.mark.slow
 def test_the_contract_of_an_agent_costs_little(tmp_path):
-    """A second time alone, if it is dear: what else the machine does may double CPU-seconds."""
-    slow = measured(tmp_path / "slow", "-m", "slow", "-k", " or ".join(SLOW))
-    found = (kept() or measured(tmp_path / "quick")) | slow
+    """A second time alone, if it is dear: what else the machine does may double CPU-seconds. Of the
+    agents whose contract is slow the summary of the tests says it."""
+    found = kept() or measured(tmp_path / "quick")
     agents = {x: cpu for x, cpu in found.items() if x != groups.CONTRACT}
-    assert len(agents) == len(INSTALLED)
+    assert len(agents) == len(INSTALLED) - len(SLOW)
     for name, cpu in agents.items():
         if cpu > groups.ALLOWED:
-            part = "slow" if name.split()[1] in SLOW else "not slow"
             word = f"[{name.split()[1]}"
-            again = measured(tmp_path / name, "-m", part, "-k", f"{word}] or {word}-")
+            again = measured(tmp_path / name, "-m", "not slow", "-k", f"{word}] or {word}-")
             assert again[name] <= groups.ALLOWED, name

@@ -1,5 +1,6 @@
 """All trials, and the scorecard: of every kind, how many were tried, held, were refused, or not."""
 
+import collections
 import itertools
 import os
 import shutil
@@ -85,9 +86,12 @@ def cache_folder(folder: Path) -> Path:
 
 
 def run_suite(
-    folder: Path, quick: bool = False, kinds_asked: Sequence[str] = (), say=print
+    folder: Path, quick: bool = False, kinds_asked: Sequence[str] = (), say=print, every: int = 1
 ) -> list[tuple[Trial, Outcome]] | None:
-    """Tries all, those of some kinds, or, if it is to be quick, a few; None without the shim."""
+    """Tries all, those of some kinds, or, if it is to be quick, a few; None without the shim.
+
+    every: of each kind the first, and so on in steps of so many.
+    """
     library = compile_shim(folder)
     if library is None:
         return None
@@ -96,7 +100,9 @@ def run_suite(
     try:
         ground = kinds.prepare(pool, folder, ["q_learning"] if quick else ALL)
         trials = list((few_trials if quick else every_trial)(ground))
-        return try_all(ground, [t for t in trials if not kinds_asked or t.kind in kinds_asked], say)
+        trials = [t for t in trials if not kinds_asked or t.kind in kinds_asked]
+        counts = collections.defaultdict(itertools.count)
+        return try_all(ground, [t for t in trials if next(counts[t.kind]) % every == 0], say)
     finally:
         pool.end()
 
