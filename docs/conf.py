@@ -43,7 +43,7 @@ toc_object_entries_show_parents = "hide"
 
 html_theme, html_title = "pydata_sphinx_theme", "jaxpg"
 html_static_path, html_css_files = ["theme/static"], ["style.css"]
-html_js_files = ["from_disk.js"]
+html_js_files = ["site.js"]
 html_show_sourcelink, html_copy_source, html_show_sphinx = False, False, False
 html_permalinks_icon = "#"
 html_sidebars = {"docs/index": [], "docs/start": []}
@@ -59,7 +59,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
-    "pygments_light_style": "tango",
-    "pygments_dark_style": "github-dark",
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 copybutton_exclude = ".linenos, .gp, .go"

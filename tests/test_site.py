@@ -20,6 +20,7 @@ THEME = ROOT / "docs" / "theme"
 SHOTS = ("index", "start", "ppo", "api", "results", "statistics")
 WIDTHS = {1280: 900, 390: 844}
 API = ("docs/api.md", "docs/api_modules.md")
+AUDIT = (ROOT / "tests" / "audit.js").read_text()
 FIRST_PAINT = 3000  # milliseconds
 
 PAGE = """({
@@ -120,6 +121,7 @@ def test_every_link_leads_somewhere_in_a_browser(site, tmp_path):
             browser.open(url)
             found = browser.run(PAGE)
             assert not heard_wrong(browser), url
+            assert not browser.run(AUDIT), url
             assert found["tooWide"] <= 0, url
             assert max(found["paint"], default=0) < FIRST_PAINT, url
             seen[url] = set(found["ids"])
@@ -131,10 +133,33 @@ def test_every_link_leads_somewhere_in_a_browser(site, tmp_path):
                     waiting.append(page)
                 elif page.startswith("file:") and not page.endswith(".html"):
                     assert Path(page.removeprefix("file://")).is_file(), f"{url}: {page}"
+        browser.look(1280, WIDTHS[1280], dark=True)
+        for url in seen:
+            browser.open(url)
+            assert not browser.run(AUDIT), url
     lost = [(page, part) for page, part in parts if page in seen and part not in seen[page]]
     assert not lost
     reached = {Path(url).name for url in seen}
     assert {f"{path.stem}.html" for path in (ROOT / "docs").rglob("*.md")} <= reached
+
+
+BAD_PAGE = """<html><body style="background: white"><main><h1>A</h1><h3>B</h3>
+<p style="color: #999">pale</p><p style="color: #666">fair</p><img src="x.png"><a href="#"></a>
+<button>said</button><p id="i" tabindex="3"></p><p id="i"></p></main></body></html>"""
+
+
+@pytest.mark.slow
+def test_the_audit_finds_what_is_wrong(tmp_path):
+    if find_browser() is None:
+        pytest.skip("there is no Chromium here")
+    (tmp_path / "bad.html").write_text(BAD_PAGE)
+    with open_browser(tmp_path / "profile") as browser:
+        browser.open(f"file://{tmp_path}/bad.html")
+        found = [words.partition(":")[0] for words in browser.run(AUDIT)]
+    assert sorted(found) == sorted([
+        "no language", "no title", "a level of headings is left out", "no text for", "no name",
+        "out of the order of tabs", "twice", "contrast 2.85",
+    ])  # fmt: skip
 
 
 @pytest.mark.slow
