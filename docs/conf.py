@@ -22,7 +22,7 @@ include_patterns = ["docs/*.md", "docs/course/*.md", "CONTRIBUTING.md", "CHANGEL
 include_patterns += ["benchmarks/README.md"]
 exclude_patterns = [".*", "site", "build", "runs", "jaxpg", "tests", "examples", "**/node_modules"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "navigation", "reference"]
-extensions += ["equations", "course"]
+extensions += ["equations", "course", "runtime"]
 suppress_warnings = ["myst.header"]  # the changelog begins anew at each version
 
 # Markdown as GitHub has it: its names of headings, its equations.

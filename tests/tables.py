@@ -170,6 +170,13 @@ def name_lines(found: list[str]) -> list[str]:
     return textwrap.wrap(links + ".", 100, break_on_hyphens=False)
 
 
+def browser_rows(found: list[str]) -> list[str]:
+    """What the policies of the page reach that act in the browser."""
+    import browser_policies
+
+    return list(browser_policies.table())
+
+
 def space_rows(found: list[str]) -> list[str]:
     """A row for each field that a tuning searches."""
     lines, words = [], ("", " of agents that learn from rollouts", " of a table")
@@ -235,6 +242,7 @@ TABLES = {
     "names": Table("docs/index.md", "By name:", name_lines),
     "face": Table("jaxpg/__init__.py", "    # isort: off", face_lines),
     "space": Table("docs/tuning.md", "| field | values |", space_rows),
+    "browser": Table("docs/play.md", "| episodes of learning |", browser_rows),
     "faults": Table("docs/reliability.md", "| kind of fault | tried |", scorecard_rows),
     "gpu": Table("benchmarks/README.md", "What has to hold there, as `--bars`", gpu_lines),
     **{
