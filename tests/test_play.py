@@ -157,6 +157,13 @@ def page(tmp_path_factory):
     return f"file://{out}/docs/play.html"
 
 
+WAIT = """globalThis.waitUntil = async met => {
+  const end = performance.now() + 30000
+  while (!met()) {
+    if (performance.now() > end) throw new Error(`never: ${met}`)
+    await new Promise(next => setTimeout(next, 20))
+  }
+}"""
 BOTH = "Promise.all([jaxpgCarts, jaxpgRooms]).then(parts => parts.map(x => x.clock.playing))"
 ACTIONS = """(async () => {
   const observations = %s, found = {}
@@ -180,8 +187,7 @@ MEASURE = """(async () => {
   const button = [...document.querySelectorAll("#play-carts button")].at(-1)
   document.querySelector("#play-carts input").value = %s
   button.click()
-  do await new Promise(next => setTimeout(next, 50))
-  while (button.disabled)
+  await waitUntil(() => !button.disabled)
   return [2, 3].map(column => [...document.querySelectorAll(`#play-carts td:nth-child(${column})`)]
     .map(cell => +cell.textContent))
 })()"""
@@ -195,8 +201,7 @@ PUSH = """(async () => {
   right.click()
   const pushed = turns().map((x, i) => x - before[i]), angles = lanes.map(x => x.state[2])
   clock.play()
-  while (lanes.some((x, i) => x.state[2] < angles[i] + 0.02))
-    await new Promise(requestAnimationFrame)
+  await waitUntil(() => lanes.every((x, i) => x.state[2] !== angles[i]))
   return pushed
 })()"""
 POINT = """(async () => {
@@ -207,8 +212,7 @@ POINT = """(async () => {
 ARRIVAL = """(async () => {
   const { scene, clock } = await jaxpgRooms
   clock.play()
-  while (scene.agent !== scene.goal || scene.asking)
-    await new Promise(next => setTimeout(next, 50))
+  await waitUntil(() => scene.agent === scene.goal && !scene.asking)
   return [scene.agent, scene.status.textContent]
 })()"""
 
@@ -234,6 +238,7 @@ def test_policies_act_in_a_browser(page, tmp_path):
     with open_browser(tmp_path / "profile") as browser:
         browser.look(390, 844)
         browser.open(page)
+        browser.run(WAIT)
         assert browser.run(BOTH) == [True, True]
         observations = browser_policies.random_observations().tolist()
         assert browser.run(ACTIONS % observations) == MEASURED["cart_pole"]["actions"]
@@ -244,6 +249,7 @@ def test_policies_act_in_a_browser(page, tmp_path):
         )
         assert pushed[1:] == pytest.approx([201, 178], 0.05)  # as docs/play.md says
         browser.run("document.querySelector('#play-carts input').value = 0.5")
+        browser.run("document.getElementById('play-carts').scrollIntoView()")
         assert browser.run(PUSH) == pytest.approx([0.5] * 3)
         shoot(browser, "play-carts")
         assert browser.run(SUCCESS) == pytest.approx(MEASURED["rooms"]["success"][0], abs=1e-4)
