@@ -255,8 +255,9 @@ class Tiny(ast.NodeTransformer):
 
     def visit_keyword(self, node: ast.keyword) -> ast.keyword:
         self.generic_visit(node)
-        if node.arg in KEYWORDS and isinstance(node.value, ast.Constant):
-            node.value.value = min(node.value.value, KEYWORDS[node.arg])
+        value = node.value
+        if node.arg in KEYWORDS and isinstance(value, ast.Constant) and value.value != "first":
+            value.value = min(value.value, KEYWORDS[node.arg])  # "first" of REINFORCE's episodes
         return node
 
 
