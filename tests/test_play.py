@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 import jaxpg
 from tests.browser import find_browser, open_browser
 from tests.pages import ROOT
-from tests.test_site import heard_wrong, theme
+from tests.test_site import AUDIT, heard_wrong, theme
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import browser_policies
@@ -140,23 +139,6 @@ def test_another_package_than_the_known_one_is_refused(tmp_path, monkeypatch):
     assert runtime.fetch_package(tmp_path) == path
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The page, built by the site's configuration, without the others."""
-    pytest.importorskip("sphinx", reason="the extra docs")
-    out = tmp_path_factory.mktemp("play")
-    one = ("-D", "root_doc=docs/play", "-D", "include_patterns=docs/play.md")
-    words = [sys.executable, "-m", "sphinx", "-Q", "-c", "docs", *one, ".", out]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=ROOT, env=environment, timeout=600)
-    assert done.returncode == 0
-    runtime = out / "_static" / "play" / "onnxruntime.js"
-    if runtime.stat().st_size < 1000:
-        pytest.skip("onnxruntime-web cannot be had here")
-    assert runtime.stat().st_size < 6e6
-    return f"file://{out}/docs/play.html"
-
-
 WAIT = """globalThis.waitUntil = async met => {
   const end = performance.now() + 30000
   while (!met()) {
@@ -204,6 +186,19 @@ PUSH = """(async () => {
   await waitUntil(() => lanes.every((x, i) => x.state[2] !== angles[i]))
   return pushed
 })()"""
+# Whether the carts stand still while the page is hidden.
+HIDE = """(async () => {
+  const { lanes, clock } = await jaxpgCarts, read = () => JSON.stringify(lanes.map(x => x.state))
+  const wait = () => new Promise(next => setTimeout(next, 200))
+  Object.defineProperty(document, "hidden", { value: true, configurable: true })
+  await wait()
+  const before = read()
+  await wait()
+  const still = read() === before
+  delete document.hidden
+  await waitUntil(() => read() !== before)
+  return still && clock.playing
+})()"""
 POINT = """(async () => {
   const { scene } = await jaxpgRooms, box = scene.canvas.getBoundingClientRect()
   const [y, x] = scene.rooms.cells[%d], size = box.width / scene.rooms.width
@@ -232,9 +227,14 @@ def shoot(browser, part):
 
 
 @pytest.mark.slow
-def test_policies_act_in_a_browser(page, tmp_path):
+def test_policies_act_in_a_browser(site, tmp_path):
     if find_browser() is None:
         pytest.skip("there is no Chromium here")
+    size = (site / "_static" / "play" / "onnxruntime.js").stat().st_size
+    if size < 1000:
+        pytest.skip("onnxruntime-web cannot be had here")
+    assert size < 6e6
+    page = f"file://{site}/docs/play.html"
     with open_browser(tmp_path / "profile") as browser:
         browser.look(390, 844)
         browser.open(page)
@@ -251,6 +251,7 @@ def test_policies_act_in_a_browser(page, tmp_path):
         browser.run("document.querySelector('#play-carts input').value = 0.5")
         browser.run("document.getElementById('play-carts').scrollIntoView()")
         assert browser.run(PUSH) == pytest.approx([0.5] * 3)
+        assert browser.run(HIDE)
         shoot(browser, "play-carts")
         assert browser.run(SUCCESS) == pytest.approx(MEASURED["rooms"]["success"][0], abs=1e-4)
 
@@ -274,6 +275,10 @@ def test_policies_act_in_a_browser(page, tmp_path):
         ]
         assert browser.run(ARRIVAL)[0] == ROOMS.grid.beside[62][0]
         assert browser.run("document.documentElement.scrollWidth - innerWidth") <= 0
+        for dark in (False, True):
+            browser.look(1280, 900, dark)
+            time.sleep(0.5)  # colours pass into one another
+            assert not browser.run(AUDIT)
         assert not heard_wrong(browser)
 
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
