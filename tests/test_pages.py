@@ -187,7 +187,7 @@ NOT_RUN = {
     "docs/results.md": ["minutes"],
     "docs/suites.md": ["minutes"],
 }
-OTHER = {"text", "toml", "math"}
+OTHER = {"text", "toml", "math", "js"}  # tests/test_play.py runs what is JavaScript
 
 
 @pytest.mark.parametrize("page", pages.PAGES)

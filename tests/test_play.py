@@ -212,6 +212,16 @@ ARRIVAL = """(async () => {
 })()"""
 
 
+MODEL = "Uint8Array.from(atob(jaxpgPolicies.cart_pole.models[1000]), x => x.charCodeAt(0))"
+
+
+def program_of_the_page():
+    """What the page shows of onnxruntime-web, with a model that is at hand; the action."""
+    (block,) = re.findall(r"```js\n(.*?)```", (ROOT / "docs/play.md").read_text(), re.S)
+    script = block.replace('"policy.onnx"', MODEL)
+    return f"(async () => {{ {script}; return Number(action.data[0]) }})()"
+
+
 def shoot(browser, part):
     """Pictures of a part of the page in both widths and colours, where JAXPG_SHOTS says."""
     if "JAXPG_SHOTS" not in os.environ:
@@ -242,6 +252,7 @@ def test_policies_act_in_a_browser(site, tmp_path):
         assert browser.run(BOTH) == [True, True]
         observations = browser_policies.random_observations().tolist()
         assert browser.run(ACTIONS % observations) == MEASURED["cart_pole"]["actions"]
+        assert browser.run(program_of_the_page()) == 1  # the pole leans to the right
         alone, pushed = browser.run(MEASURE % 1)
         assert alone[0] < alone[1] < alone[2] == 500
         assert alone == pytest.approx(

@@ -104,7 +104,8 @@
     }
     const caption = make("caption", {}, "Mean steps of 100 episodes; 500 is the limit")
     const names = head.map(text => make("th", { scope: "col" }, text))
-    return make("table", { class: "table" }, caption, make("thead", {}, make("tr", {}, ...names)), rows)
+    const first = make("thead", {}, make("tr", {}, ...names))
+    return make("table", { class: "table" }, caption, first, rows)
   }
 
   /* The row of buttons, and the strength of a push. */

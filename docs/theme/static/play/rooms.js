@@ -35,7 +35,8 @@
     const { rooms, agent, goal, start, trail, fewest, steps, lost } = scene
     const walked = trail.length - 1
     scene.status.textContent = agent === goal
-      ? `At the goal in ${name(rooms, goal)}, after ${walked} steps; the fewest are ${fewest[start]}.`
+      ? `At the goal in ${name(rooms, goal)}, after ${walked} steps; `
+        + `the fewest are ${fewest[start]}.`
       : lost ? `Lost: from ${name(rooms, start)} the policy walks in a circle.`
       : `On the way from ${name(rooms, start)} to ${name(rooms, goal)}: `
         + (steps[start] < Infinity ? `${steps[start]} steps.` : "it will not arrive.")
@@ -69,8 +70,8 @@
     for (let y = 0; y < rooms.height; y++)
       for (let x = 0; x < rooms.width; x++)
         if (rooms.find(y, x) === undefined) {
-          const [left, top] = [Math.floor(x * size), Math.floor(y * size)]
-          pen.fillRect(left, top, Math.floor((x + 1) * size) - left, Math.floor((y + 1) * size) - top)
+          const [left, right, top, bottom] = [x, x + 1, y, y + 1].map(n => Math.floor(n * size))
+          pen.fillRect(left, top, right - left, bottom - top) // whole pixels, or seams are seen
         }
     rooms.cells.forEach((_, s) => {
       if (s === goal) return

@@ -1,5 +1,5 @@
-/* What both worlds of the page share: elements, a canvas that is sharp, and time, which stands still
-   where nobody looks. */
+/* What both worlds of the page share: elements, a canvas that is sharp, and time, which stands
+   still where nobody looks. */
 globalThis.jaxpgStage = (() => {
   const still = matchMedia("(prefers-reduced-motion: reduce)")
 

@@ -1,4 +1,4 @@
-/* The worlds of the page "Try it" in numbers: a pole on a cart, and rooms. Nothing is drawn here. */
+/* The worlds of the page "Try it" in numbers: a pole on a cart, and rooms. Nothing is drawn. */
 globalThis.jaxpgWorlds = (() => {
   /* Numbers in [0, 1) from a seed, by Marsaglia's xorshift (2003) of 32 bits. */
   function makeRandom(seed) {
@@ -39,7 +39,8 @@ globalThis.jaxpgWorlds = (() => {
   }
 
   /* Steps of each of `episodes` from its start to its fall, or to the limit.
-     act: actions of states. by: what the pole is pushed by after every 50 steps, to a random side. */
+     act: actions of states. by: what the pole is pushed by, after every 50 steps, to a random
+     side. */
   async function playEpisodes(world, act, episodes, by, random) {
     let states = Array.from({ length: episodes }, () => world.start(random))
     const steps = new Array(episodes).fill(0), over = new Array(episodes).fill(false)
