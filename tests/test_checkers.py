@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxpg
-from jaxpg.ops.options import option_metrics
+from jaxpg.loops.options import option_metrics
 from tests.conftest import INSTALLED, TINY, short_env
 
 QUICK = ("q_learning", "dqn")

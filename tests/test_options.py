@@ -214,7 +214,7 @@ def test_metrics_of_options_are_counts():
     option = jnp.array([[0, 2], [0, 2], [1, 2], [1, 0]])
     chosen = jnp.array([[1, 0], [0, 0], [1, 0], [1, 1]], bool)
     ended = jnp.array([[0, 0], [1, 0], [0, 0], [0, 1]], bool)
-    found, age = ops.option_metrics(option, chosen, ended, jnp.array([0, 5]), 4)
+    found, age = options.option_metrics(option, chosen, ended, jnp.array([0, 5]), 4)
     assert [float(found[f"options/use_{i}"]) for i in range(4)] == [3 / 8, 2 / 8, 3 / 8, 0]
     lengths = [2, 1, 5 + 3, 1]  # ended with the episode; itself; itself; with the episode
     assert float(found["options/length"]) == pytest.approx(np.mean(lengths))
@@ -223,7 +223,7 @@ def test_metrics_of_options_are_counts():
     assert float(found["options/entropy"]) == pytest.approx(-(share * np.log(share)).sum())
     assert age.tolist() == [1, 0]
     no = jnp.zeros((4, 2), bool)
-    found, age = ops.option_metrics(option, no, no, jnp.array([1, 5]), 4)
+    found, age = options.option_metrics(option, no, no, jnp.array([1, 5]), 4)
     assert np.isnan(found["options/length"])
     assert age.tolist() == [5, 9]
 

@@ -102,7 +102,7 @@ class Seen(NamedTuple):
 
     draw: Array
     carry: Tree  # before the step
-    bonus: Array | tuple[()] = ()  # what is added to the advantage
+    bonus: Tree = ()  # what is added to the advantage; () without a bonus
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:

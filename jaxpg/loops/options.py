@@ -11,10 +11,12 @@ deliberation_cost, gamma, gae_lambda` of a config. Where the policy over options
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
+from jaxpg.core.metrics import no_data
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.nets.networks import Network
@@ -82,7 +84,7 @@ def collect(
         env, policy, state, running.option, key, cfg.num_steps
     )
     ended = t.terminated | t.truncated
-    of_options, age = ops.option_metrics(seen.option, seen.chosen, ended, running.age, cfg.options)
+    of_options, age = option_metrics(seen.option, seen.chosen, ended, running.age, cfg.options)
     return state, Running(carry, age), t, seen, metrics | of_options
 
 
@@ -147,3 +149,29 @@ def look(cfg, env: E.Env, params: Tree, obs: Tree, obs_stats=()) -> View:
     o = net.apply(params, normalize.whiten(obs_stats, obs))
     actions = jax.nn.softmax(o.out / cfg.temperature) if env.discrete else o.out
     return View(over_options(cfg, o), o.beta, actions)
+
+
+def option_metrics(
+    option: Array, chosen: Array, ended: Array, age: Array, count: int
+) -> tuple[dict[str, Array], Array]:
+    """Metrics of `count` options over steps [T, N], all scalars, and the ages [N] after them.
+
+    Arguments are those of `ops.options.option_ages`, and the options in force [T, N].
+    `options/length`: steps of those that ended, by themselves or with the episode; NaN, "no data",
+    if none did. `options/chosen`: the share of steps at which one was picked. `options/use_0` and
+    so on: the share of steps of each.
+    `options/entropy`: of these shares, in nats: 0 where one option does everything, log(count)
+    where all do as much.
+    """
+    chex.assert_equal_shape([option, chosen, ended])
+    before, now = ops.option_ages(chosen, ended, age)
+    over = chosen & (before > 0)
+    many = over.sum(dtype=float) + ended.sum(dtype=float)
+    total = jnp.where(over, before, 0).sum(dtype=float) + jnp.where(ended, now, 0).sum(dtype=float)
+    use = (option[..., None] == jnp.arange(count)).reshape(-1, count).mean(0, dtype=float)
+    return {
+        "options/length": jnp.where(many > 0, total / jnp.maximum(many, 1), no_data(total.dtype)),
+        "options/chosen": chosen.mean(dtype=float),
+        "options/entropy": -(use * jnp.log(jnp.where(use > 0, use, 1))).sum(),
+        **{f"options/use_{i}": use[i] for i in range(count)},
+    }, jnp.where(ended[-1], 0, now[-1])

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
-from jaxpg.core.metrics import no_data
 from jaxpg.core.types import Array, Key
 from jaxpg.ops.dynamic_programming import greedy_policy
 
@@ -116,28 +115,3 @@ def option_ages(chosen: Array, ended: Array, age: Array) -> tuple[Array, Array]:
     begun = jax.lax.cummax(jnp.where(chosen, time, -age))
     now = time - begun + 1
     return jnp.concatenate([age[None], jnp.where(ended, 0, now)[:-1]]), now
-
-
-def option_metrics(
-    option: Array, chosen: Array, ended: Array, age: Array, count: int
-) -> tuple[dict[str, Array], Array]:
-    """Metrics of `count` options over steps [T, N], all scalars, and the ages [N] after them.
-
-    Arguments are those of `option_ages`, and the options in force [T, N]. `options/length`: steps
-    of those that ended, by themselves or with the episode; NaN if none did. `options/chosen`: the
-    share of steps at which one was picked. `options/use_0` and so on: the share of steps of each.
-    `options/entropy`: of these shares, in nats: 0 where one option does everything, log(count)
-    where all do as much.
-    """
-    chex.assert_equal_shape([option, chosen, ended])
-    before, now = option_ages(chosen, ended, age)
-    over = chosen & (before > 0)
-    many = over.sum(dtype=float) + ended.sum(dtype=float)
-    total = jnp.where(over, before, 0).sum(dtype=float) + jnp.where(ended, now, 0).sum(dtype=float)
-    use = (option[..., None] == jnp.arange(count)).reshape(-1, count).mean(0, dtype=float)
-    return {
-        "options/length": jnp.where(many > 0, total / jnp.maximum(many, 1), no_data(total.dtype)),
-        "options/chosen": chosen.mean(dtype=float),
-        "options/entropy": -(use * jnp.log(jnp.where(use > 0, use, 1))).sum(),
-        **{f"options/use_{i}": use[i] for i in range(count)},
-    }, jnp.where(ended[-1], 0, now[-1])
