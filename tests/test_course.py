@@ -1,10 +1,13 @@
 """The lessons: each has its parts, and what the site's notebooks print is true."""
 
+import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 
+from tests import three_steps as world
 from tests.pages import LESSONS, ROOT
 
 
@@ -46,3 +49,153 @@ def test_every_lesson_is_executed_and_draws(site):
         cells = [x for x in json.loads(path.read_text())["cells"] if x["cell_type"] == "code"]
         assert all(cell["execution_count"] for cell in cells)
         assert "image/png" in str([cell["outputs"] for cell in cells])
+
+
+def numbers(text):
+    """The lines `name: number` of what a lesson printed."""
+    found = re.findall(r"^(\S.*): (-?[\d.]+(?:e[+-]\d+)?)$", text, re.M)
+    return {name: float(x) for name, x in found}
+
+
+def assert_printed(found, exact, within=3e-6):
+    """Every exact number was printed under its name; to six digits, and some are of 32 bits."""
+    assert exact.keys() <= found.keys()
+    wrong = {name: (found[name], x) for name, x in exact.items() if abs(found[name] - x) > within}
+    assert not wrong
+
+
+def cosine(a, b):
+    return (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+@pytest.mark.slow
+def test_the_theorem_holds_by_enumeration(printed):
+    """Lesson 3, held against an enumeration of its own, and differences."""
+    found = numbers(printed("03_theorem"))
+    grad = world.differences(lambda theta: world.expected(world.to_go, theta))
+    norm = np.linalg.norm(grad)
+    _, variance = world.moments(world.discounted_to_go)
+    exact = {
+        "trajectories": len(world.episodes()),
+        "return by enumeration": world.expected(world.to_go),
+        "return by Bellman's equation": world.expected(world.to_go),
+        **{f"gradient by scores, state {s}": grad[s, 1] for s in range(3)},
+        "norm of the gradient": norm,
+        "bias with baseline 10": 0,
+        "bias with baseline the value": 0,
+        "bias with baseline a random number per state": 0,
+        "bias with baseline the action value": norm,
+        "deviation of one estimate": np.sqrt(variance),
+        "error foretold for 1024": np.sqrt(variance / 1024),
+        "asymmetry with the factor": 0,
+    }
+    assert_printed(found, exact)
+    alike = {name: 0 for name in found if name.endswith("differ by")}
+    assert len(alike) == 5
+    assert_printed(found, alike, within=1e-6)
+    assert abs(found["error with 1024 episodes"] / np.sqrt(variance / 1024) - 1) < 0.1
+
+    def without_factor(theta, gamma):
+        weigh = lambda steps, t: world.to_go(steps, t, gamma)  # noqa: E731
+        return world.expected(lambda x: world.estimate(x, weigh, theta), theta)
+
+    for gamma in (0.9, 0.5, 0.1):
+        true = world.differences(
+            lambda theta, gamma=gamma: world.expected(lambda x: world.to_go(x, gamma=gamma), theta)
+        )
+        other = without_factor(world.THETA, gamma)
+        assert_printed(found, {f"cosine at gamma {gamma}": cosine(true, other)})
+    H = world.differences(lambda theta: without_factor(theta, 0.5)).reshape(6, 6)
+    assert_printed(found, {"asymmetry without it": abs(H - H.T).max()})
+
+
+@pytest.mark.slow
+def test_the_variances_of_reinforce_are_those_of_an_enumeration(printed):
+    """Lesson 4: exact variances and biases of each weight."""
+    found = numbers(printed("04_reinforce"))
+    grad = world.differences(lambda theta: world.expected(world.to_go, theta))
+    whole, to_go = lambda x, t: world.to_go(x), world.discounted_to_go
+    less = lambda b: lambda x, t: to_go(x, t) - world.GAMMA**t * b(*x[t][:2])  # noqa: E731
+    mean = world.expected(world.to_go)
+    b_whole = world.vertex(lambda b: world.moments(lambda x, t: whole(x, t) - b)[1])
+    b_to_go = world.vertex(lambda b: world.moments(less(lambda s, a: b))[1])
+    V = [world.mean_to_go(s) for s in range(3)]
+    Q = [[world.mean_to_go(s, a) for a in range(2)] for s in range(3)]
+    best = [world.vertex(lambda b, i=i: world.moments(less(lambda s, a: b * (s == i)))[1])
+            for i in range(3)]  # fmt: skip
+    weights = {
+        "whole return": whole,
+        "reward to go": to_go,
+        "whole return, mean baseline": lambda x, t: whole(x, t) - mean,
+        "whole return, best constant": lambda x, t: whole(x, t) - b_whole,
+        "reward to go, best constant": less(lambda s, a: b_to_go),
+        "value baseline": less(lambda s, a: V[s]),
+        "best baseline of each state": less(lambda s, a: best[s]),
+        "advantage": lambda x, t: world.GAMMA**t * (Q[x[t][0]][x[t][1]] - V[x[t][0]]),
+    }
+    exact = {
+        "squared norm of the gradient": np.square(grad).sum(),
+        "expected return": mean,
+        "best constant, whole return": b_whole,
+        "best constant, reward to go": b_to_go,
+    }
+    for name, weight in weights.items():
+        estimate, exact[f"variance, {name}"] = world.moments(weight)
+        if name != "whole return":
+            exact[f"bias, {name}"] = np.linalg.norm(estimate - grad)
+        assert np.allclose(estimate, grad)
+    assert_printed(found, exact)
+
+
+@pytest.mark.slow
+def test_the_bias_of_a_normalised_batch_is_that_of_an_enumeration(printed):
+    """Lesson 4: all batches of two and of three episodes."""
+    found = numbers(printed("04_reinforce"))
+    grad = world.differences(lambda theta: world.expected(world.to_go, theta))
+    every = [(p, world.to_go(x), world.estimate(x, lambda x, t: 1.0)) for p, x in world.episodes()]
+    for n in (2, 3):
+        total, batch_mean = np.zeros((3, 2)), np.zeros((3, 2))
+        for batch in itertools.product(every, repeat=n):
+            chance, x = np.prod([p for p, *_ in batch]), np.array([r for _, r, _ in batch])
+            if x.std() > 1e-9:
+                total += chance * (x[0] - x.mean()) / x.std() * batch[0][2]
+                batch_mean += chance * (x[0] - x.mean()) * batch[0][2]
+        assert np.allclose(batch_mean, (1 - 1 / n) * grad)
+        exact = {
+            f"length with the own mean, n = {n}": 1 - 1 / n,
+            f"bias with the mean of others, n = {n}": 0,
+            f"cosine when normalised, n = {n}": cosine(total, grad),
+            f"length when normalised, n = {n}": np.linalg.norm(total),
+        }
+        assert_printed(found, exact)
+
+
+@pytest.mark.slow
+def test_the_grids_estimates_have_no_bias(printed):
+    """Lesson 4: the gradient is that of a linear system in 64 bits, by differences."""
+    text = printed("04_reinforce")
+
+    def grid_return(theta):
+        policy, follows = world.softmax(theta), np.zeros((16, 16))
+        for s, a in np.ndindex(16, 4):
+            row, column = divmod(s, 4)
+            row += (-1, 0, 1, 0)[a]
+            column += (0, 1, 0, -1)[a]
+            inside = 0 <= row < 4 and 0 <= column < 4
+            if 0 < s < 15:
+                follows[s, 4 * row + column if inside else s] += policy[s, a]
+        cost = np.linalg.solve(np.eye(16) - follows, np.r_[0, np.ones(14), 0])
+        return -cost.sum() / 14  # begins in each of the others
+
+    grad = world.differences(grid_return, np.tile([0, 0, 0, 0.5], (16, 1)))
+    exact = {"squared norm of the grid's gradient": np.square(grad).sum()}
+    assert_printed(numbers(text), exact, within=2e-3)
+    rows = re.findall(r"^grid, (\w+ \w+(?: \w+)?) +([\d. ]+)$", text, re.M)
+    table = {name: [float(x) for x in row.split()] for name, row in rows}
+    assert len(table) == 5
+    for variance, needed, error, expected in table.values():
+        assert abs(needed - variance / np.square(grad).sum()) < 0.1
+        assert abs(expected - np.sqrt(variance / 4000)) < 1e-3
+        assert error < 1.5 * expected
+    variances = [row[0] for row in table.values()]
+    assert variances[0] > 2 * variances[1] > 4 * variances[4]
