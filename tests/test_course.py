@@ -103,10 +103,8 @@ def check_actor_critic(text):
     lines = re.findall(pattern, text)
     assert len(lines) == 18
     for name, x, y, *printed_numbers in lines:
-        critic, (bias, known, deviation) = (
-            V if name == "right" else wrong,
-            map(float, printed_numbers),
-        )
+        critic = V if name == "right" else wrong
+        bias, known, deviation = map(float, printed_numbers)
         n_steps = mean_advantages(P, R, critic, 2000)
         if x == "GAE":
             lam = float(y)
