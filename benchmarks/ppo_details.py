@@ -75,28 +75,30 @@ def draw(found: dict[str, Any]) -> None:
 
     figure, panels = style.new_panels(len(found), height=4.2)
     for axes, (name, row) in zip(panels, found.items(), strict=True):
-        for i, (variant, scores) in enumerate(row["scores"].items()):
-            iqm = jaxpg.statistics.iqm(np.array(scores))
-            low, high = jaxpg.statistics.interval(jaxpg.statistics.iqm, np.array(scores))
+        for i, scores in enumerate(map(np.array, row["scores"].values())):
+            iqm = jaxpg.statistics.iqm(scores)
+            low, high = jaxpg.statistics.interval(jaxpg.statistics.iqm, scores)
             colour = style.colour(0 if i == 0 else 1)
             axes.plot([low, high], [i, i], color=colour, lw=1.6)
             axes.plot(iqm, i, "o", color=colour, ms=5)
         axes.set_yticks(range(len(row["scores"])), list(row["scores"]))
         axes.invert_yaxis()
         axes.set_xlabel("return")
+        axes.locator_params(axis="x", nbins=5)
         steps, seeds = row["total_steps"], len(row["scores"]["the preset"])
         style.set_title(axes, name, f"{steps:,} steps, {seeds} seeds, IQM and 95 %")
     style.save(figure, FIGURE)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--measure", nargs="*", choices=list(STEPS))
     names = parser.parse_args().measure
     found = json.loads(PATH.read_text()) if PATH.exists() else {}
     for name in [] if names is None else names or list(STEPS):
         found[name] = {"total_steps": STEPS[name], "scores": measure(name)}
-        PATH.write_text(json.dumps(found, indent=1) + "\n")
+        lines = [f" {json.dumps(env)}: {json.dumps(row)}" for env, row in found.items()]
+        PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     draw(found)
 
 
