@@ -105,6 +105,7 @@ LINES = {
     # parameters of the environment
     f"{TRAIN} --param masspol=1": "parameter 'masspol': did you mean 'masspole'?",
     f"{TRAIN} --param masspole": "param='masspole': allowed is NAME=VALUE",
+    f"{TRAIN} --param length=1 gravity=9": "each has its own --param: `--param gravity=9`",
     f"{TRAIN} --param masspole=inf": "param='masspole=inf': allowed is NAME=VALUE",
     f"{TRAIN} --param gravity=true": "gravity=True: allowed is a finite number",
     f"{TRAIN} --param gravity=null": "gravity=None: allowed is a finite number",

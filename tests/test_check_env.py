@@ -41,6 +41,7 @@ class State:
 RUN = {
     "a NaN in an observation": ("finite", r"observation of step has a NaN or infinity"),
     "an infinite reward": ("finite", "reward is inf after some step"),
+    "a NaN in a signal": ("finite", "the signal 'toll' is nan after some step"),
     "an observation out of its space": ("bounds", r"\[0\] of step goes from .* its space from -4"),
     "an observation that is not reset": ("auto-reset", "has terminated is still that of the epis"),
     "a state that is not reset": (
@@ -71,7 +72,7 @@ RUN = {
 class Walk:
     """A walk on a line from a random place: beyond 2 it terminates, a limit truncates it."""
 
-    name, default_params = "Walk", Params()
+    name, default_params, signals = "Walk", Params(), ("toll",)
 
     def __init__(self, **other):
         vars(self).update(other)
@@ -120,7 +121,8 @@ class Walk:
         new = jax.tree.map(lambda a, b: jnp.where(kept, a, b), fresh, after)
         reward = choose("an infinite reward", jnp.inf, 1.0)
         mask = jnp.ones(2, bool) & ~planted["no action that is legal"]
-        info = {"final_observation": final, "action_mask": mask}
+        toll = choose("a NaN in a signal", jnp.nan, 0.0)
+        info = {"final_observation": final, "action_mask": mask, "toll": toll}
         return obs, new, reward, terminated, truncated, info
 
 

@@ -270,7 +270,7 @@ def test_a_limit_asks_for_costs(name):
         jaxpg.train(agent, cfg, jaxpg.make("CartPole-v1"), KEY, 16)
     wrong = dataclasses.replace(cfg, cost_limit=-1.0)
     with pytest.raises(
-        ValueError, match=r"cost_limit=-1.0: allowed is a finite number or .*None >= 0"
+        ValueError, match=r"cost_limit=-1.0: allowed is a finite number .*>= 0, or None"
     ):
         jaxpg.run(agent, wrong, jaxpg.make("Hazards-jaxpg"), KEY, total_steps=16)
 

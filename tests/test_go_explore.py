@@ -185,3 +185,19 @@ def test_an_environment_on_the_host_is_refused():
     env = E.Env(ENV.params, Host(size=SIZE))
     with pytest.raises(ValueError, match=r"go_explore.Config on Maze-jaxpg.*host: allowed"):
         go_explore.init(CFG, env, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (lambda obs: obs[0], r"it gives .*float32\).*allowed is a function of one observation"),
+        (lambda obs: obs.astype(int), r"it gives .*shape=\(\d+,\)"),
+        (lambda obs: None, "it gives None, allowed"),
+        (lambda obs, action: 0, "missing a required argument: 'action'; allowed is a function of"),
+    ],
+)
+def test_a_cell_is_one_integer(cell, words):
+    env = jaxpg.make("MountainCar-v0")
+    cfg = go_explore.Config(cell=cell, slots=8)
+    with pytest.raises(ValueError, match=f"go_explore.Config cell=.*{words}"):
+        go_explore.init(cfg, env, jax.random.key(0))

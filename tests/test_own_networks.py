@@ -157,7 +157,7 @@ REFUSED = {
     "by their name": ({"net": functools.partial(MLP, hidden=(3,))}, f"net={TAKES}"),
     "one that does not take it": ({"net": functools.partial(MLP, layers=3)}, f"net={TAKES}"),
     "one that needs more": ({"net": Deep}, f"net={TAKES}"),
-    "no units": ({"critic_hidden": (0,)}, "critic_hidden=.*a tuple of integers or None >= 1"),
+    "no units": ({"critic_hidden": (0,)}, "critic_hidden=.*a tuple of integers >= 1, or None"),
     "an initialiser with QR": ({"kernel_init": INITS.orthogonal()}, f"kernel_init={AN_INIT}"),
     "what makes it": ({"kernel_init": INITS.orthogonal}, f"kernel_init={AN_INIT}"),
     "one that needs arguments": ({"kernel_init": INITS.variance_scaling}, f"kernel_init={AN_INIT}"),

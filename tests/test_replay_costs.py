@@ -175,6 +175,11 @@ def test_regret_is_the_sum_beyond_the_limit():
     )
     with pytest.raises(ValueError, match="metrics without episode/cost"):
         costs.cost_regret({"episode/return": cost}, 1.0)
+    with pytest.raises(ValueError, match="of several costs, episode/cost_0: allowed is one"):
+        costs.cost_regret({"episode/cost_0": cost}, 1.0)
+    for limit in (-1.0, np.nan, (1.0, 2.0)):
+        with pytest.raises(ValueError, match=r"limit=.*: allowed is a (finite )?number"):
+            costs.cost_regret(metrics, limit)
     assert costs.limit_of({"cost_limit": 3.0}) == 3.0
     assert costs.limit_of({"cost_limit": 3.0, "cost_unit": "discounted"}) is None
 

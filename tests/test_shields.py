@@ -205,6 +205,26 @@ REFUSED = {
         r"shape=\(4,\).*allowed is",
     ),
     "a float": (lambda c: jaxpg.shielded(c, lambda obs, a: a * 0.5), "allowed is an action of sha"),
+    "one argument": (
+        lambda c: jaxpg.shielded(c, lambda obs: 0),
+        r"too many positional arguments; allowed is a function of \(obs, action\)",
+    ),
+    "two arguments": (
+        lambda c: jaxpg.residual(jaxpg.make("PointHazards-jaxpg"), lambda obs, action: action),
+        r"missing a required argument: 'action'; allowed is a function of \(obs\)",
+    ),
+    "probabilities": (
+        lambda c: jaxpg.noisy_actions(c, [0.1, 0.2]),
+        r"action_noise=\[0.1 0.2\]: allowed is a number$",
+    ),
+    "of two dimensions": (
+        lambda c: jaxpg.noisy_actions(jaxpg.make("Pendulum-v1"), [0.1, 0.2]),
+        r"allowed is a number, or an array for shapes \(1,\)",
+    ),
+    "scales": (
+        lambda c: jaxpg.residual(jaxpg.make("PointHazards-jaxpg"), to_the_goal, np.ones(3)),
+        r"residual_scale=\[1. 1. 1.\]: allowed is a number, or an array for shapes \(2,\)",
+    ),
     "no function": (lambda c: jaxpg.shielded(c, 3), "project=3: allowed is a function"),
     "none": (lambda c: jaxpg.make(c.name, wrappers=["shielded"]), "shielded has no project"),
     "twice": (

@@ -95,7 +95,9 @@ def describe_allowed(hint, limits) -> str:
     names |= {str: "a string", type: "a class", type(None): "None"}
     names |= {tuple[int, ...]: "a tuple of integers", tuple[float, ...]: "a tuple of numbers"}
     several = typing.get_args(hint) if hint not in names else ()
-    kind = " or ".join(names.get(h, str(h)) for h in several or (hint,))
+    kinds = [h for h in several or (hint,) if h is not type(None)]
     signs = {"ge": ">=", "gt": ">", "le": "<="}
     bounds = [f"{s} {limits[k]}" for k, s in signs.items() if limits.get(k) is not None]
-    return " ".join([kind, " and ".join(bounds)]).strip()
+    kind = " or ".join(names.get(h, str(h)) for h in kinds)
+    text = " ".join([kind, " and ".join(bounds)]).strip()
+    return text if len(kinds) == len(several or (hint,)) else f"{text}, or None"

@@ -7,12 +7,14 @@ share `slots` rows by a hash. A way is better if its return is higher, or equal 
 These functions read the fields `cell, slots, bins, low, high, trajectory_steps` of a config.
 """
 
+import inspect
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import show
 from jaxpg.core.config import label
 from jaxpg.core.names import Kind
 from jaxpg.core.types import Array, EnvState, Key, Tree
@@ -57,12 +59,27 @@ class Found(NamedTuple):
 
 
 def num_cells(cfg, env: E.Env) -> int:
-    """Rows of the archive. Raises ValueError for bins that do not fit the observation."""
+    """Rows of the archive. Raises ValueError for bins that do not fit the observation, and for a
+    function `cell` that gives something else than an integer."""
     if cfg.cell != "auto":
+        _require_integer(cfg, env)
         return cfg.slots
     if cfg.bins:
         return tabular.num_rows(cfg, env)
     return flatten(env, env.example_obs).shape[-1] + 1 + cfg.slots
+
+
+def _require_integer(cfg, env: E.Env) -> None:
+    """Raises ValueError unless `cell` takes one observation and gives one integer."""
+    said = f"{label(type(cfg))} cell={show(cfg.cell)}"
+    try:
+        inspect.signature(cfg.cell).bind(env.example_obs)
+    except TypeError as error:
+        raise ValueError(f"{said}: {error}; allowed is {CELL.words}") from None
+    made = jax.eval_shape(cfg.cell, env.example_obs)
+    dtype = getattr(made, "dtype", jnp.float32)
+    if getattr(made, "shape", None) != () or jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{said}: of {env.name} it gives {show(made)}, allowed is {CELL.words}")
 
 
 def cell_of(cfg, env: E.Env, obs: Tree) -> Array:

@@ -132,6 +132,9 @@ def _explain_option(said: str, options: dict[str, Any], words: Sequence[str]) ->
         if options.get(before) is bool:
             no = re.sub(r"^(--(?:\w+\.)?)", r"\1no-", before)
             return f": {before} takes no value; allowed is {before} or {no}"
+        repeated = [x for x in words[: words.index(word)] if x.startswith("--")][-1:]
+        if repeated == ["--param"] and options.get("--param") is not None:
+            return f": each has its own --param: `--param {word}`"
         return ""
     last = {option.rpartition(".")[2].lstrip("-"): option for option in options}
     name = word.partition("=")[0].rpartition(".")[2].lstrip("-").replace("_", "-")

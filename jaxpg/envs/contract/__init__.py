@@ -40,7 +40,7 @@ RULES = {  # as docs/environments.md states them
     "reset pool": "an integer >= 1",
     "pure": "same key, same result; nothing is kept in the object",
     "keys": "what is random is drawn from the key that is given",
-    "finite": "no NaN and no infinity in observations and rewards",
+    "finite": "no NaN and no infinity in observations, rewards and signals",
     "bounds": "observations lie in their space",
     "auto-reset": "after an end follows a new episode",
     "time limit": "truncated, and not terminated, where max_steps_in_episode cuts an episode short",

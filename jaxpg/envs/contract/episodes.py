@@ -43,7 +43,8 @@ def _all_equal(one: Tree, other: Tree) -> bool:
 
 
 def _find_infinite(name: str, played: Play) -> Iterator[Fault]:
-    """Looks for NaN and infinity in observations and rewards; where nothing follows may be some."""
+    """Looks for NaN and infinity in observations, rewards and signals; observations where nothing
+    follows may have some."""
     steps = played.steps
     going = {"reset": played.first_obs, "step": steps.obs}
     for method, obs in going.items():
@@ -58,6 +59,10 @@ def _find_infinite(name: str, played: Play) -> Iterator[Fault]:
     if not _finite(steps.reward).all():
         text = f"{name}: reward is {steps.reward[~_finite(steps.reward)][0]} after some step"
         yield Fault("finite", f"{text}, allowed are finite numbers")
+    for signal, x in steps.signals.items():
+        if not _finite(x).all():
+            text = f"{name}: the signal {signal!r} is {x[~_finite(x)][0]} after some step"
+            yield Fault("finite", f"{text}, allowed are finite numbers")
 
 
 def _finite(x: np.ndarray) -> np.ndarray:

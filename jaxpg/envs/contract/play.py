@@ -28,6 +28,7 @@ class Steps(NamedTuple):
     truncated: np.ndarray  # [T, N]
     final: Tree  # [T, N, ...] info["final_observation"]
     mask: Any  # [T, N, actions] of the state that was reached; None if there is none
+    signals: dict[str, np.ndarray]  # [T, N, ...] of info, by name
 
     @property
     def ended(self) -> np.ndarray:
@@ -64,7 +65,7 @@ def _on_host(x: Array) -> np.ndarray:
 @functools.partial(jax.jit, static_argnames=("core", "num_steps"))
 def _play(core: Any, params: Tree, key: Key, num_steps: int) -> Play:
     k_reset, k_act, k_step = jax.random.split(key, 3)
-    space = core.action_space(params)
+    space, names = core.action_space(params), getattr(core, "signals", ())
     reset = jax.vmap(core.reset, (0, None))(jax.random.split(k_reset, RESETS), params)
     first_obs, first_state = reset
     act = jax.vmap(functools.partial(_random_action, space))
@@ -77,8 +78,8 @@ def _play(core: Any, params: Tree, key: Key, num_steps: int) -> Play:
         obs, state, reward, terminated, truncated, info = move(k_step, state, action, params)
         told = _mask_of(obs, info)
         mask = _legal_next(mask, obs, told, terminated | truncated)
-        final = info["final_observation"]
-        return (state, mask), Steps(obs, state, reward, terminated, truncated, final, told)
+        final, said = info["final_observation"], {x: info[x] for x in names}
+        return (state, mask), Steps(obs, state, reward, terminated, truncated, final, told, said)
 
     first_mask = _mask_of(first_obs, {})
     every = jnp.ones((RESETS, spaces.num_choices(space)), bool)

@@ -1,5 +1,6 @@
 """Rules of actions that a function of the user's changes before the step."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxpg.core.checks import show
 from jaxpg.core.single import example_action, name_of, trace_step
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.wrappers.layer import Move, Rule, State, same_reward
-from jaxpg.envs.wrappers.params import Params
+from jaxpg.envs.wrappers.params import Params, judge_shape
 
 SHIELDED = "shielded"  # the signal
 
@@ -49,7 +50,8 @@ def residual(core: Any, base: Callable[[Tree], Array]) -> Rule:
         new = move(key, state.inner, action, params.inner)
         return new, _like(state.memory, new.obs)
 
-    return Rule(_remember, step, own={"residual_scale": 1.0}, goal_reward=same_reward)
+    judge = judge_shape("residual_scale", [example.shape])
+    return Rule(_remember, step, own={"residual_scale": 1.0}, judge=judge, goal_reward=same_reward)
 
 
 def _remember(params: Params, obs: Tree) -> tuple[Tree, Tree]:
@@ -67,6 +69,7 @@ def _require_action(
     """Raises ValueError unless function(obs, action) is an action of the core. said, shown: the
     argument, and what the user gave for it."""
     (obs, _), _ = trace_step(core, core.default_params)
+    _require_arguments(said, shown or function, 1 if shown else 2)
     made = jax.eval_shape(function, obs, example)
     given = getattr(made, "shape", None), getattr(made, "dtype", None)
     is_real = given[1] is not None and jnp.issubdtype(given[1], jnp.floating)
@@ -76,3 +79,18 @@ def _require_action(
             f"{said}={show(shown or function)}: of {name_of(core)} it gives {show(made)}, allowed "
             f"is an action of shape {example.shape} and dtype {example.dtype}"
         )
+
+
+def _require_arguments(said: str, function: Callable, count: int) -> None:
+    """Raises ValueError unless a function takes so many arguments: an observation, an action."""
+    try:
+        taken = inspect.signature(function)
+    except (TypeError, ValueError):  # of C, which has none
+        return
+    try:
+        taken.bind(*range(count))
+    except TypeError as error:
+        asked = ", ".join(("obs", "action")[:count])
+        raise ValueError(
+            f"{said}={show(function)}: {error}; allowed is a function of ({asked})"
+        ) from None

@@ -9,13 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from jaxpg.core.single import name_of
+from jaxpg.core.single import example_action, name_of
 from jaxpg.core.types import Array, Key, Tree
-from jaxpg.envs.recipes import is_traced
 from jaxpg.envs.wrappers.layer import Move, Rule, State, same_reward
 from jaxpg.envs.wrappers.observations import map_arrays, map_spaces
-from jaxpg.envs.wrappers.params import Params
-from jaxpg.envs.wrappers.randomized import broadcasts
+from jaxpg.envs.wrappers.params import Params, judge_shape
 from jaxpg.envs.wrappers.steps import require_no_mask
 
 ANY = (0.0, float(np.finfo(np.float32).max))
@@ -48,13 +46,7 @@ def noisy_observations(core: Any) -> Rule:
         new = move(key, state.inner, action, params.inner)
         return new._replace(obs=observe(k_noise, params, new.obs)), ()
 
-    def judge(params: Params) -> str | None:
-        noise = params.own["observation_noise"]
-        if is_traced(noise) or all(broadcasts(np.shape(noise), shape) for shape in shapes):
-            return None
-        some = " and ".join(map(str, shapes))
-        return f"observation_noise={noise}: allowed is a number, or an array for shapes {some}"
-
+    judge = judge_shape("observation_noise", shapes)
     return Rule(
         step=step, observe=observe, own={"observation_noise": 0.1}, judge=judge,
         limits={"observation_noise": ANY}, observation_space=_widen,
@@ -88,8 +80,11 @@ def noisy_actions(core: Any) -> Rule:
         action = change(k_noise, core.action_space(params.inner), action, noise)
         return move(key, state.inner, action, params.inner), ()
 
-    limits = {"action_noise": ANY if of_box else (0.0, 1.0)}
-    return Rule(step=step, own={"action_noise": 0.1}, limits=limits, goal_reward=same_reward)
+    return Rule(
+        step=step, own={"action_noise": 0.1}, goal_reward=same_reward,
+        limits={"action_noise": ANY if of_box else (0.0, 1.0)},
+        judge=judge_shape("action_noise", [example_action(core, core.default_params).shape]),
+    )  # fmt: skip
 
 
 def _push(key: Key, space: Any, action: Array, std: Any) -> Array:

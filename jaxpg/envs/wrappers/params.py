@@ -1,6 +1,7 @@
 """Parameters of a wrapped environment: the wrapper's own, over those of the environment in it."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -67,6 +68,28 @@ class Params:
 def repeats_of(params: Any) -> int:
     """Steps of the innermost environment in one of the agent's."""
     return params.repeats * repeats_of(params.inner) if isinstance(params, Params) else 1
+
+
+def broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """True for a shape that broadcasting makes `shape` of."""
+    try:
+        return np.broadcast_shapes(given, shape) == shape
+    except ValueError:
+        return False
+
+
+def judge_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> Callable[[Params], str | None]:
+    """Judge of a rule whose own parameter is a number, or an array for each of these shapes."""
+
+    def judge(params: Params) -> str | None:
+        value = params.own[name]
+        if _is_traced(value) or all(broadcasts(np.shape(value), shape) for shape in shapes):
+            return None
+        some = " and ".join(map(str, dict.fromkeys(shapes)))
+        arrays = f", or an array for shapes {some}" if any(shapes) else ""
+        return f"{name}={value}: allowed is a number{arrays}"
+
+    return judge
 
 
 def _attribute(params: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs import corrections
 from jaxpg.envs.recipes import fields_of, is_leaf, is_traced, put, take
 from jaxpg.envs.wrappers.layer import Move, Rule, State, innermost
-from jaxpg.envs.wrappers.params import LIMIT, Params
+from jaxpg.envs.wrappers.params import LIMIT, Params, broadcasts
 
 MOST = 2**31 - 1  # that an int32 counts
 
@@ -154,14 +154,6 @@ def _judge(params: Params, how: Mapping[str, str], usual: Any) -> str | None:
             said = ", ".join(f"{name}_{part}={x}" for part, x in zip(parts, values, strict=True))
             return f"{said}: allowed is {allowed}"
     return None
-
-
-def broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """True for a shape that broadcasting makes `shape` of."""
-    try:
-        return np.broadcast_shapes(given, shape) == shape
-    except ValueError:
-        return False
 
 
 def _corners(params: Params, how: Mapping[str, str]) -> list[dict[str, Array]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.core.checks import require_number
 from jaxpg.core.metrics import recent_mean
 
 COST = "episode/cost"
@@ -18,17 +19,22 @@ def cost_regret(metrics: Mapping[str, Any], limit: float) -> np.ndarray:
     that ended in it: where that are several, some below the limit and some above, the true sum is
     greater. Costs while learning are a result of their own: Ray et al. (2019), "Benchmarking safe
     exploration in deep reinforcement learning", section 4. Raises ValueError for metrics without
-    costs.
+    costs, or with several, and for a limit that is no number >= 0.
 
     >>> metrics = {"episode/cost": [1.0, 3.0, 6.0], "episode/count": [2, 0, 3]}
     >>> float(cost_regret(metrics, limit=2.0))
     12.0
     """
+    require_number("limit", limit)
+    if limit < 0:
+        raise ValueError(f"limit={limit}: allowed is a number >= 0")
     return beyond_limit(metrics, limit).sum(-1)
 
 
 def beyond_limit(metrics: Mapping[str, Any], limit: float) -> np.ndarray:
     """Terms of `cost_regret` by row, [rows] or [..., rows]."""
+    if f"{COST}_0" in metrics:
+        raise ValueError("metrics of several costs, episode/cost_0: allowed is one, episode/cost")
     if COST not in metrics:
         raise ValueError("metrics without episode/cost: allowed are those of a run with costs")
     cost, count = (np.asarray(metrics[x], float) for x in (COST, "episode/count"))
