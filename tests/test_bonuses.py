@@ -446,3 +446,24 @@ def test_what_cannot_work_is_refused(agent, fields, message):
     agent, cfg, env = config(agent, **{"bonus": "count"} | fields)
     with pytest.raises(ValueError, match=message):
         agent.init(with_horizon(cfg, 96), env, KEY)
+
+
+class Rows(Fixed):
+    """A mistake: the observation in the place of a number."""
+
+    def bonus(self, state, env, t):
+        return t.next_obs
+
+
+@pytest.mark.parametrize(
+    ("bonus", "words"),
+    [
+        (functools.partial(bonuses.RND, feetures=3), "unexpected keyword argument 'feetures'"),
+        (Rows, r"of steps \(8, 2\) it gives \(8, 2, 4\), allowed is an array of a number"),
+    ],
+)
+def test_a_bonus_of_ones_own_that_does_not_fit_is_refused(bonus, words):
+    cfg = jaxpg.ppo.Config(bonus=bonus, num_envs=2, num_steps=8, hidden=(4,))
+    env = jaxpg.make("CartPole-v1")
+    with pytest.raises(ValueError, match=f"ppo.Config bonus=.*{words}"):
+        jax.eval_shape(lambda key: jaxpg.train(jaxpg.ppo, cfg, env, key, 16), jax.random.key(0))

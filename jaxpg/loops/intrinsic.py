@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
+from jaxpg.core.checks import show
 from jaxpg.core.config import label
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
@@ -90,10 +91,22 @@ def update_return_scale(
     return jax.tree.map(lambda x, old: jnp.where(some, x, old), new, scale)
 
 
+def _bonus_of(cfg, bonus: Any, learnt: Any, env: E.Env, t: Transition) -> Array:
+    """Bonuses of steps. Raises ValueError for a bonus that gives something else than a number for
+    each."""
+    found = bonus.bonus(learnt, env, t)
+    if getattr(found, "shape", None) != t.reward.shape:
+        raise ValueError(
+            f"{label(type(cfg))} bonus={show(cfg.bonus)}: of steps {t.reward.shape} it gives "
+            f"{show(getattr(found, 'shape', found))}, allowed is an array of a number for each"
+        )
+    return found
+
+
 def _meet(cfg, env: E.Env, state: Any, t: Transition, gamma: Any) -> tuple[Any, Array, Metrics]:
     """The state after a rollout [T, N], its bonuses [T, N] in their scale, and metrics."""
     bonus = make_bonus(cfg)
-    found = bonus.bonus(state.bonus, env, t)
+    found = _bonus_of(cfg, bonus, state.bonus, env, t)
     scale = update_return_scale(state.scale, found, gamma)
     state = state._replace(bonus=bonus.update(state.bonus, env, t), scale=scale)
     metrics = {"bonus/mean": found.mean()} | bonus.metrics(state.bonus)

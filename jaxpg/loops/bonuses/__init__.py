@@ -19,6 +19,8 @@ one's own, which is made without arguments; a `functools.partial` of either says
 
 from typing import Any
 
+from jaxpg.core.checks import show
+from jaxpg.core.config import label
 from jaxpg.loops.bonuses.counts import Count, PseudoCount
 from jaxpg.loops.bonuses.episodic import NGUEpisodic
 from jaxpg.loops.bonuses.icm import ICM
@@ -36,7 +38,12 @@ BONUSES = {
 
 
 def make_bonus(cfg: Any) -> Any:
-    """The bonus that a config's field `bonus` asks for; None for "none"."""
+    """The bonus that a config's field `bonus` asks for; None for "none". Raises ValueError for a
+    partial with arguments that its class does not take."""
     if cfg.bonus == "none":
         return None
-    return (BONUSES[cfg.bonus] if isinstance(cfg.bonus, str) else cfg.bonus)()
+    made = BONUSES[cfg.bonus] if isinstance(cfg.bonus, str) else cfg.bonus
+    try:
+        return made()
+    except TypeError as error:
+        raise ValueError(f"{label(type(cfg))} bonus={show(made)}: {error}") from error
