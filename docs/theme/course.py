@@ -9,6 +9,8 @@ import hashlib
 import re
 from pathlib import Path
 
+import nbformat
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +49,20 @@ def fingerprint() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
+def write_notebooks(app: Sphinx, error: Exception | None) -> None:
+    """Writes what was printed into the notebooks that pages offer. MyST-NB leaves it out of those
+    that it has executed in an earlier build, and doubles the end of what came in two parts."""
+    if error or app.config.nb_execution_mode != "cache":
+        return
+    cache = get_cache(app.config.nb_execution_cache_path)
+    for path in Path(app.outdir).glob("_downloads/*/[0-9][0-9]_*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        _, executed = cache.merge_match_into_notebook(notebook)
+        nbformat.write(executed, path)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", read_lesson)
+    app.connect("build-finished", write_notebooks)
     app.config.nb_execution_cache_path = str(ROOT / "build" / "course" / fingerprint())
     return {"parallel_read_safe": True, "parallel_write_safe": True}
