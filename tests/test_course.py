@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -303,7 +304,9 @@ def check_memory(text: str) -> None:
         follows = np.array([[1 - p, p, 0], [p, 0, 1 - p], [0, 1 - p, 0]])
         return np.linalg.solve(np.eye(3) - follows, np.ones(3))[0]
 
-    best = minimize_scalar(corridor, bounds=(0.1, 0.9), method="bounded", options={"xatol": 1e-9})
+    best: Any = minimize_scalar(
+        corridor, bounds=(0.1, 0.9), method="bounded", options={"xatol": 1e-9}
+    )
     assert said("corridor best p") == pytest.approx(best.x, abs=1e-4)
     assert said("corridor best return") == pytest.approx(-best.fun, abs=1e-3)
 
