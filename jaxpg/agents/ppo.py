@@ -18,12 +18,12 @@ import optax
 
 from jaxpg.core import env as E
 from jaxpg.core import fields
-from jaxpg.core.config import config, number, require_several, static, validate
+from jaxpg.core.config import config, number, static, validate
 from jaxpg.core.scans import scan_returns
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, Key, Metrics, Optimizer, Schedule, Tree
-from jaxpg.loops import intrinsic, optimizers, policies
-from jaxpg.loops.minibatch import epochs
+from jaxpg.loops import intrinsic, levels, optimizers, policies
+from jaxpg.loops.minibatch import epochs, require_minibatches
 from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from jaxpg.nets.networks import MLP
 from jaxpg.nets.noise import exploring
@@ -65,6 +65,9 @@ class Config:
     bonus: fields.Bonus = fields.bonus("none")
     bonus_weight: float = fields.bonus_weight(1.0)
     bonus_gamma: float = fields.bonus_gamma(0.99)
+    level_replay: bool = fields.level_replay(False)
+    level_temperature: float = fields.level_temperature(0.1)
+    level_staleness: float = fields.level_staleness(0.1)
     head: str = fields.head("auto", gsde=True)
     noise_every: int | None = fields.noise_every(None)
     noise_log_std: float = fields.noise_log_std(0.0)
@@ -102,6 +105,7 @@ class TrainState(NamedTuple):
     iteration: Array  # [] int32
     key: Key
     explorer: intrinsic.Intrinsic | tuple[()] = ()  # () without a bonus
+    played: levels.Levels | tuple[()] = ()  # () without level replay
 
 
 class Seen(NamedTuple):
@@ -137,16 +141,7 @@ def optimizer(cfg: Config) -> optax.GradientTransformation:
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
-    batch, what = cfg.num_envs * cfg.num_steps, "the batch, num_envs * num_steps ="
-    what += f" {cfg.num_envs} * {cfg.num_steps} = {batch}"
-    if cfg.memory != "none":
-        batch, what = cfg.num_envs, f"num_envs={cfg.num_envs}, the sequences with memory"
-    if batch % cfg.minibatches:
-        raise ValueError(
-            f"ppo.Config minibatches={cfg.minibatches}: allowed is a divisor of {what}"
-        )
-    steps = cfg.num_envs * cfg.num_steps // cfg.minibatches
-    require_several(cfg, "normalize_advantage", steps, f"a minibatch of {steps} step")
+    require_minibatches(cfg)
     if cfg.objective != "clip" and cfg.target_kl is None:
         raise ValueError(
             f"ppo.Config target_kl=None: with objective={cfg.objective!r} allowed is a number > 0"
@@ -167,6 +162,7 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
         iteration=jnp.zeros((), jnp.int32),
         key=key,
         explorer=intrinsic.init_on_policy(cfg, env, k_params, cfg.learning_rate),
+        played=levels.init(cfg, env),
     )
 
 
@@ -228,8 +224,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
         draw, log_prob = pi.sample(out, key)
         return pi.action(draw), after, Seen(draw, log_prob, out, carry)
 
+    drawn = levels.draw_levels(cfg, env, state.played)
     env_state, carry, t, seen, metrics = E.rollout(
-        env, act, state.env, state.carry, k_rollout, cfg.num_steps
+        drawn, act, state.env, state.carry, k_rollout, cfg.num_steps
     )
 
     # Advantages. The critic runs once over the batch, not inside the rollout.
@@ -250,6 +247,7 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
             cfg.num_epochs, cfg.minibatches,
         )  # fmt: skip
         learnt = advantage + cfg.bonus_weight * more
+    played, known = levels.update_levels(state.played, state.env, t, advantage)
     batch = Batch(
         obs=obs, start=starts(ended), **seen._asdict(),
         value=value, advantage=learnt, target=advantage + value,
@@ -285,9 +283,9 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
     stats = normalize.update_stats(state.obs_stats, t.obs, cfg.normalize_steps)
     state = TrainState(
         params, opt_state, env_state, carry, stats, scale, penalty, state.iteration + 1, key,
-        explorer,
+        explorer, played,
     )  # fmt: skip
-    return state, metrics | info | found | {"value/explained_variance": explained}
+    return state, metrics | info | found | known | {"value/explained_variance": explained}
 
 
 def act(

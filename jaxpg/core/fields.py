@@ -112,6 +112,21 @@ def bonus_gamma(default: float) -> float:
     return number(default, ge=0, le=1, help=bonus_gamma.__doc__)
 
 
+def level_replay(default: bool) -> bool:
+    """Episodes are on the levels of which most is to be learnt: see loops.levels."""
+    return static(default, help=level_replay.__doc__)
+
+
+def level_temperature(default: float) -> float:
+    """Temperature of the ranks by which levels are replayed; 0.1 is nearly the first alone."""
+    return number(default, gt=0, help=level_temperature.__doc__)
+
+
+def level_staleness(default: float) -> float:
+    """Share of replayed levels that are drawn by how long they were not played."""
+    return number(default, ge=0, le=1, help=level_staleness.__doc__)
+
+
 # Optimising.
 
 

@@ -7,6 +7,7 @@ policies.py, lag.py                       acting; parameters of some updates ago
 replay.py, updates.py                     the off-policy iteration: collect, store, sample, update
 replay_fields.py                          checks of its config
 intrinsic.py, bonuses                     learning from a bonus for what is new; the bonuses
+levels.py                                 which level of an environment is played next
 archive.py                                cells that were reached, and the best way to each
 population.py                             fitness of the candidates of a policy search
 tabular.py                                steps of a table

@@ -2,17 +2,34 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import machine
+from jaxpg.core.config import label, require_several
 from jaxpg.core.packing import pack, unpack
 from jaxpg.core.parallel.devices import shard_axis
 from jaxpg.core.types import Array, Key, Metrics, Tree
 
 SMALL = 2**16  # numbers of the batch, times epochs, up to which a GPU shuffles all of them at once
+
+
+def require_minibatches(cfg: Any) -> None:
+    """Raises ValueError unless minibatches of equal size make up the batch of a config, and have
+    steps enough for what is standardised in them."""
+    batch, what = cfg.num_envs * cfg.num_steps, "the batch, num_envs * num_steps ="
+    what += f" {cfg.num_envs} * {cfg.num_steps} = {batch}"
+    if cfg.memory != "none":
+        batch, what = cfg.num_envs, f"num_envs={cfg.num_envs}, the sequences with memory"
+    if batch % cfg.minibatches:
+        raise ValueError(
+            f"{label(type(cfg))} minibatches={cfg.minibatches}: allowed is a divisor of {what}"
+        )
+    steps = cfg.num_envs * cfg.num_steps // cfg.minibatches
+    require_several(cfg, "normalize_advantage", steps, f"a minibatch of {steps} step")
 
 
 def permutations(key: Key, count: int, size: int) -> Array:

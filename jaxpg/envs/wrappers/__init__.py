@@ -10,4 +10,5 @@ steps.py         rules of steps: repeated and sticky actions, time limits, rewar
 actions.py       rules of actions that a user's function changes
 noise.py         rules of noise on observations and on actions
 randomized.py    rule of parameters that are drawn anew for each episode
+levels.py        rule of levels, of which one is drawn for each episode
 """

@@ -165,6 +165,23 @@ def randomized(env: Env, **ranges: Any) -> Env:
     return wrap(env, "randomized", ranges)
 
 
+def levels(env: Env, **values: Any) -> Env:
+    """Draws one of K levels for each episode: one row of parameters, which change together.
+
+    values: by a parameter's name its values on all levels, [K, ...]: a list, an array or a range.
+    A parameter gives way to NAME_choices. `level_probabilities` [K] are the chances of the levels,
+    at first alike: a parameter, which `level_replay` of PPO sets. A signal `level` [1] is the
+    number of the level that a step was on. Raises ValueError for a name that is no parameter with
+    numbers, and for values of other numbers of levels. Source of the replay: Jiang et al. (2021),
+    arXiv:2010.03934.
+
+    >>> env = jaxpg.levels(jaxpg.make("Maze-jaxpg", size=9), level=range(200))
+    >>> env.params.level_probabilities.shape, env.core.signals
+    ((200,), ('level',))
+    """
+    return wrap(env, "levels", values)
+
+
 def shielded(env: Env, project: Callable[[Tree, Array], Array] | str) -> Env:
     """Executes project(obs, action) in the place of an action: a shield, which knows what is safe.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxpg.core.checks import require_env, show
 from jaxpg.core.config import unknown
@@ -35,6 +36,7 @@ ROOMS = {
     "clip_reward": "steps",
     "scale_reward": "steps",
     "randomized": "randomized",
+    "levels": "levels",
     "shielded": "actions",
     "residual": "actions",
     "noisy_observations": "noise",
@@ -48,6 +50,7 @@ OF_ROWS = (  # that leave each player of a game a row of its own
     "clip_reward",
     "scale_reward",
     "randomized",
+    "levels",
 )
 _NEEDED = inspect.Parameter.empty
 ARGUMENTS: dict[str, dict[str, Any]] = {  # static ones, a part of the program, with their defaults
@@ -189,6 +192,8 @@ def _split(kind: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     are parameters."""
     if kind == "randomized":
         return _split_ranges(arguments)
+    if kind == "levels":
+        return _split_levels(arguments)
     names = argument_names(kind)
     for name in arguments:
         if name not in names:
@@ -238,4 +243,25 @@ def _split_ranges(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             )
     if not how:
         raise ValueError("randomized: allowed is at least one parameter, such as gravity=(8, 12)")
+    return how, numbers
+
+
+def _split_levels(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits parameters of levels as `_split_ranges`; all are drawn alike at first."""
+    how, numbers = {}, {}
+    for name, value in arguments.items():
+        how[name] = "choice"
+        if isinstance(value, str) and value == "choice":
+            continue  # the numbers stand among the parameters
+        if not isinstance(value, (list, tuple, range)) and not np.ndim(value):
+            raise ValueError(
+                f"levels {name}={show(value)}: allowed are values of all levels, a list or an "
+                "array, at least one"
+            )
+        if not len(value):
+            raise ValueError(f"levels {name}={show(value)}: allowed is at least one level")
+        numbers[f"{name}_choices"] = list(value) if isinstance(value, range) else value
+        numbers["level_probabilities"] = np.full(len(value), 1 / len(value))
+    if not how:
+        raise ValueError("levels: allowed is at least one parameter, such as level=range(200)")
     return how, numbers
