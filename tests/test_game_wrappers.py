@@ -24,6 +24,7 @@ ARGUMENTS = {
     "clip_reward": {},
     "scale_reward": {"reward_scale": 0.5},
     "randomized": {"catch_reward": (0.5, 2.0)},
+    "levels": {"catch_reward": [0.5, 2.0]},
 }
 
 
