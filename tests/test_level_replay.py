@@ -14,7 +14,7 @@ import jaxpg
 from jaxpg.core import env as E
 from jaxpg.core.train import initial_state, with_horizon
 from jaxpg.core.types import Transition
-from jaxpg.envs import registry
+from jaxpg.envs import registry, worlds
 from jaxpg.loops import levels
 from jaxpg.ops import level_replay
 from tests.test_randomized import shown
@@ -148,6 +148,17 @@ def test_levels_come_in_every_form_and_through_json():
     stacked = jaxpg.frame_stack(first, 2)
     assert stacked.core.signals == ("level",)
     assert stacked.params.replace(level_probabilities=1).level_probabilities == 1
+
+
+def test_a_fixed_world_is_one_level_and_what_follows_from_it_follows():
+    plain = jaxpg.make("CartPole-v1")
+    env = jaxpg.levels(plain, masspole=[0.1, 0.3, 0.2], gravity=[9.0, 8.0, 7.0])
+    assert worlds.drawn_ranges(env)["masspole"] == (0.1, 0.3)
+    assert env.core.rule.inner(env.params, 1).total_mass == pytest.approx(1.3)
+    world = worlds.fix_params(env, {"masspole": 0.4})
+    now = world.core.rule.inner(world.params, 0)
+    assert (len(world.params.level_probabilities), now.gravity) == (1, pytest.approx(9.8))
+    assert (now.masspole, now.total_mass) == (pytest.approx(0.4), pytest.approx(1.4))
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def fix_params(env: Env, values: Mapping[str, Any]) -> Env:
             new[name] = value
         elif f"{name}_choices" in drawn[name]:
             new[f"{name}_choices"] = jnp.asarray(value)[None]
+            new |= {k: jnp.ones(1) for k in drawn[name] if k == "level_probabilities"}
         else:
             new[f"{name}_low"] = new[f"{name}_high"] = value
     params = recipes.put(env.params, new)
