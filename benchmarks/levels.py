@@ -21,6 +21,7 @@ import numpy as np
 import jaxpg
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, with_horizon
+from jaxpg.experiment.analysis.bootstrap import interval
 
 PATH = Path(__file__).with_name("levels.json")
 FIGURES = PATH.parent.parent / "docs" / "figures"
@@ -39,7 +40,9 @@ HOW: dict[str, dict[str, Any]] = {
     "replay": {"level_replay": True, "level_temperature": 1.0, "level_staleness": 0.3},
     "paper": {"level_replay": True},
 }
-LABELS = {"uniform": "uniform", "replay": "level replay, 1.0 and 0.3", "paper": "level replay, 0.1"}
+LABELS = {
+    "uniform": "uniform", "replay": "level replay, 1 and 0.3", "paper": "level replay, 0.1 and 0.1"
+}  # fmt: skip
 
 
 def measure(row: str) -> dict[str, Any]:
@@ -84,6 +87,15 @@ def tell(rows: dict[str, Any]) -> None:
         scores = {how: of(np.array(row["held_out"])) for how, row in rows.items()}
         print(f"{what}\n{jaxpg.statistics.compare(scores).round(3)}")
         print(jaxpg.statistics.improvements(scores).round(3))
+        for how in scores.keys() - {"uniform"}:
+            pair = scores[how][None], scores["uniform"][None]
+            low, high = interval(more, *pair)
+            print(f"IQM of {how} less that of uniform: {more(*pair):.3f} ({low:.3f} to {high:.3f})")
+
+
+def more(x, y):
+    """Difference of two IQMs."""
+    return jaxpg.statistics.iqm(x) - jaxpg.statistics.iqm(y)
 
 
 def draw(rows: dict[str, Any]) -> None:
@@ -94,7 +106,7 @@ def draw(rows: dict[str, Any]) -> None:
     for axes, part in zip(panels, ("held_out", "training"), strict=True):
         for i, how in enumerate(how for how in HOW if how in rows):
             steps, scores = rows[how]["env_steps"], np.array(rows[how][part]).T
-            ends = [jaxpg.statistics.interval(jaxpg.statistics.iqm, x) for x in scores]
+            ends = [interval(jaxpg.statistics.iqm, x) for x in scores]
             middle = [float(jaxpg.statistics.iqm(x)) for x in scores]
             axes.plot(steps, middle, color=style.colour(i), lw=1.4, label=LABELS[how])
             low, high = zip(*ends, strict=True)
@@ -110,8 +122,10 @@ def draw(rows: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("rows", nargs="*", choices=[*HOW, []], metavar="ROW")
+    parser.add_argument("rows", nargs="*", metavar="ROW")
     args = parser.parse_args()
+    if wrong := set(args.rows) - HOW.keys():
+        parser.error(f"{min(wrong)}: allowed are {', '.join(HOW)}")
     use_fast_random()
     for row in args.rows:
         found = measure(row)

@@ -21,7 +21,7 @@ from jaxpg.ops.returns import starts
 
 
 class Levels(NamedTuple):
-    """What is known of K levels."""
+    """Knowledge of K levels, as level replay keeps it."""
 
     score: Array  # [K] float: mean |advantage| in the last rollout that had it; 0 if unseen
     seen: Array  # [K] bool
