@@ -12,7 +12,6 @@ likely, with the share of these among all as the probability; otherwise on one t
 """
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from jaxpg.core.types import Array
@@ -34,7 +33,8 @@ def replay_distribution(
     chex.assert_equal_shape([score, seen, staleness])
     order = jnp.argsort(jnp.where(seen, -score, jnp.inf), stable=True)
     rank = jnp.zeros(len(score), score.dtype).at[order].set(jnp.arange(1.0, len(score) + 1))
-    by_rank = jnp.where(seen, jax.nn.softmax(-jnp.log(rank) / temperature, where=seen), 0)
+    by_rank = jnp.where(seen, jnp.exp(-jnp.log(rank) / temperature), 0)  # of the first it is 1
+    by_rank = by_rank / jnp.maximum(by_rank.sum(), 1)
     stale = jnp.where(seen, staleness, 0)
     total = stale.sum()
     by_staleness = jnp.where(total > 0, stale / jnp.where(total > 0, total, 1), by_rank)
