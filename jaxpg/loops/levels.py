@@ -48,7 +48,9 @@ def draw_levels(cfg: Any, env: E.Env, state: Any) -> E.Env:
     """
     if not state:
         return env
-    found = level_replay.level_distribution(*state, cfg.level_temperature, cfg.level_staleness)
+    found = level_replay.level_distribution(
+        state.score, state.seen, state.staleness, cfg.level_temperature, cfg.level_staleness
+    )
     return dataclasses.replace(env, params=env.params.replace(level_probabilities=found))
 
 
