@@ -1,6 +1,6 @@
 """Measures agents that limit costs; writes benchmarks/costs.json and the figures of docs/costs.md.
 
-python benchmarks/costs.py [--only cliff lake goal circle run cart bandit] [--agents cpo]
+python benchmarks/costs.py [--only cliff lake goal circle run cart bandit] [--agents bound ppo cpo]
 
 Tables, the cliff and the frozen lake, two limits each, 5 seeds: the policy is read off as a table
 after every second iteration, and what it earns and costs is solved for exactly; the best return
@@ -8,8 +8,9 @@ under each limit is a linear program. A row holds the last policy, and the mean 
 of the policies, which is what a mixture of them earns: where the best policy mixes two actions,
 learners may go to and fro between them.
 
-Points and carts, 3 seeds: mean return and cost of the episodes of the last tenth of training,
-beside PPO that minds no cost and PPO whose reward is less a weighted cost.
+Points and carts, 3 seeds, a loose and a tight limit: mean return and cost of the episodes of the
+last tenth of training, beside PPO that minds no cost, PPO whose reward is less a weighted cost, and
+the return that a limit allows (costs_bounds.py).
 
 The bandit: exact policy gradients under a limit of 0.3, with and without the proportional part of
 the multiplier.
@@ -27,6 +28,7 @@ import costs_settings as settings
 import jax
 import jax.numpy as jnp
 import numpy as np
+from costs_bounds import bound_returns
 
 import jaxpg
 from jaxpg.core.env import Env
@@ -105,11 +107,13 @@ def penalize(env: Env, weight: Any, params: dict) -> Env:
     return Env(env.params, Penalized(**params))
 
 
-def learn_points(name: str, task: str) -> dict[str, dict]:
-    """Rows of an agent in a task that has no table; of `ppo` one for each weight of the cost."""
-    env_name, params, limit, weights = settings.POINTS[task]
+def learn_points(name: str, task: str, limit: float | None) -> dict[str, dict]:
+    """Rows of an agent in a task that has no table, under a limit; of `ppo`, which has none, one
+    for each weight of the cost."""
+    env_name, params, _, weights = settings.POINTS[task]
     env, agent = jaxpg.make(env_name, **params), getattr(jaxpg, name)
-    fields = settings.POINT_SHARED | settings.POINT_CONFIGS.get((name, task), {})
+    fields = settings.POINT_SHARED | settings.POINT_CONFIGS[name, task]
+    fields |= settings.AT_LIMIT.get((name, task, limit), {})
     steps = int(fields["total_steps"])
     if name == "ppo":
         weights = np.array([0.0, *weights])
@@ -129,7 +133,8 @@ def learn_points(name: str, task: str) -> dict[str, dict]:
     last = max(cost.shape[-1] // 10, 1)
     value, cost = (np.nanmean(x[..., -last:], -1).round(3).tolist() for x in (value, cost))
     about = {"limit": limit, "settings": fields}
-    names = [f"{name} - {w:g} cost, {task}" if w else f"{name}, {task}" for w in weights]
+    at = "" if limit is None else f" at {limit:g}"
+    names = [f"{name} - {w:g} cost, {task}" if w else f"{name}{at}, {task}" for w in weights]
     return {x: {"return": v, "cost": c} | about for x, v, c in zip(names, value, cost, strict=True)}
 
 
@@ -149,7 +154,9 @@ def follow_bandit(kp: float, ki: float, steps: int = 1500, rate: float = 0.5) ->
 
 
 def tell(name: str, row: dict, seconds: float) -> None:
-    if "best" in row:
+    if "limits" in row:
+        said = ", ".join(f"{y:.1f} at {x:g}" for x, y in zip(*row.values(), strict=True))
+    elif "best" in row:
         value, cost = np.mean(row["mean value"]), np.mean(row["mean cost"])
         said = f"{value:.3f} of {row['best'][0]:.3f}, cost {cost:.4f} {row['mean cost']}"
         said += f", {'holds' if row['holds'] else 'short'}"
@@ -161,29 +168,35 @@ def tell(name: str, row: dict, seconds: float) -> None:
     print(f"{name:28} {said}, {seconds:.0f} s", flush=True)
 
 
-def cases(task: str, agents: list[str], most: float) -> list[Callable[[], dict[str, dict]]]:
-    """What is measured of a task, of a table under limits up to `most`: functions that give rows by
+def cases(
+    task: str, agents: list[str], only: list[float] | None
+) -> list[Callable[[], dict[str, dict]]]:
+    """What is measured of a task, under all its limits or `only` some: functions that give rows by
     their names."""
     if task == "bandit":
         return [lambda k=k: {f"bandit {k}": follow_bandit(*k)} for k in settings.BANDIT_GAINS]
-    if task in settings.TABLES:
-        limits = [x for x in settings.TABLES[task][3] if x <= most]
-        every = [(name, task, limit) for name in agents if name != "ppo" for limit in limits]
+    is_table = task in settings.TABLES
+    limits = settings.TABLES[task][3] if is_table else settings.POINTS[task][2]
+    limiting = [name for name in settings.AGENTS if name in agents]
+    every = [(name, task, x) for name in limiting for x in limits if only is None or x in only]
+    if is_table:
         return [lambda x=x: {" ".join(map(str, x)): learn_table(*x)} for x in every]
-    return [lambda x=x: learn_points(x, task) for x in agents]
+    every = [("ppo", task, None)] * ("ppo" in agents) + every
+    bound = [lambda: {f"bound, {task}": bound_returns(task)}] * ("bound" in agents)
+    return bound + [lambda x=x: learn_points(*x) for x in every]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     tasks = (*settings.TABLES, *settings.POINTS, "bandit")
     parser.add_argument("--only", nargs="*", default=tasks, choices=tasks)
-    agents = ("ppo", *settings.AGENTS)
+    agents = ("bound", "ppo", *settings.AGENTS)
     parser.add_argument("--agents", nargs="*", default=agents, choices=agents)
-    parser.add_argument("--most", type=float, default=1.0, help="The greatest limit in a table.")
+    parser.add_argument("--limits", nargs="*", type=float, help="Those alone.")
     args = parser.parse_args()
     results = json.loads(PATH.read_text()) if PATH.exists() else {}
     for task in args.only:
-        for measure in cases(task, args.agents, args.most):
+        for measure in cases(task, args.agents, args.limits):
             began = time.perf_counter()
             found = measure()
             for name, row in found.items():

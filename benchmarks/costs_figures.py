@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import costs_settings as settings
 import numpy as np
@@ -50,7 +51,7 @@ def draw_frontiers(results: dict, solve: Callable, path: Path) -> None:
 
 
 def draw_points(results: dict, path: Path) -> None:
-    """Return against cost of each seed, in the tasks that have no table."""
+    """Return against cost of each seed, in the tasks that have no table, under what is possible."""
     rows_of = {
         task: {
             k.removesuffix(f", {task}"): v for k, v in results.items() if k.endswith(f", {task}")
@@ -61,30 +62,46 @@ def draw_points(results: dict, path: Path) -> None:
     figure, axes = style.new_panels(len(shown), height=2.9)
     handles: dict[str, object] = {}
     for axis, task in zip(np.atleast_1d(axes), shown, strict=True):
-        (env_name, _, limit, _), rows = settings.POINTS[task], rows_of[task]
-        penalties = [name for name in rows if " - " in name]
-        for name, row in rows.items():
-            kind = "ppo, reward less a weighted cost" if name in penalties else name
-            i = (*settings.AGENTS, "ppo", "ppo, reward less a weighted cost").index(kind)
-            (mark,) = axis.plot(
-                row["cost"], row["return"], "oos^"[i], ms=4.5, alpha=0.75,
-                color=style.colour(i), label=kind, ls="",
-            )  # fmt: skip
-            handles.setdefault(kind, mark)
-            if name in penalties:
-                weight = name.removesuffix(" cost").partition(" - ")[2]
-                where = np.mean(row["cost"]), np.mean(row["return"])
-                axis.annotate(
-                    weight, where, fontsize=6.5, color=style.GREY, xytext=(5, -7),
-                    textcoords="offset points",
-                )  # fmt: skip
-        axis.axvline(limit, color=style.GREY, lw=0.8, ls=":")
-        axis.set(xlabel="cost of an episode", ylabel="return")
-        axis.set_xlim(left=0)
-        note = "a point a seed; dotted: the limit"
-        style.set_title(axis, f"{env_name.removesuffix('-jaxpg')}, {task}", note)
-    style.legend_below(figure, list(handles.values()), 4)  # type: ignore[arg-type]
+        draw_task(axis, task, rows_of[task], handles)
+    style.legend_below(figure, list(handles.values()), 3)  # type: ignore[arg-type]
     style.save(figure, path)
+
+
+def draw_task(axis: Any, task: str, rows: dict, handles: dict) -> None:
+    """A panel of `draw_points`; `handles` get the marks that are new in it."""
+    env_name, _, limits, _ = settings.POINTS[task]
+    for name, row in rows.items():
+        if name == "bound":
+            label = "what a limit allows"
+            (mark,) = axis.plot(
+                row["limits"], row["returns"], color=style.GREY, lw=1.2, label=label,
+                marker="" if row["limits"][1:] else "*",
+            )  # fmt: skip
+            handles.setdefault(label, mark)
+            continue
+        agent, _, weight = name.removesuffix(" cost").partition(" - ")
+        agent, _, limit = agent.partition(" at ")
+        kind = "ppo, reward less a weighted cost" if weight else agent
+        i = (*settings.AGENTS, "ppo", "ppo, reward less a weighted cost").index(kind)
+        tight = limit and float(limit) != limits[0]
+        label = kind + (", at the smaller limit" if tight else "")
+        (mark,) = axis.plot(
+            row["cost"], row["return"], "s" if tight else "oo^v"[i], ms=4.5, alpha=0.75,
+            color=style.colour(i), label=label, ls="",
+        )  # fmt: skip
+        handles.setdefault(label, mark)
+        if weight:
+            where = np.mean(row["cost"]), np.mean(row["return"])
+            axis.annotate(
+                weight, where, fontsize=6.5, color=style.GREY, xytext=(5, -7),
+                textcoords="offset points",
+            )  # fmt: skip
+    for limit in limits:
+        axis.axvline(limit, color=style.GREY, lw=0.8, ls=":")
+    axis.set(xlabel="cost of an episode", ylabel="return")
+    axis.set_xlim(left=0)
+    note = "a point a seed; dotted: the limits"
+    style.set_title(axis, f"{env_name.removesuffix('-jaxpg')}, {task}", note)
 
 
 def draw_bandit(results: dict, path: Path) -> None:
