@@ -71,7 +71,7 @@ GOAL: dict[str, Any] = {
 GOAL_PPO = GOAL | {
     "learning_rate": 2e-3, "entropy_coef": 0.0, "num_epochs": 8, "minibatches": 8,
 }  # fmt: skip
-CART = {"total_steps": 600_000}
+CART = {"total_steps": 300_000}
 POINT_CONFIGS: dict[tuple[str, str], dict[str, Any]] = {
     **{("ppo", task): PPO for task in POINTS},
     **{("cpo", task): CPO for task in POINTS},

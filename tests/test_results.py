@@ -23,6 +23,7 @@ from jaxpg import agents, presets
 from jaxpg.core.games import is_game
 from jaxpg.core.goals import has_goals
 from jaxpg.envs import partial, tabular
+from jaxpg.envs.costs import cart_pole, hazards
 from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
 from jaxpg.envs.tabular import WITH_COSTS
 
@@ -66,7 +67,8 @@ def test_rows_are_where_actions_fit_and_where_there_is_a_preset():
     # Of no other suite; of no game, goals, costs or maze: those are measured on pages of their own.
     here = ((name, env, jaxpg.make(env)) for name, env in tables if "/" not in env)
     of_presets = {f"{x}/{y}" for x, y, env in here if not is_game(env.core) and not has_goals(env)}
-    of_presets -= {f"{x}/{y}" for x in agents.NAMES for y in (*WITH_COSTS, "Maze-jaxpg")}
+    costs = *WITH_COSTS, cart_pole.NAME, hazards.NAME
+    of_presets -= {f"{x}/{y}" for x in agents.NAMES for y in (*costs, "Maze-jaxpg")}
     assert of_presets <= rows.keys()
     with pytest.raises(ValueError, match="unknown row 'ppo/CartPol-v1': did you mean 'ppo/CartP"):
         learning_rows.find_rows(["ppo/CartPol-v1"])
