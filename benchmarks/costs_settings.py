@@ -43,12 +43,17 @@ AT_LIMIT: dict[tuple[str, str, float], dict[str, Any]] = {
     },
     ("cpo", "lake", 0.05): {"total_steps": 14_000_000, "num_envs": 256},
     ("cpo", "cliff", 0.06): {"recovery": 1.0, "max_kl_schedule": "constant"},
+    ("ppo_lagrangian", "run", 90.0): {"multiplier_p": 1.0, "multiplier_i": 0.01},
+    ("ppo_lagrangian", "run", 5.0): {"total_steps": 600_000},
+    ("ppo_lagrangian", "circle", 30.0): {
+        "total_steps": 500_000, "multiplier_p": 0.03, "multiplier_i": 0.003,
+    },
 }  # fmt: skip
 
 # Points and carts: name, parameters, limits of the cost of an episode, weights of penalties. What
 # each limit allows: costs_bounds.py.
 POINTS: dict[str, tuple[str, dict, tuple[float, ...], tuple[float, ...]]] = {
-    "goal": ("PointHazards-jaxpg", {"task": "goal"}, (5.0, 2.0), (3.0, 8.0, 12.0)),
+    "goal": ("PointHazards-jaxpg", {"task": "goal"}, (5.0,), (3.0, 8.0, 12.0)),
     "circle": ("PointHazards-jaxpg", {"task": "circle"}, (30.0, 5.0), (0.3, 1.0, 3.0)),
     "run": ("PointHazards-jaxpg", {"task": "run"}, (90.0, 5.0), (0.3, 0.6, 1.0)),
     "cart": ("CartPoleCost-jaxpg", {}, (20.0,), (0.01, 0.1, 1.0)),
@@ -85,11 +90,14 @@ POINT_CONFIGS: dict[tuple[str, str], dict[str, Any]] = {
         "critic_epochs": 5, "max_kl": 0.05, "max_kl_schedule": "linear", "damping": 0.01,
     },
 }  # fmt: skip
-GAINS = {"run": (0.01, 0.001), "cart": (0.01, 0.001)}  # others: the defaults
+GAINS = {"run": (0.1, 2e-4), "cart": (0.01, 3e-4)}  # circle: the defaults
 for task, (p, i) in GAINS.items():
-    POINT_CONFIGS["ppo_lagrangian", task] |= {"multiplier_p": p, "multiplier_i": i}
+    POINT_CONFIGS["ppo_lagrangian", task] |= {
+        "multiplier_p": p, "multiplier_i": i, "multiplier_d": 0.0,
+    }  # fmt: skip
 for name in ("ppo", *AGENTS):
     POINT_CONFIGS[name, "cart"] = POINT_CONFIGS[name, "cart"] | CART
+POINT_CONFIGS["ppo_lagrangian", "cart"] |= {"total_steps": 600_000}
 POINT_SEEDS = 3
 
 BANDIT_LIMIT = 0.3
