@@ -48,7 +48,7 @@ def bound_returns(task: str) -> dict[str, list[float]]:
         run = jax.jit(lambda multiplier: solve(env.core, env.params, multiplier))
         values = np.array([float(run(m)) for m in MULTIPLIERS])
         best = (values[:, None] + MULTIPLIERS[:, None] * limits).min(0)
-    return {"limits": limits.round(3).tolist(), "returns": best.round(2).tolist()}
+    return {"limits": limits.astype(float).round(3).tolist(), "returns": best.round(2).tolist()}
 
 
 def solve_goal(core, params, multiplier) -> Array:

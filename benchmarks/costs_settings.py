@@ -46,7 +46,8 @@ AT_LIMIT: dict[tuple[str, str, float], dict[str, Any]] = {
     ("ppo_lagrangian", "run", 90.0): {"multiplier_p": 1.0, "multiplier_i": 0.01},
     ("ppo_lagrangian", "run", 5.0): {"total_steps": 600_000},
     ("ppo_lagrangian", "circle", 30.0): {
-        "total_steps": 500_000, "multiplier_p": 0.03, "multiplier_i": 0.003,
+        "total_steps": 500_000, "gamma": 0.9, "cost_gamma": 0.9, "multiplier_p": 0.1,
+        "multiplier_i": 0.004, "multiplier_d": 0.0,
     },
 }  # fmt: skip
 
