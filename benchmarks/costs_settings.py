@@ -46,8 +46,7 @@ AT_LIMIT: dict[tuple[str, str, float], dict[str, Any]] = {
     ("ppo_lagrangian", "run", 90.0): {"multiplier_p": 1.0, "multiplier_i": 0.01},
     ("ppo_lagrangian", "run", 5.0): {"total_steps": 600_000},
     ("ppo_lagrangian", "circle", 30.0): {
-        "total_steps": 500_000, "gamma": 0.9, "cost_gamma": 0.9, "multiplier_p": 0.1,
-        "multiplier_i": 0.004, "multiplier_d": 0.0,
+        "multiplier_p": 0.06, "multiplier_i": 0.003, "multiplier_d": 0.0,
     },
 }  # fmt: skip
 
@@ -77,12 +76,18 @@ GOAL: dict[str, Any] = {
 GOAL_PPO = GOAL | {
     "learning_rate": 2e-3, "entropy_coef": 0.0, "num_epochs": 8, "minibatches": 8,
 }  # fmt: skip
+CIRCLE: dict[str, Any] = {"total_steps": 500_000, "gamma": 0.9}
 CART = {"total_steps": 300_000}
 POINT_CONFIGS: dict[tuple[str, str], dict[str, Any]] = {
     **{("ppo", task): PPO for task in POINTS},
     **{("cpo", task): CPO for task in POINTS},
     **{("ppo_lagrangian", task): PPO | {"critic_learning_rate": 3e-3} for task in POINTS},
     ("ppo", "goal"): GOAL_PPO | {"total_steps": 400_000},
+    ("ppo", "circle"): PPO | CIRCLE,
+    ("cpo", "circle"): CPO | CIRCLE,
+    ("ppo_lagrangian", "circle"): PPO | CIRCLE | {
+        "cost_gamma": 0.9, "critic_learning_rate": 3e-3,
+    },
     ("ppo_lagrangian", "goal"): GOAL_PPO | {
         "cost_gamma": 0.9, "critic_learning_rate": 2e-3, "multiplier_p": 1.0, "multiplier_i": 0.1,
     },
