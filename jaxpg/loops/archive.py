@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxpg.core import env as E
 from jaxpg.core.checks import show
 from jaxpg.core.config import label
+from jaxpg.core.memory import require_memory, tree_bytes
 from jaxpg.core.names import Kind
 from jaxpg.core.types import Array, EnvState, Key, Tree
 from jaxpg.loops import tabular
@@ -93,8 +94,14 @@ def cell_of(cfg, env: E.Env, obs: Tree) -> Array:
 
 
 def init(cfg, env: E.Env, state: EnvState, actions: Array) -> Archive:
-    """An archive with the cells of first states [N, ...]. actions: zeros [L, *action]."""
+    """An archive with the cells of first states [N, ...]. actions: zeros [L, *action].
+
+    Raises ValueError for more cells than there is memory for.
+    """
     count, num_envs = num_cells(cfg, env), len(state.episode_return)
+    field = "bins" if cfg.bins and cfg.cell == "auto" else "slots"
+    row = tree_bytes(state) // num_envs + tree_bytes(actions)
+    require_memory(count * row, f"{label(type(cfg))} {field}={getattr(cfg, field)}: {count} cells")
     rows = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], (count, *x.shape[1:])), state)
     empty = jnp.zeros((count, *actions.shape), actions.dtype)
     no = jnp.zeros(count, bool)
