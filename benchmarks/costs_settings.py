@@ -43,7 +43,9 @@ AT_LIMIT: dict[tuple[str, str, float], dict[str, Any]] = {
     },
     ("cpo", "lake", 0.05): {"total_steps": 18_000_000, "num_envs": 256},
     ("cpo", "cliff", 0.06): {"recovery": 1.0, "max_kl_schedule": "constant"},
-    ("ppo_lagrangian", "run", 90.0): {"multiplier_p": 1.0, "multiplier_i": 0.01},
+    ("ppo_lagrangian", "run", 90.0): {
+        "multiplier_p": 1.0, "multiplier_i": 0.01, "head": "mixture", "total_steps": 600_000,
+    },
     ("ppo_lagrangian", "run", 5.0): {"total_steps": 600_000},
     ("ppo_lagrangian", "circle", 30.0): {
         "multiplier_p": 0.06, "multiplier_i": 0.003, "multiplier_d": 0.0,
