@@ -78,7 +78,7 @@ def _play(core: Any, params: Tree, key: Key, num_steps: int) -> Play:
         obs, state, reward, terminated, truncated, info = move(k_step, state, action, params)
         told = _mask_of(obs, info)
         mask = _legal_next(mask, obs, told, terminated | truncated)
-        final, said = info["final_observation"], {x: info[x] for x in names}
+        final, said = info["final_observation"], {x: info[x] for x in names if x in info}
         return (state, mask), Steps(obs, state, reward, terminated, truncated, final, told, said)
 
     first_mask = _mask_of(first_obs, {})
