@@ -532,7 +532,7 @@ class Logging(Walk):
     """What is right, and looks wrong: a state with a key and a counter that no end sets back; an
     observation of several parts, NaN where nothing follows; no parameters; actions of many bits."""
 
-    default_params = ()
+    default_params, signals = (), ()
 
     def action_space(self, params):
         return MultiBinary((2, 2))
