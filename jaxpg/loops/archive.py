@@ -99,9 +99,9 @@ def init(cfg, env: E.Env, state: EnvState, actions: Array) -> Archive:
     Raises ValueError for more cells than there is memory for.
     """
     count, num_envs = num_cells(cfg, env), len(state.episode_return)
-    field = "bins" if cfg.bins and cfg.cell == "auto" else "slots"
+    asked = f"bins={cfg.bins}" if cfg.bins and cfg.cell == "auto" else f"slots={cfg.slots}"
     row = tree_bytes(state) // num_envs + tree_bytes(actions)
-    require_memory(count * row, f"{label(type(cfg))} {field}={getattr(cfg, field)}: {count} cells")
+    require_memory(count * row, f"{label(type(cfg))} {asked}: {count} cells")
     rows = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], (count, *x.shape[1:])), state)
     empty = jnp.zeros((count, *actions.shape), actions.dtype)
     no = jnp.zeros(count, bool)
