@@ -39,6 +39,14 @@ def train(out, *callbacks, **asked):
     )  # fmt: skip
 
 
+def train_one_seed(*callbacks):
+    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
+    return jaxpg.run(
+        jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=ITERATIONS * STEPS, chunk=CHUNK,
+        callbacks=callbacks,
+    )  # fmt: skip
+
+
 class Written(NamedTuple):
     out: Path
     expected: list[Points]  # of each seed
@@ -250,6 +258,20 @@ def test_wandb_shows_a_series_for_each_seed(written):
         assert (summary["stopped"], summary["env_steps"]) == ("done", 1200)
 
 
+def test_wandb_never_writes_over_a_run_of_the_same_second(tmp_path):
+    """A run that goes on at once has the id of the one before it, and perhaps its folder's name."""
+    pytest.importorskip("wandb")
+    for second in range(2):
+        name = time.strftime("offline-run-%Y%m%d_%H%M%S-mine", time.localtime(time.time() + second))
+        folder = tmp_path / "wandb" / name
+        folder.mkdir(parents=True)
+        (folder / "run-mine.wandb").write_text("what was written before")
+    train_one_seed(jaxpg.callbacks.wandb(tmp_path, id="mine"))
+    *before, own = offline_files(tmp_path, "mine", 3)
+    assert [path.read_text() for path in before] == ["what was written before"] * 2
+    assert any(x.WhichOneof("record_type") == "history" for x in wandb_records(own))
+
+
 # MLflow.
 
 
@@ -367,11 +389,8 @@ def test_an_interrupted_run_is_one_there_too(tmp_path, monkeypatch):
         if event.iteration == 4:
             signal.raise_signal(signal.SIGINT)
 
-    env, cfg = jaxpg.make("Cliff-jaxpg"), jaxpg.q_learning.Config()
-    result = jaxpg.run(
-        jaxpg.q_learning, cfg, env, jax.random.key(0), total_steps=ITERATIONS * STEPS, chunk=CHUNK,
-        callbacks=[jaxpg.callbacks.wandb(tmp_path, name="one", config={"a": 1}), interrupt],
-    )  # fmt: skip
+    log = jaxpg.callbacks.wandb(tmp_path, name="one", config={"a": 1})
+    result = train_one_seed(log, interrupt)
     assert (result.stopped, wandb.run) == ("interrupt", None)
     (path,) = Path(tmp_path, "wandb").glob("offline-run-*/*.wandb")
     records = wandb_records(path)

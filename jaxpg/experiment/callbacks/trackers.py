@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ class _WandbRuns:
             shared["group"] = os.environ.get("WANDB_RUN_GROUP") or name or id
         for one in series:
             own = f"-{one.name}" if grouped else ""
+            self._wait_for_a_new_folder(f"{id}{own}")
             run = package.init(
                 **shared, id=f"{id}{own}", resume="allow", reinit="create_new",
                 name=f"{name}{own}" if name else None, config={**self.config, **one.config},
@@ -131,6 +133,13 @@ class _WandbRuns:
             self.marker = self.folder / "wandb" / f"logged-{self.runs[0].id}"
             there = int(self.marker.read_text()) if self.marker.exists() else 0
         self.logged = [max(there, run.step - 1) for run in self.runs]  # step: of the next point
+
+    def _wait_for_a_new_folder(self, id: str) -> None:
+        """Waits until the second has ended in which a folder of this id was made: folders are
+        named by the second, and what lies in one of the same name would be written over."""
+        name = f"*-%Y%m%d_%H%M%S-{escape(id)}"
+        while any(self.folder.glob(f"*wandb/{time.strftime(name)}")):
+            time.sleep(0.05)
 
     def write(self, env_steps: int, rows: Sequence[Row]) -> None:
         """Logs a point of each series, but for one that is there."""
