@@ -141,7 +141,15 @@ TINY = {
     "q_learning": TABLE | {"double": True},
     "sarsa": TABLE,
     "expected_sarsa": TABLE,
-    "go_explore": TABLE | {"trajectory_steps": 10, "slots": 8, "hidden": (4,)},
+    "go_explore": TABLE
+    | {
+        "trajectory_steps": 10,
+        "slots": 8,
+        "hidden": (4,),
+        "robustify": True,
+        "minibatches": 2,
+        "num_epochs": 1,
+    },
     "hill_climbing": {"episodes": 2, "num_steps": 30, "hidden": (4,), "reevaluate": True},
     "steepest_ascent": {"population": 3, "episodes": 2, "num_steps": 30, "hidden": (4,)},
     "simulated_annealing": {"episodes": 2, "num_steps": 30, "hidden": (4,)},

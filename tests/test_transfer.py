@@ -24,7 +24,7 @@ FRESH = re.compile(
     r"opt_state|_opt\b|\.env\b|\.carry|\.buffer|\.priorities|\.iteration|\.key|\.updates|\.epsilon"
     r"|\.visits|\.action|score|\.scale$|noise_scale|kl_penalty|\.std$(?<!stats\.std)|\.returns"
     r"|reward_scale\.lost|league\.(count|wins|games)|\.table|\.running"
-    r"|\.archive|\.best_way"
+    r"|\.archive|\.best_way|\.curriculum|\.chance"
 )
 GAMES = {"ippo": "Kuhn-jaxpg", "mappo": "Kuhn-jaxpg", "iql": "Kuhn-jaxpg", "maddpg": "Kuhn-jaxpg"}
 GAMES |= {"self_play": "Kuhn-jaxpg"}

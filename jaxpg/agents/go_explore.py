@@ -26,22 +26,22 @@ episode ends goes back to its cell and explores on.
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpg.agents import ppo
+from jaxpg.agents import get
 from jaxpg.core import env as E
 from jaxpg.core import fields
 from jaxpg.core.config import config, number, static, validate
-from jaxpg.core.metrics import ended_episodes, episode_metrics, no_data
-from jaxpg.core.observations import action_mask, random_actions
+from jaxpg.core.metrics import episode_metrics, no_data
 from jaxpg.core.schedules import schedule, scheduled
 from jaxpg.core.types import Agent, Array, EnvState, Key, Metrics, Optimizer, Schedule, Tree
 from jaxpg.loops import archive as A
 from jaxpg.loops import backward, optimizers, policies
+from jaxpg.loops.minibatch import require_minibatches
 from jaxpg.nets.actor_critic import actor_critic
 from jaxpg.nets.networks import MLP
 
@@ -84,6 +84,7 @@ class Config:
     minibatches: int = static(4, ge=1, help="Of PPO; divides num_envs * num_steps.")
     gamma: float = fields.gamma(0.99)
     entropy_coef: float = fields.entropy_coef(0.01)
+    entropy_coef_schedule: Schedule = schedule()
     temperature: float = fields.temperature(1.0)
     net: fields.Net = fields.net(MLP)
     hidden: tuple[int, ...] = fields.hidden((64, 64))
@@ -99,35 +100,28 @@ class Config:
     batch_norm: ClassVar[bool] = False
 
 
-class Robust(NamedTuple):
-    """What PPO has learnt along the best episode, with `robustify`."""
-
-    learner: ppo.TrainState  # its parameters and optimiser are those of the TrainState
-    curriculum: backward.Curriculum
-    chance: Key  # of all episodes while exploring
-
-
 class TrainState(NamedTuple):
-    params: Tree
-    opt_state: optax.OptState
+    params: Tree  # of the policy that imitates; () with `robustify`
+    opt_state: optax.OptState  # likewise
     archive: A.Archive
     best_way: A.Way  # of the best episode that ended
-    robust: Robust | tuple[()]  # () without `robustify`
     iteration: Array  # [] int32
     key: Key
+    learner: Tree = ()  # PPO's training state; () without `robustify`, as the two below
+    curriculum: Any = ()  # a backward.Curriculum
+    chance: Any = ()  # [] uint32: the seed of all episodes while exploring
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
     return optimizers.build_optimizer(cfg.optimizer, cfg.learning_rate, cfg.max_grad_norm)
 
 
-def ppo_config(cfg: Config) -> ppo.Config:
-    """PPO with these settings, and its own for all else."""
-    names = {f.name for f in dataclasses.fields(cfg)} & {
-        f.name for f in dataclasses.fields(ppo.Config)
-    }
-    given = {name: getattr(cfg, name) for name in names}
-    return ppo.Config(**given | {"learning_rate_schedule": "constant"})  # `step` follows it
+def ppo_config(cfg: Config) -> Any:
+    """PPO with these settings, and its own for all else; `step` has followed the schedules."""
+    fields_of = lambda x: {field.name for field in dataclasses.fields(x)}  # noqa: E731
+    shared = fields_of(cfg) & fields_of(get("ppo").Config)
+    given = {name: getattr(cfg, name) for name in shared if not name.endswith("_schedule")}
+    return get("ppo").Config(**given, learning_rate_schedule="constant")
 
 
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
@@ -140,59 +134,35 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     like = jax.eval_shape(lambda x: pi.action(pi.mode(x)), out)
     actions = jnp.zeros((cfg.trajectory_steps, *like.shape), like.dtype)
     zero = jnp.zeros((), jnp.int32)
-    way = A.Way(jnp.full((), -jnp.inf, float), zero, actions)
-    robust, opt_state = (), optimizer(cfg).init(params)
-    if cfg.robustify:
-        curriculum = backward.init(cfg.start_window)
-        shown = backward.record(env, E.to_space(env, actions), zero, k_env)
-        world = backward.along(env, shown, curriculum, cfg.start_window)
-        learner = ppo.init(ppo_config(cfg), world, k_params)
-        params, opt_state = learner.params, learner.opt_state
-        robust = Robust(learner._replace(params=(), opt_state=()), curriculum, k_env)
-        first = E.reset(env, k_env, 1)
-    else:
-        first = E.reset(env, k_env, cfg.num_envs)
-    return TrainState(params, opt_state, A.init(cfg, env, first, actions), way, robust, zero, key)
+    state = TrainState(
+        params=params,
+        opt_state=optimizer(cfg).init(params),
+        archive=A.init(cfg, env, E.reset(env, k_env, cfg.num_envs), actions),
+        best_way=A.Way(jnp.full((), -jnp.inf, float), zero, actions),
+        iteration=zero,
+        key=key,
+    )
+    return init_learner(cfg, env, state) if cfg.robustify else state
 
 
-def explore(
-    cfg: Config, env: E.Env, archive: A.Archive, chance: Key | None, key: Key
-) -> tuple[A.Found, dict[str, Array]]:
-    """`num_steps` random steps from cells of the archive; and sums of the episodes that ended.
-
-    chance: what the i-th step of every episode draws from; None: each from a key of its own.
-    """
-    k_cell, k_first, k_steps = jax.random.split(key, 3)
-    cell = A.choose(archive, k_cell, cfg.num_envs)
-    begin, way = jax.tree.map(lambda x: x[cell], (archive.state, archive.actions))
-    first = random_actions(k_first, env.action_space, way[:, 0], action_mask(begin.obs))
-    lanes = jnp.arange(cfg.num_envs, dtype=jnp.int32)
-
-    def go(loop: tuple[EnvState, Array, Array], key: Key):
-        state, actions, last = loop
-        k_action, k_repeat, k_env = jax.random.split(key, 3)
-        legal = action_mask(state.obs)
-        action = random_actions(k_action, env.action_space, last, legal)
-        if legal is None:  # else the one before may be illegal now
-            again = jax.random.uniform(k_repeat, (cfg.num_envs,)) < cfg.repeat
-            action = jnp.where(again.reshape(-1, *[1] * (action.ndim - 1)), last, action)
-        actions = actions.at[lanes, state.episode_length].set(action, mode="drop")
-        if chance is None:
-            new, t = E.step_before_reset(env, state, E.to_space(env, action), k_env)
-        else:
-            new, t = backward.step_by_chance(env, state, E.to_space(env, action), chance)
-        ended, sums = t.terminated | t.truncated, ended_episodes(state, t)
-        score, length = state.episode_return + t.reward, state.episode_length + 1
-        found = A.Found(new, actions, ended, score, length)
-        new, actions = jax.tree.map(
-            lambda old, x: jnp.where(ended.reshape(-1, *[1] * (x.ndim - 1)), old, x),
-            (begin, way), (new, actions),
-        )  # fmt: skip
-        return (new, actions, action), (found, sums)
-
-    keys = jax.random.split(k_steps, cfg.num_steps)
-    _, (found, sums) = jax.lax.scan(go, (begin, way, first), keys)
-    return found, {name: x.sum(0, dtype=x.dtype) for name, x in sums.items()}
+def init_learner(cfg: Config, env: E.Env, state: TrainState) -> TrainState:
+    """The state with PPO in the place of the policy that imitates, and an archive whose episodes
+    all begin alike."""
+    require_minibatches(cfg)
+    k_chance, k_learner, key = jax.random.split(state.key, 3)
+    chance, curriculum = jax.random.bits(k_chance, (), jnp.uint32), backward.init(cfg.start_window)
+    first, actions = E.reset(env, jax.random.key(chance), 1), state.best_way.actions
+    shown = backward.record(env, E.to_space(env, actions), state.best_way.length, chance)
+    world = backward.along(env, shown, curriculum, cfg.start_window)
+    return state._replace(
+        params=(),
+        opt_state=(),
+        archive=A.init(cfg, env, first, actions),
+        learner=get("ppo").init(ppo_config(cfg), world, k_learner),
+        curriculum=curriculum,
+        chance=chance,
+        key=key,
+    )
 
 
 def replay(cfg: Config, env: E.Env, way: A.Way, key: Key) -> tuple[Tree, Array, Array]:
@@ -245,24 +215,19 @@ def robustify(
     cfg: Config, env: E.Env, state: TrainState, best: A.Way
 ) -> tuple[TrainState, Array, Metrics]:
     """An iteration of PPO from starts along the best episode; and the return of that."""
-    learner, curriculum, chance = state.robust
-    shown = backward.record(env, E.to_space(env, best.actions), best.length, chance)
-    world = backward.along(env, shown, curriculum, cfg.start_window)
-    learner = learner._replace(params=state.params, opt_state=state.opt_state)
-    learner, metrics = ppo.step(ppo_config(cfg), world, learner)
-    curriculum, found = backward.update(cfg, shown, curriculum, metrics)
+    shown = backward.record(env, E.to_space(env, best.actions), best.length, state.chance)
+    world = backward.along(env, shown, state.curriculum, cfg.start_window)
+    learner, metrics = get("ppo").step(ppo_config(cfg), world, state.learner)
+    curriculum, found = backward.update(cfg, shown, state.curriculum, metrics)
     found |= {k: x for k, x in metrics.items() if not k.startswith("episode/")}
-    robust = Robust(learner._replace(params=(), opt_state=()), curriculum, chance)
-    state = state._replace(params=learner.params, opt_state=learner.opt_state, robust=robust)
-    return state, shown.to_go[0], found
+    return state._replace(learner=learner, curriculum=curriculum), shown.to_go[0], found
 
 
 def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metrics]:
     cfg = scheduled(cfg, state.iteration, steps_per_iter(cfg))
     key, k_explore, k_replay = jax.random.split(state.key, 3)
 
-    chance = state.robust.chance if state.robust else None
-    found, sums = explore(cfg, env, state.archive, chance, k_explore)
+    found, sums = A.explore(cfg, env, state.archive, state.chance, k_explore)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
     keeps = ~flat.ended & (flat.length <= cfg.trajectory_steps)
     cell = A.cell_of(cfg, env, flat.state.obs)
@@ -287,6 +252,8 @@ def step(cfg: Config, env: E.Env, state: TrainState) -> tuple[TrainState, Metric
 def act(
     cfg: Config, env: E.Env, state: TrainState, obs: Tree, carry: Tree, key: Key, greedy: bool
 ) -> tuple[Array, Tree]:
+    if cfg.robustify:
+        return get("ppo").act(ppo_config(cfg), env, state.learner, obs, carry, key, greedy)
     return policies.act(cfg, env, state.params, (), obs, carry, key, greedy)
 
 

@@ -9,6 +9,7 @@ replay_fields.py                          checks of its config
 intrinsic.py, bonuses                     learning from a bonus for what is new; the bonuses
 levels.py                                 which level of an environment is played next
 archive.py                                cells that were reached, and the best way to each
+backward.py                               starts along an episode, from its end to its beginning
 population.py                             fitness of the candidates of a policy search
 tabular.py                                steps of a table
 players.py, multi_agent.py                players of a game and their networks; PPO for them

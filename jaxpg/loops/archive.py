@@ -4,7 +4,8 @@ A cell is a number of observations that are much alike. The archive has a row fo
 that a cell is found by its index: of one-hot observations and grids the number is exact, others
 share `slots` rows by a hash. A way is better if its return is higher, or equal and shorter.
 
-These functions read the fields `cell, slots, bins, low, high, trajectory_steps` of a config.
+These functions read the fields `cell, slots, bins, low, high, num_envs, num_steps, repeat` of a
+config.
 """
 
 import inspect
@@ -17,9 +18,11 @@ from jaxpg.core import env as E
 from jaxpg.core.checks import show
 from jaxpg.core.config import label
 from jaxpg.core.memory import require_memory, tree_bytes
+from jaxpg.core.metrics import ended_episodes
 from jaxpg.core.names import Kind
+from jaxpg.core.observations import action_mask, random_actions
 from jaxpg.core.types import Array, EnvState, Key, Tree
-from jaxpg.loops import tabular
+from jaxpg.loops import backward, tabular
 from jaxpg.loops.bonuses.counts import flatten
 from jaxpg.ops import novelty
 
@@ -147,6 +150,46 @@ def choose(archive: Archive, key: Key, count: int) -> Array:
     weight = -0.5 * jnp.log(archive.seen.astype(float) + 1)
     weight = jnp.where(archive.filled, weight, -jnp.inf)
     return jax.random.categorical(key, weight, shape=(count,)).astype(jnp.int32)
+
+
+def explore(
+    cfg, env: E.Env, archive: Archive, chance: Array | tuple[()], key: Key
+) -> tuple[Found, dict[str, Array]]:
+    """`num_steps` random steps from cells of the archive; and sums of the episodes that ended.
+
+    chance: seed of what the i-th step of every episode draws; (): each has a key of its own.
+    """
+    k_cell, k_first, k_steps = jax.random.split(key, 3)
+    cell = choose(archive, k_cell, cfg.num_envs)
+    begin, way = jax.tree.map(lambda x: x[cell], (archive.state, archive.actions))
+    first = random_actions(k_first, env.action_space, way[:, 0], action_mask(begin.obs))
+    lanes = jnp.arange(cfg.num_envs, dtype=jnp.int32)
+
+    def go(loop: tuple[EnvState, Array, Array], key: Key):
+        state, actions, last = loop
+        k_action, k_repeat, k_env = jax.random.split(key, 3)
+        legal = action_mask(state.obs)
+        action = random_actions(k_action, env.action_space, last, legal)
+        if legal is None:  # else the one before may be illegal now
+            again = jax.random.uniform(k_repeat, (cfg.num_envs,)) < cfg.repeat
+            action = jnp.where(again.reshape(-1, *[1] * (action.ndim - 1)), last, action)
+        actions = actions.at[lanes, state.episode_length].set(action, mode="drop")
+        if isinstance(chance, tuple):
+            new, t = E.step_before_reset(env, state, E.to_space(env, action), k_env)
+        else:
+            new, t = backward.step_by_chance(env, state, E.to_space(env, action), chance)
+        ended, sums = t.terminated | t.truncated, ended_episodes(state, t)
+        score, length = state.episode_return + t.reward, state.episode_length + 1
+        found = Found(new, actions, ended, score, length)
+        new, actions = jax.tree.map(
+            lambda old, x: jnp.where(ended.reshape(-1, *[1] * (x.ndim - 1)), old, x),
+            (begin, way), (new, actions),
+        )  # fmt: skip
+        return (new, actions, action), (found, sums)
+
+    keys = jax.random.split(k_steps, cfg.num_steps)
+    _, (found, sums) = jax.lax.scan(go, (begin, way, first), keys)
+    return found, {name: x.sum(0, dtype=x.dtype) for name, x in sums.items()}
 
 
 def best_end(way: Way, found: Found) -> Way:

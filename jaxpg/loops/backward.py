@@ -79,8 +79,9 @@ class Along:
         inner = self.core.default_params
         first = call_reset(self.core, jax.random.key(0), inner)
         nothing = jnp.zeros((), jnp.int32)
-        rows = jax.tree.map(lambda x: jnp.asarray(x)[None], first)
-        return Params(inner, Demonstration(*rows, jnp.zeros(1), nothing), jnp.ones(1))
+        obs, state = jax.tree.map(lambda x: jnp.asarray(x)[None], first)
+        shown = Demonstration(obs, state, jnp.zeros(1), nothing)
+        return Params(inner, shown, jnp.ones(1))
 
     def reset(self, key: Key, params: Params):
         k_start, k_reset = jax.random.split(key)
@@ -118,10 +119,13 @@ def is_as_good(total: Array, wanted: Array) -> Array:
 
 
 def step_by_chance(
-    env: Env, state: EnvState, action: Array, chance: Key
+    env: Env, state: EnvState, action: Array, chance: Array
 ) -> tuple[EnvState, Transition]:
-    """`step_before_reset` in which the i-th step of every episode draws from the same key."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(chance, state.episode_length)
+    """`step_before_reset` in which the i-th step of every episode draws from the same key.
+
+    chance: [] uint32, the seed of these keys.
+    """
+    keys = _step_keys(chance, state.episode_length)
 
     def one(state: EnvState, action: Array, key: Key):
         state, action = jax.tree.map(lambda x: x[None], (state, action))
@@ -130,18 +134,19 @@ def step_by_chance(
     return jax.vmap(one)(state, action, keys)
 
 
-def record(env: Env, actions: Array, length: Array, chance: Key) -> Demonstration:
+def record(env: Env, actions: Array, length: Array, chance: Array) -> Demonstration:
     """Plays actions [L, *action], in the units of the space, until the episode ends: from the reset
-    and by the steps that `core.env.reset` and `step_by_chance` make of that key.
+    by the key of that seed, and by the steps of `step_by_chance`.
 
     length: [] int32 of those actions that count.
     """
 
-    def move(loop: tuple[Tree, Tree, Array], x: tuple[Array, Array]):
+    def move(loop: tuple[Tree, Tree, Array], x: tuple[Array, Array, Key]):
         obs, state, going = loop
-        action, i = x
+        action, i, key = x
         going &= i < length
-        key = jax.random.split(jax.random.fold_in(chance, i), 1)[0]
+        # What `core.env` makes of the key of one environment.
+        key = jax.random.split(key, 1)[0]
         key = key if has_own_step(env.core) else jax.random.split(key)[0]
         given = call_step(env.core, key, state, action, env.params)
         _, new_state, reward, terminated, truncated, info = given
@@ -150,12 +155,17 @@ def record(env: Env, actions: Array, length: Array, chance: Key) -> Demonstratio
         return (info["final_observation"], new_state, going), before
 
     steps = jnp.arange(len(actions), dtype=jnp.int32)
-    first = call_reset(env.core, jax.random.split(chance, 1)[0], env.params)
-    _, (obs, state, reward, taken) = jax.lax.scan(
-        move, (*first, jnp.ones((), bool)), (actions, steps)
-    )
+    k_reset = jax.random.split(jax.random.key(chance), 1)[0]
+    begin = *call_reset(env.core, k_reset, env.params), jnp.ones((), bool)
+    given = actions, steps, _step_keys(chance, steps)
+    _, (obs, state, reward, taken) = jax.lax.scan(move, begin, given)
     to_go = jnp.cumsum(reward[::-1])[::-1]
     return Demonstration(obs, state, to_go, taken.sum(dtype=jnp.int32))
+
+
+def _step_keys(chance: Array, step: Array) -> Key:
+    """Keys [N] of steps [N] int32 of any episode, 0 its first."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(chance), step + 1)
 
 
 def init(window: int) -> Curriculum:
