@@ -11,9 +11,10 @@ import pytest
 
 import jaxpg
 from jaxpg.core import env as E
+from jaxpg.core import spaces
 from jaxpg.core.names import UntrustedError
 from jaxpg.envs import registry
-from jaxpg.envs.wrappers import named, noise
+from jaxpg.envs.wrappers import actions, named, noise
 from jaxpg.experiment.run.provenance import describe_run
 from tests.conftest import slow_of
 from tests.test_wrappers import roll, several
@@ -59,6 +60,24 @@ def test_a_shield_executes_the_projected_action_and_counts_the_changes():
         assert info["shielded"] == (safe != 1)
         changed += safe != 1
     assert 0 < changed < STEPS
+
+
+def test_a_shield_that_leaves_the_space_is_clipped_to_it():
+    """Of one number, of a Box, of several choices."""
+    far = lambda obs, action: action + 99  # noqa: E731
+    cart = jaxpg.shielded(jaxpg.make("CartPole-v1"), far)
+    plain = jaxpg.make("CartPole-v1")
+    step = jax.jit(plain.core.step_env)
+    _, state = plain.core.reset_env(KEY, plain.params)
+    (_, _, after, *_), *_ = steps_of(cart, [0])
+    np.testing.assert_allclose(
+        after, step(jax.random.fold_in(KEY, 0), state, 1, plain.params)[0], rtol=1e-6
+    )
+    clip = actions._clip
+    box = jaxpg.make("Pendulum-v1").action_space
+    assert clip(box, jnp.array([9.0])) == box.high
+    choices = spaces.MultiDiscrete([2, 5])
+    assert clip(choices, jnp.array([9, -9])).tolist() == [1, 0]
 
 
 def test_the_changes_of_a_shield_are_summed_over_episodes():

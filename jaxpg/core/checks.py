@@ -2,9 +2,10 @@
 
 import difflib
 import errno
+import inspect
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,18 @@ def require_env(env: Any) -> None:
 
 def _largest_float() -> float:
     return float(jnp.finfo(jnp.result_type(float)).max)
+
+
+def why_not_called(function: Callable, count: int) -> str | None:
+    """Python's words on why a function cannot be called with so many arguments by position; None if
+    it can, or does not say what it takes."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except ValueError:  # of C, which has none
+        return None
+    except TypeError as error:
+        return str(error)
+    return None
 
 
 def hint_at(name: Any, options: Sequence[str]) -> str:

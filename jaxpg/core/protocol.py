@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpg.core import single, spaces
+from jaxpg.core.checks import why_not_called
 from jaxpg.core.env import Env
 from jaxpg.core.gymnax_import import has_own_step, inherits
 from jaxpg.core.observation_rules import find_mask_faults, find_observation_faults
@@ -85,7 +86,9 @@ def _find_in_core(name: str, env: Env) -> Iterator[Fault]:
         if method != "is_truncated" and inherits(core, method) and method not in ("reset", "step"):
             text = f"{name} has no {method}: gymnax's class asks for {method}{_words(arguments)}"
             yield Fault("methods", text)
-        elif callable(function := getattr(core, method, None)) and not _takes(function, arguments):
+        elif callable(function := getattr(core, method, None)) and why_not_called(
+            function, len(arguments)
+        ):
             text = f"{name}: {method} takes {inspect.signature(function)}, allowed is "
             yield Fault("methods", f"{text}{method}{_words(arguments)}")
     if not isinstance(getattr(core, "name", ""), str):
@@ -100,17 +103,6 @@ def _find_in_core(name: str, env: Env) -> Iterator[Fault]:
 
 def _words(arguments: tuple[str, ...]) -> str:
     return f"({', '.join(arguments)})"
-
-
-def _takes(function: Any, arguments: tuple[str, ...]) -> bool:
-    """True if a function takes so many arguments by position, or does not say what it takes."""
-    try:
-        inspect.signature(function).bind(*arguments)
-    except ValueError:
-        return True
-    except TypeError:
-        return False
-    return True
 
 
 def _say(error: Exception, core: Any) -> str:

@@ -8,14 +8,13 @@ These functions read the fields `cell, slots, bins, low, high, num_envs, num_ste
 config.
 """
 
-import inspect
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxpg.core import env as E
-from jaxpg.core.checks import show
+from jaxpg.core.checks import show, why_not_called
 from jaxpg.core.config import label
 from jaxpg.core.memory import require_memory, tree_bytes
 from jaxpg.core.metrics import ended_episodes
@@ -76,11 +75,9 @@ def num_cells(cfg, env: E.Env) -> int:
 def _require_integer(cfg, env: E.Env) -> None:
     """Raises ValueError unless `cell` takes one observation and gives one integer."""
     said = f"{label(type(cfg))} cell={show(cfg.cell)}"
-    try:
-        inspect.signature(cfg.cell).bind(env.example_obs)
-    except TypeError as error:
-        raise ValueError(f"{said}: {error}; allowed is {CELL.words}") from None
-    made = jax.eval_shape(cfg.cell, env.example_obs)
+    if wrong := why_not_called(cfg.cell, 1):
+        raise ValueError(f"{said}: {wrong}; allowed is {CELL.words}")
+    made = jax.eval_shape(lambda obs: cfg.cell(obs), env.example_obs)  # NumPy's have no weak ones
     dtype = getattr(made, "dtype", jnp.float32)
     if getattr(made, "shape", None) != () or jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{said}: of {env.name} it gives {show(made)}, allowed is {CELL.words}")

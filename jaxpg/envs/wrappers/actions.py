@@ -1,6 +1,5 @@
 """Rules of actions that a function of the user's changes before the step."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
 
-from jaxpg.core.checks import show
+from jaxpg.core.checks import show, why_not_called
 from jaxpg.core.single import example_action, name_of, trace_step
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.wrappers.layer import Move, Rule, State, same_reward
@@ -18,13 +17,14 @@ SHIELDED = "shielded"  # the signal
 
 
 def shielded(core: Any, project: Callable[[Tree, Array], Array]) -> Rule:
-    """Rule that executes project(obs, action). Its memory: the observation."""
+    """Rule that executes project(obs, action), within the space. Its memory: the observation."""
     example = example_action(core, core.default_params)
     _require_action(core, "shielded project", project, example)
 
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         action = jnp.asarray(action)
         safe = jnp.asarray(project(state.memory, action)).astype(action.dtype)
+        safe = _clip(core.action_space(params.inner), safe)
         new = move(key, state.inner, safe, params.inner)
         info = {**new.info, SHIELDED: (safe != action).any().astype(float)}
         return new._replace(info=info), _like(state.memory, new.obs)
@@ -44,14 +44,22 @@ def residual(core: Any, base: Callable[[Tree], Array]) -> Rule:
     _require_action(core, "residual base", lambda obs, action: base(obs), example, base)
 
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
-        bounds = core.action_space(params.inner)
         action = base(state.memory) + params.own["residual_scale"] * jnp.asarray(action)
-        action = jnp.clip(action, bounds.low, bounds.high).astype(example.dtype)
+        action = _clip(core.action_space(params.inner), action).astype(example.dtype)
         new = move(key, state.inner, action, params.inner)
         return new, _like(state.memory, new.obs)
 
     judge = judge_shape("residual_scale", [example.shape])
     return Rule(_remember, step, own={"residual_scale": 1.0}, judge=judge, goal_reward=same_reward)
+
+
+def _clip(space: Any, action: Array) -> Array:
+    """The nearest action of a space: a function of the user's may leave it."""
+    if hasattr(space, "n"):
+        return jnp.clip(action, 0, space.n - 1)
+    if hasattr(space, "nvec"):
+        return jnp.clip(action, 0, jnp.asarray(space.nvec) - 1)
+    return jnp.clip(action, space.low, space.high) if hasattr(space, "low") else action
 
 
 def _remember(params: Params, obs: Tree) -> tuple[Tree, Tree]:
@@ -83,14 +91,6 @@ def _require_action(
 
 def _require_arguments(said: str, function: Callable, count: int) -> None:
     """Raises ValueError unless a function takes so many arguments: an observation, an action."""
-    try:
-        taken = inspect.signature(function)
-    except (TypeError, ValueError):  # of C, which has none
-        return
-    try:
-        taken.bind(*range(count))
-    except TypeError as error:
+    if wrong := why_not_called(function, count):
         asked = ", ".join(("obs", "action")[:count])
-        raise ValueError(
-            f"{said}={show(function)}: {error}; allowed is a function of ({asked})"
-        ) from None
+        raise ValueError(f"{said}={show(function)}: {wrong}; allowed is a function of ({asked})")
