@@ -90,7 +90,7 @@ def jaxpg(capsys):
 def test_bad_input_is_one_line_and_exit_code_2(jaxpg, tmp_path, line, words):
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "thesis.txt").write_text("dear")
-    begun = time.perf_counter()
+    begun = time.process_time()
     code, out, err = jaxpg(line)
     assert code == 2
     assert out == ""  # not even that it begins
@@ -99,7 +99,7 @@ def test_bad_input_is_one_line_and_exit_code_2(jaxpg, tmp_path, line, words):
     assert words in err
     assert "Traceback" not in err
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["occupied", "thesis.txt"]
-    assert time.perf_counter() - begun < 8  # imports, but no compilation
+    assert time.process_time() - begun < 8  # imports, but no compilation
 
 
 @pytest.mark.parametrize(

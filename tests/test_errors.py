@@ -123,10 +123,10 @@ TABLE = {
 def test_bad_input_is_named_at_once(case):
     call, message = TABLE[case]
     jaxpg.make("CartPole-v1")  # imports are not what is timed
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         call()
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert "\n" not in str(caught.value)
 
 
