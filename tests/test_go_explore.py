@@ -209,10 +209,11 @@ def test_a_cell_is_one_integer(cell, words):
     [
         ({"bins": (1000, 1000), "low": (-1.2, -1.0), "high": (1.0, 1.0)}, r"bins=\(1000, 1000\)"),
         ({"slots": 2**30}, f"slots={2**30}"),
+        ({"high": (1.0, 1.0), "slots": 8}, r"high=\(1.0, 1.0\)"),
     ],
 )
-def test_an_archive_fits_into_memory(fields, words):
+def test_an_archive_fits_into_memory_and_bins_have_ends(fields, words):
     env = jaxpg.make("MountainCar-v0")
     cfg = go_explore.Config(trajectory_steps=10_000, **fields)
-    with pytest.raises(ValueError, match=f"go_explore.Config {words}: .* (GB|TB) of memory"):
+    with pytest.raises(ValueError, match=f"go_explore.Config {words}: .*((GB|TB) of memory|without bins)"):
         go_explore.init(cfg, env, jax.random.key(0))

@@ -62,13 +62,16 @@ class Found(NamedTuple):
 
 
 def num_cells(cfg, env: E.Env) -> int:
-    """Rows of the archive. Raises ValueError for bins that do not fit the observation, and for a
-    function `cell` that gives something else than an integer."""
+    """Rows of the archive. Raises ValueError for bins that do not fit the observation, for their
+    ends without them, and for a function `cell` that gives something else than an integer."""
     if cfg.cell != "auto":
         _require_integer(cfg, env)
         return cfg.slots
     if cfg.bins:
         return tabular.num_rows(cfg, env)
+    for name in ("low", "high"):
+        if value := getattr(cfg, name):
+            raise ValueError(f"{label(type(cfg))} {name}={value}: allowed is () without bins")
     return flatten(env, env.example_obs).shape[-1] + 1 + cfg.slots
 
 
