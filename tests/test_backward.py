@@ -171,3 +171,36 @@ def test_with_it_an_iteration_has_twice_the_steps():
     cfg = go_explore.Config(robustify=True, num_envs=4, minibatches=5)
     with pytest.raises(ValueError, match=r"go_explore.Config minibatches=5"):
         go_explore.init(cfg, PLAIN, jax.random.key(0))
+    cfg = go_explore.Config(robustify=True, num_envs=4, num_steps=1, minibatches=4)
+    with pytest.raises(ValueError, match=r"go_explore.Config minibatches=4: allowed is a smaller"):
+        go_explore.init(cfg, PLAIN, jax.random.key(0))
+
+
+class Endless:
+    """Counts its steps, each of which is rewarded with 1; says in Python's bools that none ends."""
+
+    name, default_params = "Endless", ()
+
+    def reset(self, key, params):
+        return jnp.zeros(1), jnp.int32(0)
+
+    def step(self, key, state, action, params):
+        obs = jnp.ones(1) * (state + 1)
+        return obs, state + 1, 1.0, False, False, {"final_observation": obs}
+
+
+def test_without_an_episode_none_matches_it():
+    """And what a core says in Python's bools is read as its arrays are."""
+    record = jax.jit(functools.partial(backward.record, E.Env((), Endless())))
+    for length, to_go in ((0, [backward.UNMATCHED] * 3), (2, [2, 1, 0])):
+        shown = record(jnp.zeros(3, jnp.int32), jnp.int32(length), CHANCE)
+        assert int(shown.length) == length
+        np.testing.assert_allclose(shown.to_go, to_go)
+    assert not backward.is_as_good(jnp.array([0.0, 1e6]), jnp.full(2, backward.UNMATCHED)).any()
+
+
+def test_what_many_draw_at_once_each_draws_alone_with_any_kind_of_keys():
+    with jax.default_prng_impl("rbg"):
+        keys = backward._step_keys(CHANCE, jnp.arange(4))
+        alone = [jax.random.uniform(key) for key in keys]
+        np.testing.assert_array_equal(jax.vmap(jax.random.uniform)(keys), alone)

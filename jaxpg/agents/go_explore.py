@@ -124,20 +124,34 @@ def ppo_config(cfg: Config) -> Any:
     return get("ppo").Config(**given, learning_rate_schedule="constant")
 
 
+def require_ppo(cfg: Config) -> None:
+    """Raises ValueError unless PPO can divide its rollout, and has steps enough in a minibatch."""
+    if cfg.minibatches == cfg.num_envs * cfg.num_steps:
+        raise ValueError(
+            f"go_explore.Config minibatches={cfg.minibatches}: allowed is a smaller divisor of "
+            f"num_envs * num_steps = {cfg.num_envs} * {cfg.num_steps}; of a minibatch of 1 step "
+            "nothing is left without its mean, and nothing would be learnt"
+        )
+    require_minibatches(cfg)
+
+
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     A.require_restorable(cfg, env)
+    if cfg.robustify:
+        require_ppo(cfg)
     net, pi = actor_critic(cfg, env)
     k_params, k_env, key = jax.random.split(key, 3)
     params = net.init(k_params, env.example_obs, method="policy")
     out = jax.eval_shape(lambda: net.apply(params, env.example_obs, method="policy"))
     like = jax.eval_shape(lambda x: pi.action(pi.mode(x)), out)
     actions = jnp.zeros((cfg.trajectory_steps, *like.shape), like.dtype)
+    first = E.reset(env, k_env, cfg.num_envs)
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(
         params=params,
         opt_state=optimizer(cfg).init(params),
-        archive=A.init(cfg, env, E.reset(env, k_env, cfg.num_envs), actions),
+        archive=A.init(cfg, env, first, actions),
         best_way=A.Way(jnp.full((), -jnp.inf, float), zero, actions),
         iteration=zero,
         key=key,
@@ -148,10 +162,9 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
 def init_learner(cfg: Config, env: E.Env, state: TrainState) -> TrainState:
     """The state with PPO in the place of the policy that imitates, and an archive whose episodes
     all begin alike."""
-    require_minibatches(cfg)
     k_chance, k_learner, key = jax.random.split(state.key, 3)
     chance, curriculum = jax.random.bits(k_chance, (), jnp.uint32), backward.init(cfg.start_window)
-    first, actions = E.reset(env, jax.random.key(chance), 1), state.best_way.actions
+    first, actions = E.reset(env, backward.key_of(chance), 1), state.best_way.actions
     shown = backward.record(env, E.to_space(env, actions), state.best_way.length, chance)
     world = backward.along(env, shown, curriculum, cfg.start_window)
     return state._replace(

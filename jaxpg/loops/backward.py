@@ -27,6 +27,7 @@ from jaxpg.core.single import call_reset, call_step, name_of
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
 MATCHED = "matched"  # signal: 1 in the last step of an episode that matched the demonstration
+UNMATCHED = 1e30  # a return that no episode has: where there is no demonstration, none match it
 
 
 class Demonstration(NamedTuple):
@@ -35,7 +36,7 @@ class Demonstration(NamedTuple):
     is_met = True  # and not learnt
     obs: Tree  # [L, *obs] before each action
     state: Tree  # [L, ...]
-    to_go: Array  # [L] float: undiscounted return from there to its end
+    to_go: Array  # [L] float: undiscounted return from there to its end; without one, UNMATCHED
     length: Array  # [] int32; 0: there is none
 
 
@@ -151,21 +152,27 @@ def record(env: Env, actions: Array, length: Array, chance: Array) -> Demonstrat
         given = call_step(env.core, key, state, action, env.params)
         _, new_state, reward, terminated, truncated, info = given
         reward = jnp.where(going, reward, 0).astype(float)
-        before, going = (obs, state, reward, going), going & ~(terminated | truncated)
+        before = obs, state, reward, going
+        going &= jnp.logical_not(terminated | truncated)  # Python's bools have no `~`
         return (info["final_observation"], new_state, going), before
 
     steps = jnp.arange(len(actions), dtype=jnp.int32)
-    k_reset = jax.random.split(jax.random.key(chance), 1)[0]
+    k_reset = jax.random.split(key_of(chance), 1)[0]
     begin = *call_reset(env.core, k_reset, env.params), jnp.ones((), bool)
     given = actions, steps, _step_keys(chance, steps)
     _, (obs, state, reward, taken) = jax.lax.scan(move, begin, given)
-    to_go = jnp.cumsum(reward[::-1])[::-1]
+    to_go = jnp.where(length > 0, jnp.cumsum(reward[::-1])[::-1], UNMATCHED)
     return Demonstration(obs, state, to_go, taken.sum(dtype=jnp.int32))
+
+
+def key_of(chance: Array) -> Key:
+    """Key of a seed, of which many at once draw what each does alone; JAX's other kinds do not."""
+    return jax.random.key(chance, impl="threefry2x32")
 
 
 def _step_keys(chance: Array, step: Array) -> Key:
     """Keys [N] of steps [N] int32 of any episode, 0 its first."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(chance), step + 1)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key_of(chance), step + 1)
 
 
 def init(window: int) -> Curriculum:
