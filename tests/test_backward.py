@@ -109,12 +109,12 @@ def test_episodes_begin_in_the_window_and_tell_whether_they_match():
 
     roll = jax.jit(lambda state, key: E.rollout(world, act, state, (), key, 25))
     _, _, t, _, metrics = roll(state, jax.random.key(4))
-    ended, matched = np.asarray(t.terminated | t.truncated), np.asarray(t.signals["matched"])
+    ended, matched = np.asarray(t.terminated | t.truncated), np.asarray(t.signals[backward.MATCHED])
     assert (matched[~ended] == 0).all()
     # One reward is all that there is, so whoever reaches the goal matched.
     np.testing.assert_array_equal(matched > 0, np.asarray(t.reward) > 0)
     assert 0 < matched[ended].mean() < 1
-    assert float(metrics["episode/matched"]) == pytest.approx(matched[ended].mean())
+    assert float(metrics[f"episode/{backward.MATCHED}"]) == pytest.approx(matched[ended].mean())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,10 @@ def test_the_frontier_moves_by_the_share_that_matched():
     for i in range(200):
         count = int(rng.integers(0, 5))
         share = np.nan if count == 0 else rng.integers(0, count + 1) * (i % 4 != 0) / count
-        metrics = {"episode/count": jnp.int32(count), "episode/matched": jnp.float32(share)}
+        metrics = {
+            "episode/count": jnp.int32(count),
+            f"episode/{backward.MATCHED}": jnp.float32(share),
+        }
         state, found = update(shown, state, metrics)
         matched, ended = matched + (round(count * share) if count else 0), ended + count
         if ended >= CFG.num_envs:
@@ -172,7 +175,7 @@ def test_with_it_an_iteration_has_twice_the_steps():
     with pytest.raises(ValueError, match=r"go_explore.Config minibatches=5"):
         go_explore.init(cfg, PLAIN, jax.random.key(0))
     cfg = go_explore.Config(robustify=True, num_envs=4, num_steps=1, minibatches=4)
-    with pytest.raises(ValueError, match=r"go_explore.Config minibatches=4: allowed is a smaller"):
+    with pytest.raises(ValueError, match=r"normalize_advantage=True: .* a larger batch"):
         go_explore.init(cfg, PLAIN, jax.random.key(0))
 
 

@@ -78,7 +78,7 @@ class Config:
     )
     start_window: int = static(8, ge=1, help="Steps of the best episode that PPO begins at.")
     success_threshold: float = number(
-        0.2, ge=0, le=1, help="Share of episodes that match the best one, to begin further back."
+        0.2, gt=0, le=1, help="Share of episodes that match the best one, to begin further back."
     )
     num_epochs: int = fields.num_epochs(4)
     minibatches: int = static(4, ge=1, help="Of PPO; divides num_envs * num_steps.")
@@ -98,6 +98,7 @@ class Config:
     shared: ClassVar[bool] = False  # no critic
     memory: ClassVar[str] = "none"
     batch_norm: ClassVar[bool] = False
+    normalize_advantage: ClassVar[bool] = True  # of PPO
 
 
 class TrainState(NamedTuple):
@@ -124,22 +125,11 @@ def ppo_config(cfg: Config) -> Any:
     return get("ppo").Config(**given, learning_rate_schedule="constant")
 
 
-def require_ppo(cfg: Config) -> None:
-    """Raises ValueError unless PPO can divide its rollout, and has steps enough in a minibatch."""
-    if cfg.minibatches == cfg.num_envs * cfg.num_steps:
-        raise ValueError(
-            f"go_explore.Config minibatches={cfg.minibatches}: allowed is a smaller divisor of "
-            f"num_envs * num_steps = {cfg.num_envs} * {cfg.num_steps}; of a minibatch of 1 step "
-            "nothing is left without its mean, and nothing would be learnt"
-        )
-    require_minibatches(cfg)
-
-
 def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     validate(cfg)
     A.require_restorable(cfg, env)
     if cfg.robustify:
-        require_ppo(cfg)
+        require_minibatches(cfg)
     net, pi = actor_critic(cfg, env)
     k_params, k_env, key = jax.random.split(key, 3)
     params = net.init(k_params, env.example_obs, method="policy")
@@ -147,13 +137,13 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     like = jax.eval_shape(lambda x: pi.action(pi.mode(x)), out)
     actions = jnp.zeros((cfg.trajectory_steps, *like.shape), like.dtype)
     first = E.reset(env, k_env, cfg.num_envs)
-    zero = jnp.zeros((), jnp.int32)
+    none = A.Way(jnp.full((), -jnp.inf, float), jnp.zeros((), jnp.int32), actions)
     state = TrainState(
         params=params,
         opt_state=optimizer(cfg).init(params),
         archive=A.init(cfg, env, first, actions),
-        best_way=A.Way(jnp.full((), -jnp.inf, float), zero, actions),
-        iteration=zero,
+        best_way=none,
+        iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
     return init_learner(cfg, env, state) if cfg.robustify else state

@@ -26,7 +26,7 @@ from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.core.single import call_reset, call_step, name_of
 from jaxpg.core.types import Array, EnvState, Key, Metrics, Transition, Tree
 
-MATCHED = "matched"  # signal: 1 in the last step of an episode that matched the demonstration
+MATCHED = "matched_demonstration"  # signal: 1 in the last step of an episode that did
 UNMATCHED = 1e30  # a return that no episode has: where there is no demonstration, none match it
 
 
@@ -177,8 +177,7 @@ def _step_keys(chance: Array, step: Array) -> Key:
 
 def init(window: int) -> Curriculum:
     """A curriculum that begins with the last `window` steps."""
-    nothing = jnp.zeros((), float)
-    return Curriculum(jnp.full((), window, jnp.int32), nothing, nothing)
+    return Curriculum(jnp.full((), window, jnp.int32), jnp.zeros((), float), jnp.zeros((), float))
 
 
 def along(env: Env, shown: Demonstration, state: Curriculum, window: int) -> Env:
