@@ -35,7 +35,8 @@ def keep_programs(folder):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
-# Before JAX is imported. XLA's defaults, which users run, are for the slow part of the tests.
+# Before JAX is imported. XLA's defaults, which users run, are for the slow tests marked `defaults`:
+# of what an agent promises and learns, and of what runs longer than it compiles.
 if os.environ.get("JAXPG_TEST_XLA") != "default":
     os.environ.update(quick_environment())
 keep_programs(ROOT / ".pytest_cache" / f"xla-{version('jaxlib')}")
