@@ -138,7 +138,8 @@ OTHER = {"dueling": True, "double": False, "prioritized": True, "tau": 0.2, "tar
 @pytest.mark.parametrize(
     ("fields", "terminates"),
     [
-        *(({}, False), ({"n_step": 3}, False), ({"n_step": 3}, True), (OTHER, True)),
+        *(({}, False), ({"n_step": 3}, True), (OTHER, True)),
+        pytest.param({"n_step": 3}, False, marks=pytest.mark.slow),
         pytest.param({}, True, marks=pytest.mark.slow),
         pytest.param(OTHER, False, marks=pytest.mark.slow),
     ],

@@ -154,7 +154,7 @@ AGENTS = {  # every way that metrics of episodes take
 }
 
 
-@pytest.mark.parametrize("name", slow_of(AGENTS, "sac"))
+@pytest.mark.parametrize("name", slow_of(AGENTS, "a3c", "sac"))
 def test_every_agent_tells_what_an_episode_costs(name):
     """Of every seed of a `vmap`, in one program however episodes end."""
     agent = jaxpg.agents.get(name)
@@ -175,9 +175,11 @@ def test_every_agent_tells_what_an_episode_costs(name):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("dqn", {}),
         ("dqn", {"n_step": 3, "prioritized": True}),
-        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("sac", {}), ("dqn", MEMORY))),
+        *(
+            pytest.param(*x, marks=pytest.mark.slow)
+            for x in (("dqn", {}), ("sac", {}), ("dqn", MEMORY))
+        ),
     ],
 )
 def test_a_buffer_keeps_them_beside_their_step(name, fields):
