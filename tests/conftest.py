@@ -36,7 +36,8 @@ def keep_programs(folder):
 
 
 # Before JAX is imported. XLA's defaults, which users run, are for the slow tests marked `defaults`:
-# of what an agent promises and learns, and of what runs longer than it compiles.
+# of what an agent promises and learns, of what runs longer than it compiles, and of files that have
+# not been tried without.
 if os.environ.get("JAXPG_TEST_XLA") != "default":
     os.environ.update(quick_environment())
 keep_programs(ROOT / ".pytest_cache" / f"xla-{version('jaxlib')}")

@@ -21,6 +21,8 @@ from jaxpg.nets.actor_critic import actor_critic, empty_carry
 from tests.conftest import TINY, slow_of
 from tests.test_contract import same_bytes
 
+pytestmark = pytest.mark.defaults
+
 KEY = random.key(0)
 F, D = 4, 2
 AGENTS = ("ppo", "a2c", "npg", "trpo", "sac")
