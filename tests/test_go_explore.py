@@ -217,5 +217,7 @@ def test_a_cell_is_one_integer(cell, words):
 def test_an_archive_fits_into_memory_and_bins_have_ends(fields, words):
     env = jaxpg.make("MountainCar-v0")
     cfg = go_explore.Config(trajectory_steps=10_000, **fields)
-    with pytest.raises(ValueError, match=f"go_explore.Config {words}: .*((GB|TB) of memory|without bins)"):
+    with pytest.raises(
+        ValueError, match=f"go_explore.Config {words}: .*((GB|TB) of memory|without bins)"
+    ):
         go_explore.init(cfg, env, jax.random.key(0))
