@@ -35,7 +35,9 @@ def keep_programs(folder):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
-# Before JAX is imported. XLA's defaults, which users run, are for the slow part of the tests.
+# Before JAX is imported. XLA's defaults, which users run, are for the slow tests marked `defaults`:
+# of what an agent promises and learns, of what runs longer than it compiles, and of files that have
+# not been tried without.
 if os.environ.get("JAXPG_TEST_XLA") != "default":
     os.environ.update(quick_environment())
 keep_programs(ROOT / ".pytest_cache" / f"xla-{version('jaxlib')}")
@@ -263,7 +265,8 @@ def site(tmp_path_factory):
     pytest.importorskip("sphinx", reason="the extra docs")
     out = tmp_path_factory.mktemp("site")
     words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs", ".", out]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # Lessons learn for longer than they compile.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     done = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=900
     )

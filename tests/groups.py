@@ -33,16 +33,16 @@ OF_SITE = "test_site", "test_course", "test_play"  # it is built once for them
 # Begin first where nothing is known of them yet, as in a fresh clone: a long one at the end would
 # keep one process waiting for the other.
 LONG = (
-    "test_host_envs", "test_suites", "test_brax", "test_jaxmarl", "test_playground",
-    "test_faults", "test_distributed", "test_sweep", "test_heads", "test_offpolicy",
-    "test_policy_export", "test_seal", "test_memory", "test_almgren_chriss", "test_wrappers",
-    "test_opponents", "test_runs", "test_presets", "test_normalize_agents", "test_maddpg",
-    "test_tuning", "test_cli", "test_diagnostics", "test_population", "test_replay_loop",
-    "test_networks", "test_tabular_agents", "test_gsde", "test_learning", "test_masks",
-    "test_nets", "test_signals", "test_policy_search", "test_family", "test_trust_region",
-    "test_tabular_envs", "test_termination", "test_pictures", "test_cli_experiments",
-    "test_devices", "test_trackers", "test_days", "test_checkers", "test_whole_episodes",
-    "test_site",
+    "test_host_envs", "test_suites", "test_brax", "test_jaxmarl", "test_playground", "test_site",
+    "test_faults", "test_pythons", "test_gpu_benchmark", "test_distributed", "test_sweep",
+    "test_heads", "test_offpolicy", "test_policy_export", "test_seal", "test_memory",
+    "test_almgren_chriss", "test_wrappers", "test_opponents", "test_runs", "test_presets",
+    "test_normalize_agents", "test_maddpg", "test_tuning", "test_cli", "test_diagnostics",
+    "test_population", "test_replay_loop", "test_networks", "test_tabular_agents", "test_gsde",
+    "test_learning", "test_masks", "test_nets", "test_signals", "test_policy_search",
+    "test_family", "test_trust_region", "test_tabular_envs", "test_termination", "test_pictures",
+    "test_cli_experiments", "test_devices", "test_trackers", "test_days", "test_checkers",
+    "test_whole_episodes",
 )  # fmt: skip
 
 
@@ -92,8 +92,10 @@ def pytest_xdist_make_scheduler(config, log):
             return group(nodeid)
 
         def _assign_work_unit(self, node):
-            """The longest group that waits."""
-            for name in reversed(longest_first(list(self.workqueue), seconds)):
+            """The longest group that waits, by its tests of this session: those of the quick part
+            say nothing of the slow one."""
+            here = {x: seconds[x] for unit in self.workqueue.values() for x in unit if x in seconds}
+            for name in reversed(longest_first(list(self.workqueue), here)):
                 self.workqueue.move_to_end(name, last=False)
             super()._assign_work_unit(node)
 

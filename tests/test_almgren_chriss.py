@@ -379,6 +379,7 @@ def test_parameters_are_leaves():
 
 
 @pytest.mark.slow  # its quick twin is the best schedule of the closed form
+@pytest.mark.defaults  # learns for longer than it compiles
 def test_cem_finds_the_best_utility_for_four_risk_aversions_in_one_program():
     """From the noisy shortfall itself."""
     aversions, total = [0.0, 1e-7, 1e-6, 1e-5], 60 * 32 * 64 * 5

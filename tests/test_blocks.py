@@ -20,6 +20,8 @@ from jaxpg.experiment.run import folder
 from jaxpg.experiment.run.record import RunFolder, Settings, warn_of_many_rows
 from jaxpg.experiment.run.seal import checkpoint_ends, read_seal
 
+pytestmark = pytest.mark.defaults
+
 NAN = np.nan
 EVERY, ITERATIONS, STEPS = 7, 300, 20
 

@@ -8,6 +8,8 @@ import jaxpg
 from jaxpg.cli import main
 from jaxpg.core import episodes
 
+pytestmark = pytest.mark.defaults
+
 KEY = jax.random.key(3)
 
 

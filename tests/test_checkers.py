@@ -10,7 +10,7 @@ import jaxpg
 from jaxpg.loops.options import option_metrics
 from tests.conftest import INSTALLED, TINY, short_env
 
-QUICK = ("q_learning", "dqn")
+QUICK = ("q_learning", "sac_discrete")
 SLOW = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in INSTALLED]
 
 

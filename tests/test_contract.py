@@ -20,6 +20,8 @@ from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
 from tests.conftest import CONTINUOUS, DISCRETE, INSTALLED, RATE, RUIN, TINY, short_env, slow_of
 from tests.tabular import Odd, make
 
+pytestmark = pytest.mark.defaults  # its slow part: bytes are those of the programs that users run
+
 ITERATIONS = 9
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 # One agent of each kind of loop, where what is tested does not depend on the agent's equations.

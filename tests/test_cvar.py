@@ -94,14 +94,14 @@ def test_the_quantile_makes_it_the_gradient_of_the_cvar():
         t = Transition(obs, draw, jnp.asarray(rewards, float), never, jnp.asarray(last), obs, {})
 
         @jax.jit
-        def gradient(params):
+        def gradient(params, t):  # data as arguments: as constants they would be folded
             zeros = jnp.zeros((T, N))
             weight, counts = reinforce.weights(cfg, t, zeros, zeros)
             episodes = (t.truncated & counts).sum()
-            batch = reinforce.Batch(obs, draw, weight, counts, episodes)
+            batch = reinforce.Batch(t.obs, t.action, weight, counts, episodes)
             return jax.grad(lambda p: -reinforce.loss(p, cfg, env, batch, KEY)[0])(params), episodes
 
-        grads, episodes = gradient(params)
+        grads, episodes = gradient(params, t)
         assert episodes == FRACTION * N
         return -float(grads["params"]["actor"]["kernel"][0, 0])
 
@@ -205,6 +205,7 @@ def test_the_three_gains_differ():
 
 
 @pytest.mark.slow
+@pytest.mark.defaults  # learns for longer than it compiles
 @pytest.mark.parametrize("goal", ["nominal", "mean", "worst"])
 def test_training_finds_the_gain(goal):
     """Within 3 %: with a known, with a drawn, and with the worst fifth of the episodes alone."""

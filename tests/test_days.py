@@ -32,6 +32,8 @@ from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run import checkpoint, saving
 from tests.conftest import TINY, short_env, slow_of
 
+pytestmark = pytest.mark.defaults
+
 ITERATIONS, CHUNK, KEY = 12, 5, jax.random.key(3)
 ASKED = {"chunk": CHUNK, "evaluations": 3, "episodes": 2, "checkpoints": 2, "keep": 2}
 ROWS = ("metrics.csv", "evaluations.csv")

@@ -15,6 +15,8 @@ import pytest
 import jaxpg
 from jaxpg.core.parallel import devices
 
+pytestmark = pytest.mark.defaults
+
 SCALED = {"normalize_obs": True, "normalize_reward": True}
 PPO = SCALED | {"num_envs": 8, "num_steps": 20, "hidden": (24,)}
 SAC = SCALED | {

@@ -20,6 +20,8 @@ import pytest
 import jaxpg
 from jaxpg.core.parallel.processes import _pack_error, agree_on_errors
 
+pytestmark = pytest.mark.defaults
+
 CODE = """
 import os, pickle, shutil, signal, sys
 from pathlib import Path

@@ -24,6 +24,8 @@ from jaxpg.experiment.diagnostics.findings import diagnose, find_failures, name_
 from jaxpg.experiment.diagnostics.verdicts import World
 from tests.conftest import INSTALLED
 
+pytestmark = pytest.mark.defaults
+
 NAN = np.nan
 ROWS = 100
 WORLD = World(limit=200, actions=3)

@@ -17,6 +17,8 @@ from jaxpg.envs import registry
 from jaxpg.envs.goals import arm, bit_flip, point, walls
 from jaxpg.nets.values import DiscreteQ
 
+pytestmark = pytest.mark.defaults
+
 KEY = jax.random.key(7)
 # With arguments under which random actions end episodes in both ways.
 CORES = {

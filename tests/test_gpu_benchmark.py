@@ -18,6 +18,8 @@ import gpu_programs
 import harness
 from gpu_programs import PLAIN, ROWS, Setting
 
+pytestmark = pytest.mark.defaults
+
 
 def run_of(rate, compiled=10.0, kernels=1000.0):
     """What a process tells."""

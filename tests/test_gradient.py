@@ -12,6 +12,7 @@ import jaxpg
 from jaxpg.agents import a2c, reinforce
 from jaxpg.core.types import Transition
 from jaxpg.nets.actor_critic import actor_critic
+from tests.conftest import slow_of
 from tests.tabular import Chain, Constant, make
 
 ACTIONS = np.array(list(itertools.product((0, 1), repeat=3)))  # every trajectory [8, 3]
@@ -119,7 +120,7 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", slow_of(VALUES, "a2c"))  # as PPO
 @pytest.mark.parametrize("terminates", [False, True])
 def test_truncation_bootstraps_and_termination_does_not(name, terminates):
     """Reward 1, cut every 8 steps: V = 1 / (1 - gamma) if truncated, else the finite sums."""

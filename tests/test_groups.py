@@ -39,6 +39,13 @@ def test_the_longest_begin_and_the_unknown_before_them():
     assert found == ["test_distributed", "test_sweep", "test_c", "test_contract ppo", "test_a"]
 
 
+def test_every_part_is_run_before_a_change_lands():
+    """Of the slow tests what rests on XLA's defaults has a process that begins with them."""
+    text = (ROOT / ".ci" / "run").read_text()
+    assert '\'pytest -m "slow and not defaults" ' in text
+    assert '\'JAXPG_TEST_XLA=default pytest -m "slow and defaults" ' in text
+
+
 def test_a_group_has_one_process_and_its_seconds_are_kept(tmp_path):
     """With the flags of the README's command, in a small project of its own."""
     pytest.importorskip("xdist")

@@ -25,8 +25,9 @@ from tests.tabular import make
 KEY = jax.random.key(0)
 NEW = ("beta", "mixture", "tanh_mixture", "flow")
 BOXES = ("tanh_gaussian_state_std", *NEW)  # the other Gaussians are in test_nets
-# In three dimensions their samples are in the slow part.
+# In three dimensions their samples are in the slow part; they are drawn for longer than compiled.
 MANY = ("beta", "flow", "mixture", "tanh_mixture")
+DRAWN = [pytest.mark.slow, pytest.mark.defaults]
 NVEC = (2, 4, 3)
 
 
@@ -202,7 +203,7 @@ def test_density_over_one_dimension_integrates_to_one(name):
     np.testing.assert_allclose(found["action"], squashed(name, found["draw"])[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("name", slow_of(BOXES, *MANY[:2]))
 def test_density_over_three_dimensions_integrates_to_one(name):
     """By the trapezoid rule on a grid."""
     pi, densities, _ = compiled(name, 3)
@@ -219,9 +220,9 @@ def test_density_over_three_dimensions_integrates_to_one(name):
     ("size", "name"),
     [
         *((1, name) for name in BOXES if name not in ("beta", "flow")),
-        pytest.param(1, "flow", marks=pytest.mark.slow),
+        pytest.param(1, "flow", marks=DRAWN),
         pytest.param(1, "beta", marks=pytest.mark.optimised),
-        *(pytest.param(3, x, marks=[pytest.mark.slow] * (x in MANY)) for x in BOXES),
+        *(pytest.param(3, x, marks=DRAWN * (x in MANY)) for x in BOXES),
     ],
 )
 def test_entropy_and_divergence_match_samples(name, size):
@@ -509,6 +510,7 @@ def test_what_does_not_fit_is_refused_by_name():
 
 
 @pytest.mark.slow
+@pytest.mark.defaults  # learns for longer than it compiles
 def test_two_passages_stay_open():
     """A short run of examples/two_passages.py."""
     path = Path(__file__).parents[1] / "examples" / "two_passages.py"

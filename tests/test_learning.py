@@ -8,6 +8,8 @@ import jaxpg
 from jaxpg import agents, presets
 from tests.conftest import INSTALLED
 
+pytestmark = pytest.mark.defaults  # what users run
+
 # Some of every kind; values that are learnt from replay are held against known ones in
 # test_offpolicy and test_dqn, and every search comes near an optimum in test_policy_search.
 QUICK = ("ppo", "q_learning")

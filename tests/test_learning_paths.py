@@ -20,7 +20,7 @@ from tests.test_matrix_games import EQUILIBRIA
 
 PATH = Path(__file__).parents[1] / "examples" / "phase_portraits.py"
 KEY, BATCH, STEPS = jax.random.key(0), 256, 800
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.defaults]  # most of it is running
 
 
 def load():
@@ -63,7 +63,7 @@ PATHS = {
 }
 
 
-QUICK = "stag_hunt", "matching_pennies", "penalty"
+QUICK = "matching_pennies", "penalty"
 MARKED = [x if x in QUICK else pytest.param(x, marks=pytest.mark.slow) for x in matrix.GAMES]
 
 

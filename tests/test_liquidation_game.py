@@ -92,6 +92,7 @@ def schedules(learner, cfg, env, state) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.defaults  # learns for longer than it compiles
 def test_independent_learners_find_the_equilibrium():
     env, learner = make(sellers=2, **CROWDED), independent(jaxpg.cem)
     cfg = jaxpg.cem.Config(population=32, elites=6, episodes=1, num_steps=5, hidden=(8,))

@@ -425,7 +425,7 @@ def test_minibatches_of_sequences_have_to_divide_the_environments():
 @pytest.mark.parametrize(
     ("memory", "length", "total"),
     [
-        pytest.param("gru", 20, 300_000, marks=pytest.mark.slow),
+        pytest.param("gru", 20, 300_000, marks=[pytest.mark.slow, pytest.mark.defaults]),
         pytest.param("gru", 3, 40_000, marks=pytest.mark.slow),
         pytest.param("none", 20, 40_000, marks=pytest.mark.slow),
     ],

@@ -146,15 +146,21 @@ def expected_gradient(agent, cfg, env):
     payoffs, count = env.core.payoffs(env.params), env.core.players
     [group] = teams(cfg, env)
     net, head = players.network(cfg, env, group)
-    begin = agent.init(cfg, env, KEY)
+    begin = jax.jit(lambda key: agent.init(cfg, env, key))(KEY)
     noise = jax.random.split(jax.random.key(1), 100)
     params = jax.tree.map(
         lambda x: x + jax.random.normal(noise[x.size % 100], x.shape, x.dtype),
         begin.learners[group.name].params,
     )
     obs = players.observe(cfg, env, group, E.reset(env, KEY, 1).obs)  # [1, P, ...]
-    out, value, _ = jax.vmap(net.apply, (0, 1), 1)(params, obs)
+    out, value, _ = jax.jit(jax.vmap(net.apply, (0, 1), 1))(params, obs)
     strategies = list(jax.nn.softmax(out[0]))
+
+    @jax.jit
+    def gradient(params, batch):
+        loss = lambda p, b: multi_agent.loss(p, cfg, net, head, b, KEY)[0]  # noqa: E731
+        return jax.vmap(jax.grad(loss), (0, 1))(params, batch)
+
     total = 0.0
     for actions in itertools.product(*map(range, env.core.nvec)):
         probability = np.prod([p[a] for p, a in zip(strategies, actions, strict=True)])
@@ -163,9 +169,7 @@ def expected_gradient(agent, cfg, env):
         old = jax.vmap(head.log_prob, 1, 1)(out, draw)
         ones = jnp.ones((1, count), bool)
         batch = Batch(obs, (), ~ones, draw, old, value, advantage, value, ones, ())
-        grad = jax.vmap(
-            jax.grad(lambda p, b: multi_agent.loss(p, cfg, net, head, b, KEY)[0]), (0, 1)
-        )(params, batch)
+        grad = gradient(params, batch)
         total += probability * grad["params"]["actor"]["bias"]
     wanted = exact.policy_gradient(payoffs, list(jax.nn.log_softmax(out[0])))
     return -np.asarray(total), np.asarray(jnp.stack(wanted))

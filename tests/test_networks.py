@@ -20,7 +20,7 @@ from jaxpg.loops import replay
 from jaxpg.nets import values
 from jaxpg.nets.actor_critic import ActorCritic, actor_critic
 from jaxpg.nets.networks import CNN, MLP, STATISTICS, Conv, learning, running  # fmt: skip
-from tests.conftest import CONTINUOUS, INSTALLED, TINY, short_env
+from tests.conftest import CONTINUOUS, INSTALLED, TINY, short_env, slow_of
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -375,7 +375,7 @@ def test_twin_critics_drop_apart():
     assert np.abs(dropped[0] - dropped[1]).max() > 0
 
 
-@pytest.mark.parametrize("name", DROPS)
+@pytest.mark.parametrize("name", slow_of(DROPS, "td3"))
 def test_updates_drop_and_nothing_else_does(name):
     """Acting is one program with and without: and so nothing in it drops."""
     quiet = {"td3": {"target_noise": 0.0}}.get(name, {})

@@ -26,8 +26,8 @@ from tests.test_contract import same_bytes
 
 REPLAY = ("dqn", "ddpg", "td3", "sac", "sac_discrete")
 NAMES = (*REPLAY, "a3c", "impala", "reinforce")
-# They keep their scales as TD3 and discrete SAC do, and IMPALA as A3C.
-LIKE_OTHERS = ("dqn", "ddpg", "sac", "impala")
+# They keep their scales as discrete SAC does, and IMPALA as A3C.
+LIKE_OTHERS = ("dqn", "ddpg", "td3", "sac", "impala")
 ITERATIONS, KEY = 12, jax.random.key(0)
 # `normalize` standardises REINFORCE's weights: a unit of rewards would not show in its policy.
 OWN = {name: {"buffer_size": 64} for name in REPLAY} | {"reinforce": {"normalize": False}}

@@ -301,7 +301,9 @@ def test_td3_takes_a_fresh_sample_for_every_update_of_the_critics():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["ddpg", "td3", "sac", "sac_discrete"])
+@pytest.mark.parametrize(
+    "name", slow_of(["ddpg", "td3", "sac", "sac_discrete"], "td3", "sac_discrete")
+)
 def test_copies_follow_softly(name):
     _, cfg, _, state = begin(name, tau=0.25)
     b = batch(name == "sac_discrete", size=16)
@@ -392,7 +394,7 @@ def test_truncation_bootstraps_and_termination_does_not(name):
 # Exploration and actions.
 
 
-@pytest.mark.parametrize("name", slow_of(CONTINUOUS, "td3"))
+@pytest.mark.parametrize("name", slow_of(CONTINUOUS, "ddpg", "td3"))
 def test_actions_are_stored_in_the_unit_range_and_received_in_the_space(name):
     switches = {"ddpg": "ddpg, ou, hard", "sac": "sac, first paper"}  # trained below as well
     fields = SWITCHES[switches[name]][1] if name in switches else {"num_steps": 4}

@@ -346,14 +346,14 @@ def test_no_gradient_of_the_value_of_what_follows(name, terminated):
     at, zero = jnp.full((1, 1), option), jnp.zeros((1, 1))
     seen = options.Seen(at, no, t.action, zero - np.log(4))
     if name == "option_critic":
-        slope = jax.grad(lambda p: module.loss(p, cfg, env, t, seen, KEY)[0])(params)
+        slope = jax.jit(jax.grad(lambda p: module.loss(p, cfg, env, t, seen, KEY)[0]))(params)
     else:
         after = options.arrive(cfg, outputs(q[to][None, None], jnp.full((1, 1, 3), 0.5)), at)
         b = module.Batch(
             t.obs, t.next_obs, seen, zero - np.log(3), q[s, option] + zero, zero, zero, zero,
             after.advantage, ~end,
         )  # fmt: skip
-        slope = jax.grad(lambda p: module.loss(p, cfg, env, b, KEY)[0])(params)
+        slope = jax.jit(jax.grad(lambda p: module.loss(p, cfg, env, b, KEY)[0]))(params)
     moved = slope["params"]
     assert np.argwhere(moved["critic"]["kernel"]).tolist() == [[s, option]]
     ends = np.argwhere(moved["termination"]["kernel"]).tolist()

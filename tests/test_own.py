@@ -30,6 +30,8 @@ from jaxpg.experiment.sweeps.points import apply_point
 from tests import pages
 from tests.experiments import run_folder
 
+pytestmark = pytest.mark.defaults
+
 COUNT = itertools.count()
 WORLD = """
 import collections

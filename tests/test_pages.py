@@ -15,6 +15,7 @@ from tests import pages
 from tests.conftest import quick_environment
 
 EXAMPLES = sorted(path.name for path in (pages.ROOT / "examples").glob("*.py"))
+AS_USERS = (pytest.mark.slow, pytest.mark.defaults)
 README = {block.line: block.text for block in pages.blocks("README.md") if block.kind == "python"}
 
 
@@ -208,7 +209,7 @@ def test_every_block_is_a_program_or_says_why_not(page):
 
 @pytest.mark.parametrize(
     "line",
-    [next(iter(README)), *(pytest.param(x, marks=pytest.mark.slow) for x in list(README)[1:])],
+    [next(iter(README)), *(pytest.param(x, marks=AS_USERS) for x in list(README)[1:])],
 )
 def test_readme_block_runs(line, tmp_path):
     assert in_process("-c", README[line], cwd=tmp_path).strip()

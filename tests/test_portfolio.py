@@ -267,12 +267,14 @@ def learnt(env, points, iterations):
 
 
 @pytest.mark.slow
+@pytest.mark.defaults  # learns for longer than it compiles
 def test_cem_finds_merton_s_weights():
     for env, t in learnt(make(price_noise=0.0, horizon=0.25), SETS, 40):
         np.testing.assert_allclose(t.action.mean(), pf.merton(env)[0], rtol=0.05)
 
 
 @pytest.mark.slow  # its quick twin is that of costs
+@pytest.mark.defaults  # learns for longer than it compiles
 def test_cem_finds_merton_s_weights_of_two_assets():
     env = make(price_noise=0.0, horizon=0.25, min_weight=-1.0, max_leverage=3.0, **TWO)
     [(env, t)] = learnt(env, [{}], 40)
@@ -280,6 +282,7 @@ def test_cem_finds_merton_s_weights_of_two_assets():
 
 
 @pytest.mark.slow
+@pytest.mark.defaults  # learns for longer than it compiles
 def test_costs_make_it_trade_less():
     env = make(price_noise=0.0, volatility=0.35, max_weight=1.0)
     free, dear = (

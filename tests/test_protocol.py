@@ -26,6 +26,8 @@ from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
 from jaxpg.replay import uniform
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.defaults
+
 KEY, INF = jax.random.key(0), jnp.inf
 Box, Discrete = spaces.Box, spaces.Discrete
 

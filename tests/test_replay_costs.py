@@ -19,6 +19,8 @@ from jaxpg.loops import replay_costs
 from jaxpg.loops.replay import Batch
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.defaults
+
 KEY = jax.random.key(0)
 POINT, BANDIT = "PointHazards-jaxpg", "CostBandit-jaxpg"
 

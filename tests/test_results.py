@@ -27,6 +27,8 @@ from jaxpg.envs.costs import cart_pole, hazards
 from jaxpg.envs.finance import almgren_chriss, liquidation_game, portfolio
 from jaxpg.envs.tabular import WITH_COSTS
 
+pytestmark = pytest.mark.defaults
+
 MODULES = (tabular, partial, almgren_chriss, liquidation_game, portfolio)
 EMPTY = {"rows": {}, "random": {}, "versions": {}}
 CART = Row("ppo", "CartPole-v1")

@@ -10,6 +10,7 @@ from jaxpg.core import resets
 from jaxpg.core.episodes import play_until_ended
 from jaxpg.core.gymnax_import import has_own_step
 from jaxpg.envs import registry
+from tests.conftest import slow_of
 
 KEY = jax.random.key(0)
 ENVS = {
@@ -34,7 +35,7 @@ def episodes(env, key):
     return E.rollout(env, policy, E.reset(env, key, 3), (), key, 20)
 
 
-@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize("name", slow_of(ENVS, "UmbrellaChain-bsuite", "Pendulum-v1"))
 def test_resets_drawn_ahead_change_nothing(name, monkeypatch):
     env = registry.make(name, **ENVS[name])
     ahead = jax.jit(episodes)(env, KEY)

@@ -23,6 +23,8 @@ from jaxpg.experiment.callbacks.guards import NonFiniteError
 from jaxpg.experiment.files.atomic import CheckpointError
 from jaxpg.experiment.run.checkpoint import newest
 
+pytestmark = pytest.mark.defaults
+
 ITERATIONS = 12
 ASKED = {
     "total_steps": ITERATIONS * 16, "chunk": 2,

@@ -17,6 +17,8 @@ from jaxpg.core.metrics import merge_metrics
 from jaxpg.loops import replay
 from tests.conftest import slow_of
 
+pytestmark = pytest.mark.defaults
+
 KEY = jax.random.key(0)
 
 
@@ -154,7 +156,7 @@ AGENTS = {  # every way that metrics of episodes take
 }
 
 
-@pytest.mark.parametrize("name", slow_of(AGENTS, "sac"))
+@pytest.mark.parametrize("name", slow_of(AGENTS, "a3c", "sac"))
 def test_every_agent_tells_what_an_episode_costs(name):
     """Of every seed of a `vmap`, in one program however episodes end."""
     agent = jaxpg.agents.get(name)
@@ -175,9 +177,11 @@ def test_every_agent_tells_what_an_episode_costs(name):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("dqn", {}),
         ("dqn", {"n_step": 3, "prioritized": True}),
-        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("sac", {}), ("dqn", MEMORY))),
+        *(
+            pytest.param(*x, marks=pytest.mark.slow)
+            for x in (("dqn", {}), ("sac", {}), ("dqn", MEMORY))
+        ),
     ],
 )
 def test_a_buffer_keeps_them_beside_their_step(name, fields):

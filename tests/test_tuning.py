@@ -482,7 +482,7 @@ def test_a_report_of_a_tuning_shows_its_sweeps(found, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
+@pytest.mark.defaults  # runs longer than it compiles
 def test_tuning_improves_on_the_defaults_of_ppo():
     """CartPole at PPO's defaults, and 20,000 steps: 60 to 250, depending on the seed."""
     found = jaxpg.tune(

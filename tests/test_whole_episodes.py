@@ -15,6 +15,8 @@ from tests import tabular
 from tests.conftest import TINY, slow_of
 from tests.test_contract import same_bytes
 
+pytestmark = pytest.mark.defaults
+
 KEY = jax.random.key(0)
 SEARCHES = (
     "hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise", "cem", "es", "ars",
