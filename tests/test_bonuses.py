@@ -448,6 +448,22 @@ def test_what_cannot_work_is_refused(agent, fields, message):
         agent.init(with_horizon(cfg, 96), env, KEY)
 
 
+@pytest.mark.parametrize(
+    ("bonus", "words"),
+    [
+        (functools.partial(bonuses.RND, hidden=(8, 0)), r"RND hidden=\(8, 0\): .*integers >= 1"),
+        (functools.partial(bonuses.InfoGain, members=1), "InfoGain members=1: .*integer >= 2"),
+        (functools.partial(bonuses.NGUEpisodic, rate=0.0), "Episodic rate=0.0: .*> 0 and <= 1"),
+        (functools.partial(bonuses.ICM, net=dict), "icm.ICM net=.*dict.*: .*a flax module class"),
+        (functools.partial(bonuses.PseudoCount, bits=31), "PseudoCount bits=31: .*>= 1 and <= 30"),
+    ],
+)
+def test_numbers_with_which_a_bonus_would_tell_nothing_are_refused(bonus, words):
+    """Of no features, or one model, it is 0 for ever."""
+    with pytest.raises(ValueError, match=f"ppo.Config bonus=.*{words}"):
+        bonuses.make_bonus(jaxpg.ppo.Config(bonus=bonus))
+
+
 class Rows(Fixed):
     """A mistake: the observation in the place of a number."""
 
@@ -460,6 +476,7 @@ class Rows(Fixed):
     [
         (functools.partial(bonuses.RND, feetures=3), "unexpected keyword argument 'feetures'"),
         (Rows, r"of steps \(8, 2\) it gives \(8, 2, 4\), allowed is an array of a number"),
+        (functools.partial(bonuses.RND, features=0), "rnd.RND features=0: allowed is an integer"),
     ],
 )
 def test_a_bonus_of_ones_own_that_does_not_fit_is_refused(bonus, words):

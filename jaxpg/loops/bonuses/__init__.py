@@ -20,7 +20,7 @@ one's own, which is made without arguments; a `functools.partial` of either says
 from typing import Any
 
 from jaxpg.core.checks import show
-from jaxpg.core.config import label
+from jaxpg.core.config import label, validate
 from jaxpg.loops.bonuses.counts import Count, PseudoCount
 from jaxpg.loops.bonuses.episodic import NGUEpisodic
 from jaxpg.loops.bonuses.icm import ICM
@@ -39,11 +39,15 @@ BONUSES = {
 
 def make_bonus(cfg: Any) -> Any:
     """The bonus that a config's field `bonus` asks for; None for "none". Raises ValueError for a
-    partial with arguments that its class does not take."""
+    partial with arguments that its class does not take, and for a number that one of BONUSES does
+    not allow."""
     if cfg.bonus == "none":
         return None
     made = BONUSES[cfg.bonus] if isinstance(cfg.bonus, str) else cfg.bonus
     try:
-        return made()
-    except TypeError as error:
+        bonus = made()
+        if type(bonus) in BONUSES.values():
+            validate(bonus)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{label(type(cfg))} bonus={show(made)}: {error}") from error
+    return bonus

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core.config import static
 from jaxpg.core.env import Env
 from jaxpg.core.observations import array_leaves
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
@@ -37,7 +38,7 @@ class Count:
     entries by a hash: of m different ones about m^2 / (2 slots) pairs share theirs.
     """
 
-    slots: int = 2**16
+    slots: int = static(2**16, ge=1, le=2**30)
     scaled: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
 
@@ -69,8 +70,8 @@ class PseudoCount:
     if it moved, the same state would have another code.
     """
 
-    bits: int = 16
-    warmup: int = 1000
+    bits: int = static(16, ge=1, le=30)
+    warmup: int = static(1000, ge=0)
     scaled: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core import fields
+from jaxpg.core.config import number, static
 from jaxpg.core.env import Env
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
@@ -40,20 +42,20 @@ class NGUEpisodic:
     `slots` steps of an episode are remembered.
     """
 
-    neighbours: int = 10
-    slots: int = 256
-    features: int = 16
-    hidden: tuple[int, ...] = (64,)
-    net: Any = MLP
-    eps: float = 1e-3
-    closest: float = 8e-3
-    constant: float = 1e-3
-    most: float = 8.0
-    rate: float = 1e-3  # of the running mean
-    learning_rate: float = 1e-3
-    epochs: int = 1
-    minibatches: int = 4
-    warmup: int = 1000
+    neighbours: int = static(10, ge=1)
+    slots: int = static(256, ge=1)
+    features: int = static(16, ge=1)
+    hidden: tuple[int, ...] = fields.hidden((64,))
+    net: fields.Net = fields.net(MLP)  # noqa: RUF009  a field, as the others
+    eps: float = number(1e-3, gt=0)
+    closest: float = number(8e-3, ge=0)
+    constant: float = number(1e-3, gt=0)
+    most: float = number(8.0, gt=0)
+    rate: float = number(1e-3, gt=0, le=1)  # of the running mean
+    learning_rate: float = fields.learning_rate(1e-3)
+    epochs: int = static(1, ge=1)
+    minibatches: int = static(4, ge=1)
+    warmup: int = static(1000, ge=0)
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = True
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core import fields
+from jaxpg.core.config import number, static
 from jaxpg.core.env import Env
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
@@ -29,14 +31,14 @@ class ICM:
     both, as in the paper. features: their number.
     """
 
-    features: int = 32
-    hidden: tuple[int, ...] = (64, 64)
-    net: Any = MLP
-    forward_share: float = 0.2
-    learning_rate: float = 1e-3
-    epochs: int = 1
-    minibatches: int = 4
-    warmup: int = 1000
+    features: int = static(32, ge=1)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    net: fields.Net = fields.net(MLP)  # noqa: RUF009  a field, as the others
+    forward_share: float = number(0.2, ge=0, le=1)
+    learning_rate: float = fields.learning_rate(1e-3)
+    epochs: int = static(1, ge=1)
+    minibatches: int = static(4, ge=1)
+    warmup: int = static(1000, ge=0)
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
 

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core import fields
+from jaxpg.core.config import static
 from jaxpg.core.env import Env
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
@@ -30,12 +32,12 @@ class InfoGain:
     learns from a random half of the steps, so that they differ where there are few.
     """
 
-    members: int = 5
-    hidden: tuple[int, ...] = (64, 64)
-    learning_rate: float = 1e-3
-    epochs: int = 1
-    minibatches: int = 4
-    warmup: int = 1000
+    members: int = static(5, ge=2)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    learning_rate: float = fields.learning_rate(1e-3)
+    epochs: int = static(1, ge=1)
+    minibatches: int = static(4, ge=1)
+    warmup: int = static(1000, ge=0)
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxpg.core import fields
+from jaxpg.core.config import static
 from jaxpg.core.env import Env
 from jaxpg.core.types import Array, Key, Metrics, Transition, Tree
 from jaxpg.loops.bonuses import fit
@@ -29,13 +31,13 @@ class RND:
     features: outputs of both. The target has one hidden layer less than the predictor.
     """
 
-    features: int = 64
-    hidden: tuple[int, ...] = (64, 64)
-    net: Any = MLP
-    learning_rate: float = 1e-3
-    epochs: int = 1
-    minibatches: int = 4
-    warmup: int = 1000
+    features: int = static(64, ge=1)
+    hidden: tuple[int, ...] = fields.hidden((64, 64))
+    net: fields.Net = fields.net(MLP)  # noqa: RUF009  a field, as the others
+    learning_rate: float = fields.learning_rate(1e-3)
+    epochs: int = static(1, ge=1)
+    minibatches: int = static(4, ge=1)
+    warmup: int = static(1000, ge=0)
     scaled: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
 
