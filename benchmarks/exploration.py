@@ -1,12 +1,12 @@
 """Measures what bonuses for what is new are worth where rewards are rare; writes
 benchmarks/exploration.json and the figures of docs/exploration.md.
 
-python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]]
+python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]] [--speed]
 
 `--sea` counts the episodes until the greedy policy solves DeepSea, of several sizes; `--car` has
-curves of MountainCar; `--tv` tells how much of its time an agent watches a screen of noise. Words
-choose rows: of several a row has all. Without any of them the figures are made anew of the rows
-that are there.
+curves of MountainCar; `--tv` tells how much of its time an agent watches a screen of noise;
+`--speed` what each bonus costs. Words choose rows: of several a row has all. Without any of them
+the figures are made anew of the rows that are there.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from jaxpg.agents import get
 from jaxpg.core import episodes
 from jaxpg.core.random_cpu import use_fast_random
 from jaxpg.core.train import initial_state, with_horizon
+from jaxpg.loops.bonuses import BONUSES
 
 PATH = Path(__file__).with_name("exploration.json")
 FIGURES = PATH.parent.parent / "docs" / "figures"
@@ -41,7 +42,8 @@ SEA: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 GREEDY = {"epsilon_start": 0.1, "epsilon_end": 0.1}  # with a bonus; else it falls from 1 to 0.05
-SEA_ROWS = [("dqn", b) for b in ("count", "none")]
+ENSEMBLE = {"ensemble": 10, "epsilon_start": 0.0, "epsilon_end": 0.0, "updates_per_step": 1.0}
+SEA_ROWS = [("dqn", b) for b in ("count", "bootstrapped", "none")]
 SEA_ROWS += [("ppo", b) for b in ("count", "rnd", "icm", "none")]
 CAR = "MountainCar-v0"
 CAR_STEPS, CAR_POINTS = 500_000, 25
@@ -53,24 +55,34 @@ TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 200_000, 24
 TV_LENGTH, TV_PIXELS = 40, (8, 16)  # 256 pictures, which can be known by heart, and 65,536
 TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
+SPEED_ROUNDS, SPEED_ITERATIONS = 7, 8  # of each bonus in turn, after one that compiles
 
 
 def sea_config(agent: str, bonus: str, size: int):
-    fields = SEA[agent] | {"num_steps": size, "bonus": bonus}
+    fields = SEA[agent] | {"num_steps": size}
+    if bonus == "bootstrapped":  # no bonus: ten networks that disagree
+        return get(agent).Config(**fields | ENSEMBLE)
     if agent == "dqn" and bonus != "none":
         fields |= GREEDY
     if agent == "dqn" and bonus == "none" and size >= 20:
         fields |= {"updates_per_step": 0.5}
-    return get(agent).Config(**fields)
+    return get(agent).Config(**fields, bonus=bonus)
 
 
 def measure_sea(agent_name: str, bonus: str, size: int) -> dict[str, Any]:
     """Episodes of each seed until the greedy policy's return is the best one; None if it never is
-    within MOST of them."""
+    within MOST of them.
+
+    Seeds of PPO are side by side. Those of DQN are one after another: a seed that has solved it
+    costs nothing more, and a buffer is as large as the observations.
+    """
     agent, cfg = get(agent_name), sea_config(agent_name, bonus, size)
     env, cfg = jaxpg.make("DeepSea-bsuite", size=size), with_horizon(cfg, MOST * size)
     every = max(1, round(25 * size / agent.steps_per_iter(cfg)))  # iterations
     each = every * agent.steps_per_iter(cfg) // size  # episodes
+
+    def begin(key):
+        return initial_state(agent, cfg, env, key)
 
     def learn(state):
         step = lambda state, _: (agent.step(cfg, env, state)[0], ())  # noqa: E731
@@ -81,14 +93,17 @@ def measure_sea(agent_name: str, bonus: str, size: int) -> dict[str, Any]:
         t, _, mask = episodes.play(env, policy, jax.random.key(0), 1, size)
         return (t.reward * mask).sum()
 
-    keys = jax.random.split(jax.random.key(0), SEEDS)
-    state = jax.jit(jax.vmap(lambda key: initial_state(agent, cfg, env, key)))(keys)
-    learn, judge = jax.jit(jax.vmap(learn), donate_argnums=0), jax.jit(jax.vmap(judge))
-    found, done, begun = np.full(SEEDS, np.inf), 0, time.process_time()
-    while done < MOST and np.isinf(found).any():
-        state, done = learn(state), done + each
-        new = np.isinf(found) & (np.asarray(judge(state)) > SOLVED)
-        found[new] = done
+    groups = jax.random.split(jax.random.key(0), SEEDS)[None]  # of seeds side by side
+    groups = groups if agent_name == "ppo" else groups.T
+    begin, judge = (jax.jit(jax.vmap(f)) for f in (begin, judge))
+    learn, found, begun = jax.jit(jax.vmap(learn), donate_argnums=0), [], time.process_time()
+    for keys in groups:
+        state, done, solved = begin(keys), 0, np.full(len(keys), np.inf)
+        while done < MOST and np.isinf(solved).any():
+            state, done = learn(state), done + each
+            solved[np.isinf(solved) & (np.asarray(judge(state)) > SOLVED)] = done
+        found += solved.tolist()
+        print("", found, round(time.process_time() - begun), flush=True)
     return {
         "episodes": [int(x) if math.isfinite(x) else None for x in found],
         "cpu_seconds": round(time.process_time() - begun),
@@ -137,6 +152,33 @@ def measure_tv(bonus: str, pixels: int) -> dict[str, Any]:
         }
 
     return curves("ppo", cfg, env, TV_STEPS, TV_POINTS, SEEDS, keep)
+
+
+def measure_speed() -> dict[str, Any]:
+    """Environment steps in a second of CPU time with each bonus, the median of rounds.
+
+    Of PPO as in `measure_tv`, in one process, one round of each after the other: what else the
+    machine does slows all of them down.
+    """
+    agent, env, learners = jaxpg.ppo, jaxpg.make(TV, length=TV_LENGTH, pixels=TV_PIXELS[0]), {}
+    for bonus in ("none", *BONUSES):
+        cfg = with_horizon(agent.Config(**TV_FIELDS, bonus=bonus), TV_STEPS)
+        step = functools.partial(lambda cfg, state, _: (agent.step(cfg, env, state)[0], ()), cfg)
+        learn = jax.jit(functools.partial(jax.lax.scan, step, length=SPEED_ITERATIONS))
+        state = initial_state(agent, cfg, env, jax.random.key(0))
+        learners[bonus] = learn, jax.block_until_ready(learn(state)[0])
+    steps = SPEED_ITERATIONS * agent.steps_per_iter(cfg)
+    found = {bonus: [] for bonus in learners}
+    for _ in range(SPEED_ROUNDS):
+        for bonus, (learn, state) in learners.items():
+            begun = time.process_time()
+            jax.block_until_ready(learn(state))
+            found[bonus].append(steps / (time.process_time() - begun))
+    median = {bonus: float(np.median(x)) for bonus, x in found.items()}
+    return {
+        "env_steps_per_cpu_second": {bonus: round(x) for bonus, x in median.items()},
+        "share": {bonus: round(x / median["none"], 2) for bonus, x in median.items()},
+    }
 
 
 def fitted_exponent(rows: dict[str, Any], agent: str, bonus: str) -> tuple[float, float] | None:
@@ -223,6 +265,7 @@ def main() -> None:
     parser.add_argument("--sea", nargs="*", metavar="WORD")
     parser.add_argument("--car", nargs="*", metavar="WORD")
     parser.add_argument("--tv", nargs="*", metavar="WORD")
+    parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     use_fast_random()
     jobs = []
@@ -243,6 +286,8 @@ def main() -> None:
                 if set(args.tv) <= {bonus, str(pixels)}:
                     run = functools.partial(measure_tv, bonus, pixels)
                     jobs.append((f"tv/{pixels}/{bonus}", run))
+    if args.speed:
+        jobs.append(("speed/ppo", measure_speed))
     for name, job in jobs:
         found = job()
         print(name, found, flush=True)
