@@ -1,0 +1,89 @@
+"""Figures of exploration.py: episodes to solve DeepSea, curves of MountainCar and of a screen."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import exploration_settings as settings
+import numpy as np
+
+from jaxpg.experiment.figures import style
+
+
+def fitted_exponent(rows: dict[str, Any], agent: str, bonus: str) -> tuple[float, float] | None:
+    """(a, b) of the least squares fit log(episodes) = log(a) + b log(size) to all seeds that solved
+    it; None where fewer than three sizes were solved by all."""
+    x, y = [], []
+    for size in settings.SIZES:
+        row = rows.get(f"sea/{agent}/{bonus}/{size}")
+        if row and None not in row["episodes"]:
+            x += [math.log(size)] * len(row["episodes"])
+            y += [math.log(n) for n in row["episodes"]]
+    if len(set(x)) < 3:
+        return None
+    b, log_a = np.polyfit(x, y, 1)
+    return float(np.exp(log_a)), float(b)
+
+
+def draw_sea(axes, rows: dict[str, Any]) -> None:
+    """Episodes to solve DeepSea against its size."""
+    for i, (agent, bonus) in enumerate(settings.SEA_ROWS):
+        colour, found = style.colour(i), fitted_exponent(rows, agent, bonus)
+        measured = [n for n in settings.SIZES if f"sea/{agent}/{bonus}/{n}" in rows]
+        if not measured:
+            continue
+        for size in measured:
+            episodes = rows[f"sea/{agent}/{bonus}/{size}"]["episodes"]
+            place, done = size * (1 + 0.02 * (i - 2)), [n for n in episodes if n]
+            axes.plot([place] * len(done), done, "o", color=colour, ms=4, alpha=0.7)
+            if None in episodes:
+                axes.plot(
+                    [place], [settings.MOST * (1.2 + 0.1 * i)], "^", color=colour, ms=5, mfc="none"
+                )
+        name = f"{agent}, {bonus if bonus != 'none' else 'no bonus'}"
+        sizes = np.array([measured[0], measured[-1]]) if found else np.array([])
+        line = found[0] * sizes ** found[1] if found else sizes
+        name += f": size^{found[1]:.1f}" if found else ""
+        axes.plot(sizes, line, "-o", color=colour, lw=1, ms=0, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="size N", ylim=(30, 12_000))
+    axes.set_xticks(settings.SIZES, [str(n) for n in settings.SIZES])
+    axes.set_yticks([30, 100, 300, 1000, 3000], ["30", "100", "300", "1,000", "3,000"])
+    axes.minorticks_off()
+    style.set_title(
+        axes,
+        "Episodes to solve DeepSea",
+        "a dot a seed",
+        f"triangle: not all within {settings.MOST}",
+    )
+
+
+def draw_curves(axes, rows: dict[str, Any], part: str, key: str, total: int) -> None:
+    """Mean and range over seeds of what a part's rows have under a key."""
+    for i, bonus in enumerate(settings.TV_BONUSES):
+        if (row := rows.get(f"{part}{bonus}")) is None:
+            continue
+        y = np.array(row[key])
+        label = "no bonus" if bonus == "none" else bonus
+        axes.plot(row["env_steps"], y.mean(0), color=style.colour(i), lw=1.4, label=label)
+        low, high = y.min(0), y.max(0)
+        axes.fill_between(row["env_steps"], low, high, color=style.colour(i), alpha=0.15, lw=0)
+    style.set_steps_axis(axes, total)
+
+
+def draw_all(rows: dict[str, Any], folder: Path) -> None:
+    """Both figures of docs/exploration.md, of the rows that there are."""
+    figure, (left, right) = style.new_panels(2, height=3.4)
+    draw_sea(left, rows)
+    draw_curves(right, rows, "car/ppo/", "return", settings.CAR_STEPS)
+    style.set_title(right, f"Return in {settings.CAR}", "ppo, five seeds, mean and range")
+    left.legend(fontsize=6)
+    right.legend(fontsize=6)
+    style.save(figure, folder / "exploration.png")
+    figure, (left, right) = style.new_panels(2, height=3.0)
+    for axes, pixels in zip((left, right), settings.TV_PIXELS, strict=True):
+        draw_curves(axes, rows, f"tv/{pixels}/", "watched", settings.TV_STEPS)
+        axes.set_ylim(-0.02, 1.02)
+        what = f"of {2**pixels:,} pictures; five seeds, mean and range"
+        style.set_title(axes, "Share of steps that watch the screen", what)
+    style.legend_below(figure, right.get_legend_handles_labels()[0], 3)
+    style.save(figure, folder / "exploration_tv.png")
