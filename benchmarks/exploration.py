@@ -75,7 +75,8 @@ def measure_sea(agent_name: str, bonus: str, size: int) -> dict[str, Any]:
 
 
 def curves(name: str, cfg, env, total: int, points: int, seeds: int, of) -> dict[str, Any]:
-    """Means of metrics between `points` of a run: {label: [seeds][points]}, by of(metrics)."""
+    """Means of metrics between `points` of a run: {label: [seeds][points]}, by of(metrics); and the
+    greedy return of each seed at its end."""
     agent = get(name)
     each = agent.steps_per_iter(cfg)
     every = total // points // each
@@ -93,7 +94,11 @@ def curves(name: str, cfg, env, total: int, points: int, seeds: int, of) -> dict
         found.append({k: np.nanmean(np.asarray(x, float), 1) for k, x in m.items()})
     rows = {k: np.stack([x[k] for x in found], 1).round(4).tolist() for k in found[0]}
     steps = [(i + 1) * every * each for i in range(points)]
-    return {"env_steps": steps, **rows, "cpu_seconds": round(time.process_time() - begun)}
+    seconds = round(time.process_time() - begun)
+    greedy = jaxpg.evaluate(agent, cfg, env, state, keys, episodes=128).mean(-1)
+    return {
+        "env_steps": steps, **rows, "greedy": greedy.round(4).tolist(), "cpu_seconds": seconds,
+    }  # fmt: skip
 
 
 def measure_car(bonus: str) -> dict[str, Any]:
