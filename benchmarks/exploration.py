@@ -123,6 +123,14 @@ def measure_tv(bonus: str, pixels: int) -> dict[str, Any]:
     return curves("ppo", cfg, env, settings.TV_STEPS, settings.TV_POINTS, settings.SEEDS, keep)
 
 
+def measure_place(place: str, bonus: str) -> dict[str, Any]:
+    """Curves of the return and the length of episodes."""
+    name, params, total, fields = settings.PLACES[place]
+    cfg, env = jaxpg.ppo.Config(**fields, bonus=bonus), jaxpg.make(name, **params)
+    keep = lambda m: {"return": m["episode/return"], "length": m["episode/length"]}  # noqa: E731
+    return curves("ppo", cfg, env, total, settings.PLACE_POINTS, settings.SEEDS, keep)
+
+
 def measure_speed() -> dict[str, Any]:
     """Environment steps in a second of CPU time with each bonus, the median of rounds.
 
@@ -156,6 +164,8 @@ def main() -> None:
     parser.add_argument("--sea", nargs="*", metavar="WORD")
     parser.add_argument("--car", nargs="*", metavar="WORD")
     parser.add_argument("--tv", nargs="*", metavar="WORD")
+    for place in settings.PLACES:
+        parser.add_argument(f"--{place}", nargs="*", metavar="WORD")
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     use_fast_random()
@@ -177,6 +187,12 @@ def main() -> None:
                 if set(args.tv) <= {bonus, str(pixels)}:
                     run = functools.partial(measure_tv, bonus, pixels)
                     jobs.append((f"tv/{pixels}/{bonus}", run))
+    for place in settings.PLACES:
+        words = getattr(args, place)
+        for bonus in settings.PLACE_BONUSES[place] if words is not None else ():
+            if set(words) <= {bonus}:
+                run = functools.partial(measure_place, place, bonus)
+                jobs.append((f"{place}/ppo/{bonus}", run))
     if args.speed:
         jobs.append(("speed/ppo", measure_speed))
     for name, job in jobs:
