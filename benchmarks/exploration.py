@@ -1,12 +1,14 @@
 """Measures what bonuses for what is new are worth where rewards are rare; writes
 benchmarks/exploration.json and the figures of docs/exploration.md.
 
-python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]] [--speed]
+python benchmarks/exploration.py [--sea [WORD ...]] [--car [WORD ...]] [--tv [WORD ...]]
+    [--maze [WORD ...]] [--door [WORD ...]] [--speed]
 
 `--sea` counts the episodes until the greedy policy solves DeepSea, of several sizes; `--car` has
 curves of MountainCar; `--tv` tells how much of its time an agent watches a screen of noise;
-`--speed` what each bonus costs. Words choose rows: of several a row has all. Without any of them
-the figures are made anew of the rows that are there.
+`--maze` and `--door`, which needs navix, have curves where the one reward is behind walls;
+`--speed` tells what each bonus costs. Words choose rows: of several a row has all. Without any of
+them the figures are made anew of the rows that are there.
 """
 
 import argparse
@@ -92,6 +94,7 @@ def curves(name: str, cfg, env, total: int, points: int, seeds: int, of) -> dict
     for _ in range(points):
         state, m = learn(state)
         found.append({k: np.nanmean(np.asarray(x, float), 1) for k, x in m.items()})
+        print("", *(f"{k} {x.round(3)}" for k, x in found[-1].items()), flush=True)
     rows = {k: np.stack([x[k] for x in found], 1).round(4).tolist() for k in found[0]}
     steps = [(i + 1) * every * each for i in range(points)]
     seconds = round(time.process_time() - begun)
@@ -125,10 +128,10 @@ def measure_tv(bonus: str, pixels: int) -> dict[str, Any]:
 
 def measure_place(place: str, bonus: str) -> dict[str, Any]:
     """Curves of the return and the length of episodes."""
-    name, params, total, fields = settings.PLACES[place]
+    name, params, seeds, total, _, fields = settings.PLACES[place]
     cfg, env = jaxpg.ppo.Config(**fields, bonus=bonus), jaxpg.make(name, **params)
     keep = lambda m: {"return": m["episode/return"], "length": m["episode/length"]}  # noqa: E731
-    return curves("ppo", cfg, env, total, settings.PLACE_POINTS, settings.SEEDS, keep)
+    return curves("ppo", cfg, env, total, settings.PLACE_POINTS, seeds, keep)
 
 
 def measure_speed() -> dict[str, Any]:
@@ -189,7 +192,7 @@ def main() -> None:
                     jobs.append((f"tv/{pixels}/{bonus}", run))
     for place in settings.PLACES:
         words = getattr(args, place)
-        for bonus in settings.PLACE_BONUSES[place] if words is not None else ():
+        for bonus in settings.PLACES[place][4] if words is not None else ():
             if set(words) <= {bonus}:
                 run = functools.partial(measure_place, place, bonus)
                 jobs.append((f"{place}/ppo/{bonus}", run))

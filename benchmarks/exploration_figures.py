@@ -71,7 +71,7 @@ def draw_curves(axes, rows: dict[str, Any], part: str, key: str, total: int) -> 
 
 
 def draw_all(rows: dict[str, Any], folder: Path) -> None:
-    """Both figures of docs/exploration.md, of the rows that there are."""
+    """The figures of docs/exploration.md, of the rows that there are."""
     figure, (left, right) = style.new_panels(2, height=3.4)
     draw_sea(left, rows)
     draw_curves(right, rows, "car/ppo/", "return", settings.CAR_STEPS)
@@ -87,3 +87,11 @@ def draw_all(rows: dict[str, Any], folder: Path) -> None:
         style.set_title(axes, "Share of steps that watch the screen", what)
     style.legend_below(figure, right.get_legend_handles_labels()[0], 3)
     style.save(figure, folder / "exploration_tv.png")
+    figure, panels = style.new_panels(len(settings.PLACES), height=3.0)
+    for axes, (place, row) in zip(panels, settings.PLACES.items(), strict=True):
+        name, _, seeds, total, *_ = row
+        draw_curves(axes, rows, f"{place}/ppo/", "return", total)
+        what = f"return of ppo; {seeds} seeds, mean and range"
+        style.set_title(axes, name.rpartition("/")[2], what)
+    style.legend_below(figure, panels[0].get_legend_handles_labels()[0], 4)
+    style.save(figure, folder / "exploration_places.png")

@@ -30,16 +30,20 @@ TV, TV_STEPS, TV_POINTS = "NoisyTV-jaxpg", 200_000, 24
 TV_LENGTH, TV_PIXELS = 40, (8, 16)  # 256 pictures, which can be known by heart, and 65,536
 TV_FIELDS: dict[str, Any] = {"num_envs": 16, "learning_rate": 1e-3, "bonus_weight": 1.0}
 TV_BONUSES = ("none", "count", "icm", "rnd", "info_gain", "ngu_episodic")
-# Environments with one reward, far away: name, parameters, steps, and the settings of PPO, with and
-# without a bonus.
-PLACES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any]]] = {
+# Environments with one reward, far away: name, parameters, seeds, steps, bonuses, and the settings
+# of PPO, which are the same without a bonus.
+PLACES: dict[str, tuple[str, dict[str, Any], int, int, tuple[str, ...], dict[str, Any]]] = {
     "maze": (
-        "Maze-jaxpg", {}, 300_000,
+        "Maze-jaxpg", {}, SEEDS, 300_000, ("none", "count", "rnd", "icm"),
+        {"num_envs": 16, "num_steps": 128, "learning_rate": 1e-3, "bonus_weight": 0.1},
+    ),
+    "door": (
+        "navix/Navix-DoorKey-8x8-v0", {"observation": "symbolic_first_person"}, 3, 600_000,
+        ("none", "rnd"),
         {"num_envs": 16, "num_steps": 128, "learning_rate": 1e-3, "bonus_weight": 0.1},
     ),
 }  # fmt: skip
 PLACE_POINTS = 24
-PLACE_BONUSES = {"maze": ("none", "count", "rnd", "icm")}
 SPEED_ROUNDS, SPEED_ITERATIONS = 7, 8  # of each bonus in turn, after one that compiles
 
 
