@@ -165,11 +165,8 @@ def measure_speed() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sea", nargs="*", metavar="WORD")
-    parser.add_argument("--car", nargs="*", metavar="WORD")
-    parser.add_argument("--tv", nargs="*", metavar="WORD")
-    for place in settings.PLACES:
-        parser.add_argument(f"--{place}", nargs="*", metavar="WORD")
+    for part in ("--sea", "--car", "--tv", "--maze", "--door"):
+        parser.add_argument(part, nargs="*", metavar="WORD")
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     use_fast_random()
