@@ -60,7 +60,6 @@ def measure_sea(agent_name: str, bonus: str, size: int) -> dict[str, Any]:
         return (t.reward * mask).sum()
 
     keys = jax.random.split(jax.random.key(0), settings.SEEDS)
-    keys = keys[: settings.FEWER.get((agent_name, bonus, size), settings.SEEDS)]
     groups = keys[None] if agent_name == "ppo" else keys[:, None]  # of seeds side by side
     begin, judge = (jax.jit(jax.vmap(f)) for f in (begin, judge))
     learn, found, begun = jax.jit(jax.vmap(learn), donate_argnums=0), [], time.process_time()

@@ -20,7 +20,6 @@ GREEDY = {"epsilon_start": 0.1, "epsilon_end": 0.1}  # with a bonus; else it fal
 ENSEMBLE = {"ensemble": 10, "epsilon_start": 0.0, "epsilon_end": 0.0, "updates_per_step": 1.0}
 SEA_ROWS = [("dqn", b) for b in ("count", "bootstrapped", "none")]
 SEA_ROWS += [("ppo", b) for b in ("count", "rnd", "icm", "none")]
-FEWER = {("dqn", "bootstrapped", 30): 2}  # seeds of a row of which each takes minutes
 CAR = "MountainCar-v0"
 CAR_STEPS, CAR_POINTS = 500_000, 25
 CAR_FIELDS: dict[str, Any] = {
