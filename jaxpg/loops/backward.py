@@ -41,7 +41,7 @@ class Demonstration(NamedTuple):
 
 
 class Curriculum(NamedTuple):
-    """How far a policy has come, from the end of the demonstration."""
+    """Progress of a policy along the demonstration, from its end."""
 
     distance: Array  # [] int32: steps between the frontier and the end
     matched: Array  # [] float: episodes that did, since the frontier moved or should have
