@@ -76,14 +76,14 @@ class Config:
     robustify: bool = static(
         False, help="PPO learns from starts along the best episode, in place of imitation."
     )
-    start_window: int = static(8, ge=1, help="Steps of the best episode that PPO begins at.")
+    start_window: int = static(16, ge=1, help="Steps of the best episode that PPO begins at.")
     success_threshold: float = number(
         0.2, gt=0, le=1, help="Share of episodes that match the best one, to begin further back."
     )
     num_epochs: int = fields.num_epochs(4)
     minibatches: int = static(4, ge=1, help="Of PPO; divides num_envs * num_steps.")
     gamma: float = fields.gamma(0.99)
-    entropy_coef: float = fields.entropy_coef(0.01)
+    entropy_coef: float = fields.entropy_coef(0.03)
     entropy_coef_schedule: Schedule = schedule()
     temperature: float = fields.temperature(1.0)
     net: fields.Net = fields.net(MLP)

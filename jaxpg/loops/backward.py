@@ -9,7 +9,8 @@ each as likely; at step 0 with a reset of the environment's own. An episode matc
 demonstration if it returns at least what that returned from there. When enough episodes have ended
 and a share `success_threshold` of them matched, the frontier moves back by half a window.
 
-Deviations: if none of them matched it moves forward again, for the demonstration may be a new one;
+Deviations: if none of them matched it moves forward again, each time in a row twice as far, for the
+demonstration may be a new one;
 a policy with a memory begins without what the demonstration's first part would have left there.
 """
 
@@ -46,6 +47,7 @@ class Curriculum(NamedTuple):
     distance: Array  # [] int32: steps between the frontier and the end
     matched: Array  # [] float: episodes that did, since the frontier moved or should have
     ended: Array  # [] float: all of them
+    retreat: Array  # [] int32: steps that the frontier moves forward if none matches
 
 
 @struct.dataclass
@@ -177,7 +179,13 @@ def _step_keys(chance: Array, step: Array) -> Key:
 
 def init(window: int) -> Curriculum:
     """A curriculum that begins with the last `window` steps."""
-    return Curriculum(jnp.full((), window, jnp.int32), jnp.zeros((), float), jnp.zeros((), float))
+    distance, retreat = (jnp.full((), n, jnp.int32) for n in (window, _move_of(window)))
+    return Curriculum(distance, jnp.zeros((), float), jnp.zeros((), float), retreat)
+
+
+def _move_of(window: int) -> int:
+    """Steps that the frontier moves back: half a window."""
+    return max(window // 2, 1)
 
 
 def along(env: Env, shown: Demonstration, state: Curriculum, window: int) -> Env:
@@ -206,13 +214,15 @@ def update(
     share = jnp.where(count > 0, metrics[f"episode/{MATCHED}"], 0)
     matched, ended = state.matched + share * count, state.ended + count
     enough = (ended >= cfg.num_envs) & (shown.length > 0)
-    move = max(window // 2, 1)
+    move, none = _move_of(window), matched == 0
     step = jnp.where(matched >= cfg.success_threshold * ended, move, 0)
-    step = jnp.where(matched == 0, -move, step)
-    distance = state.distance + jnp.where(enough, step, 0)
-    distance = jnp.clip(distance, window, jnp.maximum(shown.length, 1) + window - 1)
+    step = jnp.where(none, -state.retreat, step)
+    most = jnp.maximum(shown.length, 1) + window - 1
+    distance = jnp.clip(state.distance + jnp.where(enough, step, 0), window, most)
+    retreat = jnp.where(none, jnp.minimum(2 * state.retreat, most), move)
+    retreat = jnp.where(enough, retreat, state.retreat).astype(jnp.int32)
     again = lambda x: jnp.where(enough, 0, x)  # noqa: E731
-    new = Curriculum(distance.astype(jnp.int32), again(matched), again(ended))
+    new = Curriculum(distance.astype(jnp.int32), again(matched), again(ended), retreat)
     return new, {
         "backward/matched": metrics[f"episode/{MATCHED}"],
         "backward/start": jnp.maximum(frontier_of(shown, new, window), 0),
