@@ -14,7 +14,7 @@ from jaxpg.core import env as E
 from jaxpg.core import spaces
 from jaxpg.core.names import UntrustedError
 from jaxpg.envs import registry
-from jaxpg.envs.wrappers import actions, named, noise
+from jaxpg.envs.wrappers import named, noise
 from jaxpg.experiment.run.provenance import describe_run
 from tests.conftest import slow_of
 from tests.test_wrappers import roll, several
@@ -75,7 +75,7 @@ def test_a_shield_that_leaves_the_space_is_clipped_to_it():
     np.testing.assert_allclose(
         after, step(jax.random.fold_in(KEY, 0), state, 1, plain.params)[0], rtol=1e-6
     )
-    clip = actions._clip
+    clip = spaces.clip_to
     box = jaxpg.make("Pendulum-v1").action_space
     assert clip(box, jnp.array([9.0])) == box.high
     choices = spaces.MultiDiscrete([2, 5])

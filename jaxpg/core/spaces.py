@@ -106,6 +106,15 @@ def stretch(space: Any, action: Array) -> Array:
     return action.astype(float)
 
 
+def clip_to(space: Any, action: Array) -> Array:
+    """The nearest action of a space, in its units; one of yes and no stays as it is."""
+    if hasattr(space, "n"):
+        return jnp.clip(action, 0, space.n - 1)
+    if hasattr(space, "nvec"):
+        return jnp.clip(action, 0, jnp.asarray(space.nvec) - 1)
+    return jnp.clip(action, space.low, space.high) if hasattr(space, "low") else action
+
+
 def num_choices(space) -> int:
     """Number of entries of an action mask, and of a head's logits."""
     if hasattr(space, "n"):

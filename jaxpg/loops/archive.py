@@ -69,8 +69,8 @@ def num_cells(cfg, env: E.Env) -> int:
         return cfg.slots
     if cfg.bins:
         return tabular.num_rows(cfg, env)
-    for name in ("low", "high"):
-        if value := getattr(cfg, name):
+    for name, value in {"low": cfg.low, "high": cfg.high}.items():
+        if value:
             raise ValueError(f"{label(type(cfg))} {name}={value}: allowed is () without bins")
     return flatten(env, env.example_obs).shape[-1] + 1 + cfg.slots
 

@@ -9,6 +9,7 @@ from gymnax.environments import spaces
 
 from jaxpg.core.checks import show, why_not_called
 from jaxpg.core.single import example_action, name_of, trace_step
+from jaxpg.core.spaces import clip_to
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.wrappers.layer import Move, Rule, State, same_reward
 from jaxpg.envs.wrappers.params import Params, judge_shape
@@ -24,7 +25,7 @@ def shielded(core: Any, project: Callable[[Tree, Array], Array]) -> Rule:
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         action = jnp.asarray(action)
         safe = jnp.asarray(project(state.memory, action)).astype(action.dtype)
-        safe = _clip(core.action_space(params.inner), safe)
+        safe = clip_to(core.action_space(params.inner), safe)
         new = move(key, state.inner, safe, params.inner)
         info = {**new.info, SHIELDED: (safe != action).any().astype(float)}
         return new._replace(info=info), _like(state.memory, new.obs)
@@ -45,21 +46,12 @@ def residual(core: Any, base: Callable[[Tree], Array]) -> Rule:
 
     def step(move: Move, key: Key, state: State, action: Array, params: Params):
         action = base(state.memory) + params.own["residual_scale"] * jnp.asarray(action)
-        action = _clip(core.action_space(params.inner), action).astype(example.dtype)
+        action = clip_to(core.action_space(params.inner), action).astype(example.dtype)
         new = move(key, state.inner, action, params.inner)
         return new, _like(state.memory, new.obs)
 
     judge = judge_shape("residual_scale", [example.shape])
     return Rule(_remember, step, own={"residual_scale": 1.0}, judge=judge, goal_reward=same_reward)
-
-
-def _clip(space: Any, action: Array) -> Array:
-    """The nearest action of a space: a function of the user's may leave it."""
-    if hasattr(space, "n"):
-        return jnp.clip(action, 0, space.n - 1)
-    if hasattr(space, "nvec"):
-        return jnp.clip(action, 0, jnp.asarray(space.nvec) - 1)
-    return jnp.clip(action, space.low, space.high) if hasattr(space, "low") else action
 
 
 def _remember(params: Params, obs: Tree) -> tuple[Tree, Tree]:
