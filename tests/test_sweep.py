@@ -169,11 +169,11 @@ def test_a_batch_of_points_is_for_vmap(cfg, env):
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_named_before_anything_compiles(cfg, env, tmp_path, make, words):
-    begun = time.perf_counter()
+    begun = time.process_time()
     with sweep.watching.count_compilations() as compiled, pytest.raises(ValueError, match=words):
         make(cfg, env)
     assert not compiled
-    assert time.perf_counter() - begun < 15
+    assert time.process_time() - begun < 15
 
 
 def test_integers_of_numpy_are_integers(tmp_path):
