@@ -144,7 +144,38 @@ def test_episodes_that_all_last_to_their_limit_did_not_reach_their_goal():
 def test_episodes_from_restored_states_say_nothing_of_the_policy():
     series = measured(noise())
     assert names(series, {}) == ["return"]
-    assert names(series | {"episode/best_return": noise()}, {}) == []
+    assert names(archived(1.0, 7), {}) == []
+
+
+def archived(best, length, rows=ROWS):
+    """Metrics of an archive whose best episode is this one, of an agent that learnt nothing."""
+    series = {"best_return": best, "best_length": length}
+    series = {f"episode/{k}": np.full(rows, x, float) for k, x in series.items()}
+    return measured(noise(rows=rows)) | series
+
+
+@pytest.mark.parametrize(
+    ("best", "length", "limit", "said"),
+    [
+        (NAN, NAN, 200, "leads to the end of an episode."),
+        (NAN, NAN, None, "leads to the end of an episode."),
+        (-200, 200, 200, "leads to a goal: the best episode lasted to the limit of 200 steps."),
+        (-199, 199, 200, ""),
+        (0.5, 200, 200, ""),
+        (-200, 200, None, ""),
+    ],
+)
+def test_an_archive_without_a_way_to_a_goal_is_found(best, length, limit, said):
+    world = World(limit=limit)
+    found = find_failures(archived(best, length), {}, world, {"slots": 4, "trajectory_steps": 9})
+    assert [x.name for x in found] == (["way"] if said else [])
+    if said:
+        assert found[0].text.endswith(said)
+        assert found[0].advise() == "Try a higher trajectory_steps than 9 or a higher slots than 4."
+    assert names(archived(best, length, rows=19), world=world) == []
+    assert names(archived(best, length), world=World(limit=limit, terminates=False)) == (
+        ["way"] if np.isnan(best) else []
+    )
 
 
 def test_costs_that_fall_reach_no_goal():

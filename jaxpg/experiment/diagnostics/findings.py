@@ -41,6 +41,7 @@ TRY: dict[str, tuple[tuple[str, Any], ...]] = {
         ("learning_rate", "lower"), ("max_kl", "lower"), ("max_grad_norm", "lower"),
         ("tau", "lower"), ("sigma", "lower"),
     ),
+    "way": (("trajectory_steps", "higher"), ("slots", "higher"), ("num_steps", "higher")),
     "critic": (
         ("normalize_reward", True), ("clip_value", False), ("normalize_obs", True),
         ("critic_learning_rate", "higher"), ("value_coef", "higher"),
@@ -75,7 +76,7 @@ class Change(NamedTuple):
 class Finding(NamedTuple):
     """Finding about a run that learnt nothing, in which of its seeds it holds, and what to try."""
 
-    name: str  # "goal", "return", "fall", "critic", "policy" or "entropy"
+    name: str  # "goal", "return", "fall", "way", "critic", "policy" or "entropy"
     seeds: np.ndarray  # [seeds] bool
     text: str  # what is found, a sentence
     changes: tuple[Change, ...]
@@ -123,7 +124,9 @@ def find_failures(
     for i in range(count):
         mine, own = ({k: x[i] for k, x in part.items()} for part in (series, played))
         judged.append(verdicts.judge_seed(mine, own, world))
-    held = {name: np.array([x == name for x in judged]) for name in ("goal", "return", "fall")}
+    held = {
+        name: np.array([x == name for x in judged]) for name in ("goal", "return", "fall", "way")
+    }
     failed = np.any([*held.values()], 0)
     held |= {name: failed & x for name, x in verdicts.judge_learner(series, world).items()}
     found, named = [], []
@@ -198,6 +201,12 @@ def _describe(name: str, series: Series, world: World) -> str:
         return f"No episode reached its goal: {said}."
     if name in ("return", "fall"):
         return _describe_returns(name, series)
+    if name == "way":
+        lengths = series["episode/best_length"][:, -1]
+        if np.isnan(lengths).any():
+            return "No way in the archive leads to the end of an episode."
+        said = f"the best episode lasted to the limit of {world.limit:g} steps"
+        return f"No way in the archive leads to a goal: {said}."
     if name == "critic":
         explained = verdicts.late_median(series["value/explained_variance"]).mean()
         (said,) = _round(explained, digits=2)

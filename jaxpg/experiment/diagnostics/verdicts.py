@@ -54,13 +54,16 @@ class Curve(NamedTuple):
 
 
 def judge_seed(series: Series, evaluations: Series, world: World) -> str:
-    """Judges a seed by its returns: "goal", "return" or "fall" if it learnt nothing, else "".
+    """Judges a seed by its returns: "goal", "return" or "fall" if it learnt nothing, or "way", else
+    "".
 
     series: its metrics [rows]. evaluations: those of its evaluations [k]. "goal": no episode
-    reached one. "return": they did not rise. "fall": they rose, and fell back. Nothing is said of
-    an agent whose episodes begin in states that it restores, and are not its policy's.
+    reached one. "return": they did not rise. "fall": they rose, and fell back. Episodes that begin
+    in states of an archive are not the policy's: "way" says that none of them is worth imitating.
     """
-    if "episode/best_return" in series or (curve := split_curve(series)) is None:
+    if "episode/best_return" in series:
+        return judge_archive(series, world)
+    if (curve := split_curve(series)) is None:
         return ""
     last = [curve.end, *(_last_evaluation(evaluations, kind) for kind in ("greedy", "sampled"))]
     if world.solved is not None and max(x.mean for x in last) >= world.solved:
@@ -81,6 +84,16 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
     low = [*curve.starts, curve.end]
     peaks = any(all(_is_above(x, y, world) for y in low) for x in curve.tenths)
     return "fall" if peaks else "return"
+
+
+def judge_archive(series: Series, world: World) -> str:
+    """Judges the best episode of an archive, after its last iteration [rows]: "way" if there is
+    none, or none but those that lasted to their limit where episodes end at a goal; else ""."""
+    highest, length = (series[f"episode/best_{x}"][-1] for x in ("return", "length"))
+    if len(series["episode/best_return"]) < ITERATIONS:
+        return ""
+    lasted = world.terminates and world.limit is not None and length >= world.limit * (1 - 1e-6)
+    return "way" if np.isnan(highest) or (lasted and highest <= 0) else ""
 
 
 def split_curve(series: Series) -> Curve | None:
