@@ -208,10 +208,13 @@ def held_out_rows(agent: str, profiles: Mapping[str, Any]) -> list[str]:
     lines = []
     for env, one in found.items():
         means, chance = one["means"], one["random"]
-        cells = [number(means[x]) if x in means else "" for x in ("profile", "preset", "defaults")]
-        best = max(x for name, x in means.items() if name != "profile")
-        way = (means["profile"] - chance) / (best - chance)
-        steps = format_count(one["total_steps"])
-        cells = [env, steps, number(chance), *cells, f"{100 * way:.0f} %"]
-        lines.append("| " + " | ".join(cells) + " |")
+        preset, defaults = (number(means[x]) if x in means else "" for x in ("preset", "defaults"))
+        best = max(x for name, x in means.items() if not name.startswith("profile"))
+        for name, mean in means.items():
+            if not name.startswith("profile"):
+                continue
+            way = f"{100 * (mean - chance) / (best - chance):.0f} %"
+            label, steps = env + name.removeprefix("profile"), format_count(one["total_steps"])
+            cells = [label, steps, number(chance), number(mean), preset, defaults, way]
+            lines.append("| " + " | ".join(cells) + " |")
     return lines

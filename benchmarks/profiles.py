@@ -15,9 +15,10 @@ With --refine the profile is trained again, by fresh seeds on all environments o
 itself with each of REFINED; what does best of these, by the same order, is the better profile.
 
 With --held-out the profile is trained with 10 seeds on HELD_OUT, beside the agent's own preset
-where there is one and its defaults, all of them for the steps of the table of results. It prints of
-each the mean return, and its share of the way from a random policy to the better of the last two:
-0.9 is the bar of the profile.
+where there is one and its defaults, all of them for the steps of the table of results; and with a
+memory as well where the preset has one, for there what is seen does not tell the state. It prints
+of each the mean return, and its share of the way from a random policy to the better of preset and
+defaults: 0.9 is the bar of the profile.
 """
 
 import argparse
@@ -110,14 +111,12 @@ def search(name: str, record: dict, save, only: list[str]) -> None:
 def refine(name: str, record: dict, save) -> None:
     """Trains the profile with the changes of REFINED; what the record has is not trained again."""
     changes = REFINED[name]
-    names = {k for x in changes for k in x}
     base = presets.preset(name, presets.GENERAL)
-    points = [{k: x.get(k, getattr(base, k)) for k in sorted(names)} for x in changes]
     for env_name, steps in SEARCHES[name].steps.items():
         if env_name in record.setdefault("refined", {}):
             continue
         worst, key = random_return(env_name), jax.random.key(14)
-        found = score(name, env_name, points, steps, SEEDS["refined"], key, base)
+        found = score(name, env_name, changes, steps, SEEDS["refined"], key, base)
         record["refined"][env_name] = {"random": round(worst, 3), "returns": found}
         save()
         shares = share(found, worst, BEST[env_name]).mean(1)
@@ -145,7 +144,9 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
         begun, env = time.perf_counter(), jaxpg.make(env_name)
         settings = dict(given)
         if env_name in presets.table(name):
-            settings["preset"] = presets.preset(name, env_name)
+            settings["preset"] = own = presets.preset(name, env_name)
+            if (memory := getattr(own, "memory", "none")) != "none":
+                settings["profile, remembering"] = replace(given["profile"], memory=memory)
         each = [to_dict(cfg) for cfg in settings.values()]
         fields = [k for k in each[0] if any(x[k] != each[0][k] for x in each)]
         steps = learning_rows.total_steps(learning_rows.Row(name, env_name))
@@ -153,7 +154,7 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
         found = sweep.run(agent, agent.Config(), env, key, points, seeds=10, total_steps=steps)
         worst, done = random_return(env_name), final_scores(found)
         means = {what: float(done.runs([i])[0].mean()) for i, what in enumerate(settings)}
-        way = max(x for what, x in means.items() if what != "profile") - worst
+        way = max(x for what, x in means.items() if not what.startswith("profile")) - worst
         ways = {what: (x - worst) / way for what, x in means.items()}
         entry = {"total_steps": steps, "random": worst, "means": means}
         record.setdefault("held_out", {})[env_name] = entry

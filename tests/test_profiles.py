@@ -1,5 +1,6 @@
 """The search of general profiles: what it trains on, how it judges, which words it refuses."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import learning_page
 import profiles
+
+from jaxpg import presets
 
 
 def test_what_is_left_out_is_left_out_of_every_search():
@@ -34,6 +37,21 @@ def test_a_profile_is_judged_by_the_better_of_preset_and_defaults():
     means = {"profile": 6.0, "defaults": 10.0, "preset": 4.0}
     found = {"ppo": {"held_out": {"X": {"total_steps": 1000, "random": 2.0, "means": means}}}}
     assert learning_page.held_out_rows("ppo", found) == ["| X | 1k | 2 | 6 | 4 | 10 | 50 % |"]
+    means["profile, remembering"] = 12.0  # of the profile too, so that it is no bar
+    assert learning_page.held_out_rows("ppo", found) == [
+        "| X | 1k | 2 | 6 | 4 | 10 | 50 % |",
+        "| X, remembering | 1k | 2 | 12 | 4 | 10 | 125 % |",
+    ]
+
+
+def test_the_profile_is_refined_by_values_of_the_same_fields():
+    """Each change names all of them, so that it is the same whatever the profile has become; and
+    the profile has what did best."""
+    for name, changes in profiles.REFINED.items():
+        (fields,) = {tuple(x) for x in changes}
+        record = json.loads(Path(profiles.__file__).with_suffix(".json").read_text())[name]
+        best, profile = changes[profiles.rank(record, "refined")[0]], presets.find(name, "*")
+        assert {k: profile.settings["config"][k] for k in fields} == best
 
 
 @pytest.mark.parametrize(
@@ -42,13 +60,14 @@ def test_a_profile_is_judged_by_the_better_of_preset_and_defaults():
         ("ppo --env Reacher-misc", "--env Reacher-misc: allowed are CartPole-v1, MountainCar-v0,"),
         ("ppo --env", "expected at least one argument"),
         ("ppo --held-out --env CartPole-v1", "--env CartPole-v1: allowed are Acrobot-v1, Ast"),
+        ("dqn --refine", "--refine: allowed are ppo"),
         ("a2c --held-out", "--held-out: a2c has no general profile to judge"),
         ("es", "invalid choice: 'es'"),
     ],
 )
 def test_words_that_would_do_nothing_are_refused_in_a_line(words, says, monkeypatch, capsys):
     monkeypatch.setattr(profiles.jaxpg, "use_all_cores", lambda: None)
-    for name in ("search", "hold_out"):
+    for name in ("search", "refine", "hold_out"):
         monkeypatch.setattr(profiles, name, lambda *args: pytest.fail("it began"))
     monkeypatch.setattr(sys, "argv", ["profiles.py", *words.split()])
     with pytest.raises(SystemExit, match="2"):
