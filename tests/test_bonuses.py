@@ -492,7 +492,7 @@ class Grown(Fixed):
         (Grown, r"update gives a state of shapes \(2,\), allowed are those of init, "),
         (
             functools.partial(bonuses.RND, feetures=3),
-            "'feetures'; did you mean 'features'.* hidden",
+            "'feetures'; did you mean 'features'",
         ),
         (Rows, r"of steps \(8, 2\) it gives \(8, 2, 4\), allowed is an array of a number"),
         (functools.partial(bonuses.RND, features=0), "rnd.RND features=0: allowed is an integer"),

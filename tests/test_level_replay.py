@@ -202,7 +202,8 @@ def test_a_refusal_of_many_levels_is_one_line():
     for wrong in (np.full(200, 0.1), np.full(200, -1.0)):
         with pytest.raises(ValueError, match="level_probabilities=") as refused:
             jaxpg.make("Maze-jaxpg", size=5, wrappers=wrappers, level_probabilities=wrong)
-        assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 400
 
 
 # In PPO.
@@ -298,9 +299,7 @@ def test_off_it_is_no_part_of_the_program(monkeypatch):
 
 
 def test_an_environment_without_levels_is_refused():
-    with pytest.raises(
-        ValueError, match=r"level_replay=True: Maze-jaxpg has no levels; .* jaxpg.levels"
-    ):
+    with pytest.raises(ValueError, match="level_replay=True: Maze-jaxpg has no levels; .*jaxpg.le"):
         jaxpg.ppo.init(config(), jaxpg.make("Maze-jaxpg", size=5), KEY)
     with pytest.raises(ValueError, match=r"level_temperature=0.0: allowed is .* > 0"):
         jaxpg.ppo.init(config(level_temperature=0.0), maze(), KEY)
