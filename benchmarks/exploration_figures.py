@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxpg.experiment.figures import style
 
-
 # One colour for a bonus in all figures, and one mark for an agent.
 COLOURS = {name: style.colour(i) for i, name in enumerate((*settings.TV_BONUSES, "bootstrapped"))}
 MARKS = {"dqn": "o", "ppo": "s"}
