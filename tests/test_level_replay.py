@@ -299,9 +299,7 @@ def test_off_it_is_no_part_of_the_program(monkeypatch):
 
 
 def test_an_environment_without_levels_is_refused():
-    with pytest.raises(
-        ValueError, match=r"level_replay=True: Maze-jaxpg has no levels; .*jaxpg.le"
-    ):
+    with pytest.raises(ValueError, match="level_replay=True: Maze-jaxpg has no levels; allowed"):
         jaxpg.ppo.init(config(), jaxpg.make("Maze-jaxpg", size=5), KEY)
     with pytest.raises(ValueError, match=r"level_temperature=0.0: allowed is .* > 0"):
         jaxpg.ppo.init(config(level_temperature=0.0), maze(), KEY)
