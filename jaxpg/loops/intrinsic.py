@@ -104,8 +104,7 @@ def _bonus_of(cfg, bonus: Any, learnt: Any, env: E.Env, t: Transition) -> Array:
 
 
 def _update(cfg, bonus: Any, learnt: Any, env: E.Env, t: Transition) -> Any:
-    """What a bonus has learnt after a rollout. Raises ValueError for a state of other shapes than
-    it had before."""
+    """State of a bonus after a rollout. Raises ValueError for one of other shapes than before."""
     new = bonus.update(learnt, env, t)
     before, after = (jax.tree.map(jnp.shape, x) for x in (learnt, new))
     if before != after:
