@@ -471,10 +471,29 @@ class Rows(Fixed):
         return t.next_obs
 
 
+class Number(Fixed):
+    """A mistake: a number in the place of a dict of them."""
+
+    def metrics(self, state):
+        return 3.0
+
+
+class Grown(Fixed):
+    """A mistake: another state than `init` gives."""
+
+    def update(self, state, env, t):
+        return jnp.zeros(2)
+
+
 @pytest.mark.parametrize(
     ("bonus", "words"),
     [
-        (functools.partial(bonuses.RND, feetures=3), "unexpected keyword argument 'feetures'"),
+        (Number, "metrics gives 3.0, allowed is a dict of numbers"),
+        (Grown, r"update gives a state of shapes \(2,\), allowed are those of init, "),
+        (
+            functools.partial(bonuses.RND, feetures=3),
+            "'feetures'; did you mean 'features'",
+        ),
         (Rows, r"of steps \(8, 2\) it gives \(8, 2, 4\), allowed is an array of a number"),
         (functools.partial(bonuses.RND, features=0), "rnd.RND features=0: allowed is an integer"),
     ],

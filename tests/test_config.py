@@ -87,6 +87,20 @@ def network(**constants):
     return config(Config)
 
 
+@pytest.mark.parametrize("name", ["ppo", "q_learning"])
+def test_a_misspelt_field_is_refused_by_name(name):
+    """In the class, in `preset` and in a copy alike."""
+    agent = jaxpg.agents.get(name)
+    words = rf"unknown {name}.Config field 'learnin_rate': did you mean 'learning_rate'\?"
+    for make in (
+        lambda: agent.Config(learnin_rate=0.1),
+        lambda: jaxpg.preset(name, "CartPole-v1", learnin_rate=0.1),
+        lambda: dataclasses.replace(agent.Config(), learnin_rate=0.1),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make()
+
+
 def test_constants_stand_for_absent_fields():
     cfg = network(shared=False, memory="none", batch_norm=False)()
     validate(cfg)

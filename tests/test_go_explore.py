@@ -192,10 +192,10 @@ def test_an_environment_on_the_host_is_refused():
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        (lambda obs: obs[0], r"it gives .*float32\).*allowed is a function of one observation"),
-        (lambda obs: obs.astype(int), r"it gives .*shape=\(\d+,\)"),
+        (lambda obs: obs[0], r"it gives float32\[\], allowed is a function of one observation"),
+        (lambda obs: obs.astype(int), r"it gives int32\[2\], allowed"),
         (lambda obs: None, "it gives None, allowed"),
-        (np.sum, r"it gives .*float32\).*allowed"),
+        (np.sum, r"it gives float32\[\], allowed"),
         (lambda obs, action: 0, "missing a required argument: 'action'; allowed is a function of"),
     ],
 )

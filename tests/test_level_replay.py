@@ -188,6 +188,24 @@ def test_probabilities_are_of_all_levels_and_sum_to_one():
             registry.with_params(env, level_probabilities=wrong)
 
 
+def test_probabilities_may_be_given_beside_the_levels():
+    """They are alike unless they are given; what is given twice is refused."""
+    wrappers = [("levels", {"level": [0, 1]})]
+    env = jaxpg.make("Maze-jaxpg", size=5, wrappers=wrappers, level_probabilities=[0.75, 0.25])
+    np.testing.assert_allclose(env.params.level_probabilities, [0.75, 0.25])
+    with pytest.raises(ValueError, match="level_choices is given twice, in wrappers and beside"):
+        jaxpg.make("Maze-jaxpg", size=5, wrappers=wrappers, level_choices=[1, 2])
+
+
+def test_a_refusal_of_many_levels_is_one_line():
+    wrappers = [("levels", {"level": range(200)})]
+    for wrong in (np.full(200, 0.1), np.full(200, -1.0)):
+        with pytest.raises(ValueError, match="level_probabilities=") as refused:
+            jaxpg.make("Maze-jaxpg", size=5, wrappers=wrappers, level_probabilities=wrong)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 400
+
+
 # In PPO.
 
 TINY = {"num_envs": 2, "num_steps": 6, "minibatches": 2, "num_epochs": 1, "hidden": (4,)}
@@ -281,7 +299,7 @@ def test_off_it_is_no_part_of_the_program(monkeypatch):
 
 
 def test_an_environment_without_levels_is_refused():
-    with pytest.raises(ValueError, match=r"ppo.Config level_replay=True, .* jaxpg.levels: Maze"):
+    with pytest.raises(ValueError, match="level_replay=True: Maze-jaxpg has no levels; allowed"):
         jaxpg.ppo.init(config(), jaxpg.make("Maze-jaxpg", size=5), KEY)
     with pytest.raises(ValueError, match=r"level_temperature=0.0: allowed is .* > 0"):
         jaxpg.ppo.init(config(level_temperature=0.0), maze(), KEY)

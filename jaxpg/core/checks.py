@@ -15,7 +15,10 @@ import numpy as np
 
 
 def show(value: Any) -> str:
-    """A value in one line, for an error; the middle of a long one is left out."""
+    """A value in one line, for an error; the middle of a long one is left out. Of the shape of an
+    array that is yet to come it is dtype[shape]."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return f"{value.dtype}{list(value.shape)}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 200 else f"{text[:120]} ... {text[-60:]}"
 

@@ -91,21 +91,24 @@ def config(cls: type[T]) -> type[T]:
     """
     cls.__doc__ = cls.__doc__ or "Hyperparameters of an agent."
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    _freeze_partials(cls)
+    _settle_fields(cls)
     cls.__doc__ = f"{cls.__doc__}{_list_fields(cls)}"
     return jax.tree_util.register_dataclass(cls)
 
 
-def _freeze_partials(cls: Any) -> None:
-    """Makes a config hold partials that compare by value."""
-    names, init = class_fields(cls), cls.__init__
+def _settle_fields(cls: Any) -> None:
+    """Makes a config refuse unknown fields by name, and hold partials that compare by value."""
+    known, init = {f.name for f in dataclasses.fields(cls)}, cls.__init__
+    names = class_fields(cls)
 
     @functools.wraps(init)
-    def frozen(self, **fields):
+    def settled(self, **fields):
+        for name in fields:
+            if name not in known:
+                raise unknown(f"{label(cls)} field", name, known)
         init(self, **{n: freeze(x) if n in names else x for n, x in fields.items()})
 
-    if names:
-        cls.__init__ = frozen
+    cls.__init__ = settled
 
 
 def _list_fields(cls: Any) -> str:
@@ -180,11 +183,7 @@ def require_several(
 
 
 def replace(cfg: C, **fields: Any) -> C:
-    """`dataclasses.replace` that raises ValueError for an unknown field and names the nearest."""
-    known = [f.name for f in dataclasses.fields(cfg)]
-    for name in fields:
-        if name not in known:
-            raise unknown(f"{label(type(cfg))} field", name, known)
+    """A config with other values for some fields. Raises ValueError for an unknown field."""
     return dataclasses.replace(cfg, **fields)
 
 

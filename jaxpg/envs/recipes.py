@@ -10,6 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.checks import show
 from jaxpg.envs.wrappers.params import Params
 
 PLAIN = "a finite number, text, True, False, None, or a tuple, list or array of them"
@@ -60,7 +61,8 @@ def require_limits(name: str, core: Any, params: Any) -> None:
         if not is_traced(value) and np.any(
             (np.asarray(value) < least) | (np.asarray(value) > most)
         ):
-            raise ValueError(f"{name} {key}={value}: allowed is a number >= {least} and <= {most}")
+            allowed = f"allowed is a number >= {least} and <= {most}"
+            raise ValueError(f"{name} {key}={show(value)}: {allowed}")
     while hasattr(core, "rule") and isinstance(params, Params):  # of wrappers
         if wrong := core.rule.judge(params):
             raise ValueError(f"{name}: {wrong}")

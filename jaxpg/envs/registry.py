@@ -16,7 +16,7 @@ from jaxpg.core.env import Env
 from jaxpg.core.names import Trust, name_problem
 from jaxpg.core.sources import ENVS, announced
 from jaxpg.envs import own, recipes, suites
-from jaxpg.envs.wrappers.recipe import WRAPPERS, settle, wrap_core
+from jaxpg.envs.wrappers.recipe import FILLED, WRAPPERS, settle, wrap_core
 
 _NEEDS_DOWNLOAD = ("MNISTBandit-bsuite",)
 
@@ -128,11 +128,11 @@ def find(name: str, trust: Trust = False, /, **params: Any) -> Env:
 def _with_wrappers(params: Mapping[str, Any], trust: Trust) -> dict[str, Any]:
     """Arguments of `make` with its `wrappers` as a recipe has them, and the parameters in these."""
     wrappers, numbers = settle(params[WRAPPERS], trust)
-    if twice := numbers.keys() & params.keys():
+    if twice := (numbers.keys() & params.keys()) - FILLED:
         raise ValueError(
             f"{min(twice)} is given twice, in {WRAPPERS} and beside it: allowed is one"
         )
-    rest = _without_wrappers(params) | numbers
+    rest = numbers | _without_wrappers(params)
     return {**rest, WRAPPERS: wrappers} if wrappers else rest
 
 

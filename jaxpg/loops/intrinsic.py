@@ -103,13 +103,36 @@ def _bonus_of(cfg, bonus: Any, learnt: Any, env: E.Env, t: Transition) -> Array:
     return found
 
 
+def _update(cfg, bonus: Any, learnt: Any, env: E.Env, t: Transition) -> Any:
+    """State of a bonus after a rollout. Raises ValueError for one of other shapes than before."""
+    new = bonus.update(learnt, env, t)
+    before, after = (jax.tree.map(jnp.shape, x) for x in (learnt, new))
+    if before != after:
+        raise ValueError(
+            f"{label(type(cfg))} bonus={show(cfg.bonus)}: update gives a state of shapes "
+            f"{show(after)}, allowed are those of init, {show(before)}"
+        )
+    return new
+
+
+def _metrics_of(cfg, bonus: Any, learnt: Any) -> Metrics:
+    """Metrics of a bonus. Raises ValueError for what is no dict of numbers by name."""
+    found = bonus.metrics(learnt)
+    if not isinstance(found, dict) or any(jnp.shape(x) for x in found.values()):
+        raise ValueError(
+            f"{label(type(cfg))} bonus={show(cfg.bonus)}: metrics gives {show(found)}, allowed is "
+            "a dict of numbers, such as {'bonus/loss': loss}"
+        )
+    return found
+
+
 def _meet(cfg, env: E.Env, state: Any, t: Transition, gamma: Any) -> tuple[Any, Array, Metrics]:
     """The state after a rollout [T, N], its bonuses [T, N] in their scale, and metrics."""
     bonus = make_bonus(cfg)
     found = _bonus_of(cfg, bonus, state.bonus, env, t)
     scale = update_return_scale(state.scale, found, gamma)
-    state = state._replace(bonus=bonus.update(state.bonus, env, t), scale=scale)
-    metrics = {"bonus/mean": found.mean()} | bonus.metrics(state.bonus)
+    state = state._replace(bonus=_update(cfg, bonus, state.bonus, env, t), scale=scale)
+    metrics = {"bonus/mean": found.mean()} | _metrics_of(cfg, bonus, state.bonus)
     return state, normalize.divide_reward(scale, found, jnp.inf), metrics
 
 
@@ -171,6 +194,5 @@ def weigh(cfg: Any, env: E.Env, state: Any, t: Any) -> Array:
 
     t: what has a Transition's fields.
     """
-    bonus = make_bonus(cfg)
-    found = bonus.bonus(state.bonus, env, t)
+    found = _bonus_of(cfg, make_bonus(cfg), state.bonus, env, t)
     return cfg.bonus_weight * normalize.divide_reward(state.scale, found, jnp.inf)

@@ -35,8 +35,12 @@ def init(cfg: Any, env: E.Env) -> Levels | tuple[()]:
     """
     if not cfg.level_replay:
         return ()
-    asks = f"{label(type(cfg))} level_replay=True, for the levels of jaxpg.levels"
-    signals.require(env.core, env.params, "level", (1,), asks)
+    found = signals.shapes(env.core, env.params).get("level")
+    if found is None or found.shape != (1,):
+        raise ValueError(
+            f"{label(type(cfg))} level_replay=True: {env.name} has no levels; allowed is an "
+            "environment of jaxpg.levels, such as jaxpg.levels(env, level=range(200))"
+        )
     count = len(env.params.level_probabilities)
     return Levels(jnp.zeros(count, float), jnp.zeros(count, bool), jnp.zeros(count, float))
 

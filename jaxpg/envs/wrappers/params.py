@@ -9,6 +9,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpg.core.checks import show
+
 LIMIT = "max_steps_in_episode"
 
 
@@ -87,7 +89,7 @@ def judge_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> Callable[[Param
             return None
         some = " and ".join(map(str, dict.fromkeys(shapes)))
         arrays = f", or an array for shapes {some}" if any(shapes) else ""
-        return f"{name}={value}: allowed is a number{arrays}"
+        return f"{name}={show(value)}: allowed is a number{arrays}"
 
     return judge
 

@@ -70,6 +70,7 @@ NUMBERS = {  # arguments that are parameters: leaves, which may be traced and sw
     "noisy_observations": ("observation_noise",),
     "noisy_actions": ("action_noise",),
 }
+FILLED = {"level_probabilities"}  # parameters that a wrapper sets unless they are given
 ALLOWED = f"a list of names, or pairs of a name and its arguments, of {', '.join(ROOMS)}"
 
 

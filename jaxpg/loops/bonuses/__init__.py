@@ -17,9 +17,10 @@ one's own, which is made without arguments; a `functools.partial` of either says
     bonus=functools.partial(bonuses.RND, learning_rate=1e-3)
 """
 
+import inspect
 from typing import Any
 
-from jaxpg.core.checks import show
+from jaxpg.core.checks import hint_at, show
 from jaxpg.core.config import label, validate
 from jaxpg.loops.bonuses.counts import Count, PseudoCount
 from jaxpg.loops.bonuses.episodic import NGUEpisodic
@@ -49,5 +50,14 @@ def make_bonus(cfg: Any) -> Any:
         if type(bonus) in BONUSES.values():
             validate(bonus)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{label(type(cfg))} bonus={show(made)}: {error}") from error
+        more = _say_arguments(made) if isinstance(error, TypeError) else ""
+        raise ValueError(f"{label(type(cfg))} bonus={show(made)}: {error}{more}") from error
     return bonus
+
+
+def _say_arguments(made: Any) -> str:
+    """Says what a class, or that of a partial, may be given, and which of it was meant."""
+    names = list(inspect.signature(getattr(made, "func", made)).parameters)
+    given = [name for name in getattr(made, "keywords", {}) if name not in names]
+    hint = hint_at(given[0], names) if given else ""
+    return f"; {hint}allowed are {', '.join(names) or 'no arguments'}"
