@@ -12,7 +12,7 @@ BEST = {
     "BernoulliBandit-misc": 89, "Breakout-MinAtar": 40,
 }  # fmt: skip
 HELD_OUT = ["Acrobot-v1", "PointRobot-misc", "FrozenLake-misc", "Catch-bsuite"]
-HELD_OUT += ["GridWorld-jaxpg", "Garnet-jaxpg"]
+HELD_OUT += ["GridWorld-jaxpg", "Garnet-jaxpg", "AlmgrenChriss-jaxpg", "Cliff-jaxpg"]
 FIRST = 4  # environments that all points are trained on
 SEEDS = {"search": 3, "finals": 4, "refined": 4}
 # agent -> changes of its profile that are tried over the whole search: of all that a search draws
