@@ -15,8 +15,6 @@ from jaxpg.core import memory
 from tests.bad_calls import CALLS
 from tests.bad_lines import LINES
 
-pytestmark = pytest.mark.defaults
-
 # Tracing is allowed, compiling these is not. (Small programs of JAX's own make keys and zeros.)
 PROGRAMS = {
     f"jit({x})" for x in ("begin_run", "run_chunk", "_returns", "_evaluate", "_record_steps")

@@ -16,8 +16,6 @@ from jaxpg.loops import bootstrapped
 from tests.test_dqn import ENV as ONE
 from tests.test_dqn import batch, np_q, other
 
-pytestmark = pytest.mark.defaults
-
 K = 3
 SMALL: dict[str, Any] = {
     "hidden": (3,), "num_envs": 4, "num_steps": 1, "buffer_size": 64, "batch_size": 4,

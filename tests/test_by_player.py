@@ -8,8 +8,6 @@ import jaxpg
 from jaxpg.cli import main
 from jaxpg.core import episodes
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(3)
 
 

@@ -19,8 +19,6 @@ from jaxpg.core.machine import count_cores
 from jaxpg.experiment.files.atomic import read_json
 from tests.conftest import slow_of
 
-pytestmark = pytest.mark.defaults
-
 TINY = (
     "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 1 "
     "--config.num-epochs 1 --param max_steps_in_episode=8"

@@ -20,8 +20,6 @@ from jaxpg.experiment.callbacks.guards import NonFiniteError, nan_guard
 from tests.conftest import CONTINUOUS, DISCRETE, INSTALLED, RATE, RUIN, TINY, short_env, slow_of
 from tests.tabular import Odd, make
 
-pytestmark = pytest.mark.defaults  # its slow part: bytes are those of the programs that users run
-
 ITERATIONS = 9
 TABLES = ("q_learning", "sarsa", "expected_sarsa")
 # One agent of each kind of loop, where what is tested does not depend on the agent's equations.
@@ -133,6 +131,7 @@ def test_a_parameter_of_the_environment_is_no_constant_of_the_program(agent):
         same_bytes((earth.state, earth.metrics), (other.state, other.metrics))
 
 
+@pytest.mark.defaults  # bytes are those of the programs that users run
 @of_a_kind
 def test_iterations_one_by_one_do_not_change_a_byte(agent):
     parts = chunked(agent.name, 7)
@@ -150,6 +149,7 @@ def test_iterations_one_by_one_do_not_change_a_byte(agent):
     same_bytes(parts.metrics, {k: np.concatenate([r[k] for r in rows]) for k in parts.metrics})
 
 
+@pytest.mark.defaults  # as above
 @pytest.mark.parametrize(
     ("name", "chunk"),
     [

@@ -12,8 +12,6 @@ from jaxpg.agents import dqn
 from jaxpg.loops.replay import Batch
 from tests.tabular import Constant, make
 
-pytestmark = pytest.mark.defaults
-
 ENV = make(Constant(True))
 SMALL = {"hidden": (3,), "num_envs": 2, "buffer_size": 16, "batch_size": 4, "learning_starts": 2}
 

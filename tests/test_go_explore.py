@@ -15,8 +15,6 @@ from jaxpg.core.types import EnvState
 from jaxpg.envs import maze
 from jaxpg.loops import archive as A
 
-pytestmark = pytest.mark.defaults
-
 SIZE, STEPS = 7, 25
 ENV = jaxpg.make("Maze-jaxpg", size=SIZE, level=2, max_steps_in_episode=STEPS)
 CFG = go_explore.Config(

@@ -17,8 +17,6 @@ from jaxpg.envs import registry
 from jaxpg.envs.goals import arm, bit_flip, point, walls
 from jaxpg.nets.values import DiscreteQ
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(7)
 # With arguments under which random actions end episodes in both ways.
 CORES = {
@@ -332,6 +330,7 @@ def test_what_has_no_goals_is_refused():
 
 
 @pytest.mark.slow  # a run each
+@pytest.mark.defaults  # observations before and after a step that resets are compared to the bit
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [

@@ -12,8 +12,6 @@ from jax.interpreters import mlir
 import jaxpg
 from jaxpg.core import random_cpu
 
-pytestmark = pytest.mark.defaults
-
 # Threefry-2x32 with 20 rounds, from the authors' known-answer file: key, counter, result.
 KNOWN = {
     "zeros": ("00000000 00000000", "00000000 00000000", "6b200159 99ba4efe"),

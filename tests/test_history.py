@@ -10,8 +10,6 @@ import pytest
 import jaxpg
 from jaxpg.core.blocks import Blocks, History
 
-pytestmark = pytest.mark.defaults
-
 
 @pytest.mark.slow
 def test_a_chunk_costs_the_bytes_of_its_metrics():

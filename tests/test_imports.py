@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.defaults
-
 CASES = {
     # gymnax makes JAX's devices, which the command chooses when it knows the agent.
     "agents": (

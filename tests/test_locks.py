@@ -21,8 +21,6 @@ from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps.sweep import new_record
 from tests.experiments import run_folder
 
-pytestmark = pytest.mark.defaults
-
 ROOT = Path(__file__).parents[1]
 AGENT, CFG, KEY = jaxpg.q_learning, jaxpg.q_learning.Config(), jax.random.key(0)
 ASKED = {"total_steps": 1000}

@@ -14,8 +14,6 @@ from jaxpg.cli import common
 from jaxpg.core import machine
 from jaxpg.nets.heads import base
 
-pytestmark = pytest.mark.defaults
-
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "jaxpg").rglob("*.py"))
 # Modules of the standard library that not every system has.

@@ -15,8 +15,6 @@ from jaxpg.envs import registry
 from jaxpg.envs.games import matrix
 from jaxpg.ops import games
 
-pytestmark = pytest.mark.defaults
-
 NAME, KEY = matrix.NAME, jax.random.key(0)
 THREE = np.random.default_rng(0).normal(size=(3, 2, 3, 4))  # of three players
 

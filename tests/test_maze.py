@@ -13,8 +13,6 @@ from jaxpg.envs import maze
 from jaxpg.experiment.render import frames, scenes
 from tests.test_render import RANDOM, cell, near, play
 
-pytestmark = pytest.mark.defaults
-
 LEVELS = 40
 MAPS = np.asarray(jax.jit(jax.vmap(lambda level: maze.carve(level, 17)))(np.arange(LEVELS)))
 

@@ -12,8 +12,6 @@ import scipy.stats
 import jaxpg
 from jaxpg.loops import minibatch
 
-pytestmark = pytest.mark.defaults
-
 B, M, E = 12, 3, 4  # batch, minibatches, epochs
 BATCH = {"id": jnp.arange(B), "x": jnp.stack([10 * jnp.arange(B), -jnp.arange(B)], 1)}
 NEW = (jnp.int32(0), jnp.full((E * M, B // M), -1))  # updates so far, the ids that each one saw

@@ -14,8 +14,6 @@ from jaxpg.core.choices import HEADS
 from jaxpg.nets import heads
 from jaxpg.nets.initializers import orthogonal
 
-pytestmark = pytest.mark.defaults
-
 GAUSSIANS = [head for head in HEADS if "gaussian" in head]
 OUT = jnp.array([0.7, -0.4])  # mean and log-std of one dimension
 

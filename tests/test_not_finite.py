@@ -17,8 +17,6 @@ from jaxpg.loops import population
 from tests import tabular
 from tests.conftest import INSTALLED, TINY
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(0)
 LOCAL = ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise")
 SEARCHES = [n for n in (*LOCAL, "cem", "es", "ars", "evosax") if n in INSTALLED]

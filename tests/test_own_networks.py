@@ -25,8 +25,6 @@ from jaxpg.nets.networks import CNN, MLP, activate, torso
 from tests.conftest import TINY, short_env
 from tests.experiments import run_folder
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(3)
 ENV = jaxpg.make("CartPole-v1")
 TWO = [  # agents with an actor and a critic

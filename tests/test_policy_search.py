@@ -17,8 +17,6 @@ from jaxpg.loops import population
 from tests import tabular
 from tests.conftest import INSTALLED, slow_of
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(0)
 GOAL = np.array([0.5, -1.0])
 LOCAL = ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise")

@@ -11,8 +11,6 @@ from jaxpg.experiment.files.atomic import read_json
 from jaxpg.experiment.listing.entries import find_entries
 from tests.conftest import slow_of
 
-pytestmark = pytest.mark.defaults
-
 NAN = np.nan
 
 

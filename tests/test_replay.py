@@ -13,8 +13,6 @@ import scipy.stats
 from jaxpg.core.types import Transition
 from jaxpg.replay import prioritized, uniform
 
-pytestmark = pytest.mark.defaults
-
 CAPACITY = 37  # three groups of leaves, the last not full
 ALPHA = 0.7
 

@@ -16,8 +16,6 @@ from jaxpg.loops import replay, updates
 from jaxpg.replay import prioritized
 from tests.conftest import slow_of
 
-pytestmark = pytest.mark.defaults
-
 
 @config
 class Config:

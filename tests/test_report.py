@@ -21,8 +21,6 @@ from jaxpg.experiment.run import provenance
 from jaxpg.ops import dynamic_programming as dp
 from tests.experiments import NAN, grid, run_folder, sweep
 
-pytestmark = pytest.mark.defaults
-
 NASTY = '<b>&"x'
 VOID = {"meta", "link", "img", "source"}
 

@@ -18,8 +18,6 @@ from jaxpg.core import machine, resets
 from jaxpg.core.episodes import in_first_episode
 from jaxpg.core.metrics import no_episodes
 
-pytestmark = pytest.mark.defaults
-
 KEY, SIZE, STEPS, LANES = jax.random.key(0), 5, 40, 3
 CHANCES = (0.5, 0.25, 0.15, 0.1)
 PPO = {"num_envs": 4, "num_steps": 20, "hidden": (4,), "minibatches": 2}

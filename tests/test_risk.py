@@ -12,8 +12,6 @@ from jaxpg.envs.finance import baselines as eb
 from jaxpg.experiment.analysis import risk
 from jaxpg.experiment.figures.risk import draw_risk
 
-pytestmark = pytest.mark.defaults
-
 
 def test_by_hand():
     x = np.array([-4.0, 3.0, -1.0, 2.0, 0.0, 1.0, 5.0, 6.0, 7.0, 8.0])

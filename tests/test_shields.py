@@ -19,8 +19,6 @@ from jaxpg.experiment.run.provenance import describe_run
 from tests.conftest import slow_of
 from tests.test_wrappers import roll, several
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(0)
 STEPS = 12
 

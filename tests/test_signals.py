@@ -17,8 +17,6 @@ from jaxpg.core.metrics import merge_metrics
 from jaxpg.loops import replay
 from tests.conftest import slow_of
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(0)
 
 

@@ -16,8 +16,6 @@ from jaxpg.nets import heads
 from tests.conftest import slow_of
 from tests.tabular import Odd, make
 
-pytestmark = pytest.mark.defaults
-
 INF, KEY = np.inf, jax.random.key(0)
 MIXED = Box(np.array([0, -INF, -1, -INF]), np.array([INF, 2, 3, INF]), (4,))
 BOXES = {

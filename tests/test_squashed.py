@@ -9,8 +9,6 @@ import jaxpg
 from jaxpg.agents import sac
 from jaxpg.nets import heads
 
-pytestmark = pytest.mark.defaults
-
 HEAD = "tanh_gaussian_state_std"
 
 

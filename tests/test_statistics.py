@@ -14,8 +14,6 @@ from scipy import stats
 from jaxpg.experiment.analysis import statistics as S
 from jaxpg.experiment.analysis.bootstrap import METHODS, SLICE
 
-pytestmark = pytest.mark.defaults
-
 NAN, INF = np.nan, np.inf
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 FIXED = np.random.default_rng(2021).lognormal(size=(5, 10))  # [tasks, runs]

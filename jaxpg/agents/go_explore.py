@@ -130,41 +130,50 @@ def init(cfg: Config, env: E.Env, key: Key) -> TrainState:
     A.require_restorable(cfg, env)
     if cfg.robustify:
         require_minibatches(cfg)
-    net, pi = actor_critic(cfg, env)
     k_params, k_env, key = jax.random.split(key, 3)
+    none = empty_way(cfg, env)
+    if cfg.robustify:
+        return init_learner(cfg, env, none, key)
+    net, _ = actor_critic(cfg, env)
     params = net.init(k_params, env.example_obs, method="policy")
-    out = jax.eval_shape(lambda: net.apply(params, env.example_obs, method="policy"))
-    like = jax.eval_shape(lambda x: pi.action(pi.mode(x)), out)
-    actions = jnp.zeros((cfg.trajectory_steps, *like.shape), like.dtype)
     first = E.reset(env, k_env, cfg.num_envs)
-    none = A.Way(jnp.full((), -jnp.inf, float), jnp.zeros((), jnp.int32), actions)
-    state = TrainState(
+    return TrainState(
         params=params,
         opt_state=optimizer(cfg).init(params),
-        archive=A.init(cfg, env, first, actions),
+        archive=A.init(cfg, env, first, none.actions),
         best_way=none,
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
-    return init_learner(cfg, env, state) if cfg.robustify else state
 
 
-def init_learner(cfg: Config, env: E.Env, state: TrainState) -> TrainState:
+def empty_way(cfg: Config, env: E.Env) -> A.Way:
+    """The way of no episode, with room for its actions, as policies speak of them."""
+    _, pi = actor_critic(cfg, env)
+    out = jax.ShapeDtypeStruct((pi.outputs + pi.free_outputs,), float)
+    like = jax.eval_shape(lambda x: pi.action(pi.mode(x)), out)
+    actions = jnp.zeros((cfg.trajectory_steps, *like.shape), like.dtype)
+    return A.Way(jnp.full((), -jnp.inf, float), jnp.zeros((), jnp.int32), actions)
+
+
+def init_learner(cfg: Config, env: E.Env, none: A.Way, key: Key) -> TrainState:
     """The state with PPO in the place of the policy that imitates, and an archive whose episodes
     all begin alike."""
-    k_chance, k_learner, key = jax.random.split(state.key, 3)
+    k_chance, k_learner, key = jax.random.split(key, 3)
     chance, curriculum = jax.random.bits(k_chance, (), jnp.uint32), backward.init(cfg.start_window)
-    first, actions = E.reset(env, backward.key_of(chance), 1), state.best_way.actions
-    shown = backward.record(env, E.to_space(env, actions), state.best_way.length, chance)
+    first = E.reset(env, backward.key_of(chance), 1)
+    shown = backward.no_demonstration(env.core, env.params)
     world = backward.along(env, shown, curriculum, cfg.start_window)
-    return state._replace(
+    return TrainState(
         params=(),
         opt_state=(),
-        archive=A.init(cfg, env, first, actions),
+        archive=A.init(cfg, env, first, none.actions),
+        best_way=none,
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
         learner=get("ppo").init(ppo_config(cfg), world, k_learner),
         curriculum=curriculum,
         chance=chance,
-        key=key,
     )
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ def _require_room(plan: Plan, state: int) -> None:
     with mesh_context(mesh), collector_paused():
         try:
             shapes = begin_run.trace(agent, cfg, env, key, mesh).out_info
-            begun = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
+            begun = _as_it_is_called(shapes, mesh)
             program = run_chunk.trace(agent, cfg, env, begun, np.int32(chunk), chunk, mesh)
         except (OverflowError, ValueError) as error:
             if isinstance(error, ValueError) and "overflow" not in str(error):
@@ -139,6 +139,16 @@ def _require_room(plan: Plan, state: int) -> None:
             text = f"{what}: arrays longer than {MOST}, which an int32 counts, are not allowed"
             raise ValueError(text) from error
     require_memory(program_bytes(program.jaxpr), what, devices)
+
+
+def _as_it_is_called(shapes: Tree, mesh: Mesh | None) -> Tree:
+    """Shapes of a state with the shardings in which a run has it: JAX keeps a trace for these."""
+    if mesh is None:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
+    return jax.tree.map(
+        lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
+        shapes, shardings_of(mesh, shapes),
+    )  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "mesh"))
@@ -219,10 +229,7 @@ def device_bytes(
     plan = plan_run(agent, cfg, env, key, total_steps=total_steps, chunk=chunk)
     agent, cfg, env, key, _, chunk, mesh = plan
     shapes = begin_run.lower(agent, cfg, env, key, mesh).out_info
-    state = jax.tree.map(
-        lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on),
-        shapes, shardings_of(cast(Mesh, mesh), shapes),
-    )  # fmt: skip  # nothing is allocated: it may be too much
+    state = _as_it_is_called(shapes, mesh)  # nothing is allocated: it may be too much
     program = run_chunk.lower(agent, cfg, env, state, np.int32(chunk), chunk, mesh).compile()
     need: Any = program.memory_analysis()
     total = need.argument_size_in_bytes + need.output_size_in_bytes + need.temp_size_in_bytes

@@ -63,8 +63,12 @@ def shapes(core: Any, params: Tree) -> dict[str, jax.ShapeDtypeStruct]:
 
 def scalars(core: Any, params: Tree) -> list[str]:
     """Names of the signals that are one number, and of the entries of a `cost` [K]."""
+    return _scalars_of(shapes(core, params))
+
+
+def _scalars_of(shapes: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
     found = []
-    for name, x in shapes(core, params).items():
+    for name, x in shapes.items():
         found += [name] if x.shape == () else []
         if name == "cost" and len(x.shape) == 1:
             found += [f"cost_{i}" for i in range(x.shape[0])]
@@ -73,8 +77,9 @@ def scalars(core: Any, params: Tree) -> list[str]:
 
 def summed(core: Any, params: Tree) -> list[str]:
     """Names of the sums over an episode."""
-    players = getattr(core, "players", 0) if "rewards" in shapes(core, params) else 0
-    return [*scalars(core, params), *(f"return_{i}" for i in range(players))]
+    found = shapes(core, params)  # a trace of the environment: once for both
+    players = getattr(core, "players", 0) if "rewards" in found else 0
+    return [*_scalars_of(found), *(f"return_{i}" for i in range(players))]
 
 
 def terms(signals: dict[str, Array], names: Iterable[str]) -> dict[str, Array]:

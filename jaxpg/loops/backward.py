@@ -80,11 +80,7 @@ class Along:
     @property
     def default_params(self) -> Params:
         inner = self.core.default_params
-        first = call_reset(self.core, jax.random.key(0), inner)
-        nothing = jnp.zeros((), jnp.int32)
-        obs, state = jax.tree.map(lambda x: jnp.asarray(x)[None], first)
-        shown = Demonstration(obs, state, jnp.zeros(1), nothing)
-        return Params(inner, shown, jnp.ones(1))
+        return Params(inner, no_demonstration(self.core, inner), jnp.ones(1))
 
     def reset(self, key: Key, params: Params):
         k_start, k_reset = jax.random.split(key)
@@ -114,6 +110,14 @@ class Along:
 
     def observation_space(self, params: Params):
         return self.core.observation_space(params.inner)
+
+
+def no_demonstration(core: Any, params: Any) -> Demonstration:
+    """The demonstration that there is none, of a single step: none of its numbers is used but the
+    return, which no episode matches."""
+    first = call_reset(core, jax.random.key(0), params)
+    obs, state = jax.tree.map(lambda x: jnp.asarray(x)[None], first)
+    return Demonstration(obs, state, jnp.full(1, UNMATCHED, float), jnp.zeros((), jnp.int32))
 
 
 def is_as_good(total: Array, wanted: Array) -> Array:
