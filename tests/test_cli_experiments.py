@@ -15,8 +15,6 @@ from jaxpg.experiment.listing.entries import read_entry
 from jaxpg.experiment.sweeps.watching import display
 from tests.test_cli import TINY, elsewhere, jaxpg  # noqa: F401  fixtures
 
-pytestmark = pytest.mark.defaults
-
 SWEEP = f"sweep ppo CartPole-v1 {TINY} --total-steps 64 --seeds 2 --episodes 4"
 GRID = " --grid learning_rate=1e-3,1e-2 env.gravity=9.8,20"
 

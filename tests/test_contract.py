@@ -189,6 +189,20 @@ def test_seeds_are_rows_of_one_program(name):
         np.testing.assert_allclose(many.metrics[name][1], column, rtol=2e-2, atol=2e-3)
 
 
+def test_a_run_of_seeds_traces_its_chunk_once():
+    """What is judged before it begins is the program that it calls."""
+    traces, plain = [], jaxpg.q_learning
+
+    def step(*args):
+        traces.append(args)
+        return plain.step(*args)
+
+    agent, cfg = plain._replace(step=step), plain.Config(**TINY["q_learning"])
+    keys = jax.random.split(jax.random.key(0), 2)
+    run(agent, cfg, short_env(agent, cfg), keys, total_steps=1)
+    assert len(traces) == 1
+
+
 @of_a_kind
 def test_a_step_takes_a_batch_of_seeds_and_of_every_number(agent, tiny, env):
     """Of the config and of the environment, as the lanes of a sweep are; by its types alone."""

@@ -22,8 +22,6 @@ from tests.tabular import Chain, Constant, make
 from tests.test_contract import same_bytes
 from tests.test_gradient import exact_gradient, probabilities, trajectories
 
-pytestmark = pytest.mark.defaults
-
 UNBIASED = ("total return", "reward-to-go", "reward-to-go, value baseline", "3-step", "GAE 1")
 TABLE = np.random.default_rng(0).normal(size=9)  # a wrong value of every state
 

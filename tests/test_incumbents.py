@@ -16,8 +16,6 @@ from jaxpg.ops import normalize
 from tests import tabular
 from tests.conftest import slow_of
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(0)
 LOCAL = ("hill_climbing", "steepest_ascent", "simulated_annealing", "adaptive_noise")
 SEEN = np.array([[100 + t, 0.001 * t] for t in range(4)], np.float32)

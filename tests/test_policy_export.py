@@ -21,8 +21,6 @@ from jaxpg.core.train import initial_state
 from jaxpg.experiment.files.atomic import CheckpointError, write_json
 from tests.conftest import INSTALLED, TINY, short_env, slow_of
 
-pytestmark = pytest.mark.defaults
-
 # Agent and environment: one of every kind of action, state and normalisation.
 CASES = {
     "ppo": ("ppo", "CartPole-v1"),

@@ -22,8 +22,6 @@ from jaxpg.core.schedules import SCHEDULES, SHAPES, factor, scheduled
 from jaxpg.loops import optimizers
 from tests.conftest import ACTOR_CRITIC, RATE, ROOT, TINY, short_env, slow_of
 
-pytestmark = pytest.mark.defaults
-
 STEPS, WARMUP = 100, 20
 
 

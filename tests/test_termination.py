@@ -19,8 +19,6 @@ from jaxpg.replay import uniform
 from tests import tabular
 from tests.conftest import ACTOR_CRITIC, CONTINUOUS, DISCRETE, TABLE, TINY, slow_of
 
-pytestmark = pytest.mark.defaults
-
 KEY = jax.random.key(0)
 NOT_FINITE = [np.nan, np.inf, -np.inf]
 BAD = pytest.mark.parametrize("bad", NOT_FINITE)

@@ -17,8 +17,6 @@ from tests.conftest import slow_of
 from tests.tabular import Chain, make
 from tests.test_gradient import trajectories
 
-pytestmark = pytest.mark.defaults
-
 ENVS = ("CartPole-v1", "Pendulum-v1")
 KEY = jax.random.key(11)
 
