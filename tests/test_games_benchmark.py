@@ -10,8 +10,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import games
 
-pytestmark = pytest.mark.defaults
-
 
 def test_exact_rows_are_known_numbers():
     found = games.exact()
