@@ -236,3 +236,31 @@ def test_every_agent_with_a_critic_learns_from_a_simulator_that_blows_up(name):
     env = tabular.make(Blows(box=name in CONTINUOUS))
     total = 8 * agent.steps_per_iter(cfg)
     jaxpg.run(agent, cfg, env, KEY, total_steps=total, callbacks=[nan_guard()])
+
+
+BSUITE = ["Catch", "DeepSea", "DiscountingChain", "MemoryChain", "SimpleBandit", "UmbrellaChain"]
+
+
+def ends(env, steps=101):
+    """Whether the steps [T, 2] of random actions are terminated, and whether they are truncated."""
+
+    def step(state, key):
+        action = jax.vmap(env.action_space.sample)(jax.random.split(key, 2))
+        state, t = E.step(env, state, action, key)
+        return state, (t.terminated, t.truncated)
+
+    return jax.lax.scan(step, E.reset(env, KEY, 2), jax.random.split(KEY, steps))[1]
+
+
+@pytest.mark.parametrize("name", BSUITE)
+def test_every_episode_of_bsuite_is_terminated_at_its_end(name):
+    """In bsuite the last step of each is a `dm_env.termination`; none is cut short."""
+    terminated, truncated = ends(jaxpg.make(f"{name}-bsuite"))
+    assert terminated.any()
+    assert not (truncated & ~terminated).any()
+
+
+def test_a_shorter_limit_cuts_the_chains_short():
+    terminated, truncated = ends(jaxpg.make("DiscountingChain-bsuite", max_steps_in_episode=50))
+    assert not terminated.any()
+    assert truncated.sum(0).tolist() == [2, 2]

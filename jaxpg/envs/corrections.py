@@ -1,11 +1,11 @@
-"""Corrections of gymnax's environments, which `registry.make` applies: to gymnasium's dynamics, and
-of bounds that observations do not keep.
+"""Corrections of gymnax's environments, which `registry.make` applies: to the dynamics of gymnasium,
+to the ends of bsuite, and of bounds that observations do not keep.
 
 Beside them stand the parameters that gymnax keeps next to those they follow from.
 """
 
 from gymnax.environments import spaces
-from gymnax.environments.bsuite import memory_chain
+from gymnax.environments.bsuite import discounting_chain, memory_chain
 from gymnax.environments.classic_control import continuous_mountain_car as gymnax_car
 from gymnax.environments.misc import gaussian_bandit, meta_maze
 from jax import numpy as jnp
@@ -42,6 +42,14 @@ class MountainCarContinuous(gymnax_car.ContinuousMountainCar):
         return obs, state, reward.squeeze(), done, {"discount": self.discount(state, params)}
 
 
+class DiscountingChain(discounting_chain.DiscountingChain):
+    """The chains of bsuite, which end, as a task does, when the last of them has paid; gymnax's are
+    cut short there, so that values go on after it, and the longest chain looks best."""
+
+    def is_terminated(self, state, params):
+        return state.time >= params.reward_timestep.max()
+
+
 class MemoryChain(memory_chain.MemoryChain):
     """The chain whose context is -1 or 1, and whose clock runs on below 0."""
 
@@ -70,6 +78,7 @@ class MetaMaze(meta_maze.MetaMaze):
 
 FACTORIES = {
     "MountainCarContinuous-v0": MountainCarContinuous,
+    "DiscountingChain-bsuite": DiscountingChain,
     "MemoryChain-bsuite": MemoryChain,
     "GaussianBandit-misc": GaussianBandit,
     "MetaMaze-misc": MetaMaze,
