@@ -1,5 +1,5 @@
-"""Corrections of gymnax's environments, which `registry.make` applies: to the dynamics of gymnasium,
-to the ends of bsuite, and of bounds that observations do not keep.
+"""Corrections of gymnax's environments, which `registry.make` applies: to gymnasium's dynamics, to
+bsuite's ends, and of bounds that observations do not keep.
 
 Beside them stand the parameters that gymnax keeps next to those they follow from.
 """
