@@ -221,7 +221,7 @@ def test_a_folder_imports_no_function_that_nobody_trusts(tmp_path, monkeypatch):
 REFUSED = {
     "no action": (
         lambda c: jaxpg.shielded(c, lambda obs, a: obs),
-        r"shape=\(4,\).*allowed is",
+        r"it gives float32\[4\], allowed is an action of shape \(\) and dtype int32",
     ),
     "a float": (lambda c: jaxpg.shielded(c, lambda obs, a: a * 0.5), "allowed is an action of sha"),
     "one argument": (

@@ -19,7 +19,17 @@ def show(value: Any) -> str:
     array that is yet to come it is dtype[shape]."""
     if isinstance(value, jax.ShapeDtypeStruct):
         return f"{value.dtype}{list(value.shape)}"
-    text = " ".join(repr(value).split())
+    return _in_one_line(repr(value))
+
+
+def show_numbers(value: Any) -> str:
+    """A number or an array in one line, for an error: its digits alone; the middle of a long one is
+    left out."""
+    return _in_one_line(str(value))
+
+
+def _in_one_line(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= 200 else f"{text[:120]} ... {text[-60:]}"
 
 

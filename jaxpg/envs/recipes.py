@@ -10,7 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.checks import show
+from jaxpg.core.checks import show_numbers
 from jaxpg.envs.wrappers.params import Params
 
 PLAIN = "a finite number, text, True, False, None, or a tuple, list or array of them"
@@ -62,7 +62,7 @@ def require_limits(name: str, core: Any, params: Any) -> None:
             (np.asarray(value) < least) | (np.asarray(value) > most)
         ):
             allowed = f"allowed is a number >= {least} and <= {most}"
-            raise ValueError(f"{name} {key}={show(value)}: {allowed}")
+            raise ValueError(f"{name} {key}={show_numbers(value)}: {allowed}")
     while hasattr(core, "rule") and isinstance(params, Params):  # of wrappers
         if wrong := core.rule.judge(params):
             raise ValueError(f"{name}: {wrong}")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.checks import show
+from jaxpg.core.checks import show_numbers
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.recipes import is_traced, take
 from jaxpg.envs.wrappers.layer import Move, Rule, State
@@ -57,5 +57,5 @@ def _judge(own: Mapping[str, Any], how: Mapping[str, str]) -> str | None:
         return f"levels: {told}: allowed is as many in each"
     chances = own[CHANCES]
     if not is_traced(chances) and not np.isclose(np.sum(np.asarray(chances)), 1, atol=1e-4):
-        return f"{CHANCES}={show(chances)}: allowed are numbers whose sum is 1"
+        return f"{CHANCES}={show_numbers(chances)}: allowed are numbers whose sum is 1"
     return None

@@ -9,7 +9,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpg.core.checks import show
+from jaxpg.core.checks import show_numbers
 
 LIMIT = "max_steps_in_episode"
 
@@ -89,7 +89,7 @@ def judge_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> Callable[[Param
             return None
         some = " and ".join(map(str, dict.fromkeys(shapes)))
         arrays = f", or an array for shapes {some}" if any(shapes) else ""
-        return f"{name}={show(value)}: allowed is a number{arrays}"
+        return f"{name}={show_numbers(value)}: allowed is a number{arrays}"
 
     return judge
 

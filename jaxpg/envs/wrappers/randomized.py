@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from jaxpg.core.checks import show
+from jaxpg.core.checks import show_numbers
 from jaxpg.core.config import unknown
 from jaxpg.core.single import name_of
 from jaxpg.core.types import Array, Key, Tree
@@ -152,7 +152,7 @@ def _judge(params: Params, how: Mapping[str, str], usual: Any) -> str | None:
             fits = fits and np.all(np.asarray(values[0]) <= np.asarray(values[1]))
             allowed = f"a range (low, high), low <= high, of numbers or arrays {shape}"
         if not fits:
-            told = zip(parts, map(show, values), strict=True)
+            told = zip(parts, map(show_numbers, values), strict=True)
             said = ", ".join(f"{name}_{part}={x}" for part, x in told)
             return f"{said}: allowed is {allowed}"
     return None
