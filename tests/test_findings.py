@@ -173,6 +173,7 @@ def test_an_archive_without_a_way_to_a_goal_is_found(best, length, limit, said):
         assert found[0].text.endswith(said)
         assert found[0].advise() == "Try a higher trajectory_steps than 9 or a higher slots than 4."
     assert names(archived(best, length, rows=19), world=world) == []
+    assert names(archived(best, length, rows=0), world=world) == []
     assert names(archived(best, length), world=World(limit=limit, terminates=False)) == (
         ["way"] if np.isnan(best) else []
     )

@@ -89,9 +89,9 @@ def judge_seed(series: Series, evaluations: Series, world: World) -> str:
 def judge_archive(series: Series, world: World) -> str:
     """Judges the best episode of an archive, after its last iteration [rows]: "way" if there is
     none, or none but those that lasted to their limit where episodes end at a goal; else ""."""
-    highest, length = (series[f"episode/best_{x}"][-1] for x in ("return", "length"))
     if len(series["episode/best_return"]) < ITERATIONS:
         return ""
+    highest, length = (series[f"episode/best_{x}"][-1] for x in ("return", "length"))
     lasted = world.terminates and world.limit is not None and length >= world.limit * (1 - 1e-6)
     return "way" if np.isnan(highest) or (lasted and highest <= 0) else ""
 
