@@ -12,7 +12,7 @@ from jaxpg.core.env import Env
 from jaxpg.core.single import is_batched, name_of
 from jaxpg.envs import corrections, recipes, registry
 from jaxpg.envs.wrappers.layer import innermost
-from jaxpg.envs.wrappers.params import Params
+from jaxpg.envs.wrappers.params import CHANCES, Params
 
 
 def drawn_ranges(env: Env) -> dict[str, tuple[float, float]]:
@@ -58,7 +58,7 @@ def fix_params(env: Env, values: Mapping[str, Any]) -> Env:
             new[name] = value
         elif f"{name}_choices" in drawn[name]:
             new[f"{name}_choices"] = jnp.asarray(value)[None]
-            new |= {k: jnp.ones(1) for k in drawn[name] if k == "level_probabilities"}
+            new |= {k: jnp.ones(1) for k in drawn[name] if k == CHANCES}
         else:
             new[f"{name}_low"] = new[f"{name}_high"] = value
     params = recipes.put(env.params, new)

@@ -113,8 +113,7 @@ class Along:
 
 
 def no_demonstration(core: Any, params: Any) -> Demonstration:
-    """The demonstration that there is none, of a single step: none of its numbers is used but the
-    return, which no episode matches."""
+    """An empty demonstration: a single step, whose return no episode matches."""
     first = call_reset(core, jax.random.key(0), params)
     obs, state = jax.tree.map(lambda x: jnp.asarray(x)[None], first)
     return Demonstration(obs, state, jnp.full(1, UNMATCHED, float), jnp.zeros((), jnp.int32))

@@ -11,10 +11,8 @@ from jaxpg.core.checks import show_numbers
 from jaxpg.core.types import Array, Key, Tree
 from jaxpg.envs.recipes import is_traced, take
 from jaxpg.envs.wrappers.layer import Move, Rule, State
-from jaxpg.envs.wrappers.params import Params
+from jaxpg.envs.wrappers.params import CHANCES, Params
 from jaxpg.envs.wrappers.randomized import randomized
-
-CHANCES = "level_probabilities"
 
 
 def levels(core: Any, **how: str) -> Rule:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxpg.core.checks import show_numbers
 
 LIMIT = "max_steps_in_episode"
+CHANCES = "level_probabilities"  # [K] of the levels, by which each episode draws one
 
 
 @jax.tree_util.register_dataclass

@@ -22,6 +22,7 @@ from jaxpg.core.names import Trust
 from jaxpg.core.single import name_of
 from jaxpg.envs import recipes
 from jaxpg.envs.wrappers import named
+from jaxpg.envs.wrappers.params import CHANCES
 
 WRAPPERS = "wrappers"  # the argument of `make`, and the name in a recipe
 ROOMS = {
@@ -70,7 +71,7 @@ NUMBERS = {  # arguments that are parameters: leaves, which may be traced and sw
     "noisy_observations": ("observation_noise",),
     "noisy_actions": ("action_noise",),
 }
-FILLED = {"level_probabilities"}  # parameters that a wrapper sets unless they are given
+FILLED = {CHANCES}  # parameters that a wrapper sets unless they are given
 ALLOWED = f"a list of names, or pairs of a name and its arguments, of {', '.join(ROOMS)}"
 
 
@@ -262,7 +263,7 @@ def _split_levels(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         if not len(value):
             raise ValueError(f"levels {name}={show(value)}: allowed is at least one level")
         numbers[f"{name}_choices"] = list(value) if isinstance(value, range) else value
-        numbers["level_probabilities"] = np.full(len(value), 1 / len(value))
+        numbers[CHANCES] = np.full(len(value), 1 / len(value))
     if not how:
         raise ValueError("levels: allowed is at least one parameter, such as level=range(200)")
     return how, numbers
