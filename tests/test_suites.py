@@ -4,6 +4,7 @@ A suite that is not installed is skipped; what needs none is in `test_suite_name
 """
 
 import csv
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -378,7 +379,9 @@ NAMED = (
 
 
 TINY = {"num_envs": 2, "num_steps": 8, "hidden": (4,), "minibatches": 2}
-TINY |= {"learning_rate_schedule": "constant"}  # the same, however long the run
+# A run is the same, however long it is to be.
+SCHEDULES = [x.name for x in dataclasses.fields(jaxpg.ppo.Config) if x.name.endswith("_schedule")]
+TINY |= dict.fromkeys(SCHEDULES, "constant")
 
 
 def train_and_resume(name, monkeypatch, folder):
@@ -387,8 +390,8 @@ def train_and_resume(name, monkeypatch, folder):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(common, "set_up", lambda *_: None)
     tiny = "--config.num-envs 2 --config.num-steps 8 --config.hidden 4 --config.minibatches 2"
-    tiny += " --config.learning-rate-schedule constant --evaluations 0"
-    asked = f"{tiny} --param max_steps_in_episode=6 --total-steps 32"
+    constant = " ".join(f"--config.{x.replace('_', '-')} constant" for x in SCHEDULES)
+    asked = f"{tiny} {constant} --evaluations 0 --param max_steps_in_episode=6 --total-steps 32"
     assert main(["train", "ppo", name, *asked.split()]) == 0
     folder = Path("runs") / f"ppo-{name.replace('/', '-')}"
     assert main(["resume", str(folder), "--total-steps", "64"]) == 0
