@@ -29,12 +29,12 @@ FIELDS = 3
 TRY: dict[str, tuple[tuple[str, Any], ...]] = {
     "goal": (
         ("normalize_obs", True), ("normalize_reward", True), ("initial_value", "higher"),
-        ("entropy_coef", "higher"), ("exploration_fraction", "higher"), ("epsilon", "higher"),
-        ("noise_std", "higher"), ("alpha", "higher"), ("sigma", "higher"),
+        ("bonus", "rnd"), ("entropy_coef", "higher"), ("exploration_fraction", "higher"),
+        ("epsilon", "higher"), ("noise_std", "higher"), ("alpha", "higher"), ("sigma", "higher"),
         ("slots", "higher"),
     ),
     "return": (
-        ("memory", "gru"), ("normalize_obs", True), ("normalize_reward", True),
+        ("memory", "gru"), ("normalize_obs", True), ("normalize_reward", True), ("bonus", "rnd"),
         ("learning_rate", "higher"), ("max_kl", "higher"), ("sigma", "higher"),
     ),
     "fall": (
