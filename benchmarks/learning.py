@@ -5,12 +5,15 @@ python benchmarks/learning.py --missing [--agent ppo]     all that are not measu
 python benchmarks/learning.py --agent ppo               all of an agent, again
 python benchmarks/learning.py --list                    what there is, and how long it takes
 
+With `--jobs 2` two rows are measured at once: most leave a core of two idle.
+
 A row is an agent in an environment: `ppo/MountainCar-v0`, `ppo/DeepSea-bsuite,size=20`. Which there
 are, for how many steps, is in rows.toml; what they have to reach, in references.toml. Settings are
 those of `jaxpg.preset`. The seeds are of a key that no search has seen. On the way there are 20
-evaluations; at the end every seed plays 128 whole episodes, greedy and sampled. Where an
-environment counts as solved from some return on, it is told when all seeds had reached that:
-environment steps of each, and seconds from the start, compilation and evaluations included.
+evaluations; at the end every seed plays 128 whole episodes, or as many as rows.toml says, greedy
+and sampled. Where an environment counts as solved from some return on, it is told when all seeds
+had reached that: environment steps of each, and seconds from the start, compilation and evaluations
+included.
 
 A row is written to learning.json as soon as it is done. The script prints a line each and exits
 with 1 if a bar is missed by a row that can hold it. `python -m tests.tables` then writes the pages
@@ -18,9 +21,14 @@ anew, and `python benchmarks/learning_figure.py` the picture.
 """
 
 import argparse
+import fcntl
 import json
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
@@ -35,7 +43,6 @@ from jaxpg.core import env as E
 from jaxpg.core.episodes import actions
 from jaxpg.core.train import settle
 from jaxpg.experiment.analysis.thresholds import solved
-from jaxpg.experiment.callbacks.evaluation import evaluation
 
 KEY = 0x7AB1E  # of all rows; searches have others
 EVALUATIONS, EPISODES = 20, 128
@@ -67,15 +74,15 @@ def measure_random(label: str, episodes: int = 512) -> float | None:
     return shorten(returns.mean())[0]
 
 
-def watch(kind: str, threshold: float | None, curve: dict, found: dict) -> jaxpg.Callback:
-    """Notes the mean over seeds of evaluations in `curve`; in `found`, where every seed first
-    reached the threshold, and where all had. kind: "greedy" or "sampled"."""
+def watch(
+    evaluate: Callable[[jaxpg.Event], jax.Array], threshold: float | None, curve: dict, found: dict
+) -> jaxpg.Callback:
+    """Notes the mean over seeds of `evaluate(event)`, returns [seeds], after each chunk in `curve`;
+    in `found`, where every seed first reached the threshold, and where all had."""
     begun = time.perf_counter()
 
     def look(event: jaxpg.Event) -> None:
-        if f"eval/{kind}" not in event.metrics:
-            return
-        returns = event.metrics[f"eval/{kind}"]  # [seeds]
+        returns = event.metrics["return"]
         curve.setdefault("env_steps", []).append(event.env_steps)
         curve.setdefault("returns", []).extend(shorten(returns.mean()))
         if threshold is None:
@@ -86,23 +93,28 @@ def watch(kind: str, threshold: float | None, curve: dict, found: dict) -> jaxpg
         if "seconds" not in found and None not in at:
             found["seconds"] = round(time.perf_counter() - begun, 1)
 
-    return jaxpg.Callback(on_metrics=look)
+    return jaxpg.Callback(on_chunk=lambda event: {"return": evaluate(event)}, on_metrics=look)
 
 
 def measure(row: Row, seeds: int, episodes: int = EPISODES) -> dict[str, Any]:
     """Trains a row: settings, returns of every seed [seeds], the curve, and what it cost."""
     agent, env = agents.get(row.agent), learning_rows.make_env(row.env)
-    keys, k_eval = jax.random.split(jax.random.key(KEY), (2, seeds))
+    keys, k_eval, k_way = jax.random.split(jax.random.key(KEY), (3, seeds))
     total = learning_rows.total_steps(row)
     cfg, num_iters = settle(agent, learning_rows.make_config(row), env, total)
+    counted = learning_rows.counted_returns(row.env) == "greedy"
+    tables = learning_rows.tables()
+    episodes = min(episodes, tables["episodes"].get(row.env, episodes))
+    few = min(episodes, tables["curve_episodes"].get(row.env, episodes))
     threshold, curve, found = solved(row.env), {}, {}
-    few = learning_rows.tables()["curve_episodes"].get(row.env, episodes)
-    every = -(-num_iters // EVALUATIONS)
-    callbacks = [
-        evaluation(agent, cfg, env, keys, every, min(few, episodes)),
-        watch(learning_rows.counted_returns(row.env), threshold, curve, found),
-    ]
-    result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks, chunk=every)
+
+    def evaluate(event: jaxpg.Event) -> jax.Array:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(k_way, event.iteration)
+        return jaxpg.evaluate(agent, cfg, env, event.state, keys, few, counted).mean(-1)
+
+    callbacks = [watch(evaluate, threshold, curve, found)]
+    chunk = -(-num_iters // EVALUATIONS)
+    result = jaxpg.run(agent, cfg, env, keys, total_steps=total, callbacks=callbacks, chunk=chunk)
     if result.stopped == "interrupt":  # a part of a row is no row
         raise KeyboardInterrupt
     state = agent, result.cfg, env, result.state, k_eval
@@ -131,11 +143,46 @@ def add(row: Row, seeds: int) -> dict[str, Any]:
     # Before what takes hours: an error here would lose it.
     chance = known[row.env] if row.env in known else measure_random(row.env)
     one = measure(row, seeds)
-    found = learning_rows.load()  # again: another process may have written a row
-    found["rows"][row.name], found["random"][row.env] = one, chance
-    found["versions"] = {p: version(p) for p in PACKAGES}
-    learning_rows.save(found)
+    folder = os.open(learning_rows.MEASURED.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # another process may write a row
+        found = learning_rows.load()
+        found["rows"][row.name], found["random"][row.env] = one, chance
+        found["versions"] = {p: version(p) for p in PACKAGES}
+        learning_rows.save(found)
+    finally:
+        os.close(folder)
     return found
+
+
+def add_all(rows: list[Row], seeds: int) -> int:
+    """Measures rows one after the other; returns how many failed, or missed a bar."""
+    missed = 0
+    for row in rows:
+        try:
+            measured = add(row, seeds)
+        except Exception as error:  # the others may take hours, and are not lost
+            print(f"{row.name:32} FAILED  {type(error).__name__}: {error}", flush=True)
+            missed += 1
+            continue
+        print(format_row(row, measured), flush=True)
+        verdict = learning_rows.judge(row, measured)
+        missed += verdict.held is False and not verdict.cannot
+    return missed
+
+
+def share(rows: list[Row], seeds: int, jobs: int) -> int:
+    """Measures rows in processes of their own, several at once; returns as `add_all`."""
+
+    def measure_apart(row: Row) -> int:
+        command = [sys.executable, __file__, row.name, "--seeds", str(seeds)]
+        return subprocess.run(command, check=False).returncode
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        return sum(map(bool, pool.map(measure_apart, rows)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C: what is running has it, too
 
 
 def format_row(row: Row, measured: dict[str, Any]) -> str:
@@ -189,13 +236,15 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
     seeds = f"of a row ({learning_rows.SEEDS}); it takes the place of what was measured with others"
     parser.add_argument("--seeds", type=int, default=learning_rows.SEEDS, help=seeds)
+    parser.add_argument("--jobs", type=int, default=1, help="rows that are measured at once (1)")
     args = parser.parse_args()
     if not (args.rows or args.agent or args.missing or args.list):
         parser.error("no row is given: name some, or --missing, --agent NAME, --list")
     if args.rows and args.agent:
         parser.error(f"--agent {args.agent}: allowed where no row is named")
-    if args.seeds < 1:
-        parser.error(f"--seeds {args.seeds}: allowed is an integer >= 1")
+    for name in ("seeds", "jobs"):
+        if (value := getattr(args, name)) < 1:
+            parser.error(f"--{name} {value}: allowed is an integer >= 1")
     jaxpg.use_all_cores()  # before an environment makes JAX's devices
     try:
         rows = learning_rows.find_rows(args.rows) or list(learning_rows.all_rows().values())
@@ -210,17 +259,7 @@ def main() -> int:
         return 0
     if not rows:
         print("no row is missing")
-    missed = 0
-    for row in rows:
-        try:
-            measured = add(row, args.seeds)
-        except Exception as error:  # the others may take hours, and are not lost
-            print(f"{row.name:32} FAILED  {type(error).__name__}: {error}", flush=True)
-            missed += 1
-            continue
-        print(format_row(row, measured), flush=True)
-        verdict = learning_rows.judge(row, measured)
-        missed += verdict.held is False and not verdict.cannot
+    missed = add_all(rows, args.seeds) if args.jobs == 1 else share(rows, args.seeds, args.jobs)
     return int(missed > 0)
 
 

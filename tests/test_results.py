@@ -3,6 +3,7 @@
 import doctest
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -337,6 +338,26 @@ def test_the_command_measures_what_is_named(monkeypatch, tmp_path, capsys):
     assert run("a2c/CartPole-v1 --missing --seeds 2") == (0, ["no row is missing"])
     with pytest.raises(SystemExit):
         run("")
+
+
+def test_rows_at_once_are_processes(monkeypatch, capsys):
+    """One that fails is told by the exit code, and the others are measured all the same."""
+    commands = []
+
+    def start(command, check):
+        commands.append(command[1:])
+        return subprocess.CompletedProcess(command, int("ppo/Acrobot-v1" in command))
+
+    monkeypatch.setattr(learning.subprocess, "run", start)
+    monkeypatch.setattr(learning.jaxpg, "use_all_cores", lambda: None)
+    names = ["ppo/CartPole-v1", "ppo/Acrobot-v1", "ppo/Pong-misc"]
+    monkeypatch.setattr(sys, "argv", ["learning.py", *names, "--jobs", "2", "--seeds", "3"])
+    assert learning.main() == 1
+    assert sorted(commands) == sorted([learning.__file__, x, "--seeds", "3"] for x in names)
+    monkeypatch.setattr(sys, "argv", ["learning.py", *names, "--jobs", "0"])
+    with pytest.raises(SystemExit):
+        learning.main()
+    assert "--jobs 0: allowed is an integer >= 1" in capsys.readouterr().err
 
 
 def test_what_is_quick_goes_before_what_takes_hours(monkeypatch, tmp_path):
