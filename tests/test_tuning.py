@@ -160,6 +160,22 @@ def test_a_budget_in_steps_is_used_and_kept(steps):
     assert asked.cost(most) <= steps < asked.cost(most + 1)
 
 
+@pytest.mark.parametrize("iterations", [(1,), (1000,), (70, 1000), (3, 7, 4096)])
+def test_a_training_takes_whole_iterations_of_the_program_that_needs_most(iterations):
+    asked = Asked(1600, None, 10**9, seeds=2, held_out=5, finalists=1, iterations=iterations)
+    for steps in (1, 70, 400, 1000, 1600):
+        assert asked.whole(steps) == max(-(-steps // n) * n for n in iterations)
+    last = 2 * 5 * asked.whole(1600)
+    assert asked.cost(8) == 2 * (8 * asked.whole(400) + 2 * asked.whole(1600)) + last
+
+
+def test_a_budget_counts_whole_iterations(cliff):
+    """2 x 2000 + 2 x 4000 in the rounds, 2 x 3 x 4000 behind them; asked for are 34,000."""
+    wide = jaxpg.q_learning.Config(num_envs=4, num_steps=500)
+    with pytest.raises(ValueError, match="allowed is an integer >= 36000, for 1 point and 3"):
+        go(wide, cliff, held_out=3, budget_steps=35_999)
+
+
 def test_a_tuning_keeps_to_its_steps(found):
     sweeps = [*found.rounds, found.held_out]
     assert sum(int(x.scores["env_steps"].sum()) for x in sweeps) <= FEW["budget_steps"]
@@ -202,6 +218,26 @@ def test_points_rank_by_score_then_by_area_and_a_diverged_seed_is_the_worst():
     scores = [[1, 1], [5, np.nan], [3, 3], [1, 1], [np.nan, np.nan]]
     order = judge.rank_points(fake(scores, [[0, 0], [9, 9], [0, 0], [2, 2], [8, 8]]))
     assert order == [1, 2, 4, 3, 0]  # the second is (5 + 1) / 2, like the third
+
+
+def test_a_seed_without_a_greedy_return_counts_as_the_worst_whatever_the_reason():
+    """One that diverged, one whose episodes do not end, and a config of which none does."""
+    sweep = fake([[4, np.nan, 6], [1, 2, 3], [np.nan] * 3])
+    sweep.scores["ended"] = "done"
+    np.testing.assert_array_equal(judge.seed_scores(sweep), [[4, 1, 6], [1, 2, 3], [1, 1, 1]])
+    before, finalists = judge.judge_finalists(sweep)
+    np.testing.assert_array_equal(before, [4, 1, 6])
+    assert [x.gain.value for x in finalists] == pytest.approx([-5 / 3, -8 / 3])
+    assert judge.rank_points(sweep) == [0, 1, 2]
+
+
+def test_where_no_seed_has_a_return_nothing_is_judged():
+    none = fake([[np.nan, np.nan]] * 2, [[1, 1], [2, 2]])
+    before, finalists = judge.judge_finalists(none)
+    assert (len(before), finalists) == (0, [])
+    assert judge.rank_points(none) == [1, 0]  # by the returns in training
+    assert judge.all_alike(none)
+    assert not judge.all_alike(fake([[1, 2], [2, 2]]))
 
 
 def test_a_finalist_is_better_if_its_paired_interval_is_above_zero():
@@ -353,16 +389,24 @@ def test_a_tuning_that_was_killed_goes_on_to_the_byte(found, tmp_path, at):
         ({"space": {"env.size": [1]}}, "search env.size: allowed are fields of the config"),
         ({"space": {"gamma": [0.9, 1.5]}}, "gamma=1.5: allowed is a finite number >= 0 and <= 1"),
         ({"space": {"gamma": []}}, "gamma=.*at least one"),
+        ({"space": {1: [1]}}, "unknown field to search 1"),
+        ({"space": {"gamma": np.ones((2, 2))}}, r"gamma=array.*\]\): allowed is a list of values"),
+        ({"space": {"gamma": Range(0.0, 1.0, True)}}, r"gamma=loguniform 0.0 .. 1.0: .*> 0"),
+        ({"space": {"gamma": Range(1.0, 0.5)}}, r"gamma=range 1.0 .. 0.5: .*the lower one first"),
+        ({"space": {"gamma": Range(0.5, 0.5, True)}}, "gamma=range 0.5 .. 0.5"),
+        ({"log": None}, "log=None: allowed is a function of a text"),
         ({"space": {"num_envs": Range(1, 2)}}, "num_envs=1 .. 2: it is static"),
         ({"space": {"bins": [[1, 2]]}}, "bins"),
         ({"space": [1]}, "allowed is a dict of fields"),
         ({"total_steps": 0}, "total_steps=0: allowed is an integer >= 1"),
-        ({"budget_steps": 100}, "budget_steps=100: allowed is an integer >= 42000"),
+        ({"budget_steps": 100}, "budget_steps=100: allowed is an integer >= 42000, for 1 point and"),
+        ({"minutes": -1}, "minutes=-1: allowed is a number > 0"),  # though the steps have a budget
         ({"budget_steps": None, "minutes": 0}, "minutes=0: allowed is a number > 0"),
         ({"budget_steps": None, "minutes": None}, "minutes=None"),
         ({"held_out": 2}, "held_out=2: allowed is an integer >= 3"),
         ({"keep": 1}, "keep=1: allowed is an integer >= 2"),
         ({"rounds": 0}, "rounds=0: allowed is an integer >= 1"),
+        ({"rounds": 7}, "rounds=7: allowed is an integer >= 1 and <= 6, for total_steps=4000 and ke"),
         ({"finalists": True}, "finalists=True: allowed is an integer"),
         ({"episodes": 0}, "episodes=0"),
     ],

@@ -78,7 +78,7 @@ def _tune(
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    space = dict(map(options.parse_values, search))
+    space = options.parse_fields(search)
     name = f"{agent.name}-{common.short_name(env_name)}"
     with common.new_folder(out, Path("tunings", name)) as folder:
         found = jaxpg.tune(
@@ -104,11 +104,12 @@ def resume_tuning(folder: Path, agent: str | None, env: str | None, trust: bool)
 
 
 def _sum_up(found: "Tuned") -> int:
-    """Prints what a tuning found: the finalists beside the settings that it began with."""
+    """Prints what a tuning found: the finalists beside the settings that it began with; returns 1
+    if no seed of the comparison has a greedy return."""
     from jaxpg.experiment.text import format_count
 
     about, folder = found.about, found.folder
-    if not found.over:
+    if not found.over or found.held_out is None:
         common.say(f"interrupted; go on with: jaxpg resume {folder}")
         return common.INTERRUPTED
     env = about["environment"]["name"]
@@ -120,13 +121,14 @@ def _sum_up(found: "Tuned") -> int:
         f"{about['seconds'] / 60:.1f} minutes"
     )
     if not found.finalists:
-        _tell("every training of the comparison diverged")
-    else:
-        _tell(
-            f"mean greedy return at {about['total_steps']:,} env steps, of {about['held_out']} "
-            "held-out seeds"
-        )
-        _print_finalists(found)
+        failed = found.held_out.about.get("failed", "no greedy episode of the comparison ended")
+        common.say(f"error: {failed}; the tables are in {folder}/rounds")
+        return 1
+    _tell(
+        f"mean greedy return at {about['total_steps']:,} env steps, of {about['held_out']} "
+        "held-out seeds"
+    )
+    _print_finalists(found)
     if found.winner is None:
         _tell(
             "No finalist is better than the settings that it began with, as far as these seeds "

@@ -37,7 +37,8 @@ class Tuning(NamedTuple):
 
     @property
     def asked(self) -> Asked:
-        return Asked(**{name: self.record[name] for name in Asked._fields})
+        told = {name: self.record[name] for name in Asked._fields if name in self.record}
+        return Asked(**told | {"iterations": tuple(told.get("iterations", (1,)))})
 
     @property
     def space(self) -> dict[str, list | Range]:
@@ -74,7 +75,7 @@ def train_round(this: Tuning, i: int, found: Sweep | None, watch: Watch) -> Swee
         if opened.record["points"] or found is None:
             return []
         before = found.about["points"]
-        one = clock.takes(asked.seeds * asked.steps(i))
+        one = clock.takes(asked.seeds * asked.whole(asked.steps(i)))
         rest = lambda count: clock.takes(asked.behind(i, count), asked.rounds + 1 - i)  # noqa: E731
         # Of too little time the comparison is the first to have less.
         count = clock.room(one, rest(asked.finalists))
@@ -136,7 +137,8 @@ def _waves(this: Tuning, watch: Watch) -> Callable[[SweepFolder], list[Point]]:
             chosen, each = programs[:count], max(1, count // len(programs))
         elif known:
             wave = len(programs) * EACH
-            ahead = asked.seeds * asked.steps(0) * wave + asked.cost(len(known) + wave, 1)
+            ahead = asked.seeds * asked.whole(asked.steps(0)) * wave
+            ahead += asked.cost(len(known) + wave, 1)
             if clock.takes(ahead, asked.rounds) > clock.left():
                 return []
         points = design.propose_points(this.cfg, this.space, chosen, each, [*words, len(known)])

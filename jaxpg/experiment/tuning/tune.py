@@ -11,7 +11,7 @@ preset.toml   the winner, if there is one: `jaxpg train AGENT ENV --preset FILE`
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Point, Range, apply_point, require_names
 from jaxpg.experiment.tuning import design, judge
-from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked
+from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked, require_budget
 from jaxpg.experiment.tuning.judge import Finalist
 from jaxpg.experiment.tuning.space import Space, make_space
 from jaxpg.experiment.tuning.stages import (
@@ -119,13 +119,17 @@ def tune(
     require_bool("progress", progress)
     plan_run(agent, own, env, key, total_steps=total_steps)
     asked = Asked(
-        int(total_steps), None if budget_steps is not None else minutes, budget_steps, seeds,
-        held_out, rounds, keep, programs, finalists, episodes,
+        int(total_steps), minutes, budget_steps, seeds, held_out, rounds, keep, programs, finalists,
+        episodes,
     )  # fmt: skip
     require_asked(asked)
+    if budget_steps is not None:
+        asked = asked._replace(minutes=None)  # the clock has no say then
     require_episodes(env, "episodes", episodes)
-    if not (space is None or hasattr(space, "keys")):
+    if not (space is None or isinstance(space, Mapping)):
         raise ValueError(f"space={show(space)}: allowed is a dict of fields")
+    if not callable(log):
+        raise ValueError(f"log={show(log)}: allowed is a function of a text")
     full = make_space(cfg, env, space or {})
     preset_fields(agent, cfg)  # what TOML has no word for is found out now
     judged = _judge(agent, cfg, env, key)
@@ -133,6 +137,9 @@ def tune(
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             judged({name: value})
     chosen = design.choose_programs(cfg, full, programs, judged)
+    every = {agent.steps_per_iter(apply_point(cfg, env, x, trust=True)[0]) for x in ({}, *chosen)}
+    asked = asked._replace(iterations=tuple(sorted(every)))
+    require_budget(asked)
     with provenance.lasting(out):
         about = {"kind": "tuning", **provenance.describe_run(agent, cfg, env, key)}
     told = {
