@@ -399,14 +399,14 @@ def test_a_tuning_that_was_killed_goes_on_to_the_byte(found, tmp_path, at):
         ({"space": {"bins": [[1, 2]]}}, "bins"),
         ({"space": [1]}, "allowed is a dict of fields"),
         ({"total_steps": 0}, "total_steps=0: allowed is an integer >= 1"),
-        ({"budget_steps": 100}, "budget_steps=100: allowed is an integer >= 42000, for 1 point and"),
+        ({"budget_steps": 100}, "budget_steps=100: .* >= 42000, for 1 point and 4"),
         ({"minutes": -1}, "minutes=-1: allowed is a number > 0"),  # though the steps have a budget
         ({"budget_steps": None, "minutes": 0}, "minutes=0: allowed is a number > 0"),
         ({"budget_steps": None, "minutes": None}, "minutes=None"),
         ({"held_out": 2}, "held_out=2: allowed is an integer >= 3"),
         ({"keep": 1}, "keep=1: allowed is an integer >= 2"),
         ({"rounds": 0}, "rounds=0: allowed is an integer >= 1"),
-        ({"rounds": 7}, "rounds=7: allowed is an integer >= 1 and <= 6, for total_steps=4000 and ke"),
+        ({"rounds": 7}, "rounds=7: .* and <= 6, for total_steps=4000 and keep=4"),
         ({"finalists": True}, "finalists=True: allowed is an integer"),
         ({"episodes": 0}, "episodes=0"),
     ],
@@ -459,6 +459,9 @@ BAD = {
     GOOD.replace("64", "0"): "total_steps=0: allowed is an integer >= 1",
     GOOD.replace("{", "["): "allowed is TOML",
     GOOD.replace("num_envs = 2", 'net = "os:system"'): "net='os:system'",
+    GOOD.replace("0.5", "[0.5, 0.6]"): "ppo.Config gamma=[0.5, 0.6]: allowed is one number",
+    GOOD.replace("gamma = 0.5", "total_steps = 5"): "total_steps=5: allowed is total_steps beside",
+    'agent = "ppo"\n': 'has no table ["CartPole-v1"] and none ["*"]\n',
 }
 
 
@@ -517,6 +520,12 @@ def test_tune_by_the_command(command):  # noqa: F811
     code, out, _ = command("runs")
     assert code == 0
     assert out.count("/rounds/") == 3
+    for words in ("show", "status", "eval", "plot", "export --out x"):
+        code, _, err = command(f"{words} {folder}")
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"it is the folder of a tuning, whose sweeps are in {folder}/rounds" in err
+    code, _, err = command(f"{line} --out {folder}")
+    assert (code, "holds a tuning (`resume` goes on with it)" in err) == (2, True)
 
 
 @pytest.mark.slow
