@@ -16,6 +16,7 @@ import pytest
 import jaxpg
 from jaxpg.core.config import to_dict
 from jaxpg.experiment.files.atomic import read_json
+from jaxpg.experiment.report.tuning import tuning_sections, verdict_table
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Range
 from jaxpg.experiment.tuning import budget, design, judge
@@ -528,10 +529,23 @@ def test_tune_by_the_command(command):  # noqa: F811
     assert (code, "holds a tuning (`resume` goes on with it)" in err) == (2, True)
 
 
+def test_a_report_of_a_tuning_begins_with_the_comparison(found, cfg, cliff, tmp_path):
+    sections = tuning_sections(found.folder)
+    assert [x.name for x in sections] == ["t: held-out seeds", "t: round 1 of 2", "t: round 2 of 2"]
+    assert sections[0].rows[0][0].startswith("t: held-out seeds, best of 2: ")
+    table = verdict_table(found.held_out)
+    assert '<th scope="col">finalist 1</th>' in table
+    assert '<th scope="row">learning_rate</th><td class="number">0.0001</td>' in table
+    assert f"[{found.winner.gain.low:.4g}, " in table
+    assert '<th scope="row">better</th><td></td><td>yes</td>' in table
+    assert verdict_table(fake([[np.nan]] * 2)) == "<p>No seed has a greedy return.</p>"
+
+
 @pytest.mark.slow
 def test_a_report_of_a_tuning_shows_its_sweeps(found, tmp_path):
     page = jaxpg.report([found.folder], tmp_path / "page.html").read_text()
-    assert page.count("<h2") >= 3
+    assert "<h1>Tuning t</h1>" in page
+    assert page.index("finalist 1") < page.index("round 1 of 2</h2>")
 
 
 @pytest.mark.slow

@@ -30,15 +30,14 @@ def tuning_sections(folder: Path) -> list[Section]:
 
 def _add_verdict(section: Section, sweep: Sweep) -> Section:
     """The section of the comparison, with its finalists beside the config ahead of all else."""
-    return section._replace(draw=lambda: [_verdict_table(sweep), *section.draw()])
+    return section._replace(draw=lambda: [verdict_table(sweep), *section.draw()])
 
 
-def _verdict_table(sweep: Sweep) -> str:
-    """Table of the finalists beside the config that the tuning began with; "" if no seed has a
-    score."""
+def verdict_table(sweep: Sweep) -> str:
+    """Table of the finalists beside the config that the tuning began with, of its comparison."""
     before, finalists = judge.judge_finalists(sweep)
     if not finalists:
-        return html.paragraph("No seed of the comparison has a greedy return.")
+        return html.paragraph("No seed has a greedy return.")
     base = sweep.about["points"][0]
     mean = judge.estimate(before, 1 - judge.ERROR)
     columns = [("before", base, format_estimate(mean), "", "")]
