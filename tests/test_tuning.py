@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 
 import jaxpg
+from jaxpg.cli.tune import _sum_up as sum_up
 from jaxpg.core.config import to_dict
 from jaxpg.experiment.files.atomic import read_json
 from jaxpg.experiment.report.tuning import tuning_sections, verdict_table
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Range
-from jaxpg.experiment.tuning import budget, design, judge
+from jaxpg.experiment.tuning import Tuned, budget, design, judge
 from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked
 from jaxpg.experiment.tuning.space import STANDARD, make_space, standard_space
 from jaxpg.experiment.tuning.tune import _judge as judge_of
@@ -33,6 +34,7 @@ from tests.test_cli import jaxpg as command  # noqa: F401
 SLOW = {"learning_rate": 1e-4, "num_steps": 20}
 SPACE = {"learning_rate": [1e-4, 0.5], "gamma": [1.0], "epsilon": [0.1]}
 SPACE |= {"learning_rate_schedule": ["constant"]}
+OWN = {name: [getattr(jaxpg.q_learning.Config(**SLOW), name)] for name in SPACE}
 FEW = {"total_steps": 4000, "budget_steps": 60_000, "held_out": 4, "finalists": 1, "episodes": 8}
 
 
@@ -395,6 +397,7 @@ def test_a_tuning_that_was_killed_goes_on_to_the_byte(found, tmp_path, at):
         ({"space": {"gamma": Range(0.0, 1.0, True)}}, r"gamma=loguniform 0.0 .. 1.0: .*> 0"),
         ({"space": {"gamma": Range(1.0, 0.5)}}, r"gamma=range 1.0 .. 0.5: .*the lower one first"),
         ({"space": {"gamma": Range(0.5, 0.5, True)}}, "gamma=range 0.5 .. 0.5"),
+        ({"space": OWN}, "no field is searched, allowed is a space with another value"),
         ({"log": None}, "log=None: allowed is a function of a text"),
         ({"space": {"num_envs": Range(1, 2)}}, "num_envs=1 .. 2: it is static"),
         ({"space": {"bins": [[1, 2]]}}, "bins"),
@@ -428,6 +431,30 @@ def test_asked_is_judged():
     require_asked(Asked(1000))
     with pytest.raises(ValueError, match="seeds=0"):
         require_asked(Asked(1000, seeds=0))
+
+
+def test_one_value_that_the_config_has_not_is_enough(cliff, cfg):
+    other = OWN | {"gamma": [0.5]}
+    assert make_space(cfg, cliff, other) == other
+    with pytest.raises(ValueError, match="no field is searched"):
+        make_space(cfg, cliff, OWN)
+
+
+def test_a_comparison_with_nothing_beside_the_config_says_so(capsys):
+    alone = fake([[1, 2]]).about | {"digests": {}}
+    sweep = fake([[1, 2]])._replace(about=alone)
+    sweep.scores["env_steps"] = 10
+    about = {"seconds": 1.0, "agent": "ppo", "environment": {"name": "X"}}
+    none = Tuned(Path("t"), about, [sweep], sweep, [], [], None, None, None)
+    assert sum_up(none) == 0
+    assert "is the settings that it began with: no preset" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    lost = fake([[np.nan]] * 2)
+    lost.scores["env_steps"] = 0
+    lost = lost._replace(about=lost.about | {"digests": {}, "failed": "NonFiniteError: all"})
+    assert sum_up(none._replace(rounds=[lost], held_out=lost)) == 1
+    assert "error: NonFiniteError: all; the tables are in t/rounds" in capsys.readouterr().err
 
 
 # Preset files.

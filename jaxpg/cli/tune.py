@@ -115,11 +115,15 @@ def _sum_up(found: "Tuned") -> int:
     env = about["environment"]["name"]
     runs = sum(len(x.scores) for x in found.rounds)
     points = len(found.rounds[0].about["points"])
+    points = f"{points} point{'s'[: points != 1]}"
     steps = sum(int(x.scores["env_steps"].sum()) for x in [*found.rounds, found.held_out])
     _tell(
-        f"{points} points, {runs} trainings in the search, {format_count(steps)} env steps in all, "
+        f"{points}, {runs} trainings in the search, {format_count(steps)} env steps in all, "
         f"{about['seconds'] / 60:.1f} minutes"
     )
+    if len(found.held_out.about["points"]) == 1:
+        _tell("The best point of the last round is the settings that it began with: no preset.")
+        return 0
     if not found.finalists:
         failed = found.held_out.about.get("failed", "no greedy episode of the comparison ended")
         common.say(f"error: {failed}; the tables are in {folder}/rounds")

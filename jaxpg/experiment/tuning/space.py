@@ -91,7 +91,7 @@ def _apply(rule: Around | Times | tuple, value: Any, limits: Mapping[str, Any]) 
 def make_space(cfg: Any, env: Any, given: Space) -> dict[str, list | Range]:
     """The standard space, with the values that are given in the place of its own; one value keeps
     the field as it is. Raises ValueError for an unknown field, one of the environment, a range that
-    is none or of a static field, and no values."""
+    is none or of a static field, no values, and nothing but the values that the config has."""
     names = [name for name in field_names(cfg, env) if not name.startswith(ENV)]
     for name, values in given.items():
         if str(name).startswith(ENV):
@@ -107,6 +107,9 @@ def make_space(cfg: Any, env: Any, given: Space) -> dict[str, list | Range]:
         for name, x in given.items()
     }
     space = standard_space(cfg) | mine
-    if not space:
-        raise ValueError(f"{label(type(cfg))}: has no field of the standard space: give some")
+    if all([*map(plain, x)] == [plain(getattr(cfg, name))] for name, x in space.items()):
+        raise ValueError(
+            f"{label(type(cfg))}: no field is searched, allowed is a space with another value than "
+            "the config has, of one field at least"
+        )
     return space

@@ -171,7 +171,8 @@ def _train(
         while _all_over(opened) and (points := choose(opened)):
             begun, before = clock.spent(), _work(opened)
             count = f"{len(points)} point{'s'[: len(points) != 1]}" + " more" * bool(before)
-            watch.log(f"{begun / 60:.1f} min, {what}: {count} x {seeds} seeds x {steps:,} steps")
+            many = f"{seeds} seed{'s'[: seeds != 1]}"
+            watch.log(f"{begun / 60:.1f} min, {what}: {count} x {many} x {steps:,} steps")
             opened = plan_parts(opened, points, lambda text: None)
             planned = clock.spent()
             opened = train_parts(opened, (), watch.progress)
