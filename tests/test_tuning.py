@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import jaxpg
+from jaxpg.cli.common import resumable
 from jaxpg.cli.tune import _sum_up as sum_up
 from jaxpg.core.config import to_dict
 from jaxpg.experiment.files.atomic import read_json
@@ -525,6 +526,18 @@ def test_train_takes_a_preset_and_flags_win(command):  # noqa: F811
     assert record["total_steps"] == 64
     assert record["preset"] == "p.toml"
     assert command("resume r --total-steps 128")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["run.json", "sweep.json", "tune.json"])
+def test_what_is_interrupted_says_how_to_go_on(tmp_path, name):
+    def stop(folder):
+        with pytest.raises(KeyboardInterrupt) as caught, resumable(folder):
+            raise KeyboardInterrupt
+        return caught.value.__notes__
+
+    assert stop(tmp_path) == ["nothing was trained yet"]
+    (tmp_path / name).touch()
+    assert stop(tmp_path) == [f"go on with: jaxpg resume {tmp_path}"]
 
 
 def test_tune_by_the_command(command):  # noqa: F811
