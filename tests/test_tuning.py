@@ -24,8 +24,7 @@ from jaxpg.experiment.sweeps.points import Range
 from jaxpg.experiment.tuning import Tuned, budget, design, judge
 from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked
 from jaxpg.experiment.tuning.space import STANDARD, make_space, standard_space
-from jaxpg.experiment.tuning.tune import _judge as judge_of
-from jaxpg.experiment.tuning.tune import preset_fields
+from jaxpg.experiment.tuning.tune import make_check, preset_fields
 from jaxpg.presets.file import format_file, read_file
 from tests.conftest import INSTALLED, TINY, short_env, slow_of
 from tests.test_cli import elsewhere  # noqa: F401  a fixture
@@ -69,16 +68,16 @@ def test_every_agent_has_a_space_and_may_have_its_ends(name):
     tiny = agent.Config(**TINY[name])
     env, space = short_env(agent, tiny), standard_space(tiny)
     assert space
-    judged = judge_of(agent, tiny, env, jax.random.key(0))
+    check = make_check(agent, tiny, env, jax.random.key(0))
     for field, values in space.items():
         own = getattr(tiny, field)
         if isinstance(values, Range):
-            judged({field: values.low})
-            judged({field: values.high})
+            check({field: values.low})
+            check({field: values.high})
             assert values.low <= own <= values.high
         else:
             assert own in values
-    chosen = design.choose_programs(tiny, space, 2, judged)
+    chosen = design.choose_programs(tiny, space, 2, check)
     assert chosen[0] == {name: getattr(tiny, name) for name in chosen[0]}
 
 
@@ -334,7 +333,10 @@ def test_minutes_end_in_time_and_widen_the_first_round(cfg, cliff):
 
 def test_a_tuning_without_a_folder_leaves_nothing(cfg, cliff, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert go(cfg, cliff).over
+    found = go(cfg, cliff)
+    assert found.over
+    assert found.winner is not None
+    assert found.preset is None  # it would be of a folder that is gone
     assert list(tmp_path.iterdir()) == []
 
 
@@ -473,6 +475,16 @@ def test_a_file_says_every_kind_of_value(tmp_path):
     assert path.read_text().startswith("# a comment\n")
     assert read_file(path, jaxpg.ppo, "My-env").settings["total_steps"] == 1000
     assert jaxpg.preset("ppo", "My-env", path) == cfg
+
+
+@pytest.mark.parametrize(
+    "name", ["Walk-\U0001f600", "\U0001d4b3", "a\x7fb", 'a"b\\', "a\nb\u2028\t", "é.x"]
+)
+def test_a_file_says_every_name(tmp_path, name):
+    path = tmp_path / "p.toml"
+    path.write_text(format_file("ppo", name, 10, {"net": name}, ["a comment"]), encoding="utf-8")
+    told = tomllib.loads(path.read_text("utf-8"))
+    assert told[name] == {"total_steps": 10, "config": {"net": name}}
 
 
 GOOD = 'agent = "ppo"\n["CartPole-v1"]\ntotal_steps = 64\nconfig = { gamma = 0.5, num_envs = 2 }\n'

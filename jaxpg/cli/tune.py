@@ -53,8 +53,8 @@ def _tune(
     Args:
         preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
             options. The word defaults: those of the agent, without its preset.
-        search: FIELD=LIST or FIELD=RANGE, as of `jaxpg sweep`, in the place of the standard values
-            of the field; one value keeps it fixed.
+        search: FIELD=LIST or FIELD=RANGE in the place of the standard values of the field, such as
+            gamma=0.9,0.99 learning_rate=1e-4:1e-2:log; one value keeps it fixed.
         param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
             be given several times.
         total_steps: environment steps of one training, in the last round and the comparison.

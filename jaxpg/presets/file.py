@@ -112,5 +112,7 @@ def _value(x: Any) -> str:
         return f"[{', '.join(map(_value, x))}]"
     if isinstance(x, bool):
         return str(x).lower()
-    # JSON's texts are TOML's, but for two letters that it leaves as they are.
-    return json.dumps(x) if isinstance(x, str) else repr(x)
+    if isinstance(x, str):
+        # As JSON, but for pairs of escapes, which TOML has not, and for DEL, which it has escaped.
+        return json.dumps(x, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(x)

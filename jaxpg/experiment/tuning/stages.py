@@ -88,8 +88,8 @@ def train_round(this: Tuning, i: int, found: Sweep | None, watch: Watch) -> Swee
     done = _train(this, i, settings, choose if i else _waves(this, watch), watch, what)
     if i < asked.rounds - 1 and is_over(done) and all_alike(done):
         watch.log(
-            f"{what}: no point stands out, so they are ordered by their returns in training; "
-            "rounds=1 trains all of them to the end"
+            f"{what}: no point stands out, so they are ordered by their returns in training; one "
+            "round alone would train all of them to the end"
         )
     return done
 
