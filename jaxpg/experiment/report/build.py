@@ -70,10 +70,11 @@ def report(
         raise ValueError(
             f"runs={show(runs)}: allowed are folders of runs, sweeps and comparisons, in a list"
         )
-    opened, sections = [], []
+    opened, sections, tunings = [], [], []
     for run in runs:
         if isinstance(run, (str, Path)) and is_tuning(run):
-            sections += tuning_sections(Path(run))
+            tunings.append(Path(run))
+            sections += tuning_sections(tunings[-1])
             continue
         opened.append(_read_source(run, agent, env, trust))
         x = opened[-1]
@@ -81,8 +82,8 @@ def report(
     if not sections:
         raise ValueError(f"runs={show(runs)}: have no rounds yet, allowed are tunings that do")
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
-    if len(runs) == 1 and not opened:
-        title = f"Tuning {Path(runs[0]).resolve().name}"
+    if len(runs) == len(tunings) == 1:
+        title = f"Tuning {tunings[0].resolve().name}"
     parts = [html.heading(1, title), _summary_table(sections)]
     single = [x for x in opened if isinstance(x, MeasuredRun)]
     if len({x.about.get("environment", {}).get("name") for x in single}) == 1 < len(single):

@@ -1,6 +1,7 @@
 """Sections of a report on a tuning: its rounds, and what came of the comparison behind them."""
 
 from pathlib import Path
+from typing import Any
 
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.files import SWEEP, TUNE
@@ -40,7 +41,7 @@ def verdict_table(sweep: Sweep) -> str:
         return html.paragraph("No seed has a greedy return.")
     base = sweep.about["points"][0]
     mean = judge.estimate(before, 1 - judge.ERROR)
-    columns = [("before", base, format_estimate(mean), "", "")]
+    columns: list[tuple[Any, ...]] = [("before", base, format_estimate(mean), "", "")]
     for i, x in enumerate(finalists):
         better = "yes" if x.better else "no"
         means = format_estimate(x.mean), format_estimate(x.gain)

@@ -42,7 +42,7 @@ def rank_points(found: Sweep) -> list[int]:
     """
     ends = seed_scores(found).mean(1)
     area = found.table.groupby("config")["episode/return"].mean().reindex(range(len(ends)))
-    order = np.nan_to_num(np.stack([area, ends]), nan=-np.inf)
+    order = np.nan_to_num(np.stack([area.to_numpy(float), ends]), nan=-np.inf)
     return np.lexsort(-order).tolist()  # by the last row first; stable
 
 
