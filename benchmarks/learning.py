@@ -46,6 +46,7 @@ from jaxpg.experiment.analysis.thresholds import solved
 
 KEY = 0x7AB1E  # of all rows; searches have others
 EVALUATIONS, EPISODES = 20, 128
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 PACKAGES = ("jax", "gymnax", "flax", "optax", "distrax")
 
 
@@ -252,6 +253,8 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     rows = [row for row in rows if args.agent in (None, row.agent)]
+    if not rows:
+        parser.error(f"--agent {args.agent}: has no row; --list has all that there are")
     if args.missing:
         rows = [row for row in rows if learning_rows.is_missing(row, measured, args.seeds)]
     if args.list:
@@ -259,7 +262,11 @@ def main() -> int:
         return 0
     if not rows:
         print("no row is missing")
-    missed = add_all(rows, args.seeds) if args.jobs == 1 else share(rows, args.seeds, args.jobs)
+    try:
+        missed = add_all(rows, args.seeds) if args.jobs == 1 else share(rows, args.seeds, args.jobs)
+    except KeyboardInterrupt:
+        print("interrupted; learning.json has the rows that were done, --missing has the others")
+        return INTERRUPTED
     return int(missed > 0)
 
 

@@ -23,6 +23,7 @@ defaults: 0.9 is the bar of the profile.
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -35,9 +36,14 @@ from profiles_settings import BEST, FIRST, HELD_OUT, REFINED, SEARCHES, SEEDS
 import jaxpg
 from jaxpg import agents, presets, sweep
 from jaxpg.core.config import replace, to_dict
+from jaxpg.core.games import require_score
 from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
+from jaxpg.experiment.files.atomic import write_atomically
 from jaxpg.experiment.tuning.design import propose_points
+
+PATH = Path(__file__).with_suffix(".json")
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
 def random_return(env_name: str) -> float:
@@ -167,14 +173,38 @@ def hold_out(name: str, record: dict, save, only: list[str]) -> None:
         )
 
 
-def main() -> None:
+def require_rows(name: str, env_names: list[str]) -> None:
+    """Raises ValueError for an environment without a number of steps for the agent, one whose mean
+    return says nothing, or one in which it cannot act, before any other is trained."""
+    agent, cfg = agents.get(name), presets.preset(name, presets.GENERAL)
+    for env_name in env_names:
+        learning_rows.total_steps(learning_rows.Row(name, env_name))
+        env = jaxpg.make(env_name)
+        require_score(env)
+        jax.eval_shape(lambda key, env=env: agent.init(cfg, env, key), jax.random.key(0))
+
+
+def load() -> dict:
+    """Reads what searches came to, by agent. Raises ValueError, with the path, if it cannot."""
+    try:
+        return json.loads(PATH.read_text()) if PATH.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{PATH}: {error}: allowed is what this script writes") from error
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("agent", choices=list(SEARCHES))
     only = f"of the first {FIRST} these alone, and no finals; with --held-out, these"
     parser.add_argument("--env", nargs="+", default=[], help=only)
-    parser.add_argument("--held-out", action="store_true", help="judge the profile that there is")
-    parser.add_argument("--refine", action="store_true", help="try changes of the profile")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--held-out", action="store_true", help="judge the profile that there is")
+    which.add_argument("--refine", action="store_true", help="try changes of the profile")
     args = parser.parse_args()
+    if args.refine and args.agent not in REFINED:
+        parser.error(f"--refine: allowed are {', '.join(REFINED)}")
+    if args.refine and args.env:
+        parser.error("--env: allowed is none with --refine, which takes all of the search")
     jaxpg.use_all_cores()  # before an environment makes JAX's devices
     searched = list(SEARCHES[args.agent].steps)
     known = searched[:FIRST]
@@ -184,21 +214,25 @@ def main() -> None:
             parser.error(f"--held-out: {args.agent} has no general profile to judge")
     if lost := [name for name in args.env if name not in known]:
         parser.error(f"--env {lost[0]}: allowed are {', '.join(known)}")
-    path = Path(__file__).with_suffix(".json")
-    results = json.loads(path.read_text()) if path.exists() else {}
-    record = results.setdefault(args.agent, {})
+    try:
+        record = load().setdefault(args.agent, {})
+        require_rows(args.agent, (args.env or HELD_OUT) if args.held_out else [])
+    except ValueError as error:
+        parser.error(str(error))
 
     def save():
-        now = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(now | {args.agent: record}) + "\n")
+        write_atomically(PATH, (json.dumps(load() | {args.agent: record}) + "\n").encode())
 
-    if args.refine:
-        if args.agent not in REFINED:
-            parser.error(f"--refine: allowed are {', '.join(REFINED)}")
-        refine(args.agent, record, save)
-    else:
-        (hold_out if args.held_out else search)(args.agent, record, save, args.env)
+    try:
+        if args.refine:
+            refine(args.agent, record, save)
+        else:
+            (hold_out if args.held_out else search)(args.agent, record, save, args.env)
+    except KeyboardInterrupt:
+        print(f"interrupted; {PATH.name} has what was done, and the same command does the rest")
+        return INTERRUPTED
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ ALLOWED = {
     "listing": "run presets agents envs core files",
     "robustness": "runs figures run analysis envs core files",
     "runs": "figures tuning sweeps run presets core",  # the face of run folders and sweep folders
-    "report": "figures sweeps run analysis diagnostics presets agents envs core text files",
+    "report": "figures tuning sweeps run analysis diagnostics presets agents envs core text files",
     "render": "figures run envs core text extras",
     "export": "run core files extras",
     "figures": "analysis run ops core text files",

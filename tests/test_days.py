@@ -240,6 +240,23 @@ def test_a_signal_for_which_nobody_waits_ends_what_is_done():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_gets_lost_ends_the_next_run(number):
+    """An exception in what Python calls itself, as while it collects garbage, goes nowhere."""
+    lost = []
+
+    class Object:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+
+    with catch_signals(wait=False) as outer, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
+        Object()
+        assert issubclass(lost[0], KeyboardInterrupt)
+        with catch_signals() as inner:
+            assert inner.asked == outer.asked == number
+
+
 def test_a_handler_of_the_program_is_left_alone_or_called_afterwards():
     """As submitit has them for its jobs."""
     called = []

@@ -277,6 +277,25 @@ def test_parallel_coordinates(width):
     assert len({x.get_color() for x in lines}) == 3
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_names_of_many_fields_fit(width):
+    """Ten fields, as a tuning has: a curve has the number of its config, and names of axes are
+    slanted where they would lie upon each other."""
+    names = ["normalize_obs", "normalize_reward", "learning_rate_schedule", "gamma", "tau"]
+    points = [dict.fromkeys((*names, *(f"{n}_too" for n in names)), x) for x in (1, 2)]
+    found = sweep(points, [[1, 2], [3, 4]])
+    figure = figures.curves(found, width=width)
+    assert {"config 0  (2 runs)", "config 1  (2 runs)"} <= set(texts(figure))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert figure.bbox.x0 <= legend.get_window_extent().x0
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    several = figures.parallel_coordinates(found, width)
+    few = figures.parallel_coordinates(sweep([{"gamma": x} for x in (1, 2)], [[1], [2]]), width)
+    slants = [{x.get_rotation() for x in f.axes[0].get_xticklabels()} for f in (several, few)]
+    assert slants == ([{30.0}, {0.0}] if width == style.WIDE else [{0.0}, {0.0}])
+
+
 def test_curves_are_the_iqm_of_the_runs():
     points, values = grid()
     values[3] = [101, 102, 103]

@@ -61,6 +61,9 @@ def test_the_profile_is_refined_by_values_of_the_same_fields():
         ("ppo --env", "expected at least one argument"),
         ("ppo --held-out --env CartPole-v1", "--env CartPole-v1: allowed are Acrobot-v1, Ast"),
         ("dqn --refine", "--refine: allowed are ppo"),
+        ("ppo --refine --held-out", "not allowed with argument --refine"),
+        ("ppo --refine --env CartPole-v1", "--env: allowed is none with --refine"),
+        ("ppo --held-out --env Kuhn-jaxpg", "Kuhn-jaxpg is a game of zero sum"),
         ("a2c --held-out", "--held-out: a2c has no general profile to judge"),
         ("es", "invalid choice: 'es'"),
     ],
@@ -73,3 +76,28 @@ def test_words_that_would_do_nothing_are_refused_in_a_line(words, says, monkeypa
     with pytest.raises(SystemExit, match="2"):
         profiles.main()
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_done_is_kept(monkeypatch, capsys, tmp_path):
+    """After Ctrl-C the file has what was saved, and what others wrote meanwhile; one that is no
+    JSON is refused, and left as it is."""
+    path = tmp_path / "profiles.json"
+    monkeypatch.setattr(profiles, "PATH", path)
+    monkeypatch.setattr(profiles.jaxpg, "use_all_cores", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["profiles.py", "ppo"])
+
+    def search(name, record, save, only):
+        path.write_text('{"dqn": {"points": []}}')
+        record["points"] = [1]
+        save()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiles, "search", search)
+    assert profiles.main() == 130
+    assert "profiles.json has what was done" in capsys.readouterr().out
+    assert json.loads(path.read_text()) == {"dqn": {"points": []}, "ppo": {"points": [1]}}
+    path.write_text("{")
+    with pytest.raises(SystemExit, match="2"):
+        profiles.main()
+    assert "allowed is what this script writes" in capsys.readouterr().err
+    assert path.read_text() == "{"

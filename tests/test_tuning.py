@@ -14,15 +14,17 @@ import pandas as pd
 import pytest
 
 import jaxpg
+from jaxpg.cli.common import resumable
+from jaxpg.cli.tune import _sum_up as sum_up
 from jaxpg.core.config import to_dict
 from jaxpg.experiment.files.atomic import read_json
+from jaxpg.experiment.report.tuning import tuning_sections, verdict_table
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Range
-from jaxpg.experiment.tuning import budget, design, judge
+from jaxpg.experiment.tuning import Tuned, budget, design, judge
 from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked
 from jaxpg.experiment.tuning.space import STANDARD, make_space, standard_space
-from jaxpg.experiment.tuning.tune import _judge as judge_of
-from jaxpg.experiment.tuning.tune import preset_fields
+from jaxpg.experiment.tuning.tune import make_check, preset_fields
 from jaxpg.presets.file import format_file, read_file
 from tests.conftest import INSTALLED, TINY, short_env, slow_of
 from tests.test_cli import elsewhere  # noqa: F401  a fixture
@@ -32,6 +34,7 @@ from tests.test_cli import jaxpg as command  # noqa: F401
 SLOW = {"learning_rate": 1e-4, "num_steps": 20}
 SPACE = {"learning_rate": [1e-4, 0.5], "gamma": [1.0], "epsilon": [0.1]}
 SPACE |= {"learning_rate_schedule": ["constant"]}
+OWN = {name: [getattr(jaxpg.q_learning.Config(**SLOW), name)] for name in SPACE}
 FEW = {"total_steps": 4000, "budget_steps": 60_000, "held_out": 4, "finalists": 1, "episodes": 8}
 
 
@@ -65,16 +68,16 @@ def test_every_agent_has_a_space_and_may_have_its_ends(name):
     tiny = agent.Config(**TINY[name])
     env, space = short_env(agent, tiny), standard_space(tiny)
     assert space
-    judged = judge_of(agent, tiny, env, jax.random.key(0))
+    check = make_check(agent, tiny, env, jax.random.key(0))
     for field, values in space.items():
         own = getattr(tiny, field)
         if isinstance(values, Range):
-            judged({field: values.low})
-            judged({field: values.high})
+            check({field: values.low})
+            check({field: values.high})
             assert values.low <= own <= values.high
         else:
             assert own in values
-    chosen = design.choose_programs(tiny, space, 2, judged)
+    chosen = design.choose_programs(tiny, space, 2, check)
     assert chosen[0] == {name: getattr(tiny, name) for name in chosen[0]}
 
 
@@ -160,6 +163,22 @@ def test_a_budget_in_steps_is_used_and_kept(steps):
     assert asked.cost(most) <= steps < asked.cost(most + 1)
 
 
+@pytest.mark.parametrize("iterations", [(1,), (1000,), (70, 1000), (3, 7, 4096)])
+def test_a_training_takes_whole_iterations_of_the_program_that_needs_most(iterations):
+    asked = Asked(1600, None, 10**9, seeds=2, held_out=5, finalists=1, iterations=iterations)
+    for steps in (1, 70, 400, 1000, 1600):
+        assert asked.whole(steps) == max(-(-steps // n) * n for n in iterations)
+    last = 2 * 5 * asked.whole(1600)
+    assert asked.cost(8) == 2 * (8 * asked.whole(400) + 2 * asked.whole(1600)) + last
+
+
+def test_a_budget_counts_whole_iterations(cliff):
+    """2 x 2000 + 2 x 4000 in the rounds, 2 x 3 x 4000 behind them; asked for are 34,000."""
+    wide = jaxpg.q_learning.Config(num_envs=4, num_steps=500)
+    with pytest.raises(ValueError, match="allowed is an integer >= 36000, for 1 point and 3"):
+        go(wide, cliff, held_out=3, budget_steps=35_999)
+
+
 def test_a_tuning_keeps_to_its_steps(found):
     sweeps = [*found.rounds, found.held_out]
     assert sum(int(x.scores["env_steps"].sum()) for x in sweeps) <= FEW["budget_steps"]
@@ -202,6 +221,26 @@ def test_points_rank_by_score_then_by_area_and_a_diverged_seed_is_the_worst():
     scores = [[1, 1], [5, np.nan], [3, 3], [1, 1], [np.nan, np.nan]]
     order = judge.rank_points(fake(scores, [[0, 0], [9, 9], [0, 0], [2, 2], [8, 8]]))
     assert order == [1, 2, 4, 3, 0]  # the second is (5 + 1) / 2, like the third
+
+
+def test_a_seed_without_a_greedy_return_counts_as_the_worst_whatever_the_reason():
+    """One that diverged, one whose episodes do not end, and a config of which none does."""
+    sweep = fake([[4, np.nan, 6], [1, 2, 3], [np.nan] * 3])
+    sweep.scores["ended"] = "done"
+    np.testing.assert_array_equal(judge.seed_scores(sweep), [[4, 1, 6], [1, 2, 3], [1, 1, 1]])
+    before, finalists = judge.judge_finalists(sweep)
+    np.testing.assert_array_equal(before, [4, 1, 6])
+    assert [x.gain.value for x in finalists] == pytest.approx([-5 / 3, -8 / 3])
+    assert judge.rank_points(sweep) == [0, 1, 2]
+
+
+def test_where_no_seed_has_a_return_nothing_is_judged():
+    none = fake([[np.nan, np.nan]] * 2, [[1, 1], [2, 2]])
+    before, finalists = judge.judge_finalists(none)
+    assert (len(before), finalists) == (0, [])
+    assert judge.rank_points(none) == [1, 0]  # by the returns in training
+    assert judge.all_alike(none)
+    assert not judge.all_alike(fake([[1, 2], [2, 2]]))
 
 
 def test_a_finalist_is_better_if_its_paired_interval_is_above_zero():
@@ -294,7 +333,10 @@ def test_minutes_end_in_time_and_widen_the_first_round(cfg, cliff):
 
 def test_a_tuning_without_a_folder_leaves_nothing(cfg, cliff, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert go(cfg, cliff).over
+    found = go(cfg, cliff)
+    assert found.over
+    assert found.winner is not None
+    assert found.preset is None  # it would be of a folder that is gone
     assert list(tmp_path.iterdir()) == []
 
 
@@ -353,16 +395,25 @@ def test_a_tuning_that_was_killed_goes_on_to_the_byte(found, tmp_path, at):
         ({"space": {"env.size": [1]}}, "search env.size: allowed are fields of the config"),
         ({"space": {"gamma": [0.9, 1.5]}}, "gamma=1.5: allowed is a finite number >= 0 and <= 1"),
         ({"space": {"gamma": []}}, "gamma=.*at least one"),
+        ({"space": {1: [1]}}, "unknown field to search 1"),
+        ({"space": {"gamma": np.ones((2, 2))}}, r"gamma=array.*\]\): allowed is a list of values"),
+        ({"space": {"gamma": Range(0.0, 1.0, True)}}, r"gamma=loguniform 0.0 .. 1.0: .*> 0"),
+        ({"space": {"gamma": Range(1.0, 0.5)}}, r"gamma=range 1.0 .. 0.5: .*the lower one first"),
+        ({"space": {"gamma": Range(0.5, 0.5, True)}}, "gamma=range 0.5 .. 0.5"),
+        ({"space": OWN}, "no field is searched, allowed is a space with another value"),
+        ({"log": None}, "log=None: allowed is a function of a text"),
         ({"space": {"num_envs": Range(1, 2)}}, "num_envs=1 .. 2: it is static"),
         ({"space": {"bins": [[1, 2]]}}, "bins"),
         ({"space": [1]}, "allowed is a dict of fields"),
         ({"total_steps": 0}, "total_steps=0: allowed is an integer >= 1"),
-        ({"budget_steps": 100}, "budget_steps=100: allowed is an integer >= 42000"),
+        ({"budget_steps": 100}, "budget_steps=100: .* >= 42000, for 1 point and 4"),
+        ({"minutes": -1}, "minutes=-1: allowed is a number > 0"),  # though the steps have a budget
         ({"budget_steps": None, "minutes": 0}, "minutes=0: allowed is a number > 0"),
         ({"budget_steps": None, "minutes": None}, "minutes=None"),
         ({"held_out": 2}, "held_out=2: allowed is an integer >= 3"),
         ({"keep": 1}, "keep=1: allowed is an integer >= 2"),
         ({"rounds": 0}, "rounds=0: allowed is an integer >= 1"),
+        ({"rounds": 7}, "rounds=7: .* and <= 6, for total_steps=4000 and keep=4"),
         ({"finalists": True}, "finalists=True: allowed is an integer"),
         ({"episodes": 0}, "episodes=0"),
     ],
@@ -385,6 +436,30 @@ def test_asked_is_judged():
         require_asked(Asked(1000, seeds=0))
 
 
+def test_one_value_that_the_config_has_not_is_enough(cliff, cfg):
+    other = OWN | {"gamma": [0.5]}
+    assert make_space(cfg, cliff, other) == other
+    with pytest.raises(ValueError, match="no field is searched"):
+        make_space(cfg, cliff, OWN)
+
+
+def test_a_comparison_with_nothing_beside_the_config_says_so(capsys):
+    alone = fake([[1, 2]]).about | {"digests": {}}
+    sweep = fake([[1, 2]])._replace(about=alone)
+    sweep.scores["env_steps"] = 10
+    about = {"seconds": 1.0, "agent": "ppo", "environment": {"name": "X"}}
+    none = Tuned(Path("t"), about, [sweep], sweep, [], [], None, None, None)
+    assert sum_up(none) == 0
+    assert "is the settings that it began with: no preset" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    lost = fake([[np.nan]] * 2)
+    lost.scores["env_steps"] = 0
+    lost = lost._replace(about=lost.about | {"digests": {}, "failed": "NonFiniteError: all"})
+    assert sum_up(none._replace(rounds=[lost], held_out=lost)) == 1
+    assert "error: NonFiniteError: all; the tables are in t/rounds" in capsys.readouterr().err
+
+
 # Preset files.
 
 
@@ -402,6 +477,16 @@ def test_a_file_says_every_kind_of_value(tmp_path):
     assert jaxpg.preset("ppo", "My-env", path) == cfg
 
 
+@pytest.mark.parametrize(
+    "name", ["Walk-\U0001f600", "\U0001d4b3", "a\x7fb", 'a"b\\', "a\nb\u2028\t", "é.x"]
+)
+def test_a_file_says_every_name(tmp_path, name):
+    path = tmp_path / "p.toml"
+    path.write_text(format_file("ppo", name, 10, {"net": name}, ["a comment"]), encoding="utf-8")
+    told = tomllib.loads(path.read_text("utf-8"))
+    assert told[name] == {"total_steps": 10, "config": {"net": name}}
+
+
 GOOD = 'agent = "ppo"\n["CartPole-v1"]\ntotal_steps = 64\nconfig = { gamma = 0.5, num_envs = 2 }\n'
 BAD = {
     GOOD.replace("ppo", "dqn"): "agent='dqn': allowed is 'ppo'",
@@ -415,6 +500,9 @@ BAD = {
     GOOD.replace("64", "0"): "total_steps=0: allowed is an integer >= 1",
     GOOD.replace("{", "["): "allowed is TOML",
     GOOD.replace("num_envs = 2", 'net = "os:system"'): "net='os:system'",
+    GOOD.replace("0.5", "[0.5, 0.6]"): "ppo.Config gamma=[0.5, 0.6]: allowed is one number",
+    GOOD.replace("gamma = 0.5", "total_steps = 5"): "total_steps=5: allowed is total_steps beside",
+    'agent = "ppo"\n': 'has no table ["CartPole-v1"] and none ["*"]\n',
 }
 
 
@@ -452,6 +540,18 @@ def test_train_takes_a_preset_and_flags_win(command):  # noqa: F811
     assert command("resume r --total-steps 128")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["run.json", "sweep.json", "tune.json"])
+def test_what_is_interrupted_says_how_to_go_on(tmp_path, name):
+    def stop(folder):
+        with pytest.raises(KeyboardInterrupt) as caught, resumable(folder):
+            raise KeyboardInterrupt
+        return caught.value.__notes__
+
+    assert stop(tmp_path) == ["nothing was trained yet"]
+    (tmp_path / name).touch()
+    assert stop(tmp_path) == [f"go on with: jaxpg resume {tmp_path}"]
+
+
 def test_tune_by_the_command(command):  # noqa: F811
     line = "tune q_learning Cliff-jaxpg --config.learning-rate 1e-4 --config.num-steps 20 "
     line += "--search learning_rate=1e-4,0.5 gamma=1.0 epsilon=0.1 learning_rate_schedule=constant "
@@ -473,12 +573,31 @@ def test_tune_by_the_command(command):  # noqa: F811
     code, out, _ = command("runs")
     assert code == 0
     assert out.count("/rounds/") == 3
+    for words in ("show", "status", "eval", "plot", "export --out x"):
+        code, _, err = command(f"{words} {folder}")
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"it is the folder of a tuning, whose sweeps are in {folder}/rounds" in err
+    code, _, err = command(f"{line} --out {folder}")
+    assert (code, "holds a tuning (`resume` goes on with it)" in err) == (2, True)
+
+
+def test_a_report_of_a_tuning_begins_with_the_comparison(found, cfg, cliff, tmp_path):
+    sections = tuning_sections(found.folder)
+    assert [x.name for x in sections] == ["t: held-out seeds", "t: round 1 of 2", "t: round 2 of 2"]
+    assert sections[0].rows[0][0].startswith("t: held-out seeds, best of 2: ")
+    table = verdict_table(found.held_out)
+    assert '<th scope="col">finalist 1</th>' in table
+    assert '<th scope="row">learning_rate</th><td class="number">0.0001</td>' in table
+    assert f"[{found.winner.gain.low:.4g}, " in table
+    assert '<th scope="row">better</th><td></td><td>yes</td>' in table
+    assert verdict_table(fake([[np.nan]] * 2)) == "<p>No seed has a greedy return.</p>"
 
 
 @pytest.mark.slow
 def test_a_report_of_a_tuning_shows_its_sweeps(found, tmp_path):
     page = jaxpg.report([found.folder], tmp_path / "page.html").read_text()
-    assert page.count("<h2") >= 3
+    assert "<h1>Tuning t</h1>" in page
+    assert page.index("finalist 1") < page.index("round 1 of 2</h2>")
 
 
 @pytest.mark.slow

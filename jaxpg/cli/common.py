@@ -139,13 +139,14 @@ def new_folder(given: Path | None, name: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Context in which a run or sweep is written: what interrupts it says how to go on with it."""
-    from jaxpg.experiment.files import RUN, SWEEP
+    """Context in which a run, a sweep or a tuning is written: what interrupts it says how to go on
+    with it."""
+    from jaxpg.experiment.files.kinds import kind_of
 
     try:
         yield
     except KeyboardInterrupt as stop:
-        begun = any((folder / name).exists() for name in (RUN, SWEEP))
+        begun = kind_of(folder) is not None
         stop.add_note(f"go on with: jaxpg resume {folder}" if begun else "nothing was trained yet")
         raise
 

@@ -160,6 +160,17 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         raise ValueError(f"param={text!r}: allowed is {allowed}") from error
 
 
+def parse_fields(texts: Sequence[str]) -> "dict[str, list | Range]":
+    """Fields and their values, as of `parse_values`. Raises ValueError for a field that is given
+    twice."""
+    found = {}
+    for name, values in map(parse_values, texts):
+        if name in found:
+            raise ValueError(f"{name} is given twice: allowed is one list, or range, of a field")
+        found[name] = values
+    return found
+
+
 def parse_values(text: str) -> "tuple[str, list | Range]":
     """A field and its values: "a=1,2", "hidden=[64],[64,64]", or a Range: "a=1e-4:1e-2:log"."""
     from jaxpg.experiment.sweeps import points as P
@@ -174,7 +185,9 @@ def parse_values(text: str) -> "tuple[str, list | Range]":
         except ValueError:
             pass  # "module:Name", a class
         else:
-            return name, (P.loguniform if parts[2:] else P.uniform)(low, high)
+            found = P.Range(low, high, log=bool(parts[2:]))
+            P.require_range(found, name)
+            return name, found
     return name, [_value(x) for x in _split(rest)] if rest else []
 
 

@@ -149,7 +149,7 @@ def _run_sweep(
         told = _tell_after(f"{agent.name} on {env_name}, sweeping; ")
         asked |= {"out": folder, "progress": True, "log": told}
         make_loggers(asked["loggers"], folder)  # refused before anything is printed
-        grid, random, space = (dict(map(options.parse_values, x)) for x in ways[:3])
+        grid, random, space = map(options.parse_fields, ways[:3])
         if ways.search:
             found = search.search(
                 agent, cfg, env, key, space, trials=ways.count, batch=ways.batch, **asked

@@ -53,8 +53,8 @@ def _tune(
     Args:
         preset: a TOML file, such as `jaxpg tune` writes: its settings are the defaults of the other
             options. The word defaults: those of the agent, without its preset.
-        search: FIELD=LIST or FIELD=RANGE, as of `jaxpg sweep`, in the place of the standard values
-            of the field; one value keeps it fixed.
+        search: FIELD=LIST or FIELD=RANGE in the place of the standard values of the field, such as
+            gamma=0.9,0.99 learning_rate=1e-4:1e-2:log; one value keeps it fixed.
         param: NAME=VALUE, a parameter of the environment or an argument of its constructor; may
             be given several times.
         total_steps: environment steps of one training, in the last round and the comparison.
@@ -78,7 +78,7 @@ def _tune(
 
     env = jaxpg.make(env_name, **dict(map(options.parse_parameter, param)))
     key = common.random_key(seed)
-    space = dict(map(options.parse_values, search))
+    space = options.parse_fields(search)
     name = f"{agent.name}-{common.short_name(env_name)}"
     with common.new_folder(out, Path("tunings", name)) as folder:
         found = jaxpg.tune(
@@ -104,29 +104,35 @@ def resume_tuning(folder: Path, agent: str | None, env: str | None, trust: bool)
 
 
 def _sum_up(found: "Tuned") -> int:
-    """Prints what a tuning found: the finalists beside the settings that it began with."""
+    """Prints what a tuning found: the finalists beside the settings that it began with; returns 1
+    if no seed of the comparison has a greedy return."""
     from jaxpg.experiment.text import format_count
 
     about, folder = found.about, found.folder
-    if not found.over:
+    if not found.over or found.held_out is None:
         common.say(f"interrupted; go on with: jaxpg resume {folder}")
         return common.INTERRUPTED
     env = about["environment"]["name"]
     runs = sum(len(x.scores) for x in found.rounds)
     points = len(found.rounds[0].about["points"])
+    points = f"{points} point{'s'[: points != 1]}"
     steps = sum(int(x.scores["env_steps"].sum()) for x in [*found.rounds, found.held_out])
     _tell(
-        f"{points} points, {runs} trainings in the search, {format_count(steps)} env steps in all, "
+        f"{points}, {runs} trainings in the search, {format_count(steps)} env steps in all, "
         f"{about['seconds'] / 60:.1f} minutes"
     )
+    if len(found.held_out.about["points"]) == 1:
+        _tell("The best point of the last round is the settings that it began with: no preset.")
+        return 0
     if not found.finalists:
-        _tell("every training of the comparison diverged")
-    else:
-        _tell(
-            f"mean greedy return at {about['total_steps']:,} env steps, of {about['held_out']} "
-            "held-out seeds"
-        )
-        _print_finalists(found)
+        failed = found.held_out.about.get("failed", "no greedy episode of the comparison ended")
+        common.say(f"error: {failed}; the tables are in {folder}/rounds")
+        return 1
+    _tell(
+        f"mean greedy return at {about['total_steps']:,} env steps, of {about['held_out']} "
+        "held-out seeds"
+    )
+    _print_finalists(found)
     if found.winner is None:
         _tell(
             "No finalist is better than the settings that it began with, as far as these seeds "

@@ -57,11 +57,13 @@ class Signals:
                 print(text, file=sys.stderr, flush=True)
             return
         before = self.previous.get(number)
+        if not callable(before) or before is signal.default_int_handler:
+            # What is thrown into others' code may get lost there, as in what Python calls while it
+            # collects garbage: then the next run ends by this.
+            self.asked = self.asked or number
         if callable(before):
             before(number, frame)  # for Ctrl-C Python's own, which raises KeyboardInterrupt
             return
-        # What is thrown into others' code may get lost there: then the next run ends by this.
-        self.asked = self.asked or number
         raise Interrupted(number)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxpg.core.checks import require_integer, require_path
-from jaxpg.core.config import from_dict, unknown
+from jaxpg.core.config import from_dict, label, static_fields, tuple_fields, unknown
 from jaxpg.core.types import Agent
 
 ENTRIES = ("total_steps", "config", "learns")  # of a table; the last is of jaxpg's own files
@@ -68,17 +68,26 @@ def _find_table(found: dict[str, Any], agent: Agent, env: str) -> Preset:
             raise ValueError(f"{name}={value!r}: allowed is agent, and a table an environment")
     chosen = table, of = choose(found, env)
     if of is None:
-        names = ", ".join(found) or "none"
+        others = f", only those of {', '.join(found)}" if found else ""
         allowed = f"{json.dumps([env])} and none {json.dumps([GENERAL])}"
-        raise ValueError(f"has no table {allowed}, only those of {names}")
+        raise ValueError(f"has no table {allowed}{others}")
     for name in table:
         if name not in ENTRIES:
             raise unknown(f"entry of {json.dumps([of])}", name, ENTRIES)
     if "total_steps" in table:
         require_integer("total_steps", table["total_steps"], 1)
-    if not isinstance(table.get("config", {}), dict):
-        raise ValueError(f"config={table['config']!r}: allowed is a table of fields")
-    from_dict(agent.Config, table.get("config", {}))
+    config = table.get("config", {})
+    if not isinstance(config, dict):
+        raise ValueError(f"config={config!r}: allowed is a table of fields")
+    if "total_steps" in config:  # the run fills it in
+        raise ValueError(
+            f"config total_steps={config['total_steps']!r}: allowed is total_steps beside config"
+        )
+    from_dict(agent.Config, config)
+    several = static_fields(agent.Config) | tuple_fields(agent.Config)
+    for name, value in config.items():
+        if isinstance(value, list) and name not in several:  # of lanes, and a preset is of one
+            raise ValueError(f"{label(agent.Config)} {name}={value!r}: allowed is one number")
     return chosen
 
 
@@ -103,5 +112,7 @@ def _value(x: Any) -> str:
         return f"[{', '.join(map(_value, x))}]"
     if isinstance(x, bool):
         return str(x).lower()
-    # JSON's texts are TOML's, but for two letters that it leaves as they are.
-    return json.dumps(x) if isinstance(x, str) else repr(x)
+    if isinstance(x, str):
+        # As JSON, but for pairs of escapes, which TOML has not, and for DEL, which it has escaped.
+        return json.dumps(x, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(x)

@@ -107,13 +107,15 @@ def _open(run: Path) -> "tuple[Entry, dict[str, Any]]":
     ValueError for what is none, or damaged."""
     from jaxpg.experiment.files import RUN, SWEEP
     from jaxpg.experiment.files.atomic import read_json
+    from jaxpg.experiment.files.kinds import tell_kind
     from jaxpg.experiment.listing.entries import find_entries, read_entry
 
     if not run.exists():
         run = find_named(find_entries(), str(run)).folder
     record = next((run / x for x in (SWEEP, RUN) if (run / x).is_file()), None)
     if record is None:
-        raise ValueError(f"{run}: found no {RUN}, allowed is the folder of a run or a sweep")
+        other = tell_kind(run, RUN)
+        raise ValueError(f"{run}: found no {RUN}, allowed is the folder of a run or a sweep{other}")
     entry = read_entry(run)
     if entry.state == "damaged":
         raise ValueError(entry.problem)

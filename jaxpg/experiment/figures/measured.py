@@ -16,6 +16,7 @@ from jaxpg.core.run import Result
 from jaxpg.core.types import Agent
 from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import CheckpointError, read_json
+from jaxpg.experiment.files.kinds import tell_kind
 from jaxpg.experiment.files.rows import EVALUATIONS, METRICS, parse_cells
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.run.seal import read_rows, read_summary
@@ -140,7 +141,8 @@ def read_table(
     """
     header, _, rows = read_rows(path).partition("\n")
     if not rows.strip("\n"):
-        raise ValueError(f"{path}: found no rows, expected the metrics of a run")
+        other = tell_kind(path.parent, RUN)
+        raise ValueError(f"{path}: found no rows, expected the metrics of a run{other}")
     names, columns = header.split(","), None
     if {*names} & {*(wanted or ())}:
         columns = [i for i, name in enumerate(names) if name in (*AXES, *(wanted or ()))]

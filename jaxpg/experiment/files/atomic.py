@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpg.experiment.files.kinds import tell_kind
 from jaxpg.experiment.text import printable
 
 DRAFT = ".jaxpg-draft"  # a name that ends so is ours, and may be removed
@@ -106,7 +107,8 @@ def read_last_line(path: str | Path, needs: Iterable[str] = ()) -> dict[str, Any
 
 def _read_file(path: str | Path) -> bytes:
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: found no such file, expected one that jaxpg wrote")
+        other = tell_kind(Path(path).parent, Path(path).name)
+        raise CheckpointError(f"{path}: found no such file, expected one that jaxpg wrote{other}")
     return Path(path).read_bytes()
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from jaxpg.core.checks import require_folder
 from jaxpg.core.parallel.processes import broadcast_from_main
-from jaxpg.experiment.files import RUN, SWEEP
 from jaxpg.experiment.files.arrays import plain_path
 from jaxpg.experiment.files.atomic import DRAFT
+from jaxpg.experiment.files.kinds import KINDS, kind_of
 
 LOCK = ".jaxpg-lock"
 _FAR = 2**30  # Windows locks bytes, and those can then not be read: none of the holder's name
@@ -255,6 +255,6 @@ def _require_empty(folder: Path) -> None:
     ours = lambda path: path.name == LOCK or path.name.endswith(DRAFT)  # noqa: E731
     if not folder.exists() or (folder.is_dir() and all(map(ours, folder.iterdir()))):
         return
-    kinds = {RUN: "a run (`resume` goes on with it)", SWEEP: "a sweep (`resume` goes on with it)"}
-    what = next((kind for name, kind in kinds.items() if (folder / name).exists()), "files")
+    name = kind_of(folder)
+    what = f"{KINDS[name]} (`resume` goes on with it)" if name else "files"
     raise ValueError(f"out={str(folder)!r}: holds {what}, allowed is a new or empty folder")

@@ -19,7 +19,7 @@ from jaxpg.experiment.analysis.thresholds import solved, threshold_source
 from jaxpg.experiment.diagnostics import Finding, diagnose, name_failed
 from jaxpg.experiment.figures import learning_curve, measured
 from jaxpg.experiment.figures.measured import MeasuredRun
-from jaxpg.experiment.files import RUN, SWEEP
+from jaxpg.experiment.files import RUN
 from jaxpg.experiment.files.atomic import write_atomically
 from jaxpg.experiment.report import html, reproduce
 from jaxpg.experiment.report.parts import (
@@ -33,6 +33,7 @@ from jaxpg.experiment.report.parts import (
     settings_tables,
 )
 from jaxpg.experiment.report.sweep import sweep_section
+from jaxpg.experiment.report.tuning import tuning_sections
 from jaxpg.experiment.run.provenance import is_sweep, is_tuning
 from jaxpg.experiment.text import format_count
 
@@ -69,10 +70,20 @@ def report(
         raise ValueError(
             f"runs={show(runs)}: allowed are folders of runs, sweeps and comparisons, in a list"
         )
-    sources = [source for run in runs for source in _split_tuning(run)]
-    opened = [_read_source(source, agent, env, trust) for source in sources]
-    sections = [_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x) for x in opened]
+    opened, sections, tunings = [], [], []
+    for run in runs:
+        if isinstance(run, (str, Path)) and is_tuning(run):
+            tunings.append(Path(run))
+            sections += tuning_sections(tunings[-1])
+            continue
+        opened.append(_read_source(run, agent, env, trust))
+        x = opened[-1]
+        sections.append(_run_section(x) if isinstance(x, MeasuredRun) else sweep_section(x))
+    if not sections:
+        raise ValueError(f"runs={show(runs)}: have no rounds yet, allowed are tunings that do")
     title = sections[0].name if len(sections) == 1 else f"{len(sections)} experiments"
+    if len(runs) == len(tunings) == 1:
+        title = f"Tuning {tunings[0].resolve().name}"
     parts = [html.heading(1, title), _summary_table(sections)]
     single = [x for x in opened if isinstance(x, MeasuredRun)]
     if len({x.about.get("environment", {}).get("name") for x in single}) == 1 < len(single):
@@ -94,13 +105,6 @@ def report(
         parts += [html.heading(2, "This page"), html.code(command)]
     write_atomically(out, html.page(f"jaxpg: {title}", parts).encode())
     return out
-
-
-def _split_tuning(run) -> list:
-    """The sweeps of a tuning, or what else it is, alone."""
-    if not isinstance(run, (str, Path)) or not is_tuning(run):
-        return [run]
-    return sorted(path.parent for path in Path(run).glob(f"rounds/*/{SWEEP}"))
 
 
 def _read_source(run, agent: Agent | None, env: Env | None, trust: bool):

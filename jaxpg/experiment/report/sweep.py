@@ -22,13 +22,14 @@ BEST = 10  # configs in a sweep's table
 PAIRS, DOSES = 3, 4  # fields of a sweep that are drawn, those that matter most
 
 
-def sweep_section(sweep) -> Section:
-    """Section of a sweep or a comparison."""
+def sweep_section(sweep, title: str = "") -> Section:
+    """Section of a sweep or a comparison. title: in the place of its folder's name."""
     about, kept = sweep.about, sweep.about["kind"] == "comparison"
     environments = about["environments"] if kept else {about["environment"]["name"]: ...}
     name = f"{about['kind']} {about.get('agent', '')} {', '.join(environments)}"
     if (folder := getattr(sweep, "folder", None)) is not None:
         name = Path(folder).resolve().name
+    title = title or name
     cost = format_duration(about["seconds"])
     rows, begun = [], len(sweep.table) > 0
     for env, part in _by_env(sweep).items() if begun else ():
@@ -42,13 +43,13 @@ def sweep_section(sweep) -> Section:
             best = ", ".join(f"{f} = {scores.text(v)}" for f, v in point.items())
             steps = part.table.loc[part.table["config"] == group.configs[0], "env_steps"].max()
             rows.append((
-                name if kept else f"{name}, best of {len(groups)}: {best}",
+                title if kept else f"{title}, best of {len(groups)}: {best}",
                 point["agent"] if kept else about["agent"], env, f"{int(steps):,}", runs.size,
                 format_estimate(scores.estimate(runs)), format_solved(runs.ravel(), limit), cost,
             ))  # fmt: skip
     if not rows:
         envs = ", ".join(environments)
-        rows = [(name, about.get("agent", "-"), envs, "0", about["seeds"], "-", "-", cost)]
+        rows = [(title, about.get("agent", "-"), envs, "0", about["seeds"], "-", "-", cost)]
 
     def draw() -> list[str]:
         count, programs = len(about["points"]), about["compilations"]
@@ -72,7 +73,7 @@ def sweep_section(sweep) -> Section:
             *origin_section(about, name),
         ]
 
-    return Section(name, rows, draw)
+    return Section(title, rows, draw)
 
 
 def _by_env(sweep) -> dict:
@@ -108,16 +109,17 @@ def _iqm(runs: np.ndarray) -> float:
 
 
 def _sweep_figures(sweep, done) -> list[str]:
-    """Figures of a sweep: of the fields that matter most first."""
+    """Figures of a sweep: of the fields that matter most first. Where there are fewer configs than
+    fields, no field has a figure: which of them made the difference nobody can tell."""
     fields = sorted(sweep.fields, key=lambda f: -_field_effect(sweep, done, f))
-    drawn = []
-    for x, y in itertools.islice(itertools.combinations(fields, 2), PAIRS):
+    drawn, few = [], len(done.scores) < len(fields)
+    for x, y in [] if few else itertools.islice(itertools.combinations(fields, 2), PAIRS):
         drawn.append(html.picture(
             lambda width, x=x, y=y: figures.heat_map(sweep, x, y, width=width),
             f"The final score over {x} and {y}, as a map; the numbers are in the table below.",
             kind="map",
         ))  # fmt: skip
-    for x in fields[:DOSES]:
+    for x in [] if few else fields[:DOSES]:
         drawn.append(html.picture(
             lambda width, x=x: figures.heat_map(sweep, x, width=width),
             f"The final score over {x}, with 95 % intervals and single runs.",
@@ -132,7 +134,7 @@ def _sweep_figures(sweep, done) -> list[str]:
     drawn.append(html.picture(
         lambda width: figures.curves(sweep, width=width), "Learning curves of the best configs."
     ))  # fmt: skip
-    if len(fields) > 1:
+    if len(fields) > 1 and not few:
         drawn.append(html.picture(
             lambda width: figures.curves(sweep, fields[0], width),
             f"Learning curves by {fields[0]}.",

@@ -28,6 +28,7 @@ from jaxpg.envs.own import name_of_core
 from jaxpg.envs.recipes import settle
 from jaxpg.experiment.files import RUN, SWEEP, TUNE
 from jaxpg.experiment.files.atomic import CheckpointError, read_json
+from jaxpg.experiment.files.kinds import kind_of, tell_kind
 from jaxpg.experiment.run import checkpoint
 from jaxpg.experiment.text import printable, warn
 
@@ -181,7 +182,9 @@ def read_record(path: Path, what: str) -> dict[str, Any]:
     know."""
     if not path.is_file():
         found = f"no {path.name}" if path.parent.is_dir() else "no such folder"
-        raise CheckpointError(f"{path.parent}: found {found}, expected the folder of a {what}")
+        other = tell_kind(path.parent, path.name)
+        text = f"{path.parent}: found {found}, expected the folder of a {what}{other}"
+        raise CheckpointError(text)
     found = read_json(path)
     if (form := found.get("format", 1)) != FORMAT:
         by = found.get("made_with", {}).get("jaxpg")
@@ -292,8 +295,7 @@ def named_objects(
     a comparison, which has many, and as `agents.find` and `registry.find`."""
     if agent is None and env is None:
         return None, None
-    kinds = {SWEEP: is_sweep(folder), TUNE: is_tuning(folder), RUN: True}
-    record = read_json(folder / next(name for name, there in kinds.items() if there))
+    record = read_json(folder / (kind_of(folder) or RUN))
     if record.get("kind") == "comparison":
         raise ValueError(f"{folder}: is a comparison, allowed is None for its agents and env")
     return (

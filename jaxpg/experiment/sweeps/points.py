@@ -17,7 +17,7 @@ import numpy as np
 from jaxpg.core import config
 from jaxpg.core import env as E
 from jaxpg.core.callables import names_in
-from jaxpg.core.checks import require_integer, require_key, show
+from jaxpg.core.checks import require_integer, require_key, show, show_numbers
 from jaxpg.core.games import require_score
 from jaxpg.core.names import Trust
 from jaxpg.core.parallel.lanes import stack
@@ -53,20 +53,34 @@ class Range(NamedTuple):
 
 def uniform(low: float, high: float) -> Range:
     """Range of numbers. Raises ValueError unless low < high, both finite."""
-    numbers = all(isinstance(x, (int, float, np.number)) for x in (low, high))
-    if not (numbers and np.isfinite([low, high]).all() and low < high):
-        raise ValueError(
-            f"range {low} .. {high}: allowed are two finite numbers, the lower one first"
-        )
+    require_range(Range(low, high))
     return Range(float(low), float(high))
 
 
 def loguniform(low: float, high: float) -> Range:
     """Range of numbers whose logarithms are uniform. Raises ValueError unless 0 < low < high."""
-    found = uniform(low, high)
-    if not low > 0:
-        raise ValueError(f"loguniform {low} .. {high}: allowed are numbers > 0")
-    return found._replace(log=True)
+    require_range(Range(low, high, log=True))
+    return Range(float(low), float(high), log=True)
+
+
+def require_range(x: Range, name: str = "", cfg: Any = None) -> None:
+    """Raises ValueError for a Range that no number can be drawn from.
+
+    name: of its field, for the error. cfg: whose field it is; a static one has no range.
+    """
+    low, high, log = x
+    text, sign = f"{show_numbers(low)} .. {show_numbers(high)}", f"{name}=" if name else ""
+    numbers = all(isinstance(end, (int, float, np.number)) for end in (low, high))
+    if not (numbers and np.isfinite([low, high]).all() and low < high):
+        allowed = "allowed are two finite numbers, the lower one first"
+        raise ValueError(f"{sign}range {text}: {allowed}")
+    if log and not low > 0:
+        raise ValueError(f"{sign}loguniform {text}: allowed are numbers > 0")
+    if cfg is not None and name in config.static_fields(type(cfg)):
+        raise ValueError(
+            f"{config.label(type(cfg))} {name}={low:g} .. {high:g}: it is static, a part of the "
+            "compiled program: allowed is a list of values, not a range of numbers"
+        )
 
 
 def grid(fields: Mapping[str, Sequence] | None = None, /, **more: Sequence) -> list[Point]:
@@ -88,17 +102,21 @@ def random(
 ) -> list[Point]:  # fmt: skip
     """Draws `count` points, each field from its Range or its list, independently.
 
-    Raises ValueError for a count below 1 or above what a sweep can have, a seed that is none, and a
-    field without values.
+    Raises ValueError for a count below 1 or above what a sweep can have, a seed that is none, a
+    range that is none, and a field without values.
     """
     require_integer("count", count, 1, MOST)
     require_integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
+    every = {**(fields or {}), **more}
+    for name, x in every.items():
+        if isinstance(x, Range):
+            require_range(x, name)
     drawn = {
         name: [x.quantile(u) for u in rng.random(count)]
         if isinstance(x, Range)
         else [x[i] for i in rng.integers(len(_list_values(name, x)), size=count)]
-        for name, x in {**(fields or {}), **more}.items()
+        for name, x in every.items()
     }
     return [dict(zip(drawn, values, strict=True)) for values in zip(*drawn.values(), strict=True)]
 
@@ -112,14 +130,15 @@ def require_runs(points: int, seeds: int) -> None:
 
 def _list_values(name: str, values: Sequence) -> list:
     if isinstance(values, Range):
+        require_range(values, name)
         text = f"{name}={values.low:g} .. {values.high:g}"
         raise ValueError(f"{text}: a range can be drawn from or searched, here allowed is a list")
     if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
-        raise ValueError(f"{name}={values!r}: allowed is a list of values")
+        raise ValueError(f"{name}={show(values)}: allowed is a list of values")
     texts = list(map(repr, values))
     if not texts or len(set(texts)) < len(texts):
         raise ValueError(
-            f"{name}={values!r}: allowed is a list of values, at least one, none twice"
+            f"{name}={show(values)}: allowed is a list of values, at least one, none twice"
         )
     return list(values)
 

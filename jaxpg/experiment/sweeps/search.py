@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpg.core import env as E
 from jaxpg.core.checks import require_integer, show
-from jaxpg.core.config import label, plain, static_fields
+from jaxpg.core.config import plain
 from jaxpg.core.episodes import require_episodes
 from jaxpg.core.interrupt import catch_signals
 from jaxpg.core.run import Callbacks, as_callbacks
@@ -24,7 +24,15 @@ from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.extras import require_extra
 from jaxpg.experiment.files import lock
 from jaxpg.experiment.run import provenance
-from jaxpg.experiment.sweeps.points import MOST, Point, Range, check_points, grid, require_runs
+from jaxpg.experiment.sweeps.points import (
+    MOST,
+    Point,
+    Range,
+    check_points,
+    grid,
+    require_range,
+    require_runs,
+)
 from jaxpg.experiment.sweeps.sweep import (
     EPISODES,
     SEEDS,
@@ -80,13 +88,9 @@ def search(
     if not (isinstance(space, Mapping) and space):
         raise ValueError(f"space={show(space)}: allowed is a dict of fields, at least one")
     callbacks = as_callbacks(callbacks)
-    statics = static_fields(type(cfg))
     for name, values in space.items():
-        if isinstance(values, Range) and name in statics:
-            raise ValueError(
-                f"{label(type(cfg))} {name}={values.low:g} .. {values.high:g}: it is static, a "
-                "part of the compiled program: allowed is a list of values, not a range of numbers"
-            )
+        if isinstance(values, Range):
+            require_range(values, name, cfg)
     # Points at the corners of the space: a value that is not allowed is one of them.
     ends = {name: _end_values(name, values) for name, values in space.items()}
     corners = [{name: x[i] for name, x in ends.items()} for i in (0, -1)]

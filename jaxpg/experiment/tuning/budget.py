@@ -25,10 +25,15 @@ class Asked(NamedTuple):
     programs: int = 4
     finalists: int = 3
     episodes: int = 128
+    iterations: tuple[int, ...] = (1,)  # environment steps of one, of each program
 
     def steps(self, i: int) -> int:
         """Steps of a training in round i."""
         return max(1, math.ceil(self.total_steps / self.keep ** (self.rounds - 1 - i)))
+
+    def whole(self, steps: int) -> int:
+        """Steps that a training of so many takes, in whole iterations of whatever program."""
+        return max(math.ceil(steps / each) * each for each in self.iterations)
 
     def points(self, i: int, first: int) -> int:
         """Points of round i, of `first` in the first round."""
@@ -36,16 +41,17 @@ class Asked(NamedTuple):
 
     def cost(self, first: int, i: int = 0) -> int:
         """Environment steps of the rounds from i on, and of the comparison behind them."""
-        rounds = sum(self.points(j, first) * self.steps(j) for j in range(i, self.rounds))
+        each = [self.whole(self.steps(j)) for j in range(self.rounds)]
+        rounds = sum(self.points(j, first) * each[j] for j in range(i, self.rounds))
         return rounds * self.seeds + self.last(self.finalists)
 
     def last(self, finalists: int) -> int:
         """Environment steps of the comparison on held-out seeds."""
-        return (finalists + 1) * self.held_out * self.total_steps
+        return (finalists + 1) * self.held_out * self.whole(self.total_steps)
 
     def behind(self, i: int, finalists: int) -> int:
         """Environment steps behind round i, of so many points a round."""
-        rounds = sum(self.steps(j) for j in range(i + 1, self.rounds))
+        rounds = sum(self.whole(self.steps(j)) for j in range(i + 1, self.rounds))
         return finalists * rounds * self.seeds + self.last(finalists)
 
     def most(self) -> int:
@@ -65,23 +71,38 @@ LEAST = {"seeds": 1, "held_out": 3, "rounds": 1, "keep": 2, "programs": 1, "fina
 
 
 def require_asked(asked: Asked) -> None:
-    """Raises ValueError for settings that are not allowed. The steps are the run's to judge."""
+    """Raises ValueError for settings that are not allowed, whatever the programs are. The steps are
+    the run's to judge."""
     for name, least in LEAST.items():
         require_integer(name, getattr(asked, name), least, 1000)
+    if asked.keep ** (asked.rounds - 1) > asked.total_steps:
+        most = 1 + sum(asked.keep**n <= asked.total_steps for n in range(1, asked.rounds))
+        raise ValueError(
+            f"rounds={asked.rounds}: allowed is an integer >= 1 and <= {most}, for "
+            f"total_steps={asked.total_steps} and keep={asked.keep}: the first round trains for "
+            f"total_steps / keep ** (rounds - 1), a step at least"
+        )
     if asked.budget_steps is not None:
         require_integer("budget_steps", asked.budget_steps, 1)
-        if asked.most() < asked.finalists:
-            raise ValueError(
-                f"budget_steps={asked.budget_steps}: allowed is an integer >= "
-                f"{asked.cost(asked.finalists)}, for {asked.finalists} points and "
-                f"{asked.held_out} held-out seeds of {asked.total_steps} steps"
-            )
     elif asked.minutes is None:
         raise ValueError("minutes=None: allowed is a number > 0, or budget_steps")
-    else:
+    if asked.minutes is not None:
         require_number("minutes", asked.minutes)
         if asked.minutes <= 0:
             raise ValueError(f"minutes={asked.minutes!r}: allowed is a number > 0")
+
+
+def require_budget(asked: Asked) -> None:
+    """Raises ValueError for fewer `budget_steps` than the finalists alone take."""
+    if asked.budget_steps is None or asked.most() >= asked.finalists:
+        return
+    each = asked.whole(asked.total_steps)
+    points = f"{asked.finalists} point{'s'[: asked.finalists != 1]}"
+    raise ValueError(
+        f"budget_steps={asked.budget_steps}: allowed is an integer >= "
+        f"{asked.cost(asked.finalists)}, for {points} and {asked.held_out} held-out seeds of "
+        f"{each} steps, which are whole iterations"
+    )
 
 
 class Clock:

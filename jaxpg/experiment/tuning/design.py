@@ -19,9 +19,9 @@ CANDIDATES = 4096  # combinations that are looked at
 
 
 def choose_programs(
-    cfg: Any, space: Space, count: int, judge: Callable[[Point], Any], seed: int = 0
+    cfg: Any, space: Space, count: int, check: Callable[[Point], Any], seed: int = 0
 ) -> list[Point]:
-    """Chooses `count` combinations of the static fields, or as many as there are that judge(point)
+    """Chooses `count` combinations of the static fields, or as many as there are that check(point)
     raises no ValueError for. Raises that of the one nearest to the config if it refuses all.
 
     The first is nearest to the config. Each other one is the farthest from those before it, by the
@@ -42,7 +42,7 @@ def choose_programs(
         best = int(np.argmax(rank))
         point = every[order[best]]
         try:
-            judge(point)
+            check(point)
         except ValueError as error:
             refused.append(error)
             rank[best] = -np.inf

@@ -1,10 +1,10 @@
 """Judgement of points: by what order rounds keep them, and whether the best are better."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxpg.experiment.analysis import scores, statistics
+from jaxpg.experiment.analysis import statistics
 from jaxpg.experiment.analysis.statistics import Estimate
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Point
@@ -27,37 +27,34 @@ class Finalist(NamedTuple):
         return bool(self.gain.low > 0)
 
 
+def seed_scores(found: Sweep) -> np.ndarray:
+    """Greedy returns at the end of the points of a sweep [points, seeds]. A seed without one, since
+    it diverged or an episode did not end, counts as the worst of all, as it does for who trains
+    only one; NaN if no seed has one."""
+    ends = found.scores.pivot(index="config", columns="seed", values="score").to_numpy(float)
+    known = ends[~np.isnan(ends)]
+    return np.where(np.isnan(ends), known.min() if known.size else np.nan, ends)
+
+
 def rank_points(found: Sweep) -> list[int]:
     """Ranks the configs of a sweep, the best first, by the mean over seeds of the greedy return at
     the end; equal ones by the mean of the returns in training, which is the area under the curve.
     """
-    done = scores.final(found)
-    area = found.table.groupby("config")["episode/return"].mean().to_dict()
-
-    def key(config: int) -> tuple[float, float]:
-        ends = mean_score(done, config), area.get(config, np.nan)
-        low, high = (-np.inf if np.isnan(x) else float(x) for x in ends)
-        return low, high
-
-    return sorted(range(len(found.about["points"])), key=key, reverse=True)
-
-
-def mean_score(done: scores.Final, config: int) -> float:
-    """Mean of the final scores of a config, the worst one for a seed that diverged; NaN for none.
-    A seed that fails counts, as it does for who trains only one."""
-    return float(done.runs([config]).mean()) if config in done.scores else np.nan
+    ends = seed_scores(found).mean(1)
+    area = found.table.groupby("config")["episode/return"].mean().reindex(range(len(ends)))
+    order = np.nan_to_num(np.stack([area.to_numpy(float), ends]), nan=-np.inf)
+    return np.lexsort(-order).tolist()  # by the last row first; stable
 
 
 def judge_finalists(found: Sweep) -> tuple[np.ndarray, list[Finalist]]:
-    """The scores [held_out] of the first config of a sweep, and the others beside it.
+    """The scores [held_out] of the first config of a sweep, and the others beside it; nothing if no
+    seed has a score.
 
     The intervals of the gains are Bonferroni's: of k finalists each has 1 - 0.05 / k.
     """
-    done = scores.final(found)
-    if np.isnan(done.worst):  # every run diverged
+    every, points = seed_scores(found), found.about["points"]
+    if np.isnan(every).any():
         return np.array([]), []
-    points = found.about["points"]
-    every = done.runs(list(range(len(points))))
     confidence = 1 - ERROR / max(1, len(points) - 1)
     return every[0], [
         Finalist(
@@ -84,7 +81,6 @@ def choose_winner(finalists: list[Finalist]) -> Finalist | None:
 
 
 def all_alike(found: Sweep) -> bool:
-    """True if no config of a sweep stands out by its final scores."""
-    done: Any = scores.final(found)
-    means = {mean_score(done, config) for config in done.scores}
-    return len(done.scores) > 1 and len(means) == 1
+    """True if no config of several stands out by its final scores."""
+    means = seed_scores(found).mean(1)
+    return len(means) > 1 and not np.ptp(means) > 0

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from jaxpg.core.config import label, plain, static_fields, unknown
-from jaxpg.experiment.sweeps.points import ENV, Range, field_names, grid
+from jaxpg.core.config import label, plain, unknown
+from jaxpg.experiment.sweeps.points import ENV, Range, field_names, grid, require_range
 
 Space: TypeAlias = Mapping[str, Sequence | Range]
 
@@ -90,27 +90,26 @@ def _apply(rule: Around | Times | tuple, value: Any, limits: Mapping[str, Any]) 
 
 def make_space(cfg: Any, env: Any, given: Space) -> dict[str, list | Range]:
     """The standard space, with the values that are given in the place of its own; one value keeps
-    the field as it is. Raises ValueError for an unknown field, one of the environment, a range of a
-    static one, and no values."""
+    the field as it is. Raises ValueError for an unknown field, one of the environment, a range that
+    is none or of a static field, no values, and nothing but the values that the config has."""
     names = [name for name in field_names(cfg, env) if not name.startswith(ENV)]
-    statics = static_fields(type(cfg))
     for name, values in given.items():
-        if name.startswith(ENV):
+        if str(name).startswith(ENV):
             raise ValueError(
                 f"search {name}: allowed are fields of the config: a preset has no {ENV}"
             )
         if name not in names:
             raise unknown("field to search", name, names)
-        if isinstance(values, Range) and name in statics:
-            raise ValueError(
-                f"{label(type(cfg))} {name}={values.low:g} .. {values.high:g}: it is static, a "
-                "part of the compiled program: allowed is a list of values, not a range of numbers"
-            )
+        if isinstance(values, Range):
+            require_range(values, name, cfg)
     mine: dict[str, list | Range] = {
         name: x if isinstance(x, Range) else [point[name] for point in grid({name: x})]
         for name, x in given.items()
     }
     space = standard_space(cfg) | mine
-    if not space:
-        raise ValueError(f"{label(type(cfg))}: has no field of the standard space: give some")
+    if all([*map(plain, x)] == [plain(getattr(cfg, name))] for name, x in space.items()):
+        raise ValueError(
+            f"{label(type(cfg))}: no field is searched, allowed is a space with another value than "
+            "the config has, of one field at least"
+        )
     return space

@@ -37,7 +37,8 @@ class Tuning(NamedTuple):
 
     @property
     def asked(self) -> Asked:
-        return Asked(**{name: self.record[name] for name in Asked._fields})
+        told = {name: self.record[name] for name in Asked._fields if name in self.record}
+        return Asked(**told | {"iterations": tuple(told.get("iterations", (1,)))})
 
     @property
     def space(self) -> dict[str, list | Range]:
@@ -74,7 +75,7 @@ def train_round(this: Tuning, i: int, found: Sweep | None, watch: Watch) -> Swee
         if opened.record["points"] or found is None:
             return []
         before = found.about["points"]
-        one = clock.takes(asked.seeds * asked.steps(i))
+        one = clock.takes(asked.seeds * asked.whole(asked.steps(i)))
         rest = lambda count: clock.takes(asked.behind(i, count), asked.rounds + 1 - i)  # noqa: E731
         # Of too little time the comparison is the first to have less.
         count = clock.room(one, rest(asked.finalists))
@@ -87,8 +88,8 @@ def train_round(this: Tuning, i: int, found: Sweep | None, watch: Watch) -> Swee
     done = _train(this, i, settings, choose if i else _waves(this, watch), watch, what)
     if i < asked.rounds - 1 and is_over(done) and all_alike(done):
         watch.log(
-            f"{what}: no point stands out, so they are ordered by their returns in training; "
-            "rounds=1 trains all of them to the end"
+            f"{what}: no point stands out, so they are ordered by their returns in training; one "
+            "round alone would train all of them to the end"
         )
     return done
 
@@ -136,7 +137,8 @@ def _waves(this: Tuning, watch: Watch) -> Callable[[SweepFolder], list[Point]]:
             chosen, each = programs[:count], max(1, count // len(programs))
         elif known:
             wave = len(programs) * EACH
-            ahead = asked.seeds * asked.steps(0) * wave + asked.cost(len(known) + wave, 1)
+            ahead = asked.seeds * asked.whole(asked.steps(0)) * wave
+            ahead += asked.cost(len(known) + wave, 1)
             if clock.takes(ahead, asked.rounds) > clock.left():
                 return []
         points = design.propose_points(this.cfg, this.space, chosen, each, [*words, len(known)])
@@ -169,7 +171,8 @@ def _train(
         while _all_over(opened) and (points := choose(opened)):
             begun, before = clock.spent(), _work(opened)
             count = f"{len(points)} point{'s'[: len(points) != 1]}" + " more" * bool(before)
-            watch.log(f"{begun / 60:.1f} min, {what}: {count} x {seeds} seeds x {steps:,} steps")
+            many = f"{seeds} seed{'s'[: seeds != 1]}"
+            watch.log(f"{begun / 60:.1f} min, {what}: {count} x {many} x {steps:,} steps")
             opened = plan_parts(opened, points, lambda text: None)
             planned = clock.spent()
             opened = train_parts(opened, (), watch.progress)

@@ -11,7 +11,7 @@ preset.toml   the winner, if there is one: `jaxpg train AGENT ENV --preset FILE`
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +31,9 @@ from jaxpg.experiment.files.atomic import write_atomically, write_json
 from jaxpg.experiment.run import provenance
 from jaxpg.experiment.sweeps import Sweep
 from jaxpg.experiment.sweeps.points import Point, Range, apply_point, require_names
+from jaxpg.experiment.text import printable
 from jaxpg.experiment.tuning import design, judge
-from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked
+from jaxpg.experiment.tuning.budget import Asked, Clock, require_asked, require_budget
 from jaxpg.experiment.tuning.judge import Finalist
 from jaxpg.experiment.tuning.space import Space, make_space
 from jaxpg.experiment.tuning.stages import (
@@ -59,7 +60,7 @@ class Tuned(NamedTuple):
     finalists: list[Finalist]
     winner: Finalist | None  # None if no finalist is better
     config: Any  # of the winner, else the one that it began with
-    preset: Path | None  # file of the winner
+    preset: Path | None  # file of the winner; None without one, or without a folder to keep it in
 
     @property
     def over(self) -> bool:
@@ -119,20 +120,27 @@ def tune(
     require_bool("progress", progress)
     plan_run(agent, own, env, key, total_steps=total_steps)
     asked = Asked(
-        int(total_steps), None if budget_steps is not None else minutes, budget_steps, seeds,
-        held_out, rounds, keep, programs, finalists, episodes,
+        int(total_steps), minutes, budget_steps, seeds, held_out, rounds, keep, programs, finalists,
+        episodes,
     )  # fmt: skip
     require_asked(asked)
+    if budget_steps is not None:
+        asked = asked._replace(minutes=None)  # the clock has no say then
     require_episodes(env, "episodes", episodes)
-    if not (space is None or hasattr(space, "keys")):
+    if not (space is None or isinstance(space, Mapping)):
         raise ValueError(f"space={show(space)}: allowed is a dict of fields")
+    if not callable(log):
+        raise ValueError(f"log={show(log)}: allowed is a function of a text")
     full = make_space(cfg, env, space or {})
     preset_fields(agent, cfg)  # what TOML has no word for is found out now
-    judged = _judge(agent, cfg, env, key)
+    check = make_check(agent, cfg, env, key)
     for name, values in (space or {}).items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
-            judged({name: value})
-    chosen = design.choose_programs(cfg, full, programs, judged)
+            check({name: value})
+    chosen = design.choose_programs(cfg, full, programs, check)
+    every = {agent.steps_per_iter(apply_point(cfg, env, x, trust=True)[0]) for x in ({}, *chosen)}
+    asked = asked._replace(iterations=tuple(sorted(every)))
+    require_budget(asked)
     with provenance.lasting(out):
         about = {"kind": "tuning", **provenance.describe_run(agent, cfg, env, key)}
     told = {
@@ -142,7 +150,8 @@ def tune(
     record |= {"space": told, "programs": chosen, "seconds": 0.0}
     with provenance.lasting(out), lock.hold_new_folder(out) as folder:
         write_json(folder / TUNE, record)
-        return _go_on(Tuning(folder, agent, cfg, env, key, record), progress, log)
+        found = _go_on(Tuning(folder, agent, cfg, env, key, record), progress, log)
+    return found if out is not None else found._replace(preset=None)  # it went with the folder
 
 
 def resume(
@@ -167,16 +176,16 @@ def resume(
         return _go_on(Tuning(Path(out), *objects, record), progress, log)
 
 
-def _judge(agent: Agent, cfg: Any, env: Env, key: Key) -> Callable[[Point], None]:
+def make_check(agent: Agent, cfg: Any, env: Env, key: Key) -> Callable[[Point], None]:
     """Makes a function that raises ValueError for a point that the agent cannot begin with."""
 
-    def judged(point: Point) -> None:
+    def check(point: Point) -> None:
         require_names(cfg, [point])
         own, _ = apply_point(cfg, env, point, trust=True)  # the caller's
         preset_fields(agent, own)
         jax.eval_shape(lambda key: agent.init(own, env, key), key)
 
-    return judged
+    return check
 
 
 def _go_on(this: Tuning, progress: bool, log: Callable[[str], None]) -> Tuned:
@@ -237,5 +246,6 @@ def _write_preset(this: Tuning, found: Tuned) -> None:
         f"{gain.high:.4g}), the best of {len(found.finalists)} on these seeds",
     ]
     fields = preset_fields(this.agent, found.config)
-    text = format_file(this.agent.name, env, asked.total_steps, fields, about)
+    lines = [*map(printable, about)]
+    text = format_file(this.agent.name, env, asked.total_steps, fields, lines)
     write_atomically(this.out / PRESET, text.encode())

@@ -12,13 +12,15 @@ from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.sweeps.maps import note_diverged
 
 MOST = 7  # curves: as many as there are colours
+LONGEST = 48  # letters of a label that stand in a legend of two columns
 
 
 def curves(sweep, by: str | None = None, width: float = style.WIDE):
     """Draws learning curves: at each point the IQM over runs, and its 95 % interval.
 
     by: a field, whose values share a curve; the other fields are then strata of the bootstrap.
-    None: a curve for each config, of at most seven, the best by their final IQM.
+    None: a curve for each config, of at most seven, the best by their final IQM. Where the values
+    of a config are too many for the legend, it has the number of the config in the tables.
     """
     groups = scores.group_configs(sweep, sweep.fields if by is None else [by])
     done, data = scores.final(sweep), scores.return_curves(sweep)
@@ -40,7 +42,7 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
             continue
         estimates = [scores.estimate(runs[..., i]) for i in begun]
         value, low, high = (np.array(x) for x in zip(*estimates, strict=True))
-        label = _curve_label(fields, group.values, runs.shape[:2])
+        label = _curve_label(fields, group, runs.shape[:2])
         colour, dash = style.colour(drawn), style.dash(drawn)
         axes.plot(
             data.steps[begun], value, color=colour, linestyle=dash, linewidth=1.8, label=label
@@ -62,7 +64,10 @@ def curves(sweep, by: str | None = None, width: float = style.WIDE):
     return figure
 
 
-def _curve_label(fields, values, runs: tuple[int, int]) -> str:
+def _curve_label(fields, group: scores.Group, runs: tuple[int, int]) -> str:
     own = [text(v) if f in ("agent", "env") else f"{f} = {text(v)}"
-           for f, v in zip(fields, values, strict=True)]  # fmt: skip
-    return f"{', '.join(own)}  ({runs[0] * runs[1]} runs)"
+           for f, v in zip(fields, group.values, strict=True)]  # fmt: skip
+    label = ", ".join(own)
+    if len(label) > LONGEST and len(fields) > 1:
+        label = f"config {', '.join(map(str, group.configs))}"
+    return f"{label}  ({runs[0] * runs[1]} runs)"

@@ -8,6 +8,7 @@ from jaxpg.experiment.figures import style
 from jaxpg.experiment.figures.sweeps import scales
 from jaxpg.experiment.figures.sweeps.maps import colour_map, note_diverged, scale_note
 
+LETTERS = 14  # of the names of axes, to the inch; more would lie upon each other
 WHITE = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
 
 
@@ -51,7 +52,10 @@ def parallel_coordinates(sweep, width: float = style.WIDE):
     labels = [f + scale_note(s) for f, s in zip(sweep.fields, own, strict=False)] + ["IQM"]
     if upright:
         labels = [label.replace(" (", "\n(") for label in labels]
-        axes.set_xticks(range(len(own)), labels, fontsize=8)
+        letters = sum(max(map(len, label.split("\n"))) + 2 for label in labels)
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        crowded = letters > LETTERS * width
+        axes.set_xticks(range(len(own)), labels, fontsize=8, **(slanted if crowded else {}))
         axes.set_yticks([])
         axes.set_xlim(-0.35, len(own) - 0.85)
         axes.set_ylim(-0.04, 1.04)
