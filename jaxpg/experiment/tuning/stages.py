@@ -37,8 +37,9 @@ class Tuning(NamedTuple):
 
     @property
     def asked(self) -> Asked:
-        told = {name: self.record[name] for name in Asked._fields if name in self.record}
-        return Asked(**told | {"iterations": tuple(told.get("iterations", (1,)))})
+        told = {name: self.record[name] for name in Asked._fields if name != "iterations"}
+        iterations = tuple(self.record.get("iterations", (1,)))  # an older tuning has none
+        return Asked(**told, iterations=iterations)
 
     @property
     def space(self) -> dict[str, list | Range]:
