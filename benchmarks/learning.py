@@ -3,9 +3,11 @@
 python benchmarks/learning.py ppo/MountainCar-v0 ...     these rows
 python benchmarks/learning.py --missing [--agent ppo]     all that are not measured
 python benchmarks/learning.py --agent ppo               all of an agent, again
+python benchmarks/learning.py --all --jobs 2            all that there are, again
 python benchmarks/learning.py --list                    what there is, and how long it takes
 
-With `--jobs 2` two rows are measured at once: most leave a core of two idle.
+With `--jobs 2` two rows are measured at once: most leave a core of two idle. The whole table then
+takes about two and a half hours on two cores.
 
 A row is an agent in an environment: `ppo/MountainCar-v0`, `ppo/DeepSea-bsuite,size=20`. Which there
 are, for how many steps, is in rows.toml; what they have to reach, in references.toml. Settings are
@@ -234,13 +236,16 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="AGENT/ENV", help="such as ppo/CartPole-v1")
     parser.add_argument("--agent", choices=agents.NAMES, help="the rows of this agent alone")
     parser.add_argument("--missing", action="store_true", help="rows that are not measured")
+    parser.add_argument("--all", action="store_true", help="every row, again")
     parser.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
     seeds = f"of a row ({learning_rows.SEEDS}); it takes the place of what was measured with others"
     parser.add_argument("--seeds", type=int, default=learning_rows.SEEDS, help=seeds)
     parser.add_argument("--jobs", type=int, default=1, help="rows that are measured at once (1)")
     args = parser.parse_args()
-    if not (args.rows or args.agent or args.missing or args.list):
-        parser.error("no row is given: name some, or --missing, --agent NAME, --list")
+    if not (args.rows or args.agent or args.missing or args.all or args.list):
+        parser.error("no row is given: name some, or --missing, --all, --agent NAME, --list")
+    if args.all and (args.rows or args.agent or args.missing):
+        parser.error("--all: allowed where no row, --agent or --missing is given")
     if args.rows and args.agent:
         parser.error(f"--agent {args.agent}: allowed where no row is named")
     for name in ("seeds", "jobs"):

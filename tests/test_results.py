@@ -360,6 +360,19 @@ def test_rows_at_once_are_processes(monkeypatch, capsys):
     assert "--jobs 0: allowed is an integer >= 1" in capsys.readouterr().err
 
 
+def test_all_rows_are_measured_where_that_is_asked_for(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(learning, "add_all", lambda rows, seeds: seen.append(rows) or 0)
+    monkeypatch.setattr(learning.jaxpg, "use_all_cores", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["learning.py", "--all"])
+    assert learning.main() == 0
+    assert seen == [list(learning_rows.all_rows().values())]
+    monkeypatch.setattr(sys, "argv", ["learning.py", "--all", "--agent", "ppo"])
+    with pytest.raises(SystemExit):
+        learning.main()
+    assert "--all: allowed where no row" in capsys.readouterr().err
+
+
 def test_what_is_quick_goes_before_what_takes_hours(monkeypatch, tmp_path):
     """Else an error of random actions would lose the row."""
     monkeypatch.setattr(learning_rows, "MEASURED", tmp_path / "learning.json")
