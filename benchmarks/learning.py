@@ -26,6 +26,7 @@ import argparse
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,12 +44,12 @@ import jaxpg
 from jaxpg import agents
 from jaxpg.core import env as E
 from jaxpg.core.episodes import actions
+from jaxpg.core.interrupt import exit_code
 from jaxpg.core.train import settle
 from jaxpg.experiment.analysis.thresholds import solved
 
 KEY = 0x7AB1E  # of all rows; searches have others
 EVALUATIONS, EPISODES = 20, 128
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 PACKAGES = ("jax", "gymnax", "flax", "optax", "distrax")
 
 
@@ -271,7 +272,7 @@ def main() -> int:
         missed = add_all(rows, args.seeds) if args.jobs == 1 else share(rows, args.seeds, args.jobs)
     except KeyboardInterrupt:
         print("interrupted; learning.json has the rows that were done, --missing has the others")
-        return INTERRUPTED
+        return exit_code(signal.SIGINT)
     return int(missed > 0)
 
 

@@ -23,6 +23,7 @@ defaults: 0.9 is the bar of the profile.
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,13 +38,13 @@ import jaxpg
 from jaxpg import agents, presets, sweep
 from jaxpg.core.config import replace, to_dict
 from jaxpg.core.games import require_score
+from jaxpg.core.interrupt import exit_code
 from jaxpg.envs import registry
 from jaxpg.experiment.analysis import scores
 from jaxpg.experiment.files.atomic import write_atomically
 from jaxpg.experiment.tuning.design import propose_points
 
 PATH = Path(__file__).with_suffix(".json")
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
 def random_return(env_name: str) -> float:
@@ -230,7 +231,7 @@ def main() -> int:
             (hold_out if args.held_out else search)(args.agent, record, save, args.env)
     except KeyboardInterrupt:
         print(f"interrupted; {PATH.name} has what was done, and the same command does the rest")
-        return INTERRUPTED
+        return exit_code(signal.SIGINT)
     return 0
 
 

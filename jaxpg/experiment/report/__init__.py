@@ -1,4 +1,4 @@
-"""One HTML page of runs, sweeps and comparisons: `jaxpg.report`.
+"""One HTML page of runs, sweeps, comparisons and tunings: `jaxpg.report`.
 
 build.py      puts it together
 sweep.py      the section of a sweep or a comparison
